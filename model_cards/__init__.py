@@ -1,0 +1,1 @@
+"""Model cards, and the templates from which they are rendered."""

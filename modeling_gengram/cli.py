@@ -1,0 +1,44 @@
+"""The `gengram` command: one function a verb, each importing what it needs when it is called."""
+
+import argparse
+import sys
+
+from gengram._version import __version__
+
+
+def finetune(argv: list[str]) -> int:
+    """fine-tune a model on labelled sequences (csv, tsv, parquet)"""
+    from gengram.training.finetune import main
+
+    return main(argv)
+
+
+def quickstart(argv: list[str]) -> int:
+    """simulate splice sites, train with and without memory, save, reload, predict"""
+    from gengram.benchmarks.quickstart import main
+
+    return main(argv)
+
+
+VERBS = {"finetune": finetune, "quickstart": quickstart}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run `gengram VERB ...`; returns the exit code (0 success, 1 a user's error, 2 a wrong command line)."""
+    argv = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(
+        prog="gengram",
+        description="Genomic language models in Hugging Face Transformers.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="verbs:\n"
+        + "\n".join(f"  {name:<12}{verb.__doc__}" for name, verb in VERBS.items())
+        + "\n\n`gengram VERB --help` shows a verb's options and an example.",
+    )
+    parser.add_argument("--version", action="version", version=f"gengram {__version__}")
+    parser.add_argument("verb", choices=VERBS, metavar="VERB", help="what to do")
+    arguments, rest = parser.parse_known_args(argv[:1])
+    return VERBS[arguments.verb](rest + argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
