@@ -1,0 +1,40 @@
+"""From DNA text to token ids and back to base coordinates.
+
+Names load on first use: asking for a reverse complement imports no tokenizer library.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gengram.tokenization.alphabet import IUPAC_BASES, reverse_complement
+    from gengram.tokenization.nucleotide import EMBEDDING_ROWS, NUCLEOTIDE_VOCABULARY, build_nucleotide_tokenizer
+
+_DEFINED_IN = {
+    "IUPAC_BASES": "alphabet",
+    "reverse_complement": "alphabet",
+    "EMBEDDING_ROWS": "nucleotide",
+    "NUCLEOTIDE_VOCABULARY": "nucleotide",
+    "build_nucleotide_tokenizer": "nucleotide",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _DEFINED_IN:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_DEFINED_IN[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(globals().keys() | _DEFINED_IN.keys())
+
+
+__all__ = [
+    "EMBEDDING_ROWS",
+    "IUPAC_BASES",
+    "NUCLEOTIDE_VOCABULARY",
+    "build_nucleotide_tokenizer",
+    "reverse_complement",
+]
