@@ -43,14 +43,14 @@ _PAIRS = str.maketrans(_CODES + _CODES.lower(), _PARTNERS + _PARTNERS.lower())
 _NOT_A_CODE = re.compile(f"[^{_CODES}{_CODES.lower()}]")
 
 COMPLEMENT: Mapping[str, str] = MappingProxyType(dict(zip(_CODES, _PARTNERS)))
-"""Each IUPAC code and the code of the bases that pair with it. Both strands are DNA: `A` pairs with `T`, `U` with `A`."""
+"""Each IUPAC code and the code of the bases that pair with it; both strands are DNA: `A` with `T`, `U` with `A`."""
 
 
 def reverse_complement(sequence: str) -> str:
     """Return the other strand of a DNA sequence, read 5' to 3'.
 
-    IUPAC codes become the code of the complementary bases (`R`, A or G, becomes `Y`, T or C); case stays with its
-    position, so soft-masked repeats stay masked. The result is DNA: `U` becomes `A`, and `A` becomes `T`.
+    IUPAC codes become the code of the complementary bases (`R`, A or G, becomes `Y`, T or C). A base keeps its
+    case, so soft-masked repeats stay masked. The result is DNA: `U` becomes `A`, and `A` becomes `T`.
 
     Args:
         sequence (`str`): any number of IUPAC nucleotide codes, upper or lower case.
