@@ -1,5 +1,26 @@
 """gengram: genomic language models as ordinary citizens of Hugging Face Transformers."""
 
 from ._version import __version__
+from .gengram.configuration_gengram import GengramConfig
+from .gengram.modeling_gengram import (
+    GengramForCausalLM,
+    GengramForMaskedLM,
+    GengramForSequenceClassification,
+    GengramForTokenClassification,
+    GengramModel,
+)
+from .gengram.motif_memory import MotifMemory
+from .registration import register
 
-__all__ = ["__version__"]
+register()
+
+__all__ = [
+    "GengramConfig",
+    "GengramForCausalLM",
+    "GengramForMaskedLM",
+    "GengramForSequenceClassification",
+    "GengramForTokenClassification",
+    "GengramModel",
+    "MotifMemory",
+    "__version__",
+]

@@ -1,0 +1,161 @@
+"""What generation must remember of the past for the memory, kept beside the keys and values of attention."""
+
+import torch
+from transformers import Cache
+from transformers.cache_utils import CacheLayerMixin
+
+# Positions kept beyond what the next step needs, so that a rollback (assisted generation) finds its past.
+ROLLBACK = 128
+
+
+class MotifMemoryLayer(CacheLayerMixin):
+    """
+    One more layer at the end of a transformers `Cache`: the last letters, which all memory layers share, and the last
+    gated vectors of each memory layer for its convolution. As a layer it is reordered, repeated, selected, cropped
+    and reset together with the keys and values.
+
+    Attributes:
+        letters (`torch.Tensor` int64 [B, S] or `None`): letters of the latest S positions.
+        gated (`dict[int, torch.Tensor]`): memory layer -> gated vectors [B, S, D] of its latest S positions.
+        seen (`int`): tokens seen so far.
+    """
+
+    is_compileable = False
+    is_croppable = True
+    is_sliding = True  # never taken for the full-attention layer from which masks are made
+    supports_early_init = False
+
+    def __init__(self):
+        super().__init__()
+        self.reset()
+
+    def reset(self) -> None:
+        self.letters: torch.Tensor | None = None
+        self.gated: dict[int, torch.Tensor] = {}
+        self.history: dict[int | None, int] = {}  # memory layer (None: the letters) -> positions it needs
+        self.seen = 0
+
+    def extend_letters(self, letters: torch.Tensor, history: int) -> tuple[torch.Tensor, int]:
+        """
+        Put the remembered letters in front of new ones, and remember the new ones.
+
+        Args:
+            letters (`torch.Tensor` int64 [B, T]), history (`int`): positions wanted in front.
+
+        Returns:
+            letters [B, H + T] with H <= history, and H.
+        """
+        past = letters[:, :0] if self.letters is None else self.letters[:, max(self.letters.shape[1] - history, 0) :]
+        letters = torch.cat([past, letters], dim=1)
+        self.letters = _latest(letters, history)
+        self.history[None] = history
+        self.seen += letters.shape[1] - past.shape[1]
+        return letters, past.shape[1]
+
+    def extend_gated(self, layer_idx: int, gated: torch.Tensor, history: int) -> torch.Tensor:
+        """
+        The same for the gated vectors of one memory layer; missing past is zero.
+
+        Args:
+            gated (`torch.Tensor` [B, T, D]), history (`int`).
+
+        Returns:
+            `torch.Tensor` [B, history + T, D].
+        """
+        B, _, D = gated.shape
+        past = self.gated.get(layer_idx, gated[:, :0])
+        past = past[:, max(past.shape[1] - history, 0) :]
+        gated = torch.cat([gated.new_zeros(B, history - past.shape[1], D), past, gated], dim=1)
+        self.gated[layer_idx] = _latest(gated, history)
+        self.history[layer_idx] = history
+        return gated
+
+    def _map(self, change) -> None:
+        if self.letters is not None:
+            self.letters = change(self.letters)
+        self.gated = {layer_idx: change(gated) for layer_idx, gated in self.gated.items()}
+
+    def reorder_cache(self, beam_idx: torch.LongTensor) -> None:
+        self._map(lambda x: x.index_select(0, beam_idx.to(x.device)))
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        self._map(lambda x: x.repeat_interleave(repeats, dim=0))
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        self._map(lambda x: x[indices])
+
+    def crop(self, tokens_to_remove: int) -> None:
+        """Forget the latest `-tokens_to_remove` tokens; a positive number is the length to keep (before 5.18)."""
+        remove = max(self.seen - tokens_to_remove, 0) if tokens_to_remove > 0 else -tokens_to_remove
+        if remove == 0 or self.letters is None:
+            return
+        if remove >= self.seen:
+            return self.reset()
+        seen = self.seen - remove
+        kept = {None: self.letters.shape[1], **{layer_idx: x.shape[1] for layer_idx, x in self.gated.items()}}
+        for layer_idx, length in kept.items():
+            if length - remove < min(self.history[layer_idx], seen):
+                raise RuntimeError(
+                    f"The cache cannot forget {remove} tokens: the motif memory keeps the past of the last {ROLLBACK} "
+                    "tokens only. Start again from an empty cache."
+                )
+        self.seen = seen
+        self._map(lambda x: x[:, : x.shape[1] - remove])
+
+    def offload(self) -> None:
+        """Stays where it is: a few hundred positions."""
+
+    def prefetch(self) -> None:
+        """Never offloaded."""
+
+    # The attention interface of a cache layer; nothing attends to this one.
+    def lazy_initialization(self, key_states, value_states) -> None:
+        raise NotImplementedError("A motif memory layer holds no keys and values.")
+
+    def update(self, key_states, value_states, *args, **kwargs):
+        raise NotImplementedError("A motif memory layer holds no keys and values.")
+
+    def get_seq_length(self) -> int:
+        return self.seen
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.seen + query_length, 0
+
+    def get_max_length(self) -> int:
+        return -1
+
+
+def _latest(x: torch.Tensor, history: int) -> torch.Tensor:
+    """The positions that the next step or a rollback can need, as a tensor of their own."""
+    start = x.shape[1] - history - ROLLBACK
+    return x[:, start:].clone() if start > 0 else x
+
+
+def find_memory_layer(cache: Cache, num_hidden_layers: int) -> MotifMemoryLayer:
+    """
+    The motif memory layer of a cache; added behind the attention layers if it has none yet.
+
+    Args:
+        cache (`Cache`): any decoder cache of transformers.
+        num_hidden_layers (`int`): attention layers of the backbone, created first where the cache makes them lazily.
+
+    Raises:
+        ValueError: the cache already holds tokens that the memory has not seen.
+    """
+    for layer in cache.layers:
+        if isinstance(layer, MotifMemoryLayer):
+            return layer
+    if cache.get_seq_length() > 0:
+        raise ValueError(
+            f"past_key_values already holds {cache.get_seq_length()} tokens that this model's motif memory has not "
+            "seen; pass a cache that this model filled, or an empty one."
+        )
+    if cache.layer_class_to_replicate is not None:
+        while len(cache.layers) < num_hidden_layers:
+            cache.layers.append(cache.layer_class_to_replicate())
+    layer = MotifMemoryLayer()
+    cache.layers.append(layer)
+    return layer
+
+
+__all__ = ["MotifMemoryLayer", "find_memory_layer"]

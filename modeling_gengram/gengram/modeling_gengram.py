@@ -1,0 +1,727 @@
+"""Gengram models: a transformers backbone whose chosen layers read a k-mer motif memory.
+
+The wrapper owns no attention, MLP or expert layer. It hands a `KmerContext` to the backbone as one keyword argument,
+which transformers models forward to their layers; a hook in front of each layer takes it out and, where a memory sits,
+adds the memory to the hidden states. Language-model heads are those of the backbone's own transformers classes.
+"""
+
+import functools
+import inspect
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import (
+    MODEL_MAPPING,
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    Cache,
+    DynamicCache,
+    GenerationMixin,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+from transformers import initialization as init
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import (
+    BaseModelOutput,
+    CausalLMOutputWithPast,
+    MaskedLMOutput,
+    SequenceClassifierOutputWithPast,
+    TokenClassifierOutput,
+)
+from transformers.utils import can_return_tuple
+
+from .configuration_gengram import GengramConfig
+from .kmer_index import INVALID_LETTER, KmerContext, find_documents
+from .memory_cache import find_memory_layer
+from .motif_memory import MotifConvolution, MotifMemory, MotifProjection, MotifTable, make_window
+
+# The keyword argument under which the context travels through the backbone to its layers.
+CONTEXT = "kmer_context"
+
+
+class GengramPreTrainedModel(PreTrainedModel):
+    """What every Gengram model can do; see `PreTrainedModel`."""
+
+    config: GengramConfig
+    base_model_prefix = "model"
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["MotifMemory"]
+    _skip_keys_device_placement = ["past_key_values"]
+    # Each of these is the backbone's to support or to refuse.
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+
+    def _init_weights(self, module: nn.Module):
+        if isinstance(module, MotifTable):
+            init.normal_(module.weight, mean=0.0, std=1.0)
+        elif isinstance(module, MotifProjection):
+            bound = module.in_features**-0.5
+            init.uniform_(module.weight, -bound, bound)
+            if module.bias is not None:
+                init.uniform_(module.bias, -bound, bound)
+        elif isinstance(module, MotifConvolution):
+            if self.config.conv_init == "zeros":
+                init.zeros_(module.weight)
+            else:
+                bound = module.kernel_size[0] ** -0.5
+                init.uniform_(module.weight, -bound, bound)
+        else:
+            super()._init_weights(module)
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.base_model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module):
+        self.base_model.set_input_embeddings(value)
+
+    def save_pretrained(self, save_directory, **kwargs):
+        """
+        As `PreTrainedModel.save_pretrained`, in this package's layout (never a foreign one), with the code of the
+        model and a complete `auto_map`, so that every head loads where the package is not installed.
+        """
+        kwargs.setdefault("save_original_format", False)
+        if self.config.auto_classes:
+            self.config.auto_map = dict(self.config.auto_classes)
+        super().save_pretrained(save_directory, **kwargs)
+
+    @classmethod
+    def from_backbone(
+        cls, pretrained_model_name_or_path: str, memory: dict[str, Any] | None = None, **kwargs
+    ) -> "GengramPreTrainedModel":
+        """
+        A trained backbone with a new memory.
+
+        Args:
+            pretrained_model_name_or_path (`str`): folder or Hub id of a checkpoint of the backbone.
+            memory (`dict`, *optional*): fields of `GengramConfig`. They can also be given one by one.
+            kwargs: fields of `GengramConfig` (`memory_layers=[2, 5, 9]`); everything else goes to the backbone's
+                `from_pretrained` (`dtype=`, `revision=`, `attn_implementation=`).
+
+        Raises:
+            ValueError: the memory does not fit the backbone.
+            OSError: the checkpoint cannot be read.
+        """
+        fields = set(GengramConfig.__dataclass_fields__) - {"backbone_config", "dtype"} | {"num_labels"}
+        memory = {**(memory or {}), **{name: kwargs.pop(name) for name in fields & set(kwargs)}}
+        native = cls._load_native(pretrained_model_name_or_path, **kwargs)
+        model = cls(GengramConfig(backbone_config=native.config, **memory), native).to(native.dtype)
+        model.config.dtype = native.dtype
+        return model.eval()
+
+    @classmethod
+    def _load_native(cls, path: str, **kwargs) -> PreTrainedModel:
+        """The transformers model from whose checkpoint `from_backbone` starts."""
+        hub = {"revision", "token", "cache_dir", "subfolder", "local_files_only", "force_download"}
+        config = AutoConfig.from_pretrained(path, **{name: kwargs[name] for name in hub & set(kwargs)})
+        return AutoModel.from_pretrained(path, **_without_pooler(config), **kwargs)
+
+
+class GengramModel(GengramPreTrainedModel):
+    """
+    The backbone without a head, with the memory.
+
+    Args:
+        config (`GengramConfig`)
+        backbone (`PreTrainedModel`, *optional*): an existing backbone to build around; made from the configuration
+            if not given.
+
+    Raises:
+        ValueError: the backbone's layers cannot be found or do not accept keyword arguments.
+    """
+
+    def __init__(self, config: GengramConfig, backbone: PreTrainedModel | None = None):
+        super().__init__(config)
+        if backbone is None:
+            backbone = AutoModel.from_config(config.backbone_config, **_without_pooler(config.backbone_config))
+        self.backbone = backbone
+        self.memory = nn.ModuleDict({str(layer): MotifMemory(config, layer) for layer in config.memory_layers})
+        for index, layer in enumerate(find_layers(backbone)):
+            layer.register_forward_pre_hook(functools.partial(self._before_layer, index), with_kwargs=True)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.backbone.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module):
+        self.backbone.set_input_embeddings(value)
+
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        use_cache: bool | None = None,
+        seq_idx: torch.Tensor | None = None,
+        **kwargs,
+    ) -> BaseModelOutput | tuple:
+        """
+        Args:
+            input_ids (`torch.LongTensor` [B, T]): the memory reads them; needed also with `inputs_embeds`.
+            attention_mask (`torch.Tensor` [B, T] or [B, past + T], *optional*): 0 at padding. Other shapes go to the
+                backbone as they are; padding must then be a token that is not a base.
+            position_ids (`torch.LongTensor` [B, T], *optional*): where they start anew, a packed document begins:
+                windows, k-mers, convolution and, in bidirectional backbones, attention are cut there.
+            past_key_values (`Cache`, *optional*), use_cache (`bool`, *optional*): as in the backbone.
+            inputs_embeds (`torch.FloatTensor` [B, T, D], *optional*): instead of the embeddings of `input_ids`.
+            seq_idx (`torch.Tensor` [B, T], *optional*): number of the packed document of each position; replaces the
+                rule above and makes `position_ids` where they are not given.
+            kwargs: go to the backbone.
+
+        Returns:
+            What the backbone returns.
+        """
+        inputs = {"attention_mask": attention_mask, "position_ids": position_ids, "inputs_embeds": inputs_embeds}
+        if seq_idx is not None and position_ids is None:
+            inputs["position_ids"] = count_within(seq_idx)
+        if inputs_embeds is None:
+            inputs["input_ids"] = input_ids
+        documents = self._find_documents(input_ids, attention_mask, position_ids, seq_idx)
+        if self.config.is_causal:
+            checkpointing = self.is_gradient_checkpointing and self.training
+            if use_cache is None:
+                use_cache = self.config.use_cache and documents is None and not checkpointing
+            if use_cache and checkpointing:
+                raise ValueError("use_cache=True and gradient checkpointing exclude each other: recomputing a layer "
+                                 "would write to the cache twice.")
+            if documents is not None and (use_cache or past_key_values is not None):
+                raise ValueError(
+                    "Packed documents (position_ids that start anew, or seq_idx) cannot be used with a cache: "
+                    "attention would see the other documents. Pass use_cache=False and no past_key_values."
+                )
+            if use_cache and past_key_values is None:
+                past_key_values = DynamicCache(config=self.backbone.config)
+            inputs["use_cache"], inputs["past_key_values"] = use_cache, past_key_values
+        context = None
+        if self.config.memory_layers or documents is not None:
+            context = self._make_context(input_ids, attention_mask, documents, past_key_values)
+            inputs[CONTEXT] = context
+        for flag in ("output_hidden_states", "output_attentions"):
+            if getattr(self.config, flag, None):
+                kwargs.setdefault(flag, True)
+
+        outputs = self.backbone(**{name: value for name, value in inputs.items() if value is not None}, **kwargs)
+
+        if context is not None and context.embedding and getattr(outputs, "hidden_states", None):
+            # The first of them is recorded at the entry of layer 0, behind the hook that adds its memory.
+            outputs.hidden_states = (context.embedding[0], *outputs.hidden_states[1:])
+        return outputs
+
+    def _find_documents(
+        self,
+        input_ids: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
+        position_ids: torch.Tensor | None,
+        seq_idx: torch.Tensor | None,
+    ) -> torch.Tensor | None:
+        """Number of the packed document of each position (int64 [B, T]); None where there is nothing to cut."""
+        if input_ids is None or (seq_idx is None and (position_ids is None or position_ids.shape[-1] == 1)):
+            return None
+        if seq_idx is not None:
+            documents = seq_idx.to(input_ids.dtype).expand_as(input_ids)
+        else:
+            documents = find_documents(position_ids.expand_as(input_ids))
+        if torch.compiler.is_compiling():
+            return documents
+        cut = documents[:, 1:] != documents[:, :-1]
+        real = read_padding(attention_mask, documents.shape[1])
+        if real is not None:  # positions of padding may be anything
+            cut = cut & real[:, 1:] & real[:, :-1]
+        return documents if bool(cut.any()) else None
+
+    def _make_context(
+        self,
+        input_ids: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
+        documents: torch.Tensor | None,
+        cache: Cache | None,
+    ) -> "LayerContext":
+        if input_ids is None:
+            raise ValueError(
+                "The motif memory reads the bases: pass input_ids as well as inputs_embeds (the backbone then takes "
+                "the embeddings, the memory the ids)."
+            )
+        attention_cut = None
+        if documents is not None and not self.config.is_causal:
+            attention_cut = (documents[:, :, None] == documents[:, None, :])[:, None]
+        real = read_padding(attention_mask, input_ids.shape[1])
+        letters = find_letters(input_ids, self.config.base_token_ids, real)
+        state, history = None, 0
+        if cache is not None and self.config.memory_layers:
+            window = make_window(self.config)
+            if window.first_lag < 0:
+                raise ValueError("A centred window sees bases to the right: it cannot generate with a cache.")
+            state = find_memory_layer(cache, self.config.num_hidden_layers)
+            letters, history = state.extend_letters(letters, window.history)
+        return LayerContext(KmerContext(letters, documents, real, history, state), attention_cut)
+
+    def _before_layer(self, index: int, layer: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        """Hook in front of a backbone layer: takes the context out, adds the memory, cuts attention at documents."""
+        kwargs = dict(kwargs)
+        context = kwargs.pop(CONTEXT, None)
+        if context is None:
+            if index in self.config.memory_layers:
+                raise RuntimeError(
+                    f"{type(self.backbone).__name__} did not forward its keyword arguments to its layers (or was "
+                    "called on its own), so the motif memory cannot reach them. Call the Gengram model; if this is "
+                    "it, the backbone is not supported."
+                )
+            return args, kwargs
+        args = list(args)
+        hidden_states = args[0] if args else kwargs["hidden_states"]
+        if index == 0:
+            context.embedding[:] = [hidden_states]
+        if index in self.config.memory_layers:
+            memory = self.memory[str(index)]
+            residual = memory(hidden_states, context.kmers)
+            hidden_states = hidden_states + residual.to(hidden_states.device)
+            if args:
+                args[0] = hidden_states
+            else:
+                kwargs["hidden_states"] = hidden_states
+        if context.attention_cut is not None:
+            place = list(inspect.signature(layer.forward).parameters).index("attention_mask")
+            if place < len(args):
+                args[place] = self._cut_attention(args[place], context.attention_cut, hidden_states)
+            else:
+                kwargs["attention_mask"] = self._cut_attention(
+                    kwargs.get("attention_mask"), context.attention_cut, hidden_states
+                )
+        return tuple(args), kwargs
+
+    def _cut_attention(
+        self, mask: torch.Tensor | None, same_document: torch.Tensor, hidden_states: torch.Tensor
+    ) -> torch.Tensor:
+        """The layer's attention mask [B, 1, T, T], closed between documents (transformers does so for causal masks)."""
+        implementation = self.backbone.config._attn_implementation
+        if implementation not in ("eager", "sdpa"):
+            raise ValueError(
+                f"Packed documents in a bidirectional backbone need attn_implementation 'sdpa' or 'eager', not "
+                f"{implementation!r}."
+            )
+        closed = torch.finfo(hidden_states.dtype).min
+        if mask is None:
+            if implementation == "sdpa":
+                return same_document
+            return torch.zeros_like(same_document, dtype=hidden_states.dtype).masked_fill(~same_document, closed)
+        if mask.dtype == torch.bool:
+            return mask & same_document
+        return mask.masked_fill(~same_document, closed)
+
+
+class LayerContext:
+    """
+    What travels to the layers in one forward pass.
+
+    Args:
+        kmers (`KmerContext`): for the memories.
+        attention_cut (`torch.Tensor` bool [B, 1, T, T] or `None`): pairs of positions of one document.
+
+    Attributes:
+        embedding (`list`): the hidden states that entered layer 0, once they have.
+    """
+
+    def __init__(self, kmers: KmerContext, attention_cut: torch.Tensor | None = None):
+        self.kmers = kmers
+        self.attention_cut = attention_cut
+        self.embedding: list[torch.Tensor] = []
+
+    def to(self, device, non_blocking: bool = False) -> "LayerContext":
+        """The same on another device; accelerate calls it where layers are spread over devices."""
+        cut = None if self.attention_cut is None else self.attention_cut.to(device, non_blocking=non_blocking)
+        moved = LayerContext(self.kmers.to(device, non_blocking), cut)
+        moved.embedding = self.embedding
+        return moved
+
+
+class GivenOutputs(nn.Module):
+    """Stands where a transformers head model has its backbone: hands over outputs that exist already."""
+
+    def forward(self, *args, backbone_outputs: BaseModelOutput, **kwargs) -> BaseModelOutput:
+        return backbone_outputs
+
+    def get_input_embeddings(self) -> None:
+        """Asked before the head gives its output embeddings; the input embeddings are in the Gengram model."""
+
+
+class GengramLanguageModel(GengramPreTrainedModel):
+    """
+    A backbone's own language-model class around the memory: its head, its logits, its auxiliary losses.
+
+    Args:
+        config (`GengramConfig`)
+        native (`PreTrainedModel`, *optional*): an existing model of the backbone's class for this task.
+    """
+
+    _native: Any = None  # the transformers Auto class that makes the model whose head is used
+
+    def __init__(self, config: GengramConfig, native: PreTrainedModel | None = None):
+        super().__init__(config)
+        if native is None:
+            native = self._native.from_config(config.backbone_config)
+        prefix = native.base_model_prefix
+        self.model = GengramModel(config, getattr(native, prefix))
+        setattr(native, prefix, GivenOutputs())
+        self.head = native
+        # The head's ties, now between `head.*` and `model.backbone.*`.
+        self._tied_weights_keys = {
+            _rename(target, prefix): _rename(source, prefix)
+            for target, source in (native._tied_weights_keys or {}).items()
+        }
+        native._tied_weights_keys, native.all_tied_weights_keys = None, {}
+        self.post_init()
+
+    @classmethod
+    def _load_native(cls, path: str, **kwargs) -> PreTrainedModel:
+        return cls._native.from_pretrained(path, **kwargs)
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.head.get_output_embeddings()
+
+    def set_output_embeddings(self, new_embeddings: nn.Module):
+        self.head.set_output_embeddings(new_embeddings)
+
+
+class GengramForCausalLM(GengramLanguageModel, GenerationMixin):
+    """
+    Next-base prediction and generation with a causal backbone.
+
+    Raises:
+        ValueError: the backbone is bidirectional, or the window is centred (both would see the base to predict).
+    """
+
+    _native = AutoModelForCausalLM
+
+    def __init__(self, config: GengramConfig, native: PreTrainedModel | None = None):
+        if not config.is_causal:
+            raise ValueError(
+                f"{config.backbone_config.model_type} sees both sides of a position: it cannot be a causal language "
+                "model. Use GengramForMaskedLM."
+            )
+        if config.center_window and config.memory_layers:
+            raise ValueError("center_window=True shows the memory the bases to predict; set it to False.")
+        super().__init__(config, native)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        labels: torch.LongTensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        **kwargs,
+    ) -> CausalLMOutputWithPast:
+        """
+        Args:
+            labels (`torch.LongTensor` [B, T], *optional*): the ids themselves; shifted here, -100 is ignored.
+            logits_to_keep (`int` or `torch.Tensor`, *optional*): compute the last positions only (0: all).
+            others: see `GengramModel.forward`.
+
+        Returns:
+            What the backbone's causal class returns: loss, logits [B, T, vocabulary], past_key_values,
+            hidden_states, attentions; for mixtures of experts router_logits and aux_loss.
+        """
+        if getattr(self.config.backbone_config, "output_router_logits", False):
+            kwargs.setdefault("output_router_logits", True)
+        outputs = self.model(
+            input_ids, attention_mask, position_ids, past_key_values, inputs_embeds, use_cache, **kwargs
+        )
+        return self.head(
+            backbone_outputs=outputs,
+            attention_mask=attention_mask,
+            labels=labels,
+            logits_to_keep=logits_to_keep,
+            **kwargs,
+        )
+
+
+class GengramForMaskedLM(GengramLanguageModel):
+    """
+    Prediction of masked bases with a bidirectional backbone.
+
+    Raises:
+        ValueError: the backbone is causal.
+    """
+
+    _native = AutoModelForMaskedLM
+
+    def __init__(self, config: GengramConfig, native: PreTrainedModel | None = None):
+        if config.is_causal:
+            raise ValueError(
+                f"{config.backbone_config.model_type} sees only the left of a position: masked bases need a "
+                "bidirectional backbone (modernbert, bert, esm ...). Use GengramForCausalLM."
+            )
+        super().__init__(config, native)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        labels: torch.LongTensor | None = None,
+        **kwargs,
+    ) -> MaskedLMOutput:
+        """
+        Args:
+            labels (`torch.LongTensor` [B, T], *optional*): ids at masked positions, -100 elsewhere.
+            others: see `GengramModel.forward`.
+
+        Returns:
+            `MaskedLMOutput`: loss, logits [B, T, vocabulary], hidden_states, attentions.
+        """
+        num_items = kwargs.pop("num_items_in_batch", None)
+        outputs = self.model(input_ids, attention_mask, position_ids, None, inputs_embeds, **kwargs)
+        result = self.head(backbone_outputs=outputs, attention_mask=attention_mask)
+        loss = None
+        if labels is not None:  # here, because not every native head counts items over accumulated batches
+            loss = self.loss_function(
+                result.logits, labels, vocab_size=self.config.vocab_size, num_items_in_batch=num_items
+            )
+        return MaskedLMOutput(
+            loss=loss, logits=result.logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+
+class GengramForSequenceClassification(GengramPreTrainedModel):
+    """
+    One prediction a sequence, from the mean, the last or the first real token (`config.pooling`).
+
+    `config.problem_type` is `"single_label_classification"`, `"multi_label_classification"` or `"regression"`;
+    if it is not set, the number and type of the labels decide, as everywhere in transformers.
+    """
+
+    def __init__(self, config: GengramConfig, backbone: PreTrainedModel | None = None):
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.model = GengramModel(config, backbone)
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        labels: torch.Tensor | None = None,
+        use_cache: bool | None = None,
+        **kwargs,
+    ) -> SequenceClassifierOutputWithPast:
+        """
+        Args:
+            labels (`torch.Tensor`, *optional*): class indices [B], 0/1 floats [B, labels] (multi-label), or floats
+                [B] or [B, labels] (regression).
+            others: see `GengramModel.forward`. Without an attention mask, padding is told by the backbone's
+                `pad_token_id`.
+
+        Returns:
+            `SequenceClassifierOutputWithPast`: loss, logits [B, labels], hidden_states, attentions.
+        """
+        num_items = kwargs.pop("num_items_in_batch", None)
+        use_cache = False if use_cache is None and past_key_values is None else use_cache
+        outputs = self.model(
+            input_ids, attention_mask, position_ids, past_key_values, inputs_embeds, use_cache, **kwargs
+        )
+        hidden_states = outputs.last_hidden_state
+        real = find_real_tokens(hidden_states, input_ids, attention_mask, self.config.pad_token_id)
+        logits = self.classifier(self.dropout(pool_tokens(hidden_states, real, self.config.pooling)))
+        loss = None
+        if labels is not None:
+            if self.config.problem_type is None:
+                self.config.problem_type = _guess_problem_type(labels, self.num_labels)
+            loss = self.loss_function(
+                labels=labels, pooled_logits=logits, config=self.config, num_items_in_batch=num_items
+            )
+        return SequenceClassifierOutputWithPast(
+            loss=loss,
+            logits=logits,
+            past_key_values=getattr(outputs, "past_key_values", None),
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+
+class GengramForTokenClassification(GengramPreTrainedModel):
+    """One prediction a token, that is a base."""
+
+    def __init__(self, config: GengramConfig, backbone: PreTrainedModel | None = None):
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.model = GengramModel(config, backbone)
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        labels: torch.LongTensor | None = None,
+        **kwargs,
+    ) -> TokenClassifierOutput:
+        """
+        Args:
+            labels (`torch.LongTensor` [B, T], *optional*): class indices; -100 is ignored.
+            others: see `GengramModel.forward`.
+
+        Returns:
+            `TokenClassifierOutput`: loss, logits [B, T, labels], hidden_states, attentions.
+        """
+        num_items = kwargs.pop("num_items_in_batch", None)
+        kwargs.setdefault("use_cache", False)
+        outputs = self.model(input_ids, attention_mask, position_ids, None, inputs_embeds, **kwargs)
+        logits = self.classifier(self.dropout(outputs.last_hidden_state))
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(logits, labels, self.config, num_items_in_batch=num_items)
+        return TokenClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+
+def find_letters(
+    input_ids: torch.Tensor, base_token_ids: list[int], real: torch.Tensor | None = None
+) -> torch.Tensor:
+    """
+    Letters of single-base tokens.
+
+    Args:
+        input_ids (`torch.Tensor` int64 [B, T]), base_token_ids (`list[int]`): of A, C, G, T, N.
+        real (`torch.Tensor` bool [B, T], *optional*): false at padding, which is no letter whatever its id.
+
+    Returns:
+        `torch.Tensor` int64 [B, T]: 0..4, or -1 for every other token.
+    """
+    letters = torch.full_like(input_ids, INVALID_LETTER, dtype=torch.int64)
+    for letter, token in enumerate(base_token_ids):
+        letters = torch.where(input_ids == token, letter, letters)
+    return letters if real is None else letters.masked_fill(~real, INVALID_LETTER)
+
+
+def find_layers(backbone: PreTrainedModel) -> nn.ModuleList:
+    """
+    The stack of layers of a transformers model.
+
+    Raises:
+        ValueError: no such stack, or the model or its layers take no keyword arguments, without which a k-mer context
+            cannot reach them.
+    """
+    stacks = [
+        module
+        for module in backbone.modules()
+        if isinstance(module, nn.ModuleList)
+        and len(module) == backbone.config.num_hidden_layers
+        and all(isinstance(layer, GradientCheckpointingLayer) for layer in module)
+    ]
+    name = type(backbone).__name__
+    if len(stacks) != 1:
+        raise ValueError(
+            f"{name} cannot carry a motif memory: {len(stacks)} stacks of {backbone.config.num_hidden_layers} "
+            "transformers layers found in it, one is needed."
+        )
+    for module in (backbone, stacks[0][0]):
+        parameters = inspect.signature(module.forward).parameters.values()
+        if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+            raise ValueError(
+                f"{name} cannot carry a motif memory: {type(module).__name__}.forward takes no keyword arguments "
+                "(**kwargs), so the bases cannot reach its layers."
+            )
+    return stacks[0]
+
+
+def read_padding(attention_mask: Any, T: int) -> torch.Tensor | None:
+    """Bool [B, T] of the latest T positions, false at padding; None if the mask does not say (not 2-D)."""
+    if isinstance(attention_mask, torch.Tensor) and attention_mask.dim() == 2:
+        return attention_mask[:, -T:].bool()
+    return None
+
+
+def find_real_tokens(
+    hidden_states: torch.Tensor,
+    input_ids: torch.Tensor | None,
+    attention_mask: torch.Tensor | None,
+    pad_token_id: int | None,
+) -> torch.Tensor:
+    """Bool [B, T], false at padding: from a 2-D attention mask, else from the padding id, else true everywhere."""
+    B, T = hidden_states.shape[:2]
+    if (real := read_padding(attention_mask, T)) is not None:
+        return real
+    if input_ids is not None and pad_token_id is not None:
+        return input_ids != pad_token_id
+    return torch.ones(B, T, dtype=torch.bool, device=hidden_states.device)
+
+
+def pool_tokens(hidden_states: torch.Tensor, real: torch.Tensor, pooling: str) -> torch.Tensor:
+    """
+    One vector a sequence.
+
+    Args:
+        hidden_states (`torch.Tensor` [B, T, D]), real (`torch.Tensor` bool [B, T]).
+        pooling (`str`): `"mean"` over real tokens (in float32 or better), `"last"` or `"cls"`: the last, the first.
+
+    Returns:
+        `torch.Tensor` [B, D].
+    """
+    real = real.to(hidden_states.device)
+    if pooling == "mean":
+        weights = real.to(torch.promote_types(hidden_states.dtype, torch.float32))[..., None]
+        return ((hidden_states * weights).sum(1) / weights.sum(1).clamp(min=1)).to(hidden_states.dtype)
+    T = real.shape[1]
+    place = T - 1 - real.flip(1).int().argmax(1) if pooling == "last" else real.int().argmax(1)
+    return hidden_states[torch.arange(len(hidden_states), device=hidden_states.device), place]
+
+
+def _guess_problem_type(labels: torch.Tensor, num_labels: int) -> str:
+    if num_labels == 1:
+        return "regression"
+    return "multi_label_classification" if labels.is_floating_point() else "single_label_classification"
+
+
+def count_within(seq_idx: torch.Tensor) -> torch.Tensor:
+    """Positions that start at 0 in each document: int64 [B, T]."""
+    position = torch.arange(seq_idx.shape[1], device=seq_idx.device).expand_as(seq_idx)
+    begins = torch.diff(seq_idx, dim=-1, prepend=seq_idx[:, :1] - 1) != 0
+    return position - torch.where(begins, position, 0).cummax(-1).values
+
+
+def _rename(name: str, prefix: str) -> str:
+    if name.startswith(prefix + "."):
+        return "model.backbone." + name[len(prefix) + 1 :]
+    return "head." + name
+
+
+def _without_pooler(config: PreTrainedConfig) -> dict[str, bool]:
+    """The heads here pool by themselves; a pooler would only be parameters without a gradient."""
+    if type(config) not in MODEL_MAPPING:
+        raise ValueError(f"transformers has no base model for a {config.model_type!r} configuration.")
+    accepts = "add_pooling_layer" in inspect.signature(MODEL_MAPPING[type(config)].__init__).parameters
+    return {"add_pooling_layer": False} if accepts else {}
+
+
+__all__ = [
+    "GengramForCausalLM",
+    "GengramForMaskedLM",
+    "GengramForSequenceClassification",
+    "GengramForTokenClassification",
+    "GengramModel",
+    "GengramPreTrainedModel",
+]

@@ -1,0 +1,50 @@
+"""One table of what gengram adds to transformers, and the loop that registers it (runs at `import gengram`)."""
+
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+)
+
+from .gengram.configuration_gengram import GengramConfig
+from .gengram.modeling_gengram import (
+    GengramForCausalLM,
+    GengramForMaskedLM,
+    GengramForSequenceClassification,
+    GengramForTokenClassification,
+    GengramModel,
+)
+
+# configuration -> Auto class -> model
+MODELS = {
+    GengramConfig: {
+        AutoModel: GengramModel,
+        AutoModelForCausalLM: GengramForCausalLM,
+        AutoModelForMaskedLM: GengramForMaskedLM,
+        AutoModelForSequenceClassification: GengramForSequenceClassification,
+        AutoModelForTokenClassification: GengramForTokenClassification,
+    },
+}
+
+
+def register() -> None:
+    """Make `Auto*` know every family, and every checkpoint carry the code of its family for all heads."""
+    for config_class, models in MODELS.items():
+        AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
+        config_class.register_for_auto_class()
+        config_class.auto_classes = {"AutoConfig": _name(config_class)}
+        for auto_class, model_class in models.items():
+            auto_class.register(config_class, model_class, exist_ok=True)
+            model_class.register_for_auto_class(auto_class.__name__)
+            config_class.auto_classes[auto_class.__name__] = _name(model_class)
+
+
+def _name(cls: type) -> str:
+    """`file.Class`, as an auto_map has it: the file lies beside the checkpoint's config.json."""
+    return f"{cls.__module__.rsplit('.', 1)[-1]}.{cls.__name__}"
+
+
+__all__ = ["MODELS", "register"]
