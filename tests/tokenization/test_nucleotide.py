@@ -429,6 +429,7 @@ def test_saved_folder_holds_two_json_files_and_no_code(tmp_path, tokenizer):
     saved = json.loads((tmp_path / "tokenizer_config.json").read_text())
     assert saved["tokenizer_class"] == "TokenizersBackend"
     assert saved["model_max_length"] == 8192
+    assert saved["model_input_names"] == ["input_ids", "attention_mask"]
     assert not {"auto_map", "vocab"} & saved.keys()
     model = json.loads((tmp_path / "tokenizer.json").read_text())["model"]
     assert (model["type"], model["merges"], model["fuse_unk"]) == ("BPE", [], False)
@@ -445,6 +446,13 @@ def test_a_native_model_beside_it_does_not_change_the_tokenizer(tmp_path, model_
     loaded = AutoTokenizer.from_pretrained(tmp_path)
     assert loaded(UGLY)["input_ids"] == [CLS, *UGLY_IDS, SEP]
     assert loaded.model_max_length == 8192
+
+
+def test_the_class_loads_it_where_auto_tokenizer_insists_on_another(tmp_path, tokenizer):
+    """The way out that docs/tokenizers.md gives for Qwen2 and its like."""
+    tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen2"}))
+    assert TokenizersBackend.from_pretrained(tmp_path)(UGLY)["input_ids"] == UGLY_IDS
 
 
 def test_saving_twice_gives_the_same_files(tmp_path, tokenizer):
