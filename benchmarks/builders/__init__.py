@@ -1,0 +1,1 @@
+"""Builders of tasks that nobody publishes as a file: one file a task."""
