@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gengram.tokenization import IUPAC_BASES, reverse_complement
@@ -44,16 +44,19 @@ def test_reverse_complement(sequence, expected):
     assert reverse_complement(sequence) == expected
 
 
+@settings(deadline=None)
 @given(st.text(DNA_CODES + DNA_CODES.lower()))
 def test_two_reverse_complements_give_the_sequence_back(sequence):
     assert reverse_complement(reverse_complement(sequence)) == sequence
 
 
+@settings(deadline=None)
 @given(st.text(DNA_CODES + "Uacgtun"), st.text(DNA_CODES + "Uacgtun"))
 def test_reverse_complement_of_a_concatenation(left, right):
     assert reverse_complement(left + right) == reverse_complement(right) + reverse_complement(left)
 
 
+@settings(deadline=None)
 @given(
     st.text(DNA_CODES), st.characters().filter(lambda c: c not in set("ACGTURYSWKMBDHVNacgturyswkmbdhvn")), st.text()
 )

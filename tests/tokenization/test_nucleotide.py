@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from transformers import (
     AutoTokenizer,
@@ -140,6 +140,7 @@ free_text = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(text=free_text, template=st.sampled_from(["plain", "cls_sep"]))
 @example(text="İ" * 3 + "ﬁ" + "a\u0301\u0327", template="plain")
 def test_any_text_gives_one_token_a_character_and_offsets_that_tile_it(tokenizer, encoder_tokenizer, text, template):
@@ -154,12 +155,14 @@ def test_any_text_gives_one_token_a_character_and_offsets_that_tile_it(tokenizer
     assert all(end - start == 1 or text[start:end] in SPECIAL for start, end in offsets)
 
 
+@settings(deadline=None)
 @given(free_text)
 def test_split_special_tokens_gives_one_token_a_character_without_exception(tokenizer, text):
     ids = tokenizer(text, split_special_tokens=True)["input_ids"]
     assert ids == [NUCLEOTIDE_VOCABULARY[read_under_default_policies(character)] for character in text]
 
 
+@settings(deadline=None)
 @given(st.text("ACGTNacgtnuU" + IUPAC_OTHERS + IUPAC_OTHERS.lower()))
 def test_decode_gives_the_normalised_sequence_without_blanks(tokenizer, text):
     decoded = tokenizer.decode(tokenizer(text)["input_ids"])
