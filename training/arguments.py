@@ -1,0 +1,179 @@
+"""The arguments of a fine-tuning run: flags of a command, keys of a YAML file, or dataclasses in a script."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from transformers import IntervalStrategy, TrainingArguments
+
+
+@dataclass
+class ModelArguments:
+    """Which model is trained: a checkpoint (`model_name_or_path`) or a new one (`backbone`); exactly one of the two.
+
+    Raises:
+        ValueError: both or neither are given, fields of a new backbone without a backbone, or text that is no JSON
+            mapping.
+    """
+
+    model_name_or_path: str | None = field(
+        default=None, metadata={"help": "Checkpoint to fine-tune: a folder or a Hub id."}
+    )
+    backbone: str | None = field(
+        default=None,
+        metadata={
+            "help": "Train from scratch on this transformers architecture (a model_type): llama, mixtral, modernbert, "
+            "bert, esm, ..."
+        },
+    )
+    backbone_config: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={
+            "help": "Fields of the new backbone's configuration as JSON (a mapping in YAML), e.g. "
+            '\'{"hidden_size": 64, "num_hidden_layers": 2}\'. The vocabulary and the special tokens are the '
+            "tokenizer's unless given here."
+        },
+    )
+    memory: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={
+            "help": "Fields of GengramConfig as JSON (a mapping in YAML), e.g. "
+            '\'{"memory_layers": [0, 1], "memory_dim": 64}\'. With a checkpoint: the memory that is added to it. '
+            "Without this: the same model, no memory."
+        },
+    )
+    tokenizer_name_or_path: str | None = field(
+        default=None,
+        metadata={"help": "Tokenizer folder or Hub id. Default: the checkpoint's; one token a base for a new model."},
+    )
+
+    def __post_init__(self):
+        if (self.model_name_or_path is None) == (self.backbone is None):
+            raise ValueError(
+                "give either model_name_or_path (fine-tune a checkpoint) or backbone (train from scratch, e.g. llama)"
+            )
+        self.backbone_config = _read_mapping("backbone_config", self.backbone_config)
+        self.memory = _read_mapping("memory", self.memory)
+        if self.backbone is None and self.backbone_config is not None:
+            raise ValueError("backbone_config describes a new model; a checkpoint brings its own configuration")
+
+
+@dataclass
+class DataArguments:
+    """Which rows train, validate and test.
+
+    Raises:
+        ValueError: no training file, or a fraction or length that makes no sense.
+    """
+
+    train_file: str | None = field(
+        default=None,
+        metadata={"help": "Labelled sequences to train on: .csv, .tsv or .parquet, plain or .gz. Required."},
+    )
+    validation_file: str | None = field(
+        default=None, metadata={"help": "Rows for validation. Default: a part of the training file."}
+    )
+    test_file: str | None = field(
+        default=None, metadata={"help": "Rows for the final test; seen once, after the training."}
+    )
+    sequence_column: str | None = field(
+        default=None, metadata={"help": "Column of sequences. Default: sequence, else seq."}
+    )
+    label_column: str = field(
+        default="label", metadata={"help": "Column of classes: names, or whole numbers 0..C-1 without gaps."}
+    )
+    validation_fraction: float = field(
+        default=0.1,
+        metadata={
+            "help": "Without a validation file: share of the distinct training sequences that validate, stratified by "
+            "class; a sequence and its reverse complement stay on one side. 0: no validation."
+        },
+    )
+    split_seed: int = field(
+        default=0, metadata={"help": "Seed of that split; the seeds of the training do not change it."}
+    )
+    max_length: int | None = field(
+        default=None, metadata={"help": "Longest input in tokens, special tokens included. Default: the model's."}
+    )
+    too_long: Literal["error", "truncate"] = field(
+        default="error",
+        metadata={"help": "What happens to longer sequences: stop before training, or cut their end off."},
+    )
+
+    def __post_init__(self):
+        if not self.train_file:
+            raise ValueError(
+                "train_file is missing: give a .csv, .tsv or .parquet file with the columns sequence, label"
+            )
+        if not 0 <= self.validation_fraction < 1:
+            raise ValueError(f"validation_fraction={self.validation_fraction}: give a share of at least 0, below 1")
+        if self.max_length is not None and self.max_length < 1:
+            raise ValueError(f"max_length={self.max_length}: give a number of tokens, 1 or more")
+        if self.too_long not in ("error", "truncate"):
+            raise ValueError(f"too_long={self.too_long!r}: choose 'error' or 'truncate'")
+
+
+@dataclass
+class FinetuneArguments(TrainingArguments):
+    """How the model is trained: transformers' `TrainingArguments` with defaults for classifying DNA, and the seeds.
+
+    A run trains one model for each of `seeds` on the same rows and reports the mean and the spread.
+
+    Raises:
+        ValueError: seeds that are not distinct whole numbers of at least 0, or what `TrainingArguments` refuses.
+    """
+
+    output_dir: str | None = field(
+        default="runs/finetune", metadata={"help": "Folder for report.json and one model folder a seed: seed-0, ..."}
+    )
+    overwrite: bool = field(default=False, metadata={"help": "Replace the report and the models of an earlier run."})
+    seeds: list[int] = field(
+        default_factory=lambda: [0], metadata={"help": "Seeds of the training, one model each, e.g. --seeds 0 1 2."}
+    )
+    # One seed of `seeds` after the other; not an argument of its own.
+    seed: int = field(default=0, init=False)
+
+    num_train_epochs: float = field(default=3.0, metadata={"help": "Passes over the training rows."})
+    per_device_train_batch_size: int = field(default=32, metadata={"help": "Sequences a step on each device."})
+    per_device_eval_batch_size: int = field(default=64, metadata={"help": "Sequences a step in evaluation."})
+    learning_rate: float | None = field(
+        default=None, metadata={"help": "Peak learning rate. Default: 3e-5 for a checkpoint, 1e-3 from scratch."}
+    )
+    warmup_steps: float = field(
+        default=0.1, metadata={"help": "Steps of linear warm-up; below 1: their share of all steps."}
+    )
+    weight_decay: float = field(default=0.01, metadata={"help": "Weight decay of AdamW."})
+    eval_strategy: IntervalStrategy | str = field(
+        default="epoch", metadata={"help": "When validation runs: no, steps or epoch."}
+    )
+    logging_strategy: IntervalStrategy | str = field(
+        default="epoch", metadata={"help": "When the training loss is shown: no, steps or epoch."}
+    )
+    save_strategy: IntervalStrategy | str = field(
+        default="no",
+        metadata={"help": "When a checkpoint is written beside the final model: no, steps, epoch or best."},
+    )
+    disable_tqdm: bool | None = field(default=False, metadata={"help": "Show no progress bars."})
+
+    def __post_init__(self):
+        seeds = self.seeds if isinstance(self.seeds, list) else [self.seeds]
+        if not seeds or not all(isinstance(seed, int) and 0 <= seed < 2**32 for seed in seeds):
+            raise ValueError(f"seeds={self.seeds}: give one or more whole numbers of at least 0, e.g. 0 1 2")
+        if len(set(seeds)) < len(seeds):
+            raise ValueError(f"seeds={self.seeds}: the same seed twice gives the same model twice")
+        self.seeds = seeds
+        super().__post_init__()
+
+
+def _read_mapping(name: str, value: dict[str, Any] | str | None) -> dict[str, Any] | None:
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{name} is not JSON ({error}): {value!r}. Write it like '{{\"name\": 1}}'.") from error
+    if value is not None and not isinstance(value, dict):
+        raise ValueError(f"{name} must be a mapping of names to values, not {value!r}")
+    return value
+
+
+__all__ = ["DataArguments", "FinetuneArguments", "ModelArguments"]

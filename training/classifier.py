@@ -1,0 +1,214 @@
+"""From arguments to a tokenizer and a sequence classifier: a checkpoint, or a new backbone with or without memory."""
+
+import copy
+import dataclasses
+import difflib
+from typing import Any
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+from transformers import (
+    CONFIG_MAPPING,
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    set_seed,
+)
+
+from gengram import GengramConfig, GengramForSequenceClassification
+from gengram.tokenization import EMBEDDING_ROWS, build_nucleotide_tokenizer
+from gengram.training.arguments import ModelArguments
+from gengram.training.errors import InputError
+
+# Names that transformers takes into `rope_parameters`; they are no fields of a configuration class.
+_ROPE_FIELDS = {"rope_theta", "rope_scaling", "partial_rotary_factor"}
+_SPECIAL_TOKENS = ("pad", "bos", "eos", "cls", "sep", "mask")
+# What reading a user's folder can raise: missing or foreign files, broken JSON, wrong shapes, cut-off weights.
+_LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, StrictDataclassError)
+_CONFIG_ERRORS = (ValueError, TypeError, StrictDataclassError)
+
+
+def load_tokenizer(arguments: ModelArguments) -> PreTrainedTokenizerBase:
+    """Return the tokenizer that is named, else the checkpoint's; a new model gets one token a base.
+
+    Raises:
+        `InputError`: no tokenizer can be read, or it cannot pad.
+    """
+    path = arguments.tokenizer_name_or_path or arguments.model_name_or_path
+    if path is None:
+        pools_cls = (arguments.memory or {}).get("pooling") == "cls"
+        return build_nucleotide_tokenizer(template="cls_sep" if pools_cls else "plain")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+    except _LOADING_ERRORS as error:
+        raise InputError(
+            f"{path}: no tokenizer can be read here: {_tell(error)}. Name one with --tokenizer_name_or_path."
+        ) from error
+    if tokenizer.pad_token_id is None:
+        raise InputError(f"{path}: the tokenizer has no padding token, so sequences cannot share a batch")
+    return tokenizer
+
+
+def load_config(arguments: ModelArguments, tokenizer: PreTrainedTokenizerBase) -> PreTrainedConfig:
+    """Return the model's configuration: the checkpoint's, or a new one made for the tokenizer.
+
+    Raises:
+        `InputError`: a checkpoint without a readable configuration, an unknown architecture, a field that does not
+            exist or does not fit (a memory layer that the backbone does not have), fewer embeddings than token ids.
+    """
+    if arguments.model_name_or_path is not None:
+        path = arguments.model_name_or_path
+        try:
+            config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+        except _LOADING_ERRORS as error:
+            raise InputError(f"{path}: no model configuration can be read here: {_tell(error)}") from error
+        if isinstance(config, GengramConfig) and arguments.memory is not None:
+            raise InputError(f"{path} is a Gengram model and brings its own memory: leave --memory out")
+        if arguments.memory is not None:
+            config = _add_memory(config, arguments.memory, tokenizer)
+        elif config.pad_token_id is None:
+            config.pad_token_id = tokenizer.pad_token_id
+    else:
+        backbone = _build_backbone_config(arguments, tokenizer)
+        config = _add_memory(backbone, arguments.memory or {"memory_layers": []}, tokenizer)
+    if len(tokenizer) > config.vocab_size:
+        raise InputError(f"the tokenizer has {len(tokenizer)} ids, but the model has {config.vocab_size} embeddings")
+    return config
+
+
+def measure_capacity(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return the longest input in tokens that both the model and the tokenizer allow."""
+    backbone = config.get_text_config()
+    positions = getattr(backbone, "max_position_embeddings", None) or tokenizer.model_max_length
+    if backbone.model_type == "esm" and backbone.position_embedding_type == "absolute":
+        # ESM numbers positions from pad_token_id + 1.
+        positions -= backbone.pad_token_id + 1
+    return min(positions, tokenizer.model_max_length)
+
+
+def align_classes(classes: list[str], config: PreTrainedConfig) -> list[str]:
+    """Return the classes in the order of a checkpoint that was trained on just these names, else as they are."""
+    if set(config.label2id) == set(classes):
+        return sorted(classes, key=config.label2id.get)
+    return classes
+
+
+def build_classifier(
+    arguments: ModelArguments, config: PreTrainedConfig, classes: list[str], seed: int
+) -> tuple[PreTrainedModel, list[str]]:
+    """Make the classifier in float32; weights that no checkpoint gives are drawn with `seed`.
+
+    Args:
+        arguments: which model.
+        config: of `load_config`; it is not changed.
+        classes: C class names; the position is the id.
+        seed: of the new weights.
+
+    Returns:
+        The model, and the names of the parameters that the checkpoint did not give (all of them are new without one).
+
+    Raises:
+        `InputError`: weights that cannot be read, or that do not fit or fill the model; the classification head (and a
+            BERT pooler) may be new, anything else may not.
+    """
+    config = copy.deepcopy(config)
+    config.id2label = dict(enumerate(classes))
+    config.label2id = {name: label for label, name in enumerate(classes)}
+    config.problem_type = "single_label_classification"
+    set_seed(seed)
+    path = arguments.model_name_or_path
+    if path is None:
+        model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
+        return model, [name for name, _ in model.named_parameters()]
+    try:
+        if arguments.memory is not None:
+            fields = {entry.name: getattr(config, entry.name) for entry in dataclasses.fields(GengramConfig)}
+            del fields["backbone_config"], fields["dtype"]
+            model = GengramForSequenceClassification.from_backbone(path, memory=fields, dtype=torch.float32)
+            return model, [name for name, _ in model.named_parameters() if ".backbone." not in name]
+        # Mismatched sizes are let through here so that all faults can be told together below.
+        model, found = AutoModelForSequenceClassification.from_pretrained(
+            path, config=config, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
+        )
+    except _LOADING_ERRORS as error:
+        raise InputError(f"{path}: the model's weights cannot be loaded: {_tell(error)}") from error
+    mismatched = {name for name, *_ in found["mismatched_keys"]}
+    new = sorted(found["missing_keys"] | mismatched)
+    if lacking := [name for name in new if name in _list_body(model) and "pooler" not in name]:
+        raise InputError(
+            f"{path}: the checkpoint does not fit {type(model).__name__}: {len(lacking)} weights of the model's body "
+            f"are missing or of another size, e.g. {lacking[0]}"
+        )
+    return model, new
+
+
+def _list_body(model: PreTrainedModel) -> set[str]:
+    body = {id(parameter) for parameter in model.base_model.parameters()}
+    return {name for name, parameter in model.named_parameters() if id(parameter) in body}
+
+
+def _build_backbone_config(arguments: ModelArguments, tokenizer: PreTrainedTokenizerBase) -> PreTrainedConfig:
+    if arguments.backbone not in CONFIG_MAPPING:
+        raise InputError(
+            f"backbone={arguments.backbone!r} is no architecture of transformers"
+            + _suggest(arguments.backbone, CONFIG_MAPPING.keys())
+        )
+    config_class = CONFIG_MAPPING[arguments.backbone]
+    known = {entry.name for entry in dataclasses.fields(config_class)} | set(config_class.attribute_map) | _ROPE_FIELDS
+    given = arguments.backbone_config or {}
+    _refuse_unknown(given, known, "backbone_config", config_class)
+    fields: dict[str, Any] = {"vocab_size": EMBEDDING_ROWS if _is_nucleotide(arguments) else len(tokenizer)}
+    for token in _SPECIAL_TOKENS:
+        if f"{token}_token_id" in known:
+            fields[f"{token}_token_id"] = getattr(tokenizer, f"{token}_token_id")
+    try:
+        return config_class(**{**fields, **given})
+    except _CONFIG_ERRORS as error:
+        raise InputError(f"backbone_config does not fit {arguments.backbone}: {_tell(error)}") from error
+
+
+def _is_nucleotide(arguments: ModelArguments) -> bool:
+    return arguments.tokenizer_name_or_path is None and arguments.model_name_or_path is None
+
+
+def _add_memory(
+    backbone: PreTrainedConfig, memory: dict[str, Any], tokenizer: PreTrainedTokenizerBase
+) -> GengramConfig:
+    known = {entry.name for entry in dataclasses.fields(GengramConfig)} - {"backbone_config"}
+    _refuse_unknown(memory, known, "memory", GengramConfig)
+    fields = dict(memory)
+    if "base_token_ids" not in fields:
+        bases = list("ACGTN")
+        if tokenizer.tokenize("ACGTN") == bases:
+            fields["base_token_ids"] = tokenizer.convert_tokens_to_ids(bases)
+        elif fields.get("memory_layers") != []:
+            raise InputError("the memory reads single bases, but the tokenizer does not give one token a base")
+    try:
+        return GengramConfig(backbone_config=backbone, **fields)
+    except _CONFIG_ERRORS as error:
+        raise InputError(f"memory does not fit: {_tell(error)}") from error
+
+
+def _refuse_unknown(given: dict[str, Any], known: set[str], argument: str, config_class: type) -> None:
+    for name in given:
+        if name not in known:
+            raise InputError(f"{argument}: {config_class.__name__} has no field {name!r}{_suggest(name, known)}")
+
+
+def _suggest(name: str, known: Any) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _tell(error: Exception) -> str:
+    """The message of an error; of a failed check inside a configuration, the check's own words."""
+    if isinstance(error, StrictDataclassError) and error.__cause__ is not None:
+        error = error.__cause__
+    return str(error) or type(error).__name__
+
+
+__all__ = ["align_classes", "build_classifier", "load_config", "load_tokenizer", "measure_capacity"]

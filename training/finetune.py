@@ -1,0 +1,306 @@
+"""`gengram finetune`: train a sequence classifier on labelled DNA, once for each seed, and report how good it is."""
+
+import argparse
+import copy
+import dataclasses
+import difflib
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+import yaml
+from datasets import Dataset
+from transformers import (
+    DataCollatorWithPadding,
+    EvalPrediction,
+    HfArgumentParser,
+    IntervalStrategy,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Trainer,
+)
+
+from gengram import __version__
+from gengram.benchmarks.metrics import measure_classification
+from gengram.training.arguments import DataArguments, FinetuneArguments, ModelArguments
+from gengram.training.classifier import build_classifier, load_config, load_tokenizer, measure_capacity
+from gengram.training.errors import InputError
+from gengram.training.inputs import prepare_splits
+from gengram.training.report import (
+    METRICS,
+    clear_earlier_run,
+    describe_arguments,
+    describe_model,
+    summarize_seeds,
+    tabulate,
+    write_report,
+)
+
+_EXAMPLE = """\
+example:
+  gengram finetune --train_file train.csv --test_file test.csv --output_dir runs/splice --seeds 0 1 2 \\
+      --backbone llama --memory '{"memory_layers": [0, 1], "memory_dim": 64}' --num_train_epochs 8 --backbone_config \\
+      '{"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}'
+
+  gengram finetune recipe.yaml --seeds 0 1 2     the same names as keys of a YAML file; flags win
+
+The tables need a column of sequences (sequence or seq) and one of classes (label). Results go to
+OUTPUT_DIR/report.json, models to OUTPUT_DIR/seed-0, seed-1, ...
+
+exit codes: 0 done; 1 something has to be mended, the message says what; 2 wrong arguments
+"""
+
+
+def finetune(
+    model_arguments: ModelArguments, data_arguments: DataArguments, training_arguments: FinetuneArguments
+) -> dict[str, Any]:
+    """Train a classifier for each seed, save the models and `report.json` in `output_dir`, and return the report.
+
+    Rows, vocabulary and split are the same for all seeds; a seed decides the new weights, the order of the rows and
+    dropout. On a CPU the same call gives the same report, but for `seconds`. Where several processes run it
+    (`accelerate launch`), only the main one writes.
+
+    Args:
+        model_arguments: which model.
+        data_arguments: which rows.
+        training_arguments: how, which seeds, and where to.
+
+    Returns:
+        `dict`, the content of `report.json`:
+        - `test`, `validation`: for each of `METRICS` the `mean` and `sd` over seeds (n - 1; null for one seed) and the
+          list `per_seed`; null as a whole without such rows. `auroc` is null where it is not defined, see `RocAuc`.
+        - `model`, `data`, `arguments`, versions, `seeds`, `parameters`, `seconds`, `model_folders`.
+
+    Raises:
+        `InputError`: whatever the user can mend. No model and no report is left half-written; models of seeds that
+            were finished before stay, and a folder without `report.json` is a run that did not come to its end.
+    """
+    started = time.perf_counter()
+    output = Path(training_arguments.output_dir)
+    _check_arguments(training_arguments, data_arguments)
+    _check_output(output, training_arguments.overwrite)
+    tokenizer = load_tokenizer(model_arguments)
+    config = load_config(model_arguments, tokenizer)
+    tokenizer.model_max_length = measure_capacity(config, tokenizer)
+    data = prepare_splits(data_arguments, tokenizer, config)
+
+    scores: dict[str, list[dict[str, float]]] = {"validation": [], "test": []}
+    created = not output.exists()
+    try:
+        for seed in training_arguments.seeds:
+            model, new_weights = build_classifier(model_arguments, config, data.classes, seed)
+            if seed == training_arguments.seeds[0] and training_arguments.process_index == 0:
+                clear_earlier_run(output)
+            arguments = _set_up_seed(training_arguments, model_arguments, seed, validates="validation" in data.splits)
+            measured = _train_seed(model, tokenizer, data.splits, arguments, output / f"seed-{seed}")
+            for split, metrics in measured.items():
+                scores[split].append(metrics)
+    except BaseException:
+        if created and output.is_dir() and not any(output.iterdir()):
+            output.rmdir()
+        raise
+
+    report = {
+        "gengram_version": __version__,
+        "transformers_version": transformers.__version__,
+        "torch_version": torch.__version__,
+        "model": describe_model(model, model_arguments, new_weights),
+        "data": data.report,
+        "arguments": describe_arguments(model_arguments, data_arguments, arguments),
+        "seeds": training_arguments.seeds,
+        "parameters": model.num_parameters(),
+        "test": summarize_seeds(scores["test"]),
+        "validation": summarize_seeds(scores["validation"]),
+        "seconds": round(time.perf_counter() - started, 3),
+        "model_folders": [f"seed-{seed}" for seed in training_arguments.seeds],
+    }
+    if training_arguments.process_index == 0:
+        write_report(report, output / "report.json")
+    return report
+
+
+def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, FinetuneArguments]:
+    """Read flags, or a YAML file as the first argument and flags that override it.
+
+    Raises:
+        `InputError`: a YAML file that cannot be read or has unknown keys.
+        `SystemExit`: code 2, with a message: unknown flags, or values that do not fit.
+    """
+    groups = [ModelArguments, DataArguments, FinetuneArguments]
+    known = [entry.name for group in groups for entry in dataclasses.fields(group) if entry.init]
+    parser = HfArgumentParser(
+        groups,
+        prog="gengram finetune",
+        usage="gengram finetune [RECIPE.yaml] [--train_file FILE --backbone NAME ...]",
+        description="Train a sequence classifier on labelled DNA, once for each seed, and report how good it is.",
+        epilog=_EXAMPLE,
+        formatter_class=_Help,
+        allow_abbrev=False,
+    )
+    if argv and argv[0].endswith((".yaml", ".yml")):
+        parser.set_defaults(**_read_recipe(argv[0], known))
+        argv = argv[1:]
+    try:
+        *arguments, unknown = parser.parse_args_into_dataclasses(
+            argv, return_remaining_strings=True, look_for_args_file=False
+        )
+    except ValueError as error:
+        parser.error(str(error))
+    if unknown:
+        parser.error(f"unknown arguments: {' '.join(unknown)}{_suggest(unknown[0].lstrip('-'), known)}")
+    return tuple(arguments)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run `gengram finetune`; returns the exit code: 0, or 1 after a message about what has to be mended."""
+    verbosity = transformers.utils.logging.get_verbosity()
+    try:
+        model_arguments, data_arguments, training_arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
+        transformers.utils.logging.set_verbosity_error()
+        report = finetune(model_arguments, data_arguments, training_arguments)
+    except (InputError, OSError) as error:
+        return _complain(str(error))
+    except torch.OutOfMemoryError as error:
+        return _complain(
+            f"the device has not enough memory ({error}). Lower --per_device_train_batch_size, raise "
+            "--gradient_accumulation_steps by the same factor, or use --bf16."
+        )
+    finally:
+        transformers.utils.logging.set_verbosity(verbosity)
+    if training_arguments.process_index == 0:
+        print(tabulate(report), Path(training_arguments.output_dir, "report.json"), sep="\n")
+    return 0
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Defaults beside each flag, the example as it is written."""
+
+
+def _complain(message: str) -> int:
+    if os.environ.get("RANK", "0") == "0":
+        print(f"gengram finetune: error: {message}", file=sys.stderr)
+    return 1
+
+
+def _read_recipe(path: str, known: list[str]) -> dict[str, Any]:
+    try:
+        recipe = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: cannot be read as YAML: {error}") from error
+    if not isinstance(recipe, dict):
+        raise InputError(f"{path}: a recipe is a mapping of argument names to values, e.g. `train_file: train.csv`")
+    for name in recipe:
+        if name not in known:
+            raise InputError(f"{path}: no argument is called {name!r}{_suggest(str(name), known)}")
+    return recipe
+
+
+def _suggest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _check_arguments(arguments: FinetuneArguments, data: DataArguments) -> None:
+    if arguments.push_to_hub:
+        raise InputError(
+            "push_to_hub is not supported here yet: load OUTPUT_DIR/seed-0 and call push_to_hub on the model"
+        )
+    if arguments.resume_from_checkpoint:
+        raise InputError("resume_from_checkpoint is not supported here yet: start the run again with --overwrite")
+    if arguments.load_best_model_at_end and data.validation_file is None and data.validation_fraction == 0:
+        raise InputError(
+            "load_best_model_at_end needs validation rows: give a validation_file or a validation_fraction"
+        )
+
+
+def _check_output(output: Path, overwrite: bool) -> None:
+    existing = next(folder for folder in (output, *output.absolute().parents) if folder.exists())
+    if not existing.is_dir():
+        raise InputError(f"output_dir={str(output)!r}: {existing} is not a folder")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise InputError(f"output_dir={str(output)!r}: the folder {existing} is not writable")
+    if (output / "report.json").exists() and not overwrite:
+        raise InputError(
+            f"output_dir={str(output)!r} already holds the report of a run: choose another folder, or --overwrite it"
+        )
+
+
+def _set_up_seed(training: FinetuneArguments, model: ModelArguments, seed: int, validates: bool) -> FinetuneArguments:
+    # A shallow copy: the state of the processes and devices is shared, not set up again.
+    arguments = copy.copy(training)
+    arguments.seed = seed
+    if arguments.learning_rate is None:
+        arguments.learning_rate = 1e-3 if model.model_name_or_path is None else 3e-5
+    if arguments.device.type == "cpu":
+        arguments.dataloader_pin_memory = False  # There is no device to copy to, only a warning for each loader.
+    if not validates:
+        arguments.eval_strategy = IntervalStrategy.NO
+    return arguments
+
+
+def _train_seed(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    splits: dict[str, Dataset],
+    arguments: FinetuneArguments,
+    folder: Path,
+) -> dict[str, dict[str, float]]:
+    """Train one model, save it in `folder`, and return the metrics of each split that is not trained on."""
+    partial = folder.with_name(folder.name + ".partial")
+    in_partial = copy.copy(arguments)
+    in_partial.output_dir = str(partial)
+    half = arguments.bf16 or arguments.fp16
+    try:
+        trainer = Trainer(
+            model=model,
+            args=in_partial,
+            data_collator=DataCollatorWithPadding(tokenizer, pad_to_multiple_of=8 if half else None),
+            train_dataset=splits["train"],
+            eval_dataset=splits.get("validation"),
+            processing_class=tokenizer,
+            compute_metrics=_measure,
+            preprocess_logits_for_metrics=_keep_logits,
+        )
+        trainer.train()
+        scores = {}
+        for split in ("validation", "test"):
+            if split in splits:
+                measured = trainer.predict(splits[split], metric_key_prefix=split).metrics
+                scores[split] = {metric: measured[f"{split}_{metric}"] for metric in METRICS}
+        trainer.save_model()
+        trainer.accelerator.wait_for_everyone()
+        if trainer.is_world_process_zero():
+            # A pickle with the paths of this machine; report.json says the same.
+            (partial / "training_args.bin").unlink(missing_ok=True)
+            if folder.exists():
+                shutil.rmtree(folder)
+            os.replace(partial, folder)
+        trainer.accelerator.wait_for_everyone()
+    except BaseException:
+        if arguments.process_index == 0:
+            shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return scores
+
+
+def _keep_logits(outputs: torch.Tensor | tuple, labels: torch.Tensor) -> torch.Tensor:
+    # Some models return more than logits (router logits, caches), which would fill the memory.
+    return outputs[0] if isinstance(outputs, tuple) else outputs
+
+
+def _measure(prediction: EvalPrediction) -> dict[str, float]:
+    if not np.isfinite(prediction.predictions).all():
+        raise InputError("the training diverged: the model's outputs are not finite. Lower --learning_rate.")
+    return measure_classification(prediction.predictions, prediction.label_ids)
+
+
+__all__ = ["finetune", "main", "parse_arguments"]
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,138 @@
+"""`report.json`: how good the models of a run are, and everything that is needed to repeat it."""
+
+import dataclasses
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedModel, TrainingArguments
+
+from gengram.training.arguments import DataArguments, FinetuneArguments, ModelArguments
+
+METRICS = ("mcc", "accuracy", "auroc", "loss")
+"""What is reported for each split; `loss` is the mean cross-entropy in nats."""
+
+# Shown in every report, whatever their value; other arguments are where they differ from transformers' defaults.
+_PROTOCOL = (
+    "learning_rate",
+    "lr_scheduler_type",
+    "warmup_steps",
+    "optim",
+    "weight_decay",
+    "num_train_epochs",
+    "max_steps",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "bf16",
+    "fp16",
+)
+
+
+def summarize_seeds(seeds: list[dict[str, float]]) -> dict[str, dict[str, Any]] | None:
+    """Return mean, spread and single values over seeds.
+
+    Args:
+        seeds: for each seed the value of each of `METRICS`; NaN where a metric is not defined.
+
+    Returns:
+        For each metric `mean`, `sd` (sample standard deviation, n - 1; None for one seed) and the list `per_seed`, with
+        None for NaN; None instead of it all where there are no seeds, that is no rows to measure.
+    """
+    if not seeds:
+        return None
+    summary = {}
+    for metric in METRICS:
+        values = [float(scores[metric]) for scores in seeds]
+        summary[metric] = {
+            "mean": _to_json(np.mean(values)),
+            "sd": _to_json(np.std(values, ddof=1)) if len(values) > 1 else None,
+            "per_seed": [_to_json(value) for value in values],
+        }
+    return summary
+
+
+def _to_json(value: float) -> float | None:
+    # JSON has no NaN.
+    return float(value) if np.isfinite(value) else None
+
+
+def describe_model(model: PreTrainedModel, arguments: ModelArguments, new_weights: list[str]) -> dict[str, Any]:
+    """Return what kind of model was trained and which of its weights no checkpoint gave."""
+    return {
+        "class": type(model).__name__,
+        "model_type": model.config.model_type,
+        "backbone": model.config.get_text_config().model_type,
+        "memory_layers": getattr(model.config, "memory_layers", []),
+        "checkpoint": arguments.model_name_or_path,
+        "new_weights": "all" if arguments.model_name_or_path is None else new_weights,
+    }
+
+
+def describe_arguments(
+    model: ModelArguments, data: DataArguments, training: FinetuneArguments
+) -> dict[str, dict[str, Any]]:
+    """Return the arguments of a run as they were given, defaults filled in; of `TrainingArguments` what matters."""
+    values, defaults = training.to_dict(), TrainingArguments().to_dict()
+    shown = {
+        name: value
+        for name, value in values.items()
+        if name in _PROTOCOL or name not in defaults or value != defaults[name]
+    }
+    return {
+        "model": dataclasses.asdict(model),
+        "data": dataclasses.asdict(data),
+        "training": {
+            **shown,
+            "sequences_per_step": training.train_batch_size
+            * training.gradient_accumulation_steps
+            * training.world_size,
+        },
+    }
+
+
+def clear_earlier_run(output: Path) -> None:
+    """Remove an earlier report and the models that it names: from here on, they would not belong together."""
+    report = output / "report.json"
+    if not report.exists():
+        return
+    folders = json.loads(report.read_text(encoding="utf-8")).get("model_folders", [])
+    report.unlink()
+    for folder in folders:
+        shutil.rmtree(output / Path(folder).name, ignore_errors=True)
+
+
+def write_report(report: dict[str, Any], path: Path) -> None:
+    """Write the report in one piece: under another name first, then renamed."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(partial, path)
+
+
+def tabulate(report: dict[str, Any]) -> str:
+    """Return a table for the terminal: a line for each split, mean and spread of each metric."""
+    lines = [f"{'':<12}" + "".join(f"{metric:<18}" for metric in METRICS)]
+    for split in ("validation", "test"):
+        if report[split] is not None:
+            cells = [_show_cell(report[split][metric]) for metric in METRICS]
+            lines.append(f"{split:<12}" + "".join(f"{cell:<18}" for cell in cells))
+    return "\n".join(lines)
+
+
+def _show_cell(metric: dict[str, Any]) -> str:
+    if metric["mean"] is None:
+        return "not defined"
+    return f"{metric['mean']:.4f}" + (f" ± {metric['sd']:.4f}" if metric["sd"] is not None else "")
+
+
+__all__ = [
+    "METRICS",
+    "clear_earlier_run",
+    "describe_arguments",
+    "describe_model",
+    "summarize_seeds",
+    "tabulate",
+    "write_report",
+]
