@@ -1,0 +1,321 @@
+"""`gengram finetune` from the command line and from Python: what a run writes, and that it can be repeated."""
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from sklearn.metrics import matthews_corrcoef
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertConfig,
+    BertForMaskedLM,
+    BertForSequenceClassification,
+)
+
+from gengram import GengramConfig, GengramForCausalLM, GengramForSequenceClassification
+from gengram.tokenization import build_nucleotide_tokenizer
+from gengram.training.arguments import DataArguments, FinetuneArguments, ModelArguments
+from gengram.training.finetune import finetune, main, parse_arguments
+
+
+def read_report(folder: Path) -> dict:
+    return json.loads((folder / "report.json").read_text())
+
+
+def without_times(report: dict) -> dict:
+    return {name: value for name, value in report.items() if name != "seconds"}
+
+
+@pytest.fixture
+def bert_folder(tmp_path, small) -> Path:
+    """A masked language model that knows nothing of gengram, with a nucleotide tokenizer."""
+    torch.manual_seed(0)
+    config = BertConfig(vocab_size=128, pad_token_id=0, max_position_embeddings=64, **small)
+    BertForMaskedLM(config).save_pretrained(tmp_path / "bert")
+    build_nucleotide_tokenizer(model_max_length=64).save_pretrained(tmp_path / "bert")
+    return tmp_path / "bert"
+
+
+def test_a_run_writes_a_report_and_models_that_give_its_figures(command, task, run_folder, capsys, draw_table):
+    assert main(command(seeds=[0, 7], memory=True)) == 0
+    report = read_report(run_folder)
+    assert sorted(path.name for path in run_folder.iterdir()) == ["report.json", "seed-0", "seed-7"]
+    assert report["seeds"] == [0, 7] and report["model_folders"] == ["seed-0", "seed-7"]
+    assert report["seconds"] > 0
+
+    test = report["data"]["test"]
+    assert test["file"] == task["test_file"] and test["rows"] == 20
+    assert test["sha256"] == hashlib.sha256(Path(task["test_file"]).read_bytes()).hexdigest()
+    assert test["rows_per_class"] == {"with": 10, "without": 10}
+    assert (report["data"]["train"]["rows"], report["data"]["validation"]["rows"]) == (54, 6)
+    assert report["data"]["classes"] == ["with", "without"]
+    assert report["model"]["memory_layers"] == [0, 1] and report["model"]["backbone"] == "llama"
+    assert report["arguments"]["training"]["learning_rate"] == 1e-3
+    assert report["arguments"]["training"]["sequences_per_step"] == 32
+
+    references = [report["data"]["classes"].index(label) for label in draw_table(20, 1)["label"]]
+    for position, folder in enumerate(report["model_folders"]):
+        assert "training_args.bin" not in {path.name for path in (run_folder / folder).iterdir()}
+        model = AutoModelForSequenceClassification.from_pretrained(run_folder / folder)
+        tokenizer = AutoTokenizer.from_pretrained(run_folder / folder)
+        assert isinstance(model, GengramForSequenceClassification)
+        assert model.config.id2label == {0: "with", 1: "without"} and model.config.label2id == {"with": 0, "without": 1}
+        assert model.config.problem_type == "single_label_classification"
+        assert tokenizer.model_max_length == 2048
+        assert sum(parameter.numel() for parameter in model.parameters()) == report["parameters"]
+        batch = tokenizer(draw_table(20, 1)["seq"].tolist(), padding=True, return_tensors="pt")
+        with torch.no_grad():
+            output = model(**batch, labels=torch.tensor(references))
+        predictions = output.logits.argmax(-1)
+        assert matthews_corrcoef(references, predictions) == pytest.approx(report["test"]["mcc"]["per_seed"][position])
+        assert output.loss.item() == pytest.approx(report["test"]["loss"]["per_seed"][position], abs=1e-6)
+        share = (predictions.numpy() == references).mean()
+        assert share == pytest.approx(report["test"]["accuracy"]["per_seed"][position])
+
+    for split in ("test", "validation"):
+        for metric in ("mcc", "accuracy", "auroc", "loss"):
+            values = report[split][metric]["per_seed"]
+            assert report[split][metric]["mean"] == pytest.approx(np.mean(values))
+            assert report[split][metric]["sd"] == pytest.approx(np.std(values, ddof=1))
+    assert report["test"]["loss"]["per_seed"][0] != report["test"]["loss"]["per_seed"][1]
+    out = capsys.readouterr().out
+    assert "mcc" in out and f"{report['test']['mcc']['mean']:.4f} ±" in out and str(run_folder / "report.json") in out
+
+
+def test_the_same_command_twice_gives_the_same_report_and_weights(command, run_folder):
+    argv = command(seeds=[1, 2], memory=True)
+    assert main(argv) == 0
+    first = read_report(run_folder)
+    weights = [(run_folder / f"seed-{seed}/model.safetensors").read_bytes() for seed in (1, 2)]
+    assert main([*argv, "--overwrite"]) == 0
+    again = read_report(run_folder)
+    assert again["arguments"]["training"].pop("overwrite") and not first["arguments"]["training"].pop("overwrite")
+    assert without_times(first) == without_times(again)
+    assert weights == [(run_folder / f"seed-{seed}/model.safetensors").read_bytes() for seed in (1, 2)]
+    assert weights[0] != weights[1]
+
+
+def test_a_seed_gives_the_same_model_alone_and_among_others(command, run_folder, tmp_path):
+    assert main(command(seeds=[4, 5])) == 0
+    assert main(command(seeds=[5], output_dir=tmp_path / "alone")) == 0
+    both, alone = read_report(run_folder), read_report(tmp_path / "alone")
+    assert both["data"] == alone["data"]
+    assert both["test"]["loss"]["per_seed"][1:] == alone["test"]["loss"]["per_seed"]
+    assert alone["test"]["loss"]["sd"] is None
+
+
+def test_the_task_is_learnt(command, task, run_folder, draw_table):
+    draw_table(240, 0).to_csv(task["train_file"], index=False)
+    draw_table(100, 1).to_csv(task["test_file"], index=False)
+    assert main(command(memory=True, num_train_epochs=8, learning_rate=1e-2)) == 0
+    report = read_report(run_folder)
+    assert report["test"]["mcc"]["mean"] > 0.7 and report["test"]["auroc"]["mean"] > 0.9
+
+
+@pytest.mark.parametrize("backbone", ["bert", "esm", "llama", "mixtral", "modernbert"])
+@pytest.mark.parametrize("with_memory", [False, True], ids=["no memory", "memory"])
+def test_every_backbone_from_scratch(backbone, with_memory, command, run_folder):
+    assert main(command(backbone=backbone, memory=with_memory or None)) == 0
+    report = read_report(run_folder)
+    assert report["model"] == {
+        "class": "GengramForSequenceClassification",
+        "model_type": "gengram",
+        "backbone": backbone,
+        "memory_layers": [0, 1] if with_memory else [],
+        "checkpoint": None,
+        "new_weights": "all",
+    }
+    config = GengramConfig.from_pretrained(run_folder / "seed-0").backbone_config
+    assert config.vocab_size == 128 and config.pad_token_id == 0
+
+
+def test_the_memory_adds_to_the_same_backbone(command, run_folder, tmp_path):
+    assert main(command(memory=True)) == 0
+    assert main(command(output_dir=tmp_path / "plain")) == 0
+    with_memory, plain = read_report(run_folder), read_report(tmp_path / "plain")
+    assert plain["model"]["memory_layers"] == [] and with_memory["parameters"] > plain["parameters"]
+    shapes = [
+        {
+            name: value.shape
+            for name, value in AutoModelForSequenceClassification.from_pretrained(folder).named_parameters()
+        }
+        for folder in (tmp_path / "plain/seed-0", run_folder / "seed-0")
+    ]
+    assert shapes[0].items() <= shapes[1].items()
+
+
+def test_a_checkpoint_without_a_head(bert_folder, command, run_folder):
+    assert main(command(model_name_or_path=bert_folder)) == 0
+    report = read_report(run_folder)
+    assert report["model"]["class"] == "BertForSequenceClassification"
+    assert {name.split(".")[0] for name in report["model"]["new_weights"]} == {"bert", "classifier"}
+    assert all("pooler" in name for name in report["model"]["new_weights"] if name.startswith("bert."))
+    assert report["arguments"]["training"]["learning_rate"] == 3e-5
+    assert report["data"]["max_length"] == 64
+
+
+def test_a_checkpoint_that_gets_a_memory(bert_folder, command, run_folder):
+    assert main(command(model_name_or_path=bert_folder, memory=True, learning_rate=0.0)) == 0
+    report = read_report(run_folder)
+    assert report["model"]["class"] == "GengramForSequenceClassification" and report["model"]["backbone"] == "bert"
+    assert any(".memory." in name for name in report["model"]["new_weights"])
+    trained = GengramForSequenceClassification.from_pretrained(run_folder / "seed-0")
+    assert trained.config.id2label == {0: "with", 1: "without"}
+    source = BertForMaskedLM.from_pretrained(bert_folder).bert.state_dict()
+    for name, value in trained.model.backbone.state_dict().items():
+        assert torch.equal(value, source[name]), name
+
+
+def test_a_gengram_language_model_becomes_a_classifier(command, run_folder, tmp_path, small, memory):
+    torch.manual_seed(0)
+    backbone = {"model_type": "llama", "vocab_size": 128, "pad_token_id": 0, **small}
+    GengramForCausalLM(GengramConfig(backbone_config=backbone, **memory)).save_pretrained(tmp_path / "lm")
+    build_nucleotide_tokenizer(model_max_length=512).save_pretrained(tmp_path / "lm")
+    assert main(command(model_name_or_path=tmp_path / "lm")) == 0
+    report = read_report(run_folder)
+    assert report["model"]["new_weights"] == ["classifier.bias", "classifier.weight"]
+    assert report["data"]["max_length"] == 512
+
+
+def test_a_classifier_keeps_the_ids_of_its_class_names(bert_folder, command, run_folder, tmp_path):
+    names = {0: "without", 1: "with"}
+    model = BertForSequenceClassification.from_pretrained(
+        bert_folder, id2label=names, label2id={name: label for label, name in names.items()}
+    )
+    model.save_pretrained(tmp_path / "classifier")
+    build_nucleotide_tokenizer(model_max_length=64).save_pretrained(tmp_path / "classifier")
+    assert main(command(model_name_or_path=tmp_path / "classifier", learning_rate=0.0)) == 0
+    report = read_report(run_folder)
+    assert report["data"]["classes"] == ["without", "with"] and report["model"]["new_weights"] == []
+    trained = BertForSequenceClassification.from_pretrained(run_folder / "seed-0")
+    assert torch.equal(trained.classifier.weight, model.classifier.weight)
+
+
+def test_a_head_of_another_size_is_made_anew(bert_folder, command, run_folder, tmp_path):
+    model = BertForSequenceClassification.from_pretrained(bert_folder, num_labels=5)
+    model.save_pretrained(tmp_path / "classifier")
+    build_nucleotide_tokenizer(model_max_length=64).save_pretrained(tmp_path / "classifier")
+    assert main(command(model_name_or_path=tmp_path / "classifier")) == 0
+    assert read_report(run_folder)["model"]["new_weights"] == ["classifier.bias", "classifier.weight"]
+
+
+def test_integer_classes_and_several_of_them(command, task, run_folder, tmp_path, draw_table):
+    for name, rows in (("train", 60), ("test", 21)):
+        draw_table(rows, 5, classes=(0, 1, 2)).to_csv(task[f"{name}_file"], index=False)
+    assert main(command()) == 0
+    report = read_report(run_folder)
+    assert report["data"]["classes"] == ["0", "1", "2"]
+    assert AutoModelForSequenceClassification.from_pretrained(run_folder / "seed-0").config.num_labels == 3
+
+
+def test_a_class_that_is_absent_from_the_test_rows(command, task, run_folder, draw_table):
+    table = draw_table(20, 1)
+    table[table["label"] == "with"].to_csv(task["test_file"], index=False)
+    assert main(command()) == 0
+    report = read_report(run_folder)
+    assert report["test"]["auroc"] == {"mean": None, "sd": None, "per_seed": [None]}
+    assert report["test"]["mcc"]["mean"] == 0.0
+    assert report["data"]["test"]["rows_per_class"] == {"with": 10, "without": 0}
+
+
+def test_own_validation_rows_or_none(command, task, run_folder, tmp_path, draw_table):
+    draw_table(12, 9).to_csv(tmp_path / "validation.csv", index=False)
+    assert main(command(validation_file=tmp_path / "validation.csv", test_file=None)) == 0
+    report = read_report(run_folder)
+    assert (report["data"]["train"]["rows"], report["data"]["validation"]["rows"]) == (60, 12)
+    assert report["test"] is None and report["data"]["test"] is None
+    assert main(command(validation_fraction=0, output_dir=tmp_path / "none")) == 0
+    report = read_report(tmp_path / "none")
+    assert report["validation"] is None and report["data"]["train"]["rows"] == 60
+
+
+def test_letters_that_are_no_bases_are_counted(command, task, run_folder, draw_table):
+    table = draw_table(20, 1)
+    table.loc[0, "seq"] = "ACGTNRacgun-*" + "A" * 7
+    table.to_csv(task["test_file"], index=False)
+    assert main(command()) == 0
+    described = read_report(run_folder)["data"]["test"]
+    assert described["characters"] == table["seq"].str.len().sum()
+    assert described["non_acgt_share"] == pytest.approx(5 / described["characters"])
+    assert described["unknown_token_share"] == pytest.approx(2 / described["characters"])
+
+
+def test_long_sequences_are_cut_when_asked(command, task, run_folder, draw_table):
+    assert main(command(max_length=25, too_long="truncate")) == 0
+    described = read_report(run_folder)["data"]["test"]
+    assert described["truncated_rows_in_file"] == (draw_table(20, 1)["seq"].str.len() > 25).sum() > 0
+
+
+def test_a_checkpoint_of_the_training_is_kept_where_asked(command, run_folder):
+    argv = command(save_strategy="epoch", load_best_model_at_end=True, metric_for_best_model="mcc", num_train_epochs=2)
+    assert main(argv) == 0
+    checkpoints = sorted(path.name for path in (run_folder / "seed-0").glob("checkpoint-*"))
+    assert checkpoints == ["checkpoint-2", "checkpoint-4"]
+
+
+def test_a_recipe_in_yaml_is_the_same_as_flags(task, command, run_folder, tmp_path, small, memory):
+    recipe = {**task, "backbone": "llama", "backbone_config": small, "memory": memory, "seeds": [3]}
+    recipe |= {"output_dir": str(run_folder), "num_train_epochs": 1, "learning_rate": "1e-2", "disable_tqdm": True}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    from_yaml = parse_arguments([str(tmp_path / "recipe.yaml")])
+    from_flags = parse_arguments(command(memory=True, seeds=[3], learning_rate=0.01))
+    for one, other in zip(from_yaml, from_flags):
+        assert {field.name: getattr(one, field.name) for field in dataclasses.fields(one)} == {
+            field.name: getattr(other, field.name) for field in dataclasses.fields(other)
+        }
+    *_, training = parse_arguments([str(tmp_path / "recipe.yaml"), "--seeds", "8", "9", "--num_train_epochs", "2"])
+    assert training.seeds == [8, 9] and training.num_train_epochs == 2 and training.learning_rate == 0.01
+    assert main([str(tmp_path / "recipe.yaml")]) == 0
+    assert read_report(run_folder)["seeds"] == [3]
+
+
+def test_from_python_the_report_is_returned(task, run_folder, small, memory):
+    report = finetune(
+        ModelArguments(backbone="llama", backbone_config=small, memory=memory),
+        DataArguments(**task),
+        FinetuneArguments(output_dir=str(run_folder), num_train_epochs=1, disable_tqdm=True),
+    )
+    assert report == read_report(run_folder)
+    assert set(report) == {
+        "gengram_version",
+        "transformers_version",
+        "torch_version",
+        "model",
+        "data",
+        "arguments",
+        "seeds",
+        "parameters",
+        "test",
+        "validation",
+        "seconds",
+        "model_folders",
+    }
+
+
+def test_an_overwritten_run_leaves_nothing_of_the_one_before(command, run_folder):
+    assert main(command(seeds=[0, 1])) == 0
+    (run_folder / "notes.txt").write_text("mine")
+    assert main([*command(seeds=[2]), "--overwrite"]) == 0
+    assert sorted(path.name for path in run_folder.iterdir()) == ["notes.txt", "report.json", "seed-2"]
+
+
+def test_help_shows_an_example_and_our_arguments(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    for words in (
+        "example:",
+        "gengram finetune --train_file",
+        "recipe.yaml",
+        "--memory",
+        "--validation_fraction",
+        "exit codes",
+    ):
+        assert words in text

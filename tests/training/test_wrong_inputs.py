@@ -1,0 +1,296 @@
+"""Wrong inputs of `gengram finetune`: a message that names the place, an exit code that is not 0, nothing written."""
+
+import gzip
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import BertConfig, BertForMaskedLM
+
+from gengram.tokenization import build_nucleotide_tokenizer
+from gengram.training.finetune import main
+
+
+def expect_failure(argv: list[str], capsys, *messages: str, code: int = 1, leaves: Path | None = None) -> None:
+    """Run and check the message on stderr, the exit code, and that the output folder was not made."""
+    try:
+        returned = main(argv)
+    except SystemExit as stop:
+        returned = stop.code
+    error = capsys.readouterr().err
+    assert returned == code, error
+    for message in messages:
+        assert message in error
+    assert "Traceback" not in error
+    if leaves is not None:
+        assert not leaves.exists()
+
+
+def append_row(path: str, sequence: str, label: str) -> None:
+    with open(path, "a") as file:
+        file.write(f"{sequence},{label},chr1\n")
+
+
+def test_an_empty_file(command, task, capsys, run_folder):
+    Path(task["train_file"]).write_text("")
+    expect_failure(command(), capsys, "train.csv: the file is empty", leaves=run_folder)
+
+
+def test_a_header_without_rows(command, task, capsys, run_folder):
+    Path(task["test_file"]).write_text("seq,label\n")
+    expect_failure(command(), capsys, "test.csv: the file has a header but no data rows", leaves=run_folder)
+
+
+def test_a_missing_file(command, capsys, run_folder):
+    expect_failure(command(train_file="nowhere.csv"), capsys, "nowhere.csv: cannot be read", leaves=run_folder)
+
+
+def test_a_csv_without_the_column(command, task, capsys, run_folder, draw_table):
+    draw_table(20, 0).rename(columns={"seq": "dna"}).to_csv(task["train_file"], index=False)
+    message = "no sequence column 'sequence' or 'seq'; the file's columns are 'dna', 'label', 'chrom'"
+    expect_failure(command(), capsys, message, "--sequence_column", leaves=run_folder)
+
+
+def test_an_unknown_label_in_the_test_rows(command, task, capsys, run_folder):
+    append_row(task["test_file"], "ACGT", "wiht")
+    expect_failure(command(), capsys, "test.csv, data row 21: label 'wiht' is not one of", leaves=run_folder)
+
+
+def test_an_unknown_label_in_the_validation_rows(command, tmp_path, capsys, run_folder, draw_table):
+    draw_table(6, 3, classes=("with", "other")).to_csv(tmp_path / "own.csv", index=False)
+    argv = command(validation_file=tmp_path / "own.csv")
+    expect_failure(argv, capsys, "own.csv, data row 2: label 'other' is not one of", leaves=run_folder)
+
+
+def test_a_label_column_with_missing_values(command, task, capsys, run_folder):
+    append_row(task["train_file"], "ACGT", "")
+    expect_failure(command(), capsys, "train.csv, data row 61: column 'label' has no value", leaves=run_folder)
+
+
+def test_a_label_column_with_gaps_between_the_numbers(command, task, capsys, run_folder, draw_table):
+    draw_table(60, 0, classes=(0, 1, 3)).to_csv(task["train_file"], index=False)
+    message = "class numbers must be 0..C-1 without gaps, but 0, 1, 3 were found (label 3 first in data row 3)"
+    expect_failure(command(), capsys, "train.csv", message, leaves=run_folder)
+
+
+def test_a_gzip_file_that_is_cut_off(command, task, capsys, run_folder, tmp_path):
+    whole = gzip.compress(Path(task["train_file"]).read_bytes())
+    (tmp_path / "cut.csv.gz").write_bytes(whole[: len(whole) // 2])
+    argv = command(train_file=tmp_path / "cut.csv.gz")
+    expect_failure(argv, capsys, "cut.csv.gz: the gzip file is cut off or damaged", leaves=run_folder)
+
+
+def test_a_parquet_file_that_is_none(command, task, capsys, run_folder, tmp_path):
+    Path(task["train_file"]).rename(tmp_path / "train.parquet")
+    argv = command(train_file=tmp_path / "train.parquet")
+    expect_failure(argv, capsys, "train.parquet: not a Parquet file, or cut off", leaves=run_folder)
+
+
+def test_a_sequence_longer_than_the_model(command, task, capsys, run_folder):
+    append_row(task["train_file"], "ACGT" * 20, "with")
+    argv = command(backbone_config={"max_position_embeddings": 64})
+    message = "train.csv, data row 61: the sequence of 80 bp is 80 tokens, but the limit is 64 tokens (1 of 61 rows"
+    expect_failure(argv, capsys, message, "--too_long truncate", "max_position_embeddings", leaves=run_folder)
+
+
+def test_a_sequence_longer_than_esm_with_its_shifted_positions(command, task, capsys, run_folder):
+    append_row(task["train_file"], "ACGT" * 16, "with")
+    expect_failure(command(backbone="esm"), capsys, "64 bp is 64 tokens, but the limit is 63", leaves=run_folder)
+
+
+def test_a_max_length_beyond_the_model(command, capsys, run_folder):
+    message = "max_length=4096 tokens is longer than the model, which takes 2048 tokens"
+    expect_failure(command(max_length=4096), capsys, message, leaves=run_folder)
+
+
+def test_a_memory_layer_that_does_not_exist(command, capsys, run_folder):
+    argv = command(memory={"memory_layers": [0, 2]})
+    expect_failure(argv, capsys, "memory does not fit: memory_layers=[0, 2]: layer 2 does not exist", leaves=run_folder)
+
+
+def test_a_window_shorter_than_the_largest_kmer(command, capsys, run_folder):
+    argv = command(memory={"window_size": 2})
+    message = "memory does not fit: window_size=2 is shorter than the largest k-mer (3 bases)"
+    expect_failure(argv, capsys, message, leaves=run_folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"memory": {"memory_layer": [0]}},
+            "memory: GengramConfig has no field 'memory_layer'; did you mean 'memory_layers'?",
+        ),
+        ({"memory": {"memory_layers": [0], "gate": "relu"}}, "memory does not fit"),
+        ({"backbone_config": {"hiden_size": 8}}, "LlamaConfig has no field 'hiden_size'; did you mean 'hidden_size'?"),
+        ({"backbone_config": {"hidden_size": "8"}}, "backbone_config does not fit llama"),
+        ({"backbone_config": {"hidden_size": 10, "num_attention_heads": 4}}, "backbone_config does not fit llama"),
+        (
+            {"backbone": "lama"},
+            "backbone='lama' is no architecture of transformers; did you mean",
+        ),
+        (
+            {"backbone_config": {"vocab_size": 12}},
+            "tokenizer has 16 ids, but the model has 12 embeddings",
+        ),
+        ({"load_best_model_at_end": True, "save_strategy": "epoch", "validation_fraction": 0}, "needs validation rows"),
+        ({"push_to_hub": True}, "push_to_hub is not supported here yet"),
+        ({"resume_from_checkpoint": "x"}, "resume_from_checkpoint is not supported here yet"),
+        ({"validation_fraction": 0.001}, "cannot put every class on both sides of a split"),
+        ({"tokenizer_name_or_path": "no/such/folder"}, "no/such/folder: no tokenizer can be read here"),
+    ],
+)
+def test_arguments_that_do_not_fit_the_model_or_the_data(changes, message, command, capsys, run_folder):
+    expect_failure(command(**changes), capsys, message, leaves=run_folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train_file": None}, "train_file is missing"),
+        ({"backbone": None}, "give either model_name_or_path"),
+        ({"model_name_or_path": "x", "backbone": "llama"}, "give either model_name_or_path"),
+        ({"memory": "{memory_layers: [0]}"}, "memory is not JSON"),
+        ({"memory": "[0, 1]"}, "memory must be a mapping"),
+        ({"model_name_or_path": "x", "backbone_config": {}}, "a checkpoint brings its own configuration"),
+        ({"validation_fraction": 1}, "validation_fraction=1.0: give a share"),
+        ({"max_length": 0}, "max_length=0"),
+        ({"seeds": [1, 1]}, "the same seed twice"),
+        ({"seeds": [-1]}, "seeds=[-1]"),
+        ({"seed": 3}, "unknown arguments: --seed 3; did you mean 'seeds'?"),
+        ({"learning_rat": 3}, "unknown arguments: --learning_rat 3; did you mean 'learning_rate'?"),
+        ({"num_train_epochs": "many"}, "invalid float value: 'many'"),
+        ({"too_long": "cut"}, "invalid choice: 'cut'"),
+    ],
+)
+def test_wrong_arguments_exit_with_2(changes, message, command, capsys, run_folder):
+    expect_failure(command(**changes), capsys, message, "usage: gengram finetune", code=2, leaves=run_folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("train_flie: x.csv", "no argument is called 'train_flie'; did you mean 'train_file'?"),
+        ("- a\n- b", "a recipe is a mapping"),
+        ("", "a recipe is a mapping"),
+        ("seeds: [0, 1", "cannot be read as YAML"),
+        (None, "cannot be read as YAML"),
+    ],
+)
+def test_a_wrong_recipe(text, message, tmp_path, capsys):
+    recipe = tmp_path / "recipe.yaml"
+    if text is not None:
+        recipe.write_text(text)
+    expect_failure([str(recipe)], capsys, "recipe.yaml", message)
+
+
+class TestCheckpoints:
+    @pytest.fixture
+    def folder(self, tmp_path, small) -> Path:
+        torch.manual_seed(0)
+        BertForMaskedLM(BertConfig(vocab_size=128, **small)).save_pretrained(tmp_path / "checkpoint")
+        build_nucleotide_tokenizer(model_max_length=64).save_pretrained(tmp_path / "checkpoint")
+        return tmp_path / "checkpoint"
+
+    @pytest.mark.parametrize("memory", [None, True], ids=["as it is", "with a memory"])
+    @pytest.mark.parametrize("fault", ["cut off", "overwritten", "empty"])
+    def test_corrupt_safetensors(self, fault, memory, folder, command, capsys, run_folder):
+        weights = folder / "model.safetensors"
+        content = weights.read_bytes()
+        weights.write_bytes({"cut off": content[:-100], "overwritten": b"\xff" * 1000, "empty": b""}[fault])
+        argv = command(model_name_or_path=folder, memory=memory)
+        expect_failure(argv, capsys, f"{folder}: the model's weights cannot be loaded: ", leaves=run_folder)
+
+    def test_no_such_folder(self, command, capsys, run_folder, tmp_path):
+        argv = command(model_name_or_path=tmp_path / "none")
+        expect_failure(argv, capsys, "none: no tokenizer can be read here", leaves=run_folder)
+
+    def test_no_weights(self, folder, command, capsys, run_folder):
+        (folder / "model.safetensors").unlink()
+        argv = command(model_name_or_path=folder)
+        expect_failure(argv, capsys, "the model's weights cannot be loaded", leaves=run_folder)
+
+    def test_a_broken_configuration(self, folder, command, capsys, run_folder):
+        (folder / "config.json").write_text('{"model_type": "bert",')
+        argv = command(model_name_or_path=folder)
+        expect_failure(argv, capsys, str(folder), "no ", "can be read here", leaves=run_folder)
+
+    @pytest.mark.parametrize("memory", [None, True], ids=["as it is", "with a memory"])
+    def test_layers_that_the_checkpoint_does_not_have(self, memory, folder, command, capsys, run_folder):
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 3}))
+        argv = command(model_name_or_path=folder, memory=memory)
+        message = "16 weights of the model's body are missing or of another size, e.g. "
+        expect_failure(argv, capsys, "the checkpoint does not fit Bert", message, "layer.2.", leaves=run_folder)
+
+    @pytest.mark.parametrize("memory", [None, True], ids=["as it is", "with a memory"])
+    def test_weights_of_another_size_than_the_configuration_says(self, memory, folder, command, capsys, run_folder):
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, "intermediate_size": 64}))
+        argv = command(model_name_or_path=folder, memory=memory)
+        message = "6 weights of the model's body are missing or of another size, e.g. "
+        expect_failure(argv, capsys, "the checkpoint does not fit Bert", message, "layer.0.", leaves=run_folder)
+
+    def test_a_memory_for_a_model_that_has_one(self, command, capsys, run_folder, tmp_path):
+        assert main(command(memory=True, output_dir=tmp_path / "first")) == 0
+        argv = command(model_name_or_path=tmp_path / "first/seed-0", memory=True)
+        expect_failure(argv, capsys, "is a Gengram model and brings its own memory", leaves=run_folder)
+
+    def test_a_tokenizer_that_cannot_pad(self, folder, command, capsys, run_folder):
+        tokenizer = build_nucleotide_tokenizer()
+        tokenizer.pad_token = None
+        tokenizer.save_pretrained(folder)
+        argv = command(model_name_or_path=folder)
+        expect_failure(argv, capsys, "the tokenizer has no padding token", leaves=run_folder)
+
+
+class TestOutput:
+    def test_a_file_in_the_way(self, command, task, capsys):
+        argv = command(output_dir=Path(task["train_file"]) / "run")
+        expect_failure(argv, capsys, "output_dir=", "train.csv is not a folder")
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not bind root")
+    def test_a_folder_that_is_not_writable(self, command, capsys, tmp_path):
+        (tmp_path / "closed").mkdir(mode=0o500)
+        argv = command(output_dir=tmp_path / "closed/run")
+        expect_failure(argv, capsys, "closed is not writable", leaves=tmp_path / "closed/run")
+
+    def test_a_folder_that_says_it_is_not_writable(self, command, capsys, tmp_path, monkeypatch):
+        monkeypatch.setattr(os, "access", lambda *_: False)
+        argv = command(output_dir=tmp_path / "closed/run")
+        expect_failure(argv, capsys, f"the folder {tmp_path} is not writable", leaves=tmp_path / "closed")
+
+    def test_an_earlier_report_is_kept(self, command, capsys, run_folder):
+        assert main(command()) == 0
+        before = {path: path.read_bytes() for path in run_folder.rglob("*") if path.is_file()}
+        expect_failure(command(seeds=[5]), capsys, "already holds the report of a run", "--overwrite")
+        assert before == {path: path.read_bytes() for path in run_folder.rglob("*") if path.is_file()}
+
+    def test_a_wrong_input_does_not_overwrite(self, command, task, capsys, run_folder):
+        assert main(command()) == 0
+        Path(task["test_file"]).write_text("")
+        expect_failure([*command(), "--overwrite"], capsys, "test.csv: the file is empty")
+        assert (run_folder / "report.json").exists() and (run_folder / "seed-0/model.safetensors").exists()
+
+    def test_a_training_that_diverges(self, command, capsys, run_folder):
+        argv = command(learning_rate=1e38, num_train_epochs=3, warmup_steps=0, max_grad_norm=0)
+        expect_failure(argv, capsys, "the training diverged", "Lower --learning_rate", leaves=run_folder)
+
+    def test_a_failure_of_the_second_seed_leaves_the_first_model_and_no_report(
+        self, command, capsys, run_folder, monkeypatch
+    ):
+        from gengram.training import finetune
+
+        build = finetune.build_classifier
+
+        def spoil(arguments, config, classes, seed):
+            model, new = build(arguments, config, classes, seed)
+            if seed == 1:
+                torch.nn.init.constant_(model.classifier.weight, torch.nan)
+            return model, new
+
+        monkeypatch.setattr(finetune, "build_classifier", spoil)
+        expect_failure(command(seeds=[0, 1]), capsys, "the training diverged")
+        assert [path.name for path in run_folder.iterdir()] == ["seed-0"]
