@@ -91,7 +91,7 @@ def pool_by_lifetime(
     Returns:
         `torch.Tensor` [B, S - H, K * E] in the dtype of the tables; sums and means are taken in float32 or better.
     """
-    B, S = letters.shape
+    S = letters.shape[1]
     T = S - history
     block = min(block, T)
     num_blocks = -(-T // block)
@@ -122,9 +122,7 @@ def pool_by_lifetime(
     return torch.cat(pooled, dim=-1)
 
 
-def find_full_windows(
-    letters: torch.Tensor, window: KmerWindow, documents: torch.Tensor | None = None
-) -> torch.Tensor:
+def find_full_windows(letters: torch.Tensor, window: KmerWindow, documents: torch.Tensor | None = None) -> torch.Tensor:
     """
     Positions whose window holds W bases of their own document, so that every size has L occurrences.
 
@@ -189,8 +187,8 @@ def project_merged(
     weights = [weight[:, i * E : (i + 1) * E] for i in order]
 
     occurrences = {k: index_kmers(letters, k, documents) for k in {*sizes, largest - 1} if k > 0}
-    rows, valid = occurrences[largest]
-    used, compact = torch.unique(rows, return_inverse=True)  # rows of Q in use, and [B, S] -> row among them
+    # Rows of Q in use, and for each position [B, S] its row among them.
+    used, compact = torch.unique(occurrences[largest][0], return_inverse=True)
 
     # P_k: the projected tables; of the largest size only the rows in use.
     projected = []

@@ -57,6 +57,10 @@ class GengramPreTrainedModel(PreTrainedModel):
     _supports_flex_attn = True
     _supports_attention_backend = True
 
+    @classmethod
+    def _can_set_experts_implementation(cls) -> bool:
+        return True  # likewise
+
     def _init_weights(self, module: nn.Module):
         if isinstance(module, MotifTable):
             init.normal_(module.weight, mean=0.0, std=1.0)
@@ -189,8 +193,10 @@ class GengramModel(GengramPreTrainedModel):
             if use_cache is None:
                 use_cache = self.config.use_cache and documents is None and not checkpointing
             if use_cache and checkpointing:
-                raise ValueError("use_cache=True and gradient checkpointing exclude each other: recomputing a layer "
-                                 "would write to the cache twice.")
+                raise ValueError(
+                    "use_cache=True and gradient checkpointing exclude each other: recomputing a layer "
+                    "would write to the cache twice."
+                )
             if documents is not None and (use_cache or past_key_values is not None):
                 raise ValueError(
                     "Packed documents (position_ids that start anew, or seq_idx) cannot be used with a cache: "
@@ -381,6 +387,22 @@ class GengramLanguageModel(GengramPreTrainedModel):
     @classmethod
     def _load_native(cls, path: str, **kwargs) -> PreTrainedModel:
         return cls._native.from_pretrained(path, **kwargs)
+
+    def resize_token_embeddings(self, new_num_tokens: int | None = None, *args, **kwargs) -> nn.Embedding:
+        old_num_tokens = self.config.vocab_size
+        embeddings = super().resize_token_embeddings(new_num_tokens, *args, **kwargs)
+        new_num_tokens = self.config.vocab_size
+        if hasattr(self.head, "vocab_size"):
+            self.head.vocab_size = new_num_tokens
+        # Some heads (ESM) keep the bias of the vocabulary apart from the matrix, where transformers does not find it.
+        for module in self.head.modules():
+            bias = module._parameters.get("bias")
+            if bias is not None and not hasattr(module, "weight") and bias.shape == (old_num_tokens,):
+                resized = bias.new_zeros(new_num_tokens)
+                kept = min(old_num_tokens, new_num_tokens)
+                resized[:kept] = bias.data[:kept]
+                module.bias = nn.Parameter(resized, requires_grad=bias.requires_grad)
+        return embeddings
 
     def get_output_embeddings(self) -> nn.Module:
         return self.head.get_output_embeddings()
@@ -598,9 +620,7 @@ class GengramForTokenClassification(GengramPreTrainedModel):
         )
 
 
-def find_letters(
-    input_ids: torch.Tensor, base_token_ids: list[int], real: torch.Tensor | None = None
-) -> torch.Tensor:
+def find_letters(input_ids: torch.Tensor, base_token_ids: list[int], real: torch.Tensor | None = None) -> torch.Tensor:
     """
     Letters of single-base tokens.
 

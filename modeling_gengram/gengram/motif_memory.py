@@ -16,9 +16,10 @@ from .memory_ops import (
     project_merged,
 )
 
-# Projecting the tables costs 4 R E D operations for R rows, projecting positions 4 N K E D for N tokens and K sizes.
-# Merged tables are taken where that saves at least this factor: reading their 2D-wide rows is not free.
-MERGED_SAVING = 2.0
+# Projecting R table rows costs 4 R E D operations, projecting N positions 4 N K E D. Merged tables are taken where that
+# saves at least this factor, because their rows are 2D wide and read L + 1 times a position (measured on CPU, float32:
+# equal at a factor of about 3, from (D, E) = (64, 64) to (1024, 256)).
+MERGED_SAVING = 4.0
 
 
 # transformers initialises weights by the class of the module that owns them, hence one class a kind of weight.
@@ -108,7 +109,7 @@ class MotifMemory(GradientCheckpointingLayer):
             return "lifetime"
         tokens = context.letters.numel()
         *shorter, largest = sorted(self.window.kmer_sizes)
-        rows = sum(5**k for k in shorter) + min(tokens, 5**largest)
+        rows = sum(5**k for k in shorter) + min(tokens, 4**largest)  # of the largest k-mers few hold an N
         return "merged" if rows * MERGED_SAVING < tokens * len(self.window.kmer_sizes) else "lifetime"
 
     def read(self, context: KmerContext) -> tuple[torch.Tensor, torch.Tensor]:
