@@ -45,12 +45,12 @@ class MotifMemoryLayer(CacheLayerMixin):
         Returns:
             letters [B, H + T] with H <= history, and H.
         """
-        past = letters[:, :0] if self.letters is None else self.letters[:, max(self.letters.shape[1] - history, 0) :]
-        letters = torch.cat([past, letters], dim=1)
-        self.letters = _latest(letters, history)
+        stored = letters if self.letters is None else torch.cat([self.letters, letters], dim=1)
+        self.letters = _latest(stored, history)
         self.history[None] = history
-        self.seen += letters.shape[1] - past.shape[1]
-        return letters, past.shape[1]
+        self.seen += letters.shape[1]
+        start = max(stored.shape[1] - letters.shape[1] - history, 0)
+        return stored[:, start:], stored.shape[1] - start - letters.shape[1]
 
     def extend_gated(self, layer_idx: int, gated: torch.Tensor, history: int) -> torch.Tensor:
         """
@@ -62,13 +62,12 @@ class MotifMemoryLayer(CacheLayerMixin):
         Returns:
             `torch.Tensor` [B, history + T, D].
         """
-        B, _, D = gated.shape
-        past = self.gated.get(layer_idx, gated[:, :0])
-        past = past[:, max(past.shape[1] - history, 0) :]
-        gated = torch.cat([gated.new_zeros(B, history - past.shape[1], D), past, gated], dim=1)
-        self.gated[layer_idx] = _latest(gated, history)
+        B, T, D = gated.shape
+        past = self.gated[layer_idx] if layer_idx in self.gated else gated.new_zeros(B, history, D)
+        stored = torch.cat([past, gated], dim=1)
+        self.gated[layer_idx] = _latest(stored, history)
         self.history[layer_idx] = history
-        return gated
+        return stored[:, stored.shape[1] - T - history :]
 
     def _map(self, change) -> None:
         if self.letters is not None:
@@ -94,7 +93,8 @@ class MotifMemoryLayer(CacheLayerMixin):
         seen = self.seen - remove
         kept = {None: self.letters.shape[1], **{layer_idx: x.shape[1] for layer_idx, x in self.gated.items()}}
         for layer_idx, length in kept.items():
-            if length - remove < min(self.history[layer_idx], seen):
+            needed = min(self.history[None], seen) if layer_idx is None else self.history[layer_idx]
+            if length - remove < needed:
                 raise RuntimeError(
                     f"The cache cannot forget {remove} tokens: the motif memory keeps the past of the last {ROLLBACK} "
                     "tokens only. Start again from an empty cache."

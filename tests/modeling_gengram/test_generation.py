@@ -1,0 +1,170 @@
+"""Generation with a cache is the full forward, token for token."""
+
+import pytest
+import torch
+from transformers import DynamicCache, StaticCache
+
+from gengram.gengram import memory_cache
+from gengram.gengram.memory_cache import MotifMemoryLayer, find_memory_layer
+
+PRESETS = [
+    pytest.param({"memory_preset": "released"}, id="released"),
+    pytest.param({"memory_preset": "paper"}, id="paper"),
+    pytest.param({"window_size": None}, id="no-window"),
+    pytest.param({"conv_norm": True, "window_size": 3}, id="conv-norm"),
+]
+
+
+@pytest.fixture
+def prompt(make_ids):
+    """Two prompts, the shorter one padded on the left: ids and mask [2, 26]."""
+    ids = make_ids(2, 26)
+    mask = torch.ones_like(ids)
+    ids[0, :9], mask[0, :9] = 0, 0
+    return ids, mask
+
+
+def continue_greedily(model, ids, mask, steps):
+    """Reference without a cache: the whole sequence again for every token."""
+    logits = []
+    for _ in range(steps):
+        position_ids = (mask.cumsum(1) - 1).clamp(min=0)
+        with torch.no_grad():
+            logits.append(model(ids, attention_mask=mask, position_ids=position_ids, use_cache=False).logits[:, -1])
+        ids = torch.cat([ids, logits[-1].argmax(-1, keepdim=True)], dim=1)
+        mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
+    return ids, torch.stack(logits, dim=1)
+
+
+@pytest.mark.parametrize("fields", PRESETS)
+@pytest.mark.parametrize("rows", [slice(1, 2), slice(0, 2)], ids=["one", "left-padded"])
+def test_greedy_equals_the_full_forward(causal_config, make_model, prompt, fields, rows):
+    model = make_model(causal_config, **fields)
+    ids, mask = prompt[0][rows], prompt[1][rows]
+    expected, logits = continue_greedily(model, ids, mask, 30)
+    result = model.generate(
+        ids,
+        attention_mask=mask,
+        max_new_tokens=30,
+        min_new_tokens=30,
+        do_sample=False,
+        eos_token_id=None,
+        return_dict_in_generate=True,
+        output_logits=True,
+    )
+    assert torch.equal(result.sequences, expected)
+    torch.testing.assert_close(torch.stack(result.logits, dim=1).double(), logits, rtol=0, atol=1e-5)
+    assert any(isinstance(layer, MotifMemoryLayer) for layer in result.past_key_values.layers)
+
+
+@pytest.mark.parametrize("rows", [slice(1, 2), slice(0, 2)], ids=["one", "left-padded"])
+def test_beam_search_equals_beam_search_without_a_cache(causal_config, make_model, prompt, rows):
+    model = make_model(causal_config)
+    kwargs = {
+        "attention_mask": prompt[1][rows],
+        "max_new_tokens": 20,
+        "num_beams": 3,
+        "num_return_sequences": 3,
+        "do_sample": False,
+        "return_dict_in_generate": True,
+        "output_scores": True,
+        "eos_token_id": None,
+    }
+    cached = model.generate(prompt[0][rows], use_cache=True, **kwargs)
+    plain = model.generate(prompt[0][rows], use_cache=False, **kwargs)
+    assert torch.equal(cached.sequences, plain.sequences)
+    torch.testing.assert_close(cached.sequences_scores, plain.sequences_scores, rtol=0, atol=1e-5)
+    assert len({tuple(row) for row in cached.sequences.tolist()}) > 1  # the beams differ, so they were reordered
+
+
+@pytest.mark.parametrize("chunks", [[1] * 40, [7, 1, 20, 12], [39, 1]])
+@pytest.mark.parametrize("fields", PRESETS)
+def test_chunks_equal_one_pass(make_backbone, make_model, make_ids, chunks, fields):
+    model, ids = make_model(make_backbone("mixtral"), **fields), make_ids(2, 40)
+    cache, parts = None, []
+    with torch.no_grad():
+        expected = model(ids, use_cache=False).logits
+        for part in ids.split(chunks, dim=1):
+            outputs = model(part, past_key_values=cache, use_cache=True)
+            cache = outputs.past_key_values
+            parts.append(outputs.logits)
+    torch.testing.assert_close(torch.cat(parts, dim=1), expected, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("make_cache", [lambda config: DynamicCache(), lambda config: StaticCache(config, 64)])
+def test_any_cache_of_transformers_serves(make_backbone, make_model, make_ids, make_cache):
+    model, ids = make_model(make_backbone("llama-mha")), make_ids(1, 30)
+    cache = make_cache(model.config.backbone_config)
+    with torch.no_grad():
+        expected = model(ids, use_cache=False).logits
+        first = model(ids[:, :20], past_key_values=cache, use_cache=True).logits
+        second = model(ids[:, 20:], past_key_values=cache, use_cache=True).logits
+    torch.testing.assert_close(torch.cat([first, second], dim=1), expected, rtol=0, atol=1e-9)
+
+
+def test_assisted_generation_rolls_the_cache_back(make_backbone, make_model, make_ids):
+    model = make_model(make_backbone("llama-mha"))
+    assistant = make_model(make_backbone("llama-gqa-tied"))
+    ids = make_ids(1, 26)
+    kwargs = {"max_new_tokens": 30, "do_sample": False, "eos_token_id": None}
+    expected = model.generate(ids, **kwargs)
+    assert torch.equal(model.generate(ids, assistant_model=assistant, **kwargs), expected)
+
+
+@pytest.mark.parametrize("remove", [1, 5, 19])
+def test_cropped_cache_equals_a_shorter_past(make_backbone, make_model, make_ids, remove):
+    model, ids = make_model(make_backbone("llama-mha")), make_ids(1, 50)
+    with torch.no_grad():
+        cache = model(ids, use_cache=True).past_key_values
+        cache.crop(-remove)
+        again = model(ids[:, 50 - remove :], past_key_values=cache, use_cache=True).logits
+        expected = model(ids, use_cache=False).logits[:, 50 - remove :]
+    torch.testing.assert_close(again, expected, rtol=0, atol=1e-9)
+
+
+def test_a_cache_keeps_a_bounded_past_and_says_so(make_backbone, make_model, make_ids, monkeypatch):
+    monkeypatch.setattr(memory_cache, "ROLLBACK", 4)
+    model, ids = make_model(make_backbone("llama-mha")), make_ids(1, 60)
+    with torch.no_grad():
+        cache = model(ids, use_cache=True).past_key_values
+    layer = find_memory_layer(cache, 3)
+    window, conv = model.model.memory["0"].window, model.model.memory["0"].short_conv
+    assert layer.letters.shape == (1, window.history + 4)
+    assert {gated.shape for gated in layer.gated.values()} == {(1, conv.history + 4, 32)}
+    layer.crop(-4)
+    with pytest.raises(RuntimeError, match="cannot forget 1 tokens"):
+        layer.crop(-1)
+    layer.crop(-56)
+    assert layer.get_seq_length() == 0 and layer.letters is None
+
+
+def test_a_cache_filled_by_another_model_is_refused(make_backbone, make_model, make_ids):
+    model, ids = make_model(make_backbone("llama-mha")), make_ids(1, 12)
+    cache = make_model(make_backbone("llama-mha"), memory_layers=[])(ids, use_cache=True).past_key_values
+    with pytest.raises(ValueError, match="already holds 12 tokens"):
+        model(ids, past_key_values=cache)
+
+
+def test_packed_documents_and_a_cache_exclude_each_other(make_backbone, make_model, make_ids):
+    model, ids = make_model(make_backbone("llama-mha")), make_ids(1, 20)
+    position_ids = torch.arange(10).repeat(2)[None]
+    assert model(ids, position_ids=position_ids).past_key_values is None
+    with pytest.raises(ValueError, match="cannot be used with a cache"):
+        model(ids, position_ids=position_ids, use_cache=True)
+
+
+def test_batch_operations_of_the_cache(make_backbone, make_model, make_ids):
+    """The cache's batch operations move letters and gated vectors with the keys."""
+    model, ids = make_model(make_backbone("llama-mha")), make_ids(3, 20)
+    with torch.no_grad():
+        cache = model(ids, use_cache=True).past_key_values
+        cache.batch_repeat_interleave(2)
+        cache.batch_select_indices(torch.tensor([5, 0]))
+        cache.reorder_cache(torch.tensor([1, 0]))
+        token = make_ids(2, 1, seed=4)
+        step = model(token, past_key_values=cache, use_cache=True).logits
+        expected = model(torch.cat([ids[[0, 2]], token], dim=1), use_cache=False).logits[:, -1:]
+    torch.testing.assert_close(step, expected, rtol=0, atol=1e-9)
+    layer = find_memory_layer(cache, 3)
+    layer.reset()
+    assert layer.letters is None and not layer.gated and layer.get_seq_length() == 0
