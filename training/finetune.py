@@ -272,6 +272,8 @@ def _train_seed(
         for split in ("validation", "test"):
             if split in splits:
                 measured = trainer.predict(splits[split], metric_key_prefix=split).metrics
+                # Not Trainer's loss: that is a mean over batches, which depends on their size and on the processes.
+                measured[f"{split}_loss"] = measured[f"{split}_cross_entropy"]
                 scores[split] = {metric: measured[f"{split}_{metric}"] for metric in METRICS}
         trainer.save_model()
         trainer.accelerator.wait_for_everyone()

@@ -8,27 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import PreTrainedModel, TrainingArguments
+from transformers import PreTrainedModel
 
 from gengram.training.arguments import DataArguments, FinetuneArguments, ModelArguments
 
 METRICS = ("mcc", "accuracy", "auroc", "loss")
 """What is reported for each split; `loss` is the mean cross-entropy in nats."""
-
-# Shown in every report, whatever their value; other arguments are where they differ from transformers' defaults.
-_PROTOCOL = (
-    "learning_rate",
-    "lr_scheduler_type",
-    "warmup_steps",
-    "optim",
-    "weight_decay",
-    "num_train_epochs",
-    "max_steps",
-    "per_device_train_batch_size",
-    "gradient_accumulation_steps",
-    "bf16",
-    "fp16",
-)
 
 
 def summarize_seeds(seeds: list[dict[str, float]]) -> dict[str, dict[str, Any]] | None:
@@ -74,23 +59,15 @@ def describe_model(model: PreTrainedModel, arguments: ModelArguments, new_weight
 def describe_arguments(
     model: ModelArguments, data: DataArguments, training: FinetuneArguments
 ) -> dict[str, dict[str, Any]]:
-    """Return the arguments of a run as they were given, defaults filled in; of `TrainingArguments` what matters."""
-    values, defaults = training.to_dict(), TrainingArguments().to_dict()
-    shown = {
-        name: value
-        for name, value in values.items()
-        if name in _PROTOCOL or name not in defaults or value != defaults[name]
-    }
-    return {
-        "model": dataclasses.asdict(model),
-        "data": dataclasses.asdict(data),
-        "training": {
-            **shown,
-            "sequences_per_step": training.train_batch_size
-            * training.gradient_accumulation_steps
-            * training.world_size,
-        },
-    }
+    """Return the arguments of a run with all defaults filled in, so that later defaults cannot change what it was.
+
+    To `TrainingArguments` it adds `processes` and `sequences_per_step`, the effective batch size; it leaves out what is
+    None. Secrets are masked.
+    """
+    shown = {name: value for name, value in json.loads(training.to_json_string()).items() if value is not None}
+    shown["processes"] = training.world_size
+    shown["sequences_per_step"] = training.train_batch_size * training.gradient_accumulation_steps * training.world_size
+    return {"model": dataclasses.asdict(model), "data": dataclasses.asdict(data), "training": shown}
 
 
 def clear_earlier_run(output: Path) -> None:

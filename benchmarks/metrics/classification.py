@@ -1,7 +1,7 @@
 """How good is a classifier? The metrics of a single-label task from its scores."""
 
 import numpy as np
-from scipy.special import softmax
+from scipy.special import log_softmax, softmax
 
 from gengram.benchmarks.metrics.accuracy import Accuracy
 from gengram.benchmarks.metrics.matthews_correlation import MatthewsCorrelation
@@ -9,16 +9,16 @@ from gengram.benchmarks.metrics.roc_auc import RocAuc
 
 
 def measure_classification(logits: np.ndarray, references: np.ndarray) -> dict[str, float]:
-    """Compute accuracy, MCC and AUROC of a single-label classifier.
+    """Compute accuracy, MCC, AUROC and cross-entropy of a single-label classifier.
 
     Args:
         logits (`np.ndarray`): (N, C) floats, the model's outputs before softmax.
         references (`np.ndarray`): (N,) class ids in 0..C-1.
 
     Returns:
-        `dict[str, float]`: `accuracy` in [0, 1], `mcc` in [-1, 1] and `auroc` in [0, 1]: see `Accuracy`,
-        `MatthewsCorrelation` and `RocAuc` for what they do with a class that is absent (AUROC leaves it out, and is
-        NaN where none is left).
+        `dict[str, float]`: `accuracy` in [0, 1], `mcc` in [-1, 1], `auroc` in [0, 1] and `cross_entropy`, the mean over
+        rows in nats. See `Accuracy`, `MatthewsCorrelation` and `RocAuc` for what they do with a class that is absent
+        (AUROC leaves it out, and is NaN where none is left).
 
     Raises:
         `ValueError`: logits that are not finite, or a reference that has no column.
@@ -36,6 +36,7 @@ def measure_classification(logits: np.ndarray, references: np.ndarray) -> dict[s
         "accuracy": accuracy["accuracy"],
         "mcc": mcc["matthews_correlation"],
         "auroc": auroc["roc_auc"],
+        "cross_entropy": float(-log_softmax(logits, axis=1)[np.arange(len(logits)), references].mean()),
     }
 
 

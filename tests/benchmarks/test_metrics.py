@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import softmax
-from sklearn.metrics import accuracy_score, matthews_corrcoef, roc_auc_score
+from sklearn.metrics import accuracy_score, log_loss, matthews_corrcoef, roc_auc_score
 
 from gengram.benchmarks.metrics import Accuracy, MatthewsCorrelation, RocAuc, measure_classification
 
@@ -30,6 +30,7 @@ def test_measures_are_those_of_scikit_learn(classes):
             "accuracy": accuracy_score(references, predictions),
             "mcc": matthews_corrcoef(references, predictions),
             "auroc": auroc,
+            "cross_entropy": log_loss(references, scores),
         },
         abs=1e-12,
     )
@@ -48,9 +49,9 @@ def test_accuracy_and_mcc_on_any_labels(pairs):
 def test_a_perfect_a_chance_and_a_reversed_classifier():
     references = np.array([0, 1] * 10)
     logits = np.stack([1.0 - references, references], axis=1)
-    assert measure_classification(logits, references) == {"accuracy": 1.0, "mcc": 1.0, "auroc": 1.0}
-    assert measure_classification(-logits, references) == {"accuracy": 0.0, "mcc": -1.0, "auroc": 0.0}
-    assert measure_classification(0 * logits, references) == {"accuracy": 0.5, "mcc": 0.0, "auroc": 0.5}
+    for sign, accuracy, mcc, auroc in ((1, 1.0, 1.0, 1.0), (-1, 0.0, -1.0, 0.0), (0, 0.5, 0.0, 0.5)):
+        expected = {"accuracy": accuracy, "mcc": mcc, "auroc": auroc, "cross_entropy": np.log1p(np.exp(-sign))}
+        assert measure_classification(sign * logits, references) == pytest.approx(expected)
 
 
 def test_auroc_leaves_out_a_class_that_is_absent():
