@@ -97,10 +97,9 @@ def shift(x: torch.Tensor, lag: int, fill) -> torch.Tensor:
         `torch.Tensor` [B, S].
     """
     S = x.shape[1]
-    lag = max(-S, min(lag, S))
     if lag >= 0:
-        return F.pad(x[:, : S - lag], (lag, 0), value=fill)
-    return F.pad(x[:, -lag:], (0, -lag), value=fill)
+        return F.pad(x, (lag, 0), value=fill)[:, :S]
+    return F.pad(x, (0, -lag), value=fill)[:, -lag:]
 
 
 def same_document(documents: torch.Tensor | None, lag: int) -> torch.Tensor | bool:
@@ -164,7 +163,8 @@ def count_lifetimes(
     life = torch.full_like(rows, places)
     if window.deduplicate:
         # From the farthest to the nearest next copy, so that the nearest one stays.
-        for gap in range(min(places, S) - 1, 0, -1):
+        reach = places if torch.compiler.is_compiling() else min(places, S)
+        for gap in range(reach - 1, 0, -1):
             copy = (shift(rows, -gap, -1) == rows) & shift(valid, -gap, False) & same_document(documents, -gap)
             life = torch.where(copy, gap, life)
     first = torch.full_like(rows, first_lag)

@@ -82,7 +82,8 @@ def pool_by_lifetime(
 
     Each occurrence counts over one interval of lags (`count_lifetimes`), so a block of positions is a small 0/1
     matrix times the rows of the block and its surroundings. Cost per position: (block + L - 1) E multiply-adds a
-    size, against 2 K E D for the projections that follow.
+    size, against 2 K E D for the projections that follow. While tracing, the band is summed lag by lag instead: the
+    compiler fuses that, and the graph holds for every length.
 
     Args:
         as `pool_by_definition`; history (`int`): leave out the first H positions of the result.
@@ -91,35 +92,50 @@ def pool_by_lifetime(
     Returns:
         `torch.Tensor` [B, S - H, K * E] in the dtype of the tables; sums and means are taken in float32 or better.
     """
-    S = letters.shape[1]
-    T = S - history
-    block = min(block, T)
-    num_blocks = -(-T // block)
     pooled = []
     for k, table in zip(window.kmer_sizes, tables):
         rows, valid = index_kmers(letters, k, documents, window.tie_reverse_complement)
         first, last = count_lifetimes(rows, valid, k, window, documents)
         count = count_occurrences(first, last)[:, history:]
-
-        # Occurrences that can count for a block: from farthest to nearest lag around it.
         nearest = 0 if window.size is None else window.first_lag
-        farthest = nearest + window.places(k) - 1
-        reach = block + farthest - nearest
-        before = history - farthest  # where the first block's surroundings begin
-        after = history + (num_blocks - 1) * block - farthest + reach - S
-
-        def surround(x, fill, before=before, after=after, reach=reach):
-            x = F.pad(x, (-before, after), value=fill)  # negative padding cuts
-            return x.unfold(1, reach, block)  # [B, blocks, reach]
-
-        position = torch.arange(block, device=letters.device)[:, None]
-        lag = position - torch.arange(reach, device=letters.device) + farthest  # [block, reach]
-        band = (surround(first, 0)[:, :, None] <= lag) & (lag <= surround(last, -S - reach)[:, :, None])
-        gathered = F.embedding(surround(rows, 0), table)
-        total = torch.matmul(band.to(gathered.dtype), gathered).flatten(1, 2)[:, :T]
+        lags = range(nearest, nearest + window.places(k))
+        if torch.compiler.is_compiling() and len(lags) <= block:
+            total = _sum_by_lag(table, rows, first, last, lags)[:, history:]
+        else:
+            total = _sum_by_block(table, rows, first, last, lags, history, block)
         mean = total.to(accumulation_dtype(table.dtype)) / count.clamp(min=1)[..., None]
         pooled.append(mean.to(table.dtype))
     return torch.cat(pooled, dim=-1)
+
+
+def _sum_by_lag(table, rows, first, last, lags: range) -> torch.Tensor:
+    """Sum over the occurrences that count at each position: [B, S, E], in the accumulation dtype."""
+    gathered = F.embedding(rows, table).to(accumulation_dtype(table.dtype))
+    S = rows.shape[1]
+    total = torch.zeros_like(gathered)
+    for lag in lags:
+        counts = (shift(first, lag, lag + 1) <= lag) & (lag <= shift(last, lag, lag))
+        earlier = F.pad(gathered, (0, 0, lag, 0))[:, :S] if lag >= 0 else F.pad(gathered, (0, 0, 0, -lag))[:, -lag:]
+        total = total + earlier * counts[..., None]
+    return total
+
+
+def _sum_by_block(table, rows, first, last, lags: range, history: int, block: int) -> torch.Tensor:
+    """The same as products of 0/1 bands with the rows around each block: [B, S - H, E], in the table's dtype."""
+    S = rows.shape[1]
+    T = S - history
+    block = min(block, T)
+    num_blocks = -(-T // block)
+    farthest = lags[-1]
+    # The occurrences around a block that can count for it: from its farthest to its nearest lag.
+    around = torch.arange(block + len(lags) - 1, device=rows.device)
+    place = block * torch.arange(num_blocks, device=rows.device)[:, None] + history - farthest + around
+    exists = (place >= 0) & (place < S)
+    place = place.clamp(0, S - 1)  # [blocks, block + L - 1]
+    lag = torch.arange(block, device=rows.device)[:, None] - around + farthest  # [block, block + L - 1]
+    band = (first[:, place][:, :, None] <= lag) & (lag <= last[:, place][:, :, None]) & exists[:, None]
+    gathered = F.embedding(rows[:, place], table)  # [B, blocks, block + L - 1, E]
+    return torch.matmul(band.to(gathered.dtype), gathered).flatten(1, 2)[:, :T]
 
 
 def find_full_windows(letters: torch.Tensor, window: KmerWindow, documents: torch.Tensor | None = None) -> torch.Tensor:
@@ -287,9 +303,7 @@ def convolve_causal(
     total = x * weight[:, 0, -1]
     for back in range(1, taps):
         lag = back * dilation
-        if lag >= S:
-            break
-        earlier = F.pad(x[:, : S - lag], (0, 0, lag, 0))
+        earlier = F.pad(x, (0, 0, lag, 0))[:, :S]
         if documents is not None:
             earlier = earlier * same_document(documents, lag)[..., None]
         total = total + earlier * weight[:, 0, taps - 1 - back]

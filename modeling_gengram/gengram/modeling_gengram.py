@@ -189,7 +189,7 @@ class GengramModel(GengramPreTrainedModel):
             inputs["input_ids"] = input_ids
         documents = self._find_documents(input_ids, attention_mask, position_ids, seq_idx)
         if self.config.is_causal:
-            checkpointing = self.is_gradient_checkpointing and self.training
+            checkpointing = self.training and any(memory.gradient_checkpointing for memory in self.memory.values())
             if use_cache is None:
                 use_cache = self.config.use_cache and documents is None and not checkpointing
             if use_cache and checkpointing:

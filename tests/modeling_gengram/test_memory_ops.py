@@ -62,12 +62,15 @@ WINDOWS = [
 @pytest.mark.parametrize("window", WINDOWS)
 @pytest.mark.parametrize("S, H", [(1, 0), (5, 0), (40, 0), (63, 7), (130, 20)])
 @pytest.mark.parametrize("packed", [False, True], ids=["one-document", "packed"])
-def test_lifetimes_equal_the_definition(window, S, H, packed):
+def test_lifetimes_equal_the_definition(window, S, H, packed, monkeypatch):
     letters, documents = make_letters(2, S), make_documents(2, S) if packed else None
     tables = make_tables(window.kmer_sizes, 3)
     exact = pool_by_definition(tables, letters, window, documents)[:, H:]
     fast = pool_by_lifetime(tables, letters, window, documents, H, block=16)
     torch.testing.assert_close(fast, exact, rtol=0, atol=1e-12)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    traced = pool_by_lifetime(tables, letters, window, documents, H, block=20)
+    torch.testing.assert_close(traced, exact, rtol=0, atol=1e-12)
     cotangent = torch.randn_like(exact)
     for ours, reference in zip(
         torch.autograd.grad(fast, tables, cotangent), torch.autograd.grad(exact, tables, cotangent)
