@@ -66,8 +66,8 @@ class DataArguments:
         ValueError: no training file, or a fraction or length that makes no sense.
     """
 
-    train_file: str | None = field(
-        default=None,
+    train_file: str = field(
+        default="",
         metadata={"help": "Labelled sequences to train on: .csv, .tsv or .parquet, plain or .gz. Required."},
     )
     validation_file: str | None = field(
@@ -123,7 +123,7 @@ class FinetuneArguments(TrainingArguments):
         ValueError: seeds that are not distinct whole numbers of at least 0, or what `TrainingArguments` refuses.
     """
 
-    output_dir: str | None = field(
+    output_dir: str = field(
         default="runs/finetune", metadata={"help": "Folder for report.json and one model folder a seed: seed-0, ..."}
     )
     overwrite: bool = field(default=False, metadata={"help": "Replace the report and the models of an earlier run."})
@@ -136,7 +136,7 @@ class FinetuneArguments(TrainingArguments):
     num_train_epochs: float = field(default=3.0, metadata={"help": "Passes over the training rows."})
     per_device_train_batch_size: int = field(default=32, metadata={"help": "Sequences a step on each device."})
     per_device_eval_batch_size: int = field(default=64, metadata={"help": "Sequences a step in evaluation."})
-    learning_rate: float | None = field(
+    learning_rate: float | None = field(  # type: ignore[assignment]
         default=None, metadata={"help": "Peak learning rate. Default: 3e-5 for a checkpoint, 1e-3 from scratch."}
     )
     warmup_steps: float = field(

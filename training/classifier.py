@@ -41,7 +41,7 @@ def load_tokenizer(arguments: ModelArguments) -> PreTrainedTokenizerBase:
     """
     path = arguments.tokenizer_name_or_path or arguments.model_name_or_path
     if path is None:
-        pools_cls = (arguments.memory or {}).get("pooling") == "cls"
+        pools_cls = _as_mapping(arguments.memory).get("pooling") == "cls"
         return build_nucleotide_tokenizer(template="cls_sep" if pools_cls else "plain")
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
@@ -69,13 +69,14 @@ def load_config(arguments: ModelArguments, tokenizer: PreTrainedTokenizerBase) -
             raise InputError(f"{path}: no model configuration can be read here: {_tell(error)}") from error
         if isinstance(config, GengramConfig) and arguments.memory is not None:
             raise InputError(f"{path} is a Gengram model and brings its own memory: leave --memory out")
-        if arguments.memory is not None:
-            config = _add_memory(config, arguments.memory, tokenizer)
-        elif config.pad_token_id is None:
+        if config.pad_token_id is None:
             config.pad_token_id = tokenizer.pad_token_id
+        if arguments.memory is not None:
+            config = _add_memory(config, _as_mapping(arguments.memory), tokenizer)
     else:
-        backbone = _build_backbone_config(arguments, tokenizer)
-        config = _add_memory(backbone, arguments.memory or {"memory_layers": []}, tokenizer)
+        backbone = _build_backbone_config(str(arguments.backbone), arguments, tokenizer)
+        memory = {"memory_layers": []} if arguments.memory is None else _as_mapping(arguments.memory)
+        config = _add_memory(backbone, memory, tokenizer)
     if len(tokenizer) > config.vocab_size:
         raise InputError(f"the tokenizer has {len(tokenizer)} ids, but the model has {config.vocab_size} embeddings")
     return config
@@ -93,8 +94,9 @@ def measure_capacity(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBas
 
 def align_classes(classes: list[str], config: PreTrainedConfig) -> list[str]:
     """Return the classes in the order of a checkpoint that was trained on just these names, else as they are."""
-    if set(config.label2id) == set(classes):
-        return sorted(classes, key=config.label2id.get)
+    known: dict[str, Any] = config.label2id or {}
+    if set(known) == set(classes):
+        return sorted(classes, key=lambda name: int(known[name]))
     return classes
 
 
@@ -150,6 +152,7 @@ def build_classifier(
         del fields["backbone_config"], fields["dtype"]
         set_seed(seed)
         model = GengramForSequenceClassification.from_backbone(path, memory=fields, dtype=torch.float32)
+        model.config.pad_token_id = config.pad_token_id
         new = [name for name, _ in model.named_parameters() if ".backbone." not in name]
     return model, new
 
@@ -159,28 +162,30 @@ def _list_body(model: PreTrainedModel) -> set[str]:
     return {name for name, parameter in model.named_parameters() if id(parameter) in body}
 
 
-def _build_backbone_config(arguments: ModelArguments, tokenizer: PreTrainedTokenizerBase) -> PreTrainedConfig:
-    if arguments.backbone not in CONFIG_MAPPING:
+def _as_mapping(argument: dict[str, Any] | str | None) -> dict[str, Any]:
+    # `ModelArguments` has turned text into mappings; this says so to the type checker.
+    return argument if isinstance(argument, dict) else {}
+
+
+def _build_backbone_config(
+    model_type: str, arguments: ModelArguments, tokenizer: PreTrainedTokenizerBase
+) -> PreTrainedConfig:
+    if model_type not in CONFIG_MAPPING:
         raise InputError(
-            f"backbone={arguments.backbone!r} is no architecture of transformers"
-            + _suggest(arguments.backbone, CONFIG_MAPPING.keys())
+            f"backbone={model_type!r} is no architecture of transformers{_suggest(model_type, CONFIG_MAPPING.keys())}"
         )
-    config_class = CONFIG_MAPPING[arguments.backbone]
+    config_class = CONFIG_MAPPING[model_type]
     known = {entry.name for entry in dataclasses.fields(config_class)} | set(config_class.attribute_map) | _ROPE_FIELDS
-    given = arguments.backbone_config or {}
+    given = _as_mapping(arguments.backbone_config)
     _refuse_unknown(given, known, "backbone_config", config_class)
-    fields: dict[str, Any] = {"vocab_size": EMBEDDING_ROWS if _is_nucleotide(arguments) else len(tokenizer)}
+    fields: dict[str, Any] = {"vocab_size": len(tokenizer) if arguments.tokenizer_name_or_path else EMBEDDING_ROWS}
     for token in _SPECIAL_TOKENS:
         if f"{token}_token_id" in known:
             fields[f"{token}_token_id"] = getattr(tokenizer, f"{token}_token_id")
     try:
         return config_class(**{**fields, **given})
     except _CONFIG_ERRORS as error:
-        raise InputError(f"backbone_config does not fit {arguments.backbone}: {_tell(error)}") from error
-
-
-def _is_nucleotide(arguments: ModelArguments) -> bool:
-    return arguments.tokenizer_name_or_path is None and arguments.model_name_or_path is None
+        raise InputError(f"backbone_config does not fit {model_type}: {_tell(error)}") from error
 
 
 def _add_memory(
@@ -214,9 +219,8 @@ def _suggest(name: str, known: Any) -> str:
 
 def _tell(error: Exception) -> str:
     """The message of an error; of a failed check inside a configuration, the check's own words."""
-    if isinstance(error, StrictDataclassError) and error.__cause__ is not None:
-        error = error.__cause__
-    return str(error) or type(error).__name__
+    told = error.__cause__ if isinstance(error, StrictDataclassError) and error.__cause__ else error
+    return str(told) or type(told).__name__
 
 
 __all__ = ["align_classes", "build_classifier", "load_config", "load_tokenizer", "measure_capacity"]

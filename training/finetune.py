@@ -132,7 +132,7 @@ def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, Fin
         `InputError`: a YAML file that cannot be read or has unknown keys.
         `SystemExit`: code 2, with a message: unknown flags, or values that do not fit.
     """
-    groups = [ModelArguments, DataArguments, FinetuneArguments]
+    groups: list[Any] = [ModelArguments, DataArguments, FinetuneArguments]
     known = [entry.name for group in groups for entry in dataclasses.fields(group) if entry.init]
     parser = HfArgumentParser(
         groups,
@@ -147,14 +147,14 @@ def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, Fin
         parser.set_defaults(**_read_recipe(argv[0], known))
         argv = argv[1:]
     try:
-        *arguments, unknown = parser.parse_args_into_dataclasses(
+        model, data, training, unknown = parser.parse_args_into_dataclasses(
             argv, return_remaining_strings=True, look_for_args_file=False
         )
     except ValueError as error:
         parser.error(str(error))
     if unknown:
         parser.error(f"unknown arguments: {' '.join(unknown)}{_suggest(unknown[0].lstrip('-'), known)}")
-    return tuple(arguments)
+    return model, data, training
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -268,10 +268,10 @@ def _train_seed(
             preprocess_logits_for_metrics=_keep_logits,
         )
         trainer.train()
-        scores = {}
+        scores: dict[str, dict[str, float]] = {}
         for split in ("validation", "test"):
             if split in splits:
-                measured = trainer.predict(splits[split], metric_key_prefix=split).metrics
+                measured = trainer.predict(splits[split], metric_key_prefix=split).metrics or {}
                 # Not Trainer's loss: that is a mean over batches, which depends on their size and on the processes.
                 measured[f"{split}_loss"] = measured[f"{split}_cross_entropy"]
                 scores[split] = {metric: measured[f"{split}_{metric}"] for metric in METRICS}
@@ -297,9 +297,10 @@ def _keep_logits(outputs: torch.Tensor | tuple, labels: torch.Tensor) -> torch.T
 
 
 def _measure(prediction: EvalPrediction) -> dict[str, float]:
-    if not np.isfinite(prediction.predictions).all():
+    logits, references = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
+    if not np.isfinite(logits).all():
         raise InputError("the training diverged: the model's outputs are not finite. Lower --learning_rate.")
-    return measure_classification(prediction.predictions, prediction.label_ids)
+    return measure_classification(logits, references)
 
 
 __all__ = ["finetune", "main", "parse_arguments"]

@@ -1,6 +1,7 @@
 """From table files to tokenized splits: what the model is trained, validated and tested on."""
 
 import dataclasses
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -8,15 +9,12 @@ import numpy as np
 import pyarrow.compute as pc
 from datasets import Dataset
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
-from transformers.utils import logging
 
 from gengram.training.arguments import DataArguments
 from gengram.training.classifier import align_classes
 from gengram.training.errors import InputError
 from gengram.training.splits import split_validation
 from gengram.training.tables import encode_labels, hash_file, order_classes, read_table
-
-logger = logging.get_logger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +51,8 @@ def prepare_splits(
     limit = arguments.max_length or capacity
     if limit > capacity:
         raise InputError(f"max_length={limit} tokens is longer than the model, which takes {capacity} tokens")
-    files = {"train": arguments.train_file, "validation": arguments.validation_file, "test": arguments.test_file}
-    files = {split: file for split, file in files.items() if file is not None}
+    given = {"train": arguments.train_file, "validation": arguments.validation_file, "test": arguments.test_file}
+    files = {split: file for split, file in given.items() if file is not None}
     tables = {
         split: read_table(file, arguments.sequence_column, arguments.label_column) for split, file in files.items()
     }
@@ -74,7 +72,7 @@ def prepare_splits(
             "file": file,
             "sha256": hash_file(file),
             "truncated_rows_in_file": cut[file],
-            **_describe_rows(splits[split], tokenizer),
+            **_describe_rows(splits[split], tokenizer, file),
         }
     return LabelledSplits(splits, classes, report)
 
@@ -111,7 +109,7 @@ def _tokenize(
     )
 
 
-def _describe_rows(rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+def _describe_rows(rows: Dataset, tokenizer: PreTrainedTokenizerBase, file: str) -> dict[str, Any]:
     table = rows.with_format("arrow")[:]
     names = rows.features["label"].names
     counts = np.bincount(table["label"].to_numpy(), minlength=len(names))
@@ -120,7 +118,10 @@ def _describe_rows(rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> dict[st
     tokens = pc.list_flatten(table["input_ids"]).to_numpy()
     unknown = int((tokens == tokenizer.unk_token_id).sum()) if tokenizer.unk_token_id is not None else 0
     if unknown > 0.05 * len(tokens):
-        logger.warning(f"{unknown} of {len(tokens)} tokens are unknown to the tokenizer: are the sequences DNA?")
+        warnings.warn(
+            f"{file}: {unknown} of {len(tokens)} tokens are unknown to the tokenizer. Are the sequences DNA?",
+            stacklevel=2,
+        )
     return {
         "rows": len(rows),
         "rows_per_class": dict(zip(names, counts.tolist())),

@@ -32,8 +32,8 @@ def summarize_seeds(seeds: list[dict[str, float]]) -> dict[str, dict[str, Any]] 
     for metric in METRICS:
         values = [float(scores[metric]) for scores in seeds]
         summary[metric] = {
-            "mean": _to_json(np.mean(values)),
-            "sd": _to_json(np.std(values, ddof=1)) if len(values) > 1 else None,
+            "mean": _to_json(float(np.mean(values))),
+            "sd": _to_json(float(np.std(values, ddof=1))) if len(values) > 1 else None,
             "per_seed": [_to_json(value) for value in values],
         }
     return summary
@@ -41,7 +41,7 @@ def summarize_seeds(seeds: list[dict[str, float]]) -> dict[str, dict[str, Any]] 
 
 def _to_json(value: float) -> float | None:
     # JSON has no NaN.
-    return float(value) if np.isfinite(value) else None
+    return value if np.isfinite(value) else None
 
 
 def describe_model(model: PreTrainedModel, arguments: ModelArguments, new_weights: list[str]) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def read_table(path: str | Path, sequence_column: str | None = None, label_colum
             without sequence or label, a label that is no class (a fraction, a list).
     """
     path = Path(path)
-    table = _read_arrow(path, {*SEQUENCE_COLUMNS, sequence_column, label_column} - {None})
+    table = _read_arrow(path, {*SEQUENCE_COLUMNS, sequence_column or SEQUENCE_COLUMNS[0], label_column})
     sequence_column = _find_column(table, path, [sequence_column] if sequence_column else SEQUENCE_COLUMNS, "sequence")
     label_column = _find_column(table, path, [label_column], "label")
     if table.num_rows == 0:

@@ -248,6 +248,29 @@ def test_letters_that_are_no_bases_are_counted(command, task, run_folder, draw_t
     assert described["unknown_token_share"] == pytest.approx(2 / described["characters"])
 
 
+def test_sequences_that_are_hardly_dna_give_a_warning(command, task, run_folder, draw_table):
+    table = draw_table(20, 1)
+    table["seq"] = "MKVLAAGIVGLLLA"
+    table.to_csv(task["test_file"], index=False)
+    with pytest.warns(UserWarning, match=r"test\.csv: 100 of 280 tokens are unknown to the tokenizer"):
+        assert main(command()) == 0
+
+
+def test_a_tokenizer_of_its_own_decides_the_vocabulary(command, run_folder, tmp_path):
+    build_nucleotide_tokenizer(template="cls_sep").save_pretrained(tmp_path / "tokenizer")
+    assert main(command(memory=True, tokenizer_name_or_path=tmp_path / "tokenizer")) == 0
+    config = GengramConfig.from_pretrained(run_folder / "seed-0")
+    assert config.vocab_size == 16 and config.base_token_ids == [8, 5, 6, 7, 9]
+    tokenizer = AutoTokenizer.from_pretrained(run_folder / "seed-0")
+    assert tokenizer.convert_ids_to_tokens(tokenizer("AC")["input_ids"]) == ["[CLS]", "A", "C", "[SEP]"]
+
+
+def test_pooling_of_the_first_token_brings_the_token(command, run_folder):
+    assert main(command(backbone="bert", memory={"pooling": "cls"})) == 0
+    tokenizer = AutoTokenizer.from_pretrained(run_folder / "seed-0")
+    assert tokenizer.convert_ids_to_tokens(tokenizer("AC")["input_ids"]) == ["[CLS]", "A", "C", "[SEP]"]
+
+
 def test_long_sequences_are_cut_when_asked(command, task, run_folder, draw_table):
     assert main(command(max_length=25, too_long="truncate")) == 0
     described = read_report(run_folder)["data"]["test"]

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import BertConfig, BertForMaskedLM
+from tokenizers import Regex, Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Split
+from transformers import BertConfig, BertForMaskedLM, TokenizersBackend
 
 from gengram.tokenization import build_nucleotide_tokenizer
 from gengram.training.finetune import main
@@ -225,6 +228,21 @@ class TestCheckpoints:
         message = "16 weights of the model's body are missing or of another size, e.g. "
         expect_failure(argv, capsys, "the checkpoint does not fit Bert", message, "layer.2.", leaves=run_folder)
 
+    def test_a_broken_configuration_beside_another_tokenizer(self, folder, command, capsys, run_folder, tmp_path):
+        build_nucleotide_tokenizer().save_pretrained(tmp_path / "tokenizer")
+        (folder / "config.json").write_text('{"model_type": "none such"}')
+        argv = command(model_name_or_path=folder, tokenizer_name_or_path=tmp_path / "tokenizer")
+        expect_failure(argv, capsys, f"{folder}: no model configuration can be read here: ", leaves=run_folder)
+
+    def test_a_memory_for_tokens_that_are_no_bases(self, command, capsys, run_folder, tmp_path):
+        words = {"[PAD]": 0, "[UNK]": 1, "ACG": 2, "TN": 3}
+        model = Tokenizer(WordLevel(words, unk_token="[UNK]"))
+        model.pre_tokenizer = Split(Regex("ACG|TN|."), behavior="isolated")
+        tokenizer = TokenizersBackend(tokenizer_object=model, pad_token="[PAD]", unk_token="[UNK]")
+        tokenizer.save_pretrained(tmp_path / "words")
+        argv = command(memory=True, tokenizer_name_or_path=tmp_path / "words")
+        expect_failure(argv, capsys, "the tokenizer does not give one token a base", leaves=run_folder)
+
     @pytest.mark.parametrize("memory", [None, True], ids=["as it is", "with a memory"])
     def test_weights_of_another_size_than_the_configuration_says(self, memory, folder, command, capsys, run_folder):
         config = json.loads((folder / "config.json").read_text())
@@ -294,3 +312,11 @@ class TestOutput:
         monkeypatch.setattr(finetune, "build_classifier", spoil)
         expect_failure(command(seeds=[0, 1]), capsys, "the training diverged")
         assert [path.name for path in run_folder.iterdir()] == ["seed-0"]
+
+    def test_a_device_that_is_too_small(self, command, capsys, run_folder, monkeypatch):
+        def fill(*_, **__):
+            raise torch.OutOfMemoryError("tried to allocate 80 GiB")
+
+        monkeypatch.setattr(torch.optim.AdamW, "step", fill)
+        message = "not enough memory (tried to allocate 80 GiB). Lower --per_device_train_batch_size"
+        expect_failure(command(), capsys, message, leaves=run_folder)
