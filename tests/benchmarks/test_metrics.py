@@ -36,6 +36,7 @@ def test_measures_are_those_of_scikit_learn(classes):
     )
 
 
+@pytest.mark.filterwarnings("ignore:A single label was found")
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=2, max_size=40))
 def test_accuracy_and_mcc_on_any_labels(pairs):
