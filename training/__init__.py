@@ -1,0 +1,1 @@
+"""Fine-tuning: labelled tables, seeds, metrics and the report of a run."""

@@ -179,7 +179,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Defaults beside each flag, the example as it is written."""
+    """Defaults beside each flag that has one, the example as it is written."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, "") else super()._get_help_string(action)
 
 
 def _complain(message: str) -> int:
