@@ -24,8 +24,9 @@ quickstart: $(INSTALLED)  ## simulate splice sites, train with and without memor
 test: $(INSTALLED)  ## run every test, with coverage
 	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
 
-lint: $(INSTALLED)  ## ruff
+lint: $(INSTALLED)  ## ruff: rules and format
 	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
 
 typecheck: $(INSTALLED) links  ## mypy
 	$(VENV)/bin/mypy

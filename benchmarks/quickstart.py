@@ -48,7 +48,7 @@ RECIPE: dict[str, Any] = {
     },
     "memory": {"memory_layers": [0], "memory_dim": 64, "center_window": True},
 }
-NO_MEMORY = {"memory": {"memory_layers": []}}
+NO_MEMORY: dict[str, Any] = {"memory": {"memory_layers": []}}
 BATCH = 64  # sequences, in evaluation
 
 TITLES = {
@@ -98,7 +98,9 @@ def run_quickstart(
         "task": {"train_rows": len(train[0]), "validation_rows": 2 * validation_pairs, "test_rows": len(test[0])},
         "seeds": list(seeds),
     }
-    data = DataArguments(**{f"{split}_file": str(path) for split, path in paths.items()})
+    data = DataArguments(
+        train_file=str(paths["train"]), validation_file=str(paths["validation"]), test_file=str(paths["test"])
+    )
     for name, model in (("gengram", RECIPE), ("baseline", RECIPE | NO_MEMORY)):
         print(f"Training {len(seeds)} models: {TITLES[name]}")
         training = FinetuneArguments(

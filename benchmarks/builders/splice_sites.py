@@ -88,8 +88,8 @@ def list_interchanges(sequence: str, k: int = MAX_K) -> Iterator[tuple[int, int,
     which are the k-mers, and leaves its first and last vertex alone. So all counts up to k stay. (Altschul and Erickson
     1985, Mol Biol Evol 2:526-538, permute sequences by drawing such walks at random.)
     """
-    starts = defaultdict(list)
-    repeats = []
+    starts: defaultdict[str, list[int]] = defaultdict(list)
+    repeats: list[tuple[int, int]] = []
     for end in range(len(sequence) - k + 2):
         word = sequence[end : end + k - 1]
         repeats += [(start, end) for start in starts[word]]
