@@ -11,7 +11,6 @@ from safetensors import SafetensorError
 from transformers import (
     CONFIG_MAPPING,
     AutoConfig,
-    AutoModel,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     PreTrainedConfig,
@@ -127,16 +126,16 @@ def build_classifier(
     if path is None:
         model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
         return model, [name for name, _ in model.named_parameters()]
-    adds_memory = arguments.memory is not None
-    loader = AutoModel if adds_memory else AutoModelForSequenceClassification
     try:
+        if arguments.memory is not None:
+            fields = {entry.name: getattr(config, entry.name) for entry in dataclasses.fields(GengramConfig)}
+            del fields["backbone_config"], fields["dtype"]
+            model = GengramForSequenceClassification.from_backbone(path, memory=fields, dtype=torch.float32)
+            model.config.pad_token_id = config.pad_token_id
+            return model, [name for name, _ in model.named_parameters() if ".backbone." not in name]
         # Mismatched sizes are let through here so that all faults can be told together below.
-        model, found = loader.from_pretrained(
-            path,
-            config=config.backbone_config if adds_memory else config,
-            dtype=torch.float32,
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
+        model, found = AutoModelForSequenceClassification.from_pretrained(
+            path, config=config, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
         )
     except _LOADING_ERRORS as error:
         raise InputError(f"{path}: the model's weights cannot be loaded: {_tell(error)}") from error
@@ -146,14 +145,6 @@ def build_classifier(
             f"{path}: the checkpoint does not fit {type(model).__name__}: {len(lacking)} weights of the model's body "
             f"are missing or of another size, e.g. {lacking[0]}"
         )
-    if adds_memory:
-        # The checkpoint was only tried above; this reads it as the backbone.
-        fields = {entry.name: getattr(config, entry.name) for entry in dataclasses.fields(GengramConfig)}
-        del fields["backbone_config"], fields["dtype"]
-        set_seed(seed)
-        model = GengramForSequenceClassification.from_backbone(path, memory=fields, dtype=torch.float32)
-        model.config.pad_token_id = config.pad_token_id
-        new = [name for name, _ in model.named_parameters() if ".backbone." not in name]
     return model, new
 
 

@@ -108,19 +108,32 @@ class GengramPreTrainedModel(PreTrainedModel):
                 `from_pretrained` (`dtype=`, `revision=`, `attn_implementation=`).
 
         Raises:
-            ValueError: the memory does not fit the backbone.
+            ValueError: the memory does not fit the backbone, or weights of the backbone are missing or of another
+                size in the checkpoint; transformers would fill them with random numbers.
             OSError: the checkpoint cannot be read.
         """
         fields = set(GengramConfig.__dataclass_fields__) - {"backbone_config", "dtype"} | {"num_labels"}
         memory = {**(memory or {}), **{name: kwargs.pop(name) for name in fields & set(kwargs)}}
-        native = cls._load_native(pretrained_model_name_or_path, **kwargs)
+        # Weights of another size are let through here and told together with the missing ones.
+        native, found = cls._load_native(
+            pretrained_model_name_or_path, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
+        )
+        lacking = set(found["missing_keys"]) | {name for name, *_ in found["mismatched_keys"]}
+        body = {f"{native.base_model_prefix}.{name}" for name, _ in native.base_model.named_parameters()}
+        if native.base_model is native:
+            body = {name for name, _ in native.named_parameters()}
+        if lacking := sorted(body & lacking):
+            raise ValueError(
+                f"{pretrained_model_name_or_path}: the checkpoint does not fit {type(native).__name__}: {len(lacking)} "
+                f"weights of the model's body are missing or of another size, e.g. {lacking[0]}"
+            )
         model = cls(GengramConfig(backbone_config=native.config, **memory), native).to(native.dtype)
         model.config.dtype = native.dtype
         return model.eval()
 
     @classmethod
-    def _load_native(cls, path: str, **kwargs) -> PreTrainedModel:
-        """The transformers model from whose checkpoint `from_backbone` starts."""
+    def _load_native(cls, path: str, **kwargs) -> tuple[PreTrainedModel, dict[str, Any]]:
+        """The transformers model from whose checkpoint `from_backbone` starts, and what was found in it."""
         hub = {"revision", "token", "cache_dir", "subfolder", "local_files_only", "force_download"}
         config = AutoConfig.from_pretrained(path, **{name: kwargs[name] for name in hub & set(kwargs)})
         return AutoModel.from_pretrained(path, **_without_pooler(config), **kwargs)
@@ -385,7 +398,7 @@ class GengramLanguageModel(GengramPreTrainedModel):
         self.post_init()
 
     @classmethod
-    def _load_native(cls, path: str, **kwargs) -> PreTrainedModel:
+    def _load_native(cls, path: str, **kwargs) -> tuple[PreTrainedModel, dict[str, Any]]:
         return cls._native.from_pretrained(path, **kwargs)
 
     def resize_token_embeddings(self, new_num_tokens: int | None = None, *args, **kwargs) -> nn.Embedding:

@@ -172,14 +172,14 @@ def test_a_corrupt_checkpoint_is_an_error(make_backbone, make_model, tmp_path):
     make_model(make_backbone("llama-mha")).save_pretrained(tmp_path)
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
-    with pytest.raises(Exception, match="(?i)safetensor|incomplete|header|invalid"):
+    with pytest.raises(Exception, match=r"(?i)safetensor|incomplete|header|invalid"):
         GengramForCausalLM.from_pretrained(tmp_path)
 
 
 def test_weights_of_another_shape_are_an_error(make_backbone, make_model, make_config, tmp_path):
     make_model(make_backbone("llama-mha")).save_pretrained(tmp_path)
     config = make_config(make_backbone("llama-mha"), memory_dim=16)
-    with pytest.raises(RuntimeError, match="(?i)mismatch"):
+    with pytest.raises(RuntimeError, match=r"(?i)mismatch"):
         GengramForCausalLM.from_pretrained(tmp_path, config=config)
 
 

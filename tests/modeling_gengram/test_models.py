@@ -132,6 +132,17 @@ def test_a_backbone_checkpoint_becomes_the_backbone(backbone_config, make_config
         model_class.from_backbone(str(tmp_path), memory_layers=[7])
 
 
+@pytest.mark.parametrize("model_class", [GengramForCausalLM, GengramForSequenceClassification])
+def test_a_backbone_checkpoint_that_lacks_weights_is_refused(make_backbone, tmp_path, model_class):
+    """transformers would draw the missing ones at random and only print a table."""
+    native = AutoModelForCausalLM.from_config(make_backbone("llama-mha"))
+    weights = {name: tensor for name, tensor in native.state_dict().items() if "layers.1.input_layernorm" not in name}
+    native.save_pretrained(tmp_path, state_dict=weights)
+    told = r"1 weights of the model's body are missing or of another size, e\.g\. .*layers\.1\.input_layernorm"
+    with pytest.raises(ValueError, match=told):
+        model_class.from_backbone(str(tmp_path), memory_layers=[0])
+
+
 def test_packed_documents_equal_documents_alone(backbone_config, make_model, make_ids):
     model = make_model(backbone_config)
     first, second = make_ids(1, 17), make_ids(1, 26, seed=1)
