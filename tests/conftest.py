@@ -72,3 +72,9 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("no ../shared beside the project")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def pages() -> dict[str, str]:
+    """Text of the pages in docs/, by name."""
+    return {page.stem: page.read_text() for page in (Path(__file__).parents[1] / "docs").glob("*.md")}
