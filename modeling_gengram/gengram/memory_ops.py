@@ -82,8 +82,8 @@ def pool_by_lifetime(
 
     Each occurrence counts over one interval of lags (`count_lifetimes`), so a block of positions is a small 0/1
     matrix times the rows of the block and its surroundings. Cost per position: (block + L - 1) E multiply-adds a
-    size, against 2 K E D for the projections that follow. While tracing, the band is summed lag by lag instead: the
-    compiler fuses that, and the graph holds for every length.
+    size, against 2 K E D for the projections that follow. An exported graph sums the band lag by lag instead, which
+    holds for every length.
 
     Args:
         as `pool_by_definition`; history (`int`): leave out the first H positions of the result.
@@ -99,7 +99,7 @@ def pool_by_lifetime(
         count = count_occurrences(first, last)[:, history:]
         nearest = 0 if window.size is None else window.first_lag
         lags = range(nearest, nearest + window.places(k))
-        if torch.compiler.is_compiling() and len(lags) <= block:
+        if torch.compiler.is_exporting():
             total = _sum_by_lag(table, rows, first, last, lags)[:, history:]
         else:
             total = _sum_by_block(table, rows, first, last, lags, history, block)
