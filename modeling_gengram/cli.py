@@ -6,6 +6,13 @@ import sys
 from gengram._version import __version__
 
 
+def convert(argv: list[str]) -> int:
+    """convert a Megatron checkpoint to one that from_pretrained loads"""
+    from gengram.conversion.megatron import main
+
+    return main(argv)
+
+
 def finetune(argv: list[str]) -> int:
     """fine-tune a model on labelled sequences (csv, tsv, parquet)"""
     from gengram.training.finetune import main
@@ -20,7 +27,7 @@ def quickstart(argv: list[str]) -> int:
     return main(argv)
 
 
-VERBS = {"finetune": finetune, "quickstart": quickstart}
+VERBS = {"convert": convert, "finetune": finetune, "quickstart": quickstart}
 
 
 def main(argv: list[str] | None = None) -> int:

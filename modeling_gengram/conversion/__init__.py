@@ -1,0 +1,1 @@
+"""From foreign checkpoint layouts to ours, one file a layout."""

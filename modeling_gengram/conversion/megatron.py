@@ -1,0 +1,404 @@
+"""`gengram convert megatron`: a Megatron checkpoint of Gengram or Genos becomes one that `from_pretrained` loads.
+
+The stored arguments decide the architecture. What transformers has a class for uses it as the backbone: Llama and
+Mixtral (MHA, GQA), Qwen3 and Qwen3-MoE (with query and key norms), DeepSeek-V3 (latent attention). What it has none for
+is refused, with the argument that says so. Weights are read, renamed and written one tensor at a time.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import split_torch_state_dict_into_shards
+from tqdm.auto import tqdm
+from transformers import (
+    AutoModelForCausalLM,
+    DeepseekV3Config,
+    LlamaConfig,
+    MixtralConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    Qwen3Config,
+    Qwen3MoeConfig,
+)
+from transformers.dynamic_module_utils import custom_object_save
+
+from gengram import GengramConfig, GengramForCausalLM
+from gengram.conversion.megatron_files import DistributedCheckpoint, LegacyCheckpoint, open_checkpoint
+from gengram.tokenization import NUCLEOTIDE_VOCABULARY, build_nucleotide_tokenizer
+
+Checkpoint = LegacyCheckpoint | DistributedCheckpoint
+
+# safetensors' names of dtypes
+_DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64"}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one tensor of ours is made: which of the checkpoint's tensors it needs, and what is done with them."""
+
+    sources: tuple[str, ...]
+    build: Callable[..., torch.Tensor]
+
+    def make(self, checkpoint: Checkpoint) -> torch.Tensor:
+        return self.build(*(checkpoint.read(name) for name in self.sources))
+
+
+class UnsupportedCheckpoint(ValueError):
+    """The checkpoint's architecture has no transformers class."""
+
+
+def convert_megatron(
+    checkpoint: str | os.PathLike[str], output: str | os.PathLike[str], max_shard_size: int | str = "5GB"
+) -> Path:
+    """
+    Convert the newest iteration of a checkpoint.
+
+    Args:
+        checkpoint: folder with `latest_checkpointed_iteration.txt`, or an iteration's folder; `torch` with any tensor,
+            pipeline and expert parallelism, or `torch_dist`.
+        output: folder to make; must not exist. Until all is written, the work is in `<output>.partial`; the same call
+            goes on from there.
+        max_shard_size: of the safetensors files.
+
+    Returns:
+        `Path` of the folder: config.json, safetensors, the model's code, and the tokenizer if the ids are Gengram's.
+
+    Raises:
+        UnsupportedCheckpoint: naming the argument that no class of transformers can express.
+        ValueError: no checkpoint, an incomplete one, an unsafe pickle, tensors missing or of another shape.
+        FileExistsError: the output exists.
+    """
+    output = Path(output)
+    if output.exists():
+        raise FileExistsError(f"{output} exists; choose another folder")
+    source = open_checkpoint(checkpoint)
+    config = read_config(source.arguments)
+    model = make_skeleton(config)
+    recipes = plan_weights(config, source)
+    _check_plan(model, recipes, source)
+
+    partial = output.with_name(output.name + ".partial")
+    dtype = source.read("embedding.word_embeddings.weight").dtype
+    config.dtype = dtype
+    plan = split_torch_state_dict_into_shards(
+        {name: tensor.to(dtype) for name, tensor in model.state_dict().items() if name in recipes},
+        max_shard_size=max_shard_size,
+        filename_pattern="model{suffix}.safetensors",
+    )
+    fingerprint = hashlib.sha256(repr((str(checkpoint), plan.filename_to_tensors)).encode()).hexdigest()
+    _begin_or_resume(partial, fingerprint)
+    with tqdm(total=len(recipes), desc="Converting", unit=" tensors") as progress:
+        for filename, names in plan.filename_to_tensors.items():
+            if not (partial / filename).exists():
+                shapes = {name: tuple(model.state_dict()[name].shape) for name in names}
+                tensors = (recipes[name].make(source).to(dtype) for name in names)
+                _write_safetensors(partial / filename, shapes, dtype, tensors, progress)
+            else:
+                progress.update(len(names))
+    if plan.is_sharded:
+        index = {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename}
+        (partial / "model.safetensors.index.json").write_text(json.dumps(index, indent=2))
+    _write_companions(model, partial, source.arguments)
+    (partial / _FINGERPRINT).unlink()
+    os.replace(partial, output)
+    return output
+
+
+def read_config(arguments: dict[str, Any]) -> PreTrainedConfig:
+    """
+    The configuration that stored Megatron arguments describe: `GengramConfig`, or the backbone's own without a memory.
+
+    Raises:
+        UnsupportedCheckpoint: naming the argument that cannot be expressed.
+    """
+    get = arguments.get
+    _refuse_unless(arguments)
+    heads = get("num_attention_heads")
+    grouped = get("group_query_attention") and get("num_query_groups")
+    fields: dict[str, Any] = {
+        "vocab_size": get("padded_vocab_size"),
+        "hidden_size": get("hidden_size"),
+        "num_hidden_layers": get("num_layers"),
+        "num_attention_heads": heads,
+        "num_key_value_heads": get("num_query_groups") if grouped else heads,
+        "intermediate_size": get("ffn_hidden_size"),
+        "max_position_embeddings": get("max_position_embeddings") or get("seq_length"),
+        "rms_norm_eps": get("norm_epsilon", 1e-5),
+        "rope_theta": float(get("rotary_base") or 10000),
+        "tie_word_embeddings": not get("untie_embeddings_and_output_weights"),
+        "initializer_range": get("init_method_std", 0.02),
+        "pad_token_id": 0,
+        "bos_token_id": None,
+        "eos_token_id": 12,
+    }
+    head_dim = {"head_dim": get("kv_channels") or get("hidden_size") // heads}
+    experts = {
+        "num_experts_per_tok": get("moe_router_topk"),
+        "router_aux_loss_coef": get("moe_aux_loss_coeff") or 0.0,
+    }
+    moe_width = get("moe_ffn_hidden_size") or get("ffn_hidden_size")
+    backbone: PreTrainedConfig
+    if get("multi_latent_attention"):
+        backbone = DeepseekV3Config(
+            **{**fields, "num_key_value_heads": heads},
+            q_lora_rank=get("q_lora_rank"),
+            kv_lora_rank=get("kv_lora_rank"),
+            qk_nope_head_dim=get("qk_head_dim"),
+            qk_rope_head_dim=get("qk_pos_emb_head_dim"),
+            v_head_dim=get("v_head_dim"),
+            first_k_dense_replace=get("num_layers"),
+        )
+    elif get("num_experts") and get("qk_layernorm"):
+        backbone = Qwen3MoeConfig(
+            **fields, **head_dim, **experts, num_experts=get("num_experts"), moe_intermediate_size=moe_width,
+            norm_topk_prob=True, decoder_sparse_step=1, mlp_only_layers=[],
+        )  # fmt: skip
+    elif get("num_experts"):
+        fields["intermediate_size"] = moe_width
+        backbone = MixtralConfig(**fields, **head_dim, **experts, num_local_experts=get("num_experts"))
+    elif get("qk_layernorm"):
+        backbone = Qwen3Config(**fields, **head_dim)
+    else:
+        backbone = LlamaConfig(**fields, **head_dim)
+    if not get("gengram_enabled"):
+        return backbone
+    layers = get("gengram_layer_ids") or range(1, get("num_layers") + 1)  # from 1; none given: all
+    return GengramConfig(
+        backbone_config=backbone,
+        memory_layers=[layer - 1 for layer in layers],
+        kmer_sizes=list(get("gengram_ngram_sizes")),
+        memory_dim=get("gengram_embed_dim_per_ngram"),
+        window_size=get("gengram_window_size"),
+        mixer="conv_residual" if get("gengram_use_short_conv") else "none",
+        conv_kernel_size=get("gengram_short_conv_kernel_size"),
+        conv_dilation=get("gengram_short_conv_dilation"),
+        base_token_ids=list(get("gengram_token_ids")),
+    )
+
+
+def _refuse_unless(arguments: dict[str, Any]) -> None:
+    """Stop at the first argument that the classes used here cannot express."""
+    get = arguments.get
+    latent, experts = get("multi_latent_attention"), get("num_experts")
+    for argument, fine in {
+        "normalization": get("normalization", "RMSNorm") == "RMSNorm",
+        "swiglu": bool(get("swiglu")),
+        "add_bias_linear": not get("add_bias_linear"),
+        "add_qkv_bias": not get("add_qkv_bias"),
+        "attention_output_gate": not get("attention_output_gate"),
+        "position_embedding_type": get("position_embedding_type", "rope") == "rope",
+        "rotary_percent": get("rotary_percent", 1.0) == 1.0,
+        "rotary_interleaved": not get("rotary_interleaved"),
+        "use_rope_scaling": not get("use_rope_scaling"),
+        "rope_type": not latent or get("rope_type") == "rope",
+        "qk_layernorm": not latent or bool(get("qk_layernorm")),
+        "num_experts": not (latent and experts),
+        "moe_layer_freq": not experts or get("moe_layer_freq", 1) == 1,
+        "moe_shared_expert_intermediate_size": not get("moe_shared_expert_intermediate_size"),
+        "moe_router_pre_softmax": not experts or not get("moe_router_pre_softmax"),
+        "moe_router_score_function": not experts or get("moe_router_score_function", "softmax") == "softmax",
+        "moe_router_enable_expert_bias": not get("moe_router_enable_expert_bias"),
+        "moe_router_topk_scaling_factor": not get("moe_router_topk_scaling_factor"),
+        "window_size": get("window_size") is None,
+    }.items():
+        if not fine:
+            raise UnsupportedCheckpoint(
+                f"{argument}={get(argument)!r}: no transformers class that this converter uses can express it"
+            )
+
+
+def make_skeleton(config: PreTrainedConfig) -> PreTrainedModel:
+    """The causal language model of a configuration without memory for weights (meta device)."""
+    with torch.device("meta"):
+        if isinstance(config, GengramConfig):
+            return GengramForCausalLM(config)
+        return AutoModelForCausalLM.from_config(config)
+
+
+def plan_weights(config: PreTrainedConfig, source: Checkpoint) -> dict[str, Recipe]:
+    """
+    How each tensor of the model is made from the checkpoint.
+
+    Returns:
+        name in our state dict -> recipe. Copies of the memory in layers that do not use it, and
+        multi-token prediction, are not planned, so they are left behind.
+    """
+    gengram = isinstance(config, GengramConfig)
+    backbone = config.backbone_config if gengram else config
+    base, head = ("model.backbone.", "head.") if gengram else ("model.", "")
+    arguments = source.arguments
+    # With zero-centred norms the stored weight is what is added to 1; the memory's norms are plain (specification 9).
+    shift = 1.0 if arguments.get("apply_layernorm_1p") else 0.0
+
+    def copy(name: str) -> Recipe:
+        return Recipe((name,), lambda tensor: tensor)
+
+    def norm(name: str) -> Recipe:
+        return Recipe((name,), lambda tensor: tensor + shift)
+
+    plan: dict[str, Recipe] = {
+        f"{base}embed_tokens.weight": copy("embedding.word_embeddings.weight"),
+        f"{base}norm.weight": norm("decoder.final_layernorm.weight"),
+    }
+    if not backbone.tie_word_embeddings:
+        plan[f"{head}lm_head.weight"] = copy("output_layer.weight")
+    for layer in range(backbone.num_hidden_layers):
+        ours, theirs = f"{base}layers.{layer}.", f"decoder.layers.{layer}."
+        plan[f"{ours}input_layernorm.weight"] = norm(f"{theirs}input_layernorm.weight")
+        plan[f"{ours}post_attention_layernorm.weight"] = norm(f"{theirs}pre_mlp_layernorm.weight")
+        attention = f"{theirs}self_attention."
+        plan[f"{ours}self_attn.o_proj.weight"] = copy(f"{attention}linear_proj.weight")
+        if arguments.get("multi_latent_attention"):
+            if arguments.get("q_lora_rank"):
+                plan[f"{ours}self_attn.q_a_proj.weight"] = copy(f"{attention}linear_q_down_proj.weight")
+                plan[f"{ours}self_attn.q_a_layernorm.weight"] = norm(_name_latent_norm(attention, "q", source))
+                plan[f"{ours}self_attn.q_b_proj.weight"] = copy(f"{attention}linear_q_up_proj.weight")
+            else:
+                plan[f"{ours}self_attn.q_proj.weight"] = copy(f"{attention}linear_q_proj.weight")
+            plan[f"{ours}self_attn.kv_a_proj_with_mqa.weight"] = copy(f"{attention}linear_kv_down_proj.weight")
+            plan[f"{ours}self_attn.kv_a_layernorm.weight"] = norm(_name_latent_norm(attention, "kv", source))
+            plan[f"{ours}self_attn.kv_b_proj.weight"] = copy(f"{attention}linear_kv_up_proj.weight")
+        else:
+            for which in ("q", "k", "v"):
+                plan[f"{ours}self_attn.{which}_proj.weight"] = _take_heads(
+                    f"{attention}linear_qkv.weight", which, backbone
+                )
+            if arguments.get("qk_layernorm"):
+                for which in ("q", "k"):
+                    plan[f"{ours}self_attn.{which}_norm.weight"] = norm(f"{attention}{which}_layernorm.weight")
+        if arguments.get("num_experts"):
+            plan[f"{ours}mlp.gate.weight"] = copy(f"{theirs}mlp.router.weight")
+            for part, linear in (("gate_up_proj", "linear_fc1"), ("down_proj", "linear_fc2")):
+                names = [f"{theirs}mlp.experts.{e}.{linear}.weight" for e in range(arguments["num_experts"])]
+                plan[f"{ours}mlp.experts.{part}"] = Recipe(tuple(names), lambda *parts: torch.stack(parts))
+        else:
+            for half, part in enumerate(("gate_proj", "up_proj")):
+                plan[f"{ours}mlp.{part}.weight"] = _take_half(f"{theirs}mlp.linear_fc1.weight", half)
+            plan[f"{ours}mlp.down_proj.weight"] = copy(f"{theirs}mlp.linear_fc2.weight")
+        if gengram and layer in config.memory_layers:
+            prefix = f"{theirs}gengram."
+            for name in source.names:
+                if name.startswith(prefix):
+                    plan[f"model.memory.{layer}.{name.removeprefix(prefix)}"] = copy(name)
+    return plan
+
+
+def _name_latent_norm(attention: str, which: str, source: Checkpoint) -> str:
+    """Its own tensor, or fused into the up projection by Transformer Engine."""
+    fused = f"{attention}linear_{which}_up_proj.layer_norm_weight"
+    return fused if fused in source.names else f"{attention}{which}_layernorm.weight"
+
+
+def _take_heads(name: str, which: str, backbone: PreTrainedConfig) -> Recipe:
+    """Megatron packs each key-value group as its query heads, then a key head, then a value head."""
+    groups, width = backbone.num_key_value_heads, backbone.head_dim
+    queries = backbone.num_attention_heads // groups
+    place = {"q": slice(0, queries), "k": slice(queries, queries + 1), "v": slice(queries + 1, queries + 2)}[which]
+
+    def take(packed: torch.Tensor) -> torch.Tensor:
+        return packed.view(groups, queries + 2, width, -1)[:, place].reshape(-1, packed.shape[-1])
+
+    return Recipe((name,), take)
+
+
+def _take_half(name: str, half: int) -> Recipe:
+    return Recipe((name,), lambda packed: packed.chunk(2)[half])
+
+
+def _check_plan(model: PreTrainedModel, recipes: dict[str, Recipe], source: Checkpoint) -> None:
+    wanted = {name for name, _ in model.named_parameters()}
+    if wanted != set(recipes):
+        raise ValueError(
+            f"the checkpoint and {type(model).__name__} differ: without a source {sorted(wanted - set(recipes))[:5]}, "
+            f"without a place {sorted(set(recipes) - wanted)[:5]}"
+        )
+    needed = {name for recipe in recipes.values() for name in recipe.sources}
+    if missing := sorted(needed - source.names):
+        raise ValueError(f"the checkpoint lacks {len(missing)} tensors, e.g. {missing[0]}")
+
+
+_FINGERPRINT = "conversion.sha256"
+
+
+def _begin_or_resume(partial: Path, fingerprint: str) -> None:
+    mark = partial / _FINGERPRINT
+    if partial.exists() and (not mark.is_file() or mark.read_text() != fingerprint):
+        shutil.rmtree(partial)  # of another checkpoint or another plan
+    partial.mkdir(parents=True, exist_ok=True)
+    mark.write_text(fingerprint)
+
+
+def _write_safetensors(
+    path: Path, shapes: dict[str, tuple[int, ...]], dtype: torch.dtype, tensors: Iterator[torch.Tensor], progress
+) -> None:
+    """
+    One safetensors file, one tensor in memory at a time (the library's writer wants them all).
+
+    Format: 8 bytes little-endian length of the header, the header as JSON, the data.
+    """
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, shape in shapes.items():
+        begin, end = end, end + torch.Size(shape).numel() * dtype.itemsize
+        header[name] = {"dtype": _DTYPES[dtype], "shape": list(shape), "data_offsets": [begin, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    unfinished = path.with_name(path.name + ".unfinished")
+    with open(unfinished, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for (name, shape), tensor in zip(shapes.items(), tensors):
+            if tuple(tensor.shape) != shape:
+                raise ValueError(f"{name}: the checkpoint has shape {tuple(tensor.shape)}, the arguments say {shape}")
+            file.write(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
+            progress.update()
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(unfinished, path)
+
+
+def _write_companions(model: PreTrainedModel, folder: Path, arguments: dict[str, Any]) -> None:
+    """Everything beside the weights: configuration, the model's code, generation defaults, the tokenizer."""
+    config = model.config
+    if isinstance(config, GengramConfig):
+        config.auto_map = dict(config.auto_classes)
+        custom_object_save(model, folder)
+    config.architectures = [type(model).__name__]
+    config.save_pretrained(folder)
+    model.generation_config.save_pretrained(folder)
+    bases = [NUCLEOTIDE_VOCABULARY[base] for base in "ACGTN"]
+    if list(arguments.get("gengram_token_ids") or bases) == bases:
+        length = arguments.get("seq_length") or arguments.get("max_position_embeddings")
+        build_nucleotide_tokenizer(model_max_length=length).save_pretrained(folder)
+
+
+def main(argv: list[str]) -> int:
+    """Run `gengram convert`; returns the exit code: 0, or 1 after a message."""
+    parser = argparse.ArgumentParser(
+        prog="gengram convert",
+        description="Convert a foreign checkpoint to one that from_pretrained loads.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        epilog="example: gengram convert megatron checkpoints/gengram-10b gengram-10b-hf",
+    )
+    parser.add_argument("layout", choices=["megatron"], help="layout of the checkpoint")
+    parser.add_argument("checkpoint", help="folder with latest_checkpointed_iteration.txt, or an iteration's folder")
+    parser.add_argument("output", help="folder to make")
+    parser.add_argument("--max_shard_size", default="5GB", help="of the safetensors files")
+    arguments = parser.parse_args(argv)
+    try:
+        print(convert_megatron(arguments.checkpoint, arguments.output, arguments.max_shard_size))
+    except (ValueError, OSError) as error:
+        print(f"gengram convert: error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+__all__ = ["UnsupportedCheckpoint", "convert_megatron", "main", "plan_weights", "read_config"]

@@ -1,0 +1,290 @@
+"""Reading Megatron checkpoints without running anything that is inside them.
+
+Megatron stores pickles: legacy `mp_rank_*/model_optim_rng.pt`, and the `.metadata` and `common.pt` of `torch_dist`. They
+are read by an unpickler that knows the few names such files need and refuses every other. Both formats are then the
+same to a converter: names with global layer numbers, whole tensors.
+"""
+
+import argparse
+import collections
+import io
+import pickle
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+
+class UnsafePickle(pickle.UnpicklingError):
+    """A pickle asks for something that no checkpoint needs."""
+
+
+class Opaque:
+    """Stands for an object whose class is not needed: keeps what it was made from, runs nothing."""
+
+    def __init__(self, *args, **kwargs):
+        self.args = args
+
+    def __setstate__(self, state):
+        self.state = state
+
+
+# What the pickles of Megatron and torch may name. Anything else could run code when it is called with arguments of the
+# file's choosing, so it is refused, not skipped.
+_TENSORS = {
+    ("collections", "OrderedDict"): collections.OrderedDict,
+    ("argparse", "Namespace"): argparse.Namespace,
+    ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
+    ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,
+    ("torch", "Size"): torch.Size,
+    **{("torch", name): getattr(torch, name) for name in dir(torch) if isinstance(getattr(torch, name), torch.dtype)},
+    **{
+        ("torch", f"{kind}Storage"): getattr(torch, f"{kind}Storage")
+        for kind in ("Float", "Half", "BFloat16", "Double", "Byte", "Char", "Short", "Int", "Long", "Bool")
+    },
+}
+# Objects that are of no use here: enumerations of the arguments, random states, plans of the writer.
+_OPAQUE = re.compile(
+    r"megatron\.|signal\.Signals$|_codecs\.encode$|numpy\.(dtype|ndarray)$|numpy\.(_core|core)\.multiarray\._reconstruct$"
+    r"|torch\.distributed\.checkpoint\.|torch\.serialization\._get_layout$|transformer_engine\.|_io\.BytesIO$"
+)
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in _TENSORS:
+            return _TENSORS[module, name]
+        if _OPAQUE.match(f"{module}.{name}"):
+            # A class of its own a name, so that metadata can be told apart.
+            return type(name.rpartition(".")[2], (Opaque,), {})
+        raise UnsafePickle(
+            f"the pickle asks for {module}.{name}, which no Megatron checkpoint needs; it is refused and nothing of it "
+            "was run"
+        )
+
+
+_PICKLE = SimpleNamespace(
+    __name__="gengram.conversion.restricted_pickle",
+    Unpickler=_Unpickler,
+    load=lambda file, **kwargs: _Unpickler(file, **kwargs).load(),
+)
+
+
+def load_pickle(path: Path) -> Any:
+    """A file of `torch.save`, read by the restricted unpickler; tensors stay on disk until they are read.
+
+    Raises:
+        ValueError: the file is no such file, or asks for something unsafe (`__cause__` is an `UnsafePickle`).
+    """
+    try:
+        return torch.load(path, map_location="cpu", mmap=True, weights_only=False, pickle_module=_PICKLE)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, AttributeError) as error:
+        raise ValueError(f"{path}: cannot be read as a Megatron checkpoint: {error}") from error
+
+
+def find_iteration(checkpoint: Path) -> Path:
+    """
+    The folder of the newest iteration.
+
+    Args:
+        checkpoint (`Path`): a folder with `latest_checkpointed_iteration.txt`, or an iteration's folder itself.
+
+    Raises:
+        ValueError: neither of the two.
+    """
+    tracker = checkpoint / "latest_checkpointed_iteration.txt"
+    if tracker.is_file():
+        latest = tracker.read_text().strip()
+        folder = checkpoint / ("release" if latest == "release" else f"iter_{int(latest):07d}")
+        if not folder.is_dir():
+            raise ValueError(f"{tracker} names iteration {latest!r}, but there is no {folder.name} beside it")
+        return folder
+    if any(checkpoint.glob("mp_rank_*")) or (checkpoint / "common.pt").is_file():
+        return checkpoint
+    raise ValueError(
+        f"{checkpoint}: no Megatron checkpoint: neither latest_checkpointed_iteration.txt nor mp_rank_* nor common.pt"
+    )
+
+
+def open_checkpoint(checkpoint: str | Path) -> "LegacyCheckpoint | DistributedCheckpoint":
+    """
+    The newest iteration of a checkpoint, in whichever of the two formats it is.
+
+    Raises:
+        ValueError: no checkpoint, an incomplete one, or a pickle that is refused.
+    """
+    folder = find_iteration(Path(checkpoint))
+    return DistributedCheckpoint(folder) if (folder / "common.pt").is_file() else LegacyCheckpoint(folder)
+
+
+class LegacyCheckpoint:
+    """
+    One file for each tensor, pipeline and expert rank; layers numbered from 0 in each pipeline stage.
+
+    Attributes:
+        arguments (`dict`): Megatron's own, as stored.
+        names (`set[str]`): `decoder.layers.{i}....` with global i, `...experts.{e}....` with global e.
+    """
+
+    def __init__(self, folder: Path):
+        first = sorted(folder.glob("mp_rank_*/model_optim_rng.pt"))
+        if not first:
+            raise ValueError(f"{folder}: no mp_rank_*/model_optim_rng.pt in it")
+        self.arguments = vars(load_pickle(first[0])["args"])
+        sizes = [self.arguments.get(f"{kind}_model_parallel_size") or 1 for kind in ("tensor", "pipeline", "expert")]
+        tensor_parallel, pipeline_parallel, expert_parallel = sizes
+        self._parts: dict[str, dict[int, torch.Tensor]] = {}
+        for expert_rank in range(expert_parallel):
+            for tensor_rank in range(tensor_parallel):
+                stages = []
+                for pipeline_rank in range(pipeline_parallel):
+                    name = f"mp_rank_{tensor_rank:02d}"
+                    name += f"_{pipeline_rank:03d}" if pipeline_parallel > 1 else ""
+                    name += f"_{expert_rank:03d}" if expert_parallel > 1 else ""
+                    path = folder / name / "model_optim_rng.pt"
+                    if not path.is_file():
+                        raise ValueError(
+                            f"{path} is missing: the stored arguments speak of {tensor_parallel} tensor, "
+                            f"{pipeline_parallel} pipeline and {expert_parallel} expert ranks"
+                        )
+                    stages.append(load_pickle(path))
+                self._add_rank(_order_chunks(stages), tensor_rank, expert_rank, expert_parallel)
+        self.names = set(self._parts)
+
+    def _add_rank(self, chunks: list[dict], tensor_rank: int, expert_rank: int, expert_parallel: int) -> None:
+        """Name the tensors of one tensor and expert rank globally; `chunks` are its parts from bottom to top."""
+        experts = (self.arguments.get("num_experts") or 0) // expert_parallel
+        offset = 0  # counted, not computed, so that uneven stages need no rule
+        for chunk in chunks:
+            local = {int(m[1]) for name in chunk if (m := re.match(r"decoder\.layers\.(\d+)\.", name))}
+            for name, tensor in chunk.items():
+                if not isinstance(tensor, torch.Tensor) or name.endswith("_extra_state"):
+                    continue
+                if match := re.match(r"decoder\.layers\.(\d+)\.", name):
+                    name = f"decoder.layers.{int(match[1]) + offset}.{name[match.end() :]}"
+                for part, piece in _split_experts(name, tensor, expert_rank * experts, experts):
+                    self._parts.setdefault(_normalize(part), {})[tensor_rank] = piece
+            offset += len(local)
+
+    def read(self, name: str) -> torch.Tensor:
+        """A whole tensor; parts of tensor-parallel ranks are put together."""
+        parts = [part for _, part in sorted(self._parts[name].items())]
+        return _merge(name, parts, self.arguments)
+
+
+class DistributedCheckpoint:
+    """`torch_dist`: pieces of global tensors in `*.distcp` files; layers are usually the leading axis of one tensor."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self.arguments = vars(load_pickle(folder / "common.pt")["args"])
+        try:
+            with open(folder / ".metadata", "rb") as file:
+                metadata = _Unpickler(file).load().state
+        except (OSError, pickle.UnpicklingError, AttributeError, EOFError) as error:
+            raise ValueError(f"{folder / '.metadata'}: cannot be read: {error}") from error
+        self._sizes: dict[str, tuple[int, ...]] = {}
+        pieces: dict[tuple[str, tuple[int, ...]], tuple[int, ...]] = {}  # (name, offset) -> size
+        for name, entry in metadata["state_dict_metadata"].items():
+            if type(entry).__name__ == "TensorStorageMetadata" and not name.startswith(("optimizer.", "rng_state")):
+                self._sizes[name] = tuple(entry.state["size"])
+                for chunk in entry.state["chunks"]:
+                    pieces[name, tuple(chunk.state["offsets"])] = tuple(chunk.state["sizes"])
+        self._pieces: dict[str, list[tuple[tuple[int, ...], tuple[int, ...], dict]]] = {}  # offset, size, place
+        for index, storage in metadata["storage_data"].items():
+            if (name := index.state["fqn"]) in self._sizes:
+                offset = tuple(index.state["offset"])
+                self._pieces.setdefault(name, []).append((offset, pieces[name, offset], storage.state))
+        layers = self.arguments["num_layers"]
+        experts = self.arguments.get("num_experts") or 0
+        self._where: dict[str, tuple[str, tuple[int, ...]]] = {}  # our name -> stored name, leading indices
+        for stored in self._sizes:
+            homogeneous = re.match(r"decoder\.layers\.(?!\d)", stored)
+            for layer in range(layers) if homogeneous else [None]:
+                name = stored if layer is None else stored.replace("decoder.layers.", f"decoder.layers.{layer}.", 1)
+                at = () if layer is None else (layer,)
+                if ".mlp.experts.experts." in name:
+                    for expert in range(experts):
+                        part = name.replace(".mlp.experts.experts.", f".mlp.experts.{expert}.")
+                        self._where[_normalize(part)] = (stored, (*at, expert))
+                else:
+                    self._where[_normalize(name)] = (stored, at)
+        self.names = set(self._where)
+
+    def read(self, name: str) -> torch.Tensor:
+        """A whole tensor; only the pieces that belong to it are read from disk."""
+        stored, at = self._where[name]
+        shape = self._sizes[stored][len(at) :]
+        whole = None
+        for offset, size, storage in self._pieces[stored]:
+            inside = tuple(i - o for i, o in zip(at, offset))
+            if any(not 0 <= i < n for i, n in zip(inside, size)):
+                continue
+            with open(self._folder / storage["relative_path"], "rb") as file:
+                file.seek(storage["offset"])
+                data = io.BytesIO(file.read(storage["length"]))
+            piece = torch.load(data, map_location="cpu", weights_only=True)[inside]
+            whole = torch.empty(shape, dtype=piece.dtype) if whole is None else whole
+            whole[tuple(slice(o, o + n) for o, n in zip(offset[len(at) :], piece.shape))] = piece
+        if whole is None:
+            raise ValueError(f"{self._folder}: no data of {stored} {list(at)} in it")
+        return whole
+
+
+def _order_chunks(stages: list[dict]) -> list[dict]:
+    """Model parts from bottom to top: with virtual pipelining, chunk v of stage p is part v * P + p."""
+    if "model" in stages[0]:
+        return [stage["model"] for stage in stages]
+    chunks = sum(bool(re.fullmatch(r"model\d+", key)) for key in stages[0])
+    return [stage[f"model{v}"] for v in range(chunks) for stage in stages]
+
+
+def _normalize(name: str) -> str:
+    """Transformer Engine fuses norms into the layer behind them; the plain names are the unfused ones."""
+    name = name.replace(".self_attention.linear_qkv.layer_norm_", ".input_layernorm.")
+    return name.replace(".mlp.linear_fc1.layer_norm_", ".pre_mlp_layernorm.")
+
+
+def _split_experts(name: str, tensor: torch.Tensor, first: int, count: int):
+    """Three packings of experts -> `...mlp.experts.{global}.linear_fc1.weight`; everything else as it is."""
+    if match := re.fullmatch(r"(.*\.mlp\.experts\.)local_experts\.(\d+)\.(.*)", name):
+        yield f"{match[1]}{first + int(match[2])}.{match[3]}", tensor
+    elif match := re.fullmatch(r"(.*\.mlp\.experts\.)(linear_fc[12])\.(weight|bias)(\d+)", name):
+        yield f"{match[1]}{first + int(match[4])}.{match[2]}.{match[3]}", tensor
+    elif match := re.fullmatch(r"(.*\.mlp\.experts\.)weight([12])", name):
+        # GroupedMLP multiplies from the right: memory is [E, in, out], whatever the stored shape says.
+        if match[2] == "1":
+            grouped = tensor.reshape(count, tensor.shape[0], -1)
+        else:
+            grouped = tensor.reshape(count, -1, tensor.shape[1])
+        for expert in range(count):
+            yield f"{match[1]}{first + expert}.linear_fc{match[2]}.weight", grouped[expert].T
+    else:
+        yield name, tensor
+
+
+def _merge(name: str, parts: list[torch.Tensor], arguments: dict[str, Any]) -> torch.Tensor:
+    """Put the parts of tensor-parallel ranks together (which axis Megatron splits depends on the layer)."""
+    if len(parts) == 1:
+        return parts[0]
+    if ".gengram." in name or "norm" in name or ".router." in name or name.endswith("gate_weight"):
+        return parts[0]  # replicated
+    if name.endswith(("linear_proj.weight", "linear_fc2.weight")):
+        return torch.cat(parts, dim=1)
+    if name.endswith(("linear_proj.bias", "linear_fc2.bias")):
+        return parts[0]
+    if ".linear_fc1." in name and arguments.get("swiglu"):
+        # Each rank holds its part of the gate rows, then its part of the up rows.
+        halves = [part.chunk(2) for part in parts]
+        return torch.cat([half[0] for half in halves] + [half[1] for half in halves])
+    if "_down_proj." in name:
+        rank = {"q": "q_lora_rank", "kv": "kv_lora_rank"}["kv" if "kv_down" in name else "q"]
+        whole = arguments[rank] + (arguments["qk_pos_emb_head_dim"] if "kv_down" in name else 0)
+        if parts[0].shape[0] == whole:  # replicated in the Transformer Engine form
+            return parts[0]
+    return torch.cat(parts)
+
+
+__all__ = ["DistributedCheckpoint", "LegacyCheckpoint", "UnsafePickle", "load_pickle", "open_checkpoint"]
