@@ -17,6 +17,8 @@ from .gengram.modeling_gengram import (
     GengramForTokenClassification,
     GengramModel,
 )
+from .megatron_decoder.configuration_megatron_decoder import MegatronDecoderConfig
+from .megatron_decoder.modeling_megatron_decoder import MegatronDecoderForCausalLM, MegatronDecoderModel
 
 # configuration -> Auto class -> model
 MODELS = {
@@ -27,6 +29,7 @@ MODELS = {
         AutoModelForSequenceClassification: GengramForSequenceClassification,
         AutoModelForTokenClassification: GengramForTokenClassification,
     },
+    MegatronDecoderConfig: {AutoModel: MegatronDecoderModel, AutoModelForCausalLM: MegatronDecoderForCausalLM},
 }
 
 

@@ -1,8 +1,9 @@
 """`gengram convert megatron`: a Megatron checkpoint of Gengram or Genos becomes one that `from_pretrained` loads.
 
 The stored arguments decide the architecture. What transformers has a class for uses it as the backbone: Llama and
-Mixtral (MHA, GQA), Qwen3 and Qwen3-MoE (with query and key norms), DeepSeek-V3 (latent attention). What it has none for
-is refused, with the argument that says so. Weights are read, renamed and written one tensor at a time.
+Mixtral (MHA, GQA), Qwen3 and Qwen3-MoE (with query and key norms), DeepSeek-V3 (latent attention). Dense decoders with
+an output gate, a partial rotation, biases or a plain MLP use this package's `MegatronDecoderModel`. What is left is
+refused, with the argument that says so. Weights are read, renamed and written one tensor at a time.
 """
 
 import argparse
@@ -33,6 +34,7 @@ from transformers.dynamic_module_utils import custom_object_save
 
 from gengram import GengramConfig, GengramForCausalLM
 from gengram.conversion.megatron_files import DistributedCheckpoint, LegacyCheckpoint, open_checkpoint
+from gengram.megatron_decoder.configuration_megatron_decoder import MegatronDecoderConfig
 from gengram.tokenization import NUCLEOTIDE_VOCABULARY, build_nucleotide_tokenizer
 
 Checkpoint = LegacyCheckpoint | DistributedCheckpoint
@@ -53,7 +55,7 @@ class Recipe:
 
 
 class UnsupportedCheckpoint(ValueError):
-    """The checkpoint's architecture has no transformers class."""
+    """No model class expresses the checkpoint's architecture."""
 
 
 def convert_megatron(
@@ -73,7 +75,7 @@ def convert_megatron(
         `Path` of the folder: config.json, safetensors, the model's code, and the tokenizer if the ids are Gengram's.
 
     Raises:
-        UnsupportedCheckpoint: naming the argument that no class of transformers can express.
+        UnsupportedCheckpoint: naming the argument that no class can express.
         ValueError: no checkpoint, an incomplete one, an unsafe pickle, tensors missing or of another shape.
         FileExistsError: the output exists.
     """
@@ -165,6 +167,21 @@ def read_config(arguments: dict[str, Any]) -> PreTrainedConfig:
     elif get("num_experts"):
         fields["intermediate_size"] = moe_width
         backbone = MixtralConfig(**fields, **head_dim, **experts, num_local_experts=get("num_experts"))
+    elif _needs_own_decoder(arguments):
+        theta = fields.pop("rope_theta")
+        factor = get("rotary_percent", 1.0)
+        backbone = MegatronDecoderConfig(
+            **fields,
+            **head_dim,
+            rope_parameters={"rope_type": "default", "rope_theta": theta, "partial_rotary_factor": factor},
+            hidden_act="silu" if get("swiglu") else "gelu_pytorch_tanh" if get("bias_gelu_fusion") else "gelu",
+            attention_bias=bool(get("add_bias_linear") or get("add_qkv_bias")),
+            output_bias=bool(get("add_bias_linear")),
+            mlp_bias=bool(get("add_bias_linear")),
+            attention_output_gate=bool(get("attention_output_gate")),
+            query_key_norm=bool(get("qk_layernorm")),
+            gated_mlp=bool(get("swiglu")),
+        )
     elif get("qk_layernorm"):
         backbone = Qwen3Config(**fields, **head_dim)
     else:
@@ -185,18 +202,32 @@ def read_config(arguments: dict[str, Any]) -> PreTrainedConfig:
     )
 
 
+def _needs_own_decoder(arguments: dict[str, Any]) -> bool:
+    """Whether a dense decoder with heads of equal width is beyond Llama and Qwen3."""
+    get = arguments.get
+    return (
+        not get("swiglu")
+        or bool(get("add_bias_linear") or get("add_qkv_bias") or get("attention_output_gate"))
+        or get("rotary_percent", 1.0) != 1.0
+    )
+
+
 def _refuse_unless(arguments: dict[str, Any]) -> None:
     """Stop at the first argument that the classes used here cannot express."""
     get = arguments.get
     latent, experts = get("multi_latent_attention"), get("num_experts")
+    dense = not (latent or experts)  # the package's own decoder has these options
     for argument, fine in {
         "normalization": get("normalization", "RMSNorm") == "RMSNorm",
-        "swiglu": bool(get("swiglu")),
-        "add_bias_linear": not get("add_bias_linear"),
-        "add_qkv_bias": not get("add_qkv_bias"),
-        "attention_output_gate": not get("attention_output_gate"),
+        "swiglu": dense or bool(get("swiglu")),
+        "add_bias_linear": dense or not get("add_bias_linear"),
+        "add_qkv_bias": dense or not get("add_qkv_bias"),
+        "attention_output_gate": dense or not get("attention_output_gate"),
         "position_embedding_type": get("position_embedding_type", "rope") == "rope",
-        "rotary_percent": get("rotary_percent", 1.0) == 1.0,
+        "rotary_percent": dense or get("rotary_percent", 1.0) == 1.0,
+        "squared_relu": not get("squared_relu"),
+        "quick_geglu": not get("quick_geglu"),
+        "openai_gelu": not get("openai_gelu"),
         "rotary_interleaved": not get("rotary_interleaved"),
         "use_rope_scaling": not get("use_rope_scaling"),
         "rope_type": not latent or get("rope_type") == "rope",
@@ -212,7 +243,7 @@ def _refuse_unless(arguments: dict[str, Any]) -> None:
     }.items():
         if not fine:
             raise UnsupportedCheckpoint(
-                f"{argument}={get(argument)!r}: no transformers class that this converter uses can express it"
+                f"{argument}={get(argument)!r}: none of the model classes that this converter uses can express it"
             )
 
 
@@ -251,12 +282,15 @@ def plan_weights(config: PreTrainedConfig, source: Checkpoint) -> dict[str, Reci
     }
     if not backbone.tie_word_embeddings:
         plan[f"{head}lm_head.weight"] = copy("output_layer.weight")
+    parts = ["weight", "bias"] if arguments.get("add_bias_linear") or arguments.get("add_qkv_bias") else ["weight"]
+    everywhere = ["weight", "bias"] if arguments.get("add_bias_linear") else ["weight"]
     for layer in range(backbone.num_hidden_layers):
         ours, theirs = f"{base}layers.{layer}.", f"decoder.layers.{layer}."
         plan[f"{ours}input_layernorm.weight"] = norm(f"{theirs}input_layernorm.weight")
         plan[f"{ours}post_attention_layernorm.weight"] = norm(f"{theirs}pre_mlp_layernorm.weight")
         attention = f"{theirs}self_attention."
-        plan[f"{ours}self_attn.o_proj.weight"] = copy(f"{attention}linear_proj.weight")
+        for part in everywhere:
+            plan[f"{ours}self_attn.o_proj.{part}"] = copy(f"{attention}linear_proj.{part}")
         if arguments.get("multi_latent_attention"):
             if arguments.get("q_lora_rank"):
                 plan[f"{ours}self_attn.q_a_proj.weight"] = copy(f"{attention}linear_q_down_proj.weight")
@@ -268,10 +302,11 @@ def plan_weights(config: PreTrainedConfig, source: Checkpoint) -> dict[str, Reci
             plan[f"{ours}self_attn.kv_a_layernorm.weight"] = norm(_name_latent_norm(attention, "kv", source))
             plan[f"{ours}self_attn.kv_b_proj.weight"] = copy(f"{attention}linear_kv_up_proj.weight")
         else:
-            for which in ("q", "k", "v"):
-                plan[f"{ours}self_attn.{which}_proj.weight"] = _take_heads(
-                    f"{attention}linear_qkv.weight", which, backbone
-                )
+            gated = bool(arguments.get("attention_output_gate"))
+            for part in parts:
+                for which in ("q", "gate", "k", "v") if gated else ("q", "k", "v"):
+                    packed = f"{attention}linear_qkv.{part}"
+                    plan[f"{ours}self_attn.{which}_proj.{part}"] = _take_heads(packed, which, gated, backbone)
             if arguments.get("qk_layernorm"):
                 for which in ("q", "k"):
                     plan[f"{ours}self_attn.{which}_norm.weight"] = norm(f"{attention}{which}_layernorm.weight")
@@ -281,9 +316,13 @@ def plan_weights(config: PreTrainedConfig, source: Checkpoint) -> dict[str, Reci
                 names = [f"{theirs}mlp.experts.{e}.{linear}.weight" for e in range(arguments["num_experts"])]
                 plan[f"{ours}mlp.experts.{part}"] = Recipe(tuple(names), lambda *parts: torch.stack(parts))
         else:
-            for half, part in enumerate(("gate_proj", "up_proj")):
-                plan[f"{ours}mlp.{part}.weight"] = _take_half(f"{theirs}mlp.linear_fc1.weight", half)
-            plan[f"{ours}mlp.down_proj.weight"] = copy(f"{theirs}mlp.linear_fc2.weight")
+            for part in everywhere:
+                if arguments.get("swiglu"):
+                    for half, name in enumerate(("gate_proj", "up_proj")):
+                        plan[f"{ours}mlp.{name}.{part}"] = _take_half(f"{theirs}mlp.linear_fc1.{part}", half)
+                else:
+                    plan[f"{ours}mlp.up_proj.{part}"] = copy(f"{theirs}mlp.linear_fc1.{part}")
+                plan[f"{ours}mlp.down_proj.{part}"] = copy(f"{theirs}mlp.linear_fc2.{part}")
         if gengram and layer in config.memory_layers:
             prefix = f"{theirs}gengram."
             for name in source.names:
@@ -298,14 +337,16 @@ def _name_latent_norm(attention: str, which: str, source: Checkpoint) -> str:
     return fused if fused in source.names else f"{attention}{which}_layernorm.weight"
 
 
-def _take_heads(name: str, which: str, backbone: PreTrainedConfig) -> Recipe:
-    """Megatron packs each key-value group as its query heads, then a key head, then a value head."""
+def _take_heads(name: str, which: str, gated: bool, backbone: PreTrainedConfig) -> Recipe:
+    """Megatron packs each key-value group: its query heads, their gates if there are any, a key head, a value head."""
     groups, width = backbone.num_key_value_heads, backbone.head_dim
     queries = backbone.num_attention_heads // groups
-    place = {"q": slice(0, queries), "k": slice(queries, queries + 1), "v": slice(queries + 1, queries + 2)}[which]
+    order = ["q"] * queries + ["gate"] * (queries if gated else 0) + ["k", "v"]
+    place = slice(order.index(which), order.index(which) + order.count(which))
 
     def take(packed: torch.Tensor) -> torch.Tensor:
-        return packed.view(groups, queries + 2, width, -1)[:, place].reshape(-1, packed.shape[-1])
+        heads = packed.view(groups, len(order), width, *packed.shape[1:])
+        return heads[:, place].reshape(-1, *packed.shape[1:])
 
     return Recipe((name,), take)
 

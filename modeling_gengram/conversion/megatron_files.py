@@ -1,6 +1,6 @@
 """Reading Megatron checkpoints without running anything that is inside them.
 
-Megatron stores pickles: legacy `mp_rank_*/model_optim_rng.pt`, and the `.metadata` and `common.pt` of `torch_dist`. They
+Megatron stores pickles: legacy `mp_rank_*/model_optim_rng.pt`, and `.metadata` and `common.pt` of `torch_dist`. They
 are read by an unpickler that knows the few names such files need and refuses every other. Both formats are then the
 same to a converter: names with global layer numbers, whole tensors.
 """

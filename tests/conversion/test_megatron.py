@@ -201,12 +201,11 @@ def test_shards_and_resuming_after_an_interruption(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "argument, value",
     [
-        ("swiglu", False),
         ("normalization", "LayerNorm"),
-        ("attention_output_gate", True),
-        ("rotary_percent", 0.5),
-        ("add_bias_linear", True),
+        ("rotary_interleaved", True),
         ("position_embedding_type", "learned_absolute"),
+        ("squared_relu", True),
+        ("window_size", [127, 0]),
     ],
 )
 def test_what_has_no_class_is_refused_by_its_argument(tmp_path, argument, value, capsys):
@@ -219,9 +218,21 @@ def test_what_has_no_class_is_refused_by_its_argument(tmp_path, argument, value,
 def test_mixtures_of_experts_that_route_differently_are_refused():
     experts = {**ARGUMENTS, "num_experts": 4, "moe_router_topk": 2}
     assert read_config(experts).backbone_config.model_type == "mixtral"
-    for change in ({"moe_router_score_function": "sigmoid"}, {"moe_shared_expert_intermediate_size": 8}):
+    for change in (
+        {"moe_router_score_function": "sigmoid"},
+        {"moe_shared_expert_intermediate_size": 8},
+        {"add_bias_linear": True},
+        {"rotary_percent": 0.5},
+    ):
         with pytest.raises(UnsupportedCheckpoint, match=next(iter(change))):
             read_config({**experts, **change})
+
+
+@pytest.mark.parametrize("fused, activation", [(True, "gelu_pytorch_tanh"), (False, "gelu")])
+def test_plain_mlps_keep_their_gelu(fused, activation):
+    """Megatron's fused kernel is the tanh form, the unfused one is exact."""
+    config = read_config({**ARGUMENTS, "swiglu": False, "bias_gelu_fusion": fused}).backbone_config
+    assert (config.model_type, config.hidden_act, config.gated_mlp) == ("megatron_decoder", activation, False)
 
 
 def test_wrong_folders_and_incomplete_checkpoints(tmp_path):

@@ -5,6 +5,7 @@ import torch
 from transformers import BertConfig, DeepseekV3Config, EsmConfig, LlamaConfig, MixtralConfig, ModernBertConfig
 
 from gengram import GengramConfig, GengramForCausalLM, GengramForMaskedLM
+from gengram.megatron_decoder.configuration_megatron_decoder import MegatronDecoderConfig
 
 SIZE = {
     "vocab_size": 128,
@@ -40,6 +41,18 @@ BACKBONES = {
         topk_group=1,
         moe_intermediate_size=16,
         first_k_dense_replace=1,
+    ),
+    "megatron-decoder": lambda: MegatronDecoderConfig(
+        **SIZE,
+        **CAUSAL,
+        num_key_value_heads=2,
+        attention_output_gate=True,
+        query_key_norm=True,
+        attention_bias=True,
+        output_bias=True,
+        mlp_bias=True,
+        gated_mlp=False,
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5},
     ),
     "modernbert": lambda: ModernBertConfig(
         **SIZE,

@@ -1,0 +1,1 @@
+"""The decoder of Megatron checkpoints that no transformers class can express."""

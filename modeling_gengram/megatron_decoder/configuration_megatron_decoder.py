@@ -1,0 +1,33 @@
+"""Configuration of the decoder that Megatron checkpoints need beyond Llama."""
+
+from huggingface_hub.dataclasses import strict
+from transformers import LlamaConfig
+
+
+@strict
+class MegatronDecoderConfig(LlamaConfig):
+    r"""
+    A Llama with the options of Megatron that Llama lacks. `attention_bias` is that of queries, keys and values,
+    `mlp_bias` that of the MLP, `rope_parameters["partial_rotary_factor"]` the share of each head that is rotated.
+
+    Args:
+        attention_output_gate (`bool`, *optional*, defaults to `False`):
+            Multiply the output of attention by the sigmoid of a projection of its input.
+        output_bias (`bool`, *optional*, defaults to `False`):
+            Bias of the projection after attention.
+        query_key_norm (`bool`, *optional*, defaults to `False`):
+            RMSNorm of each head's queries and keys, before the rotation.
+        gated_mlp (`bool`, *optional*, defaults to `True`):
+            `down(act(gate(x)) * up(x))`, otherwise `down(act(up(x)))`.
+    """
+
+    model_type = "megatron_decoder"
+    auto_classes = {}
+
+    attention_output_gate: bool = False
+    output_bias: bool = False
+    query_key_norm: bool = False
+    gated_mlp: bool = True
+
+
+__all__ = ["MegatronDecoderConfig"]

@@ -1,0 +1,104 @@
+"""The one backbone with an attention layer of this package: Megatron decoders that no transformers class can express.
+
+Llama, where an output gate, a partial rotation, biases or a plain MLP take part in a layer. The rest is inherited.
+"""
+
+import torch
+from torch import nn
+from transformers import LlamaForCausalLM, LlamaModel
+from transformers.activations import ACT2FN
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.models.llama.modeling_llama import (
+    LlamaAttention,
+    LlamaRMSNorm,
+    apply_rotary_pos_emb,
+    eager_attention_forward,
+)
+from transformers.models.phi.modeling_phi import PhiRotaryEmbedding
+
+from .configuration_megatron_decoder import MegatronDecoderConfig
+
+
+class MegatronDecoderMLP(nn.Module):
+    """`down(act(up(x)))`."""
+
+    def __init__(self, config: MegatronDecoderConfig):
+        super().__init__()
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=config.mlp_bias)
+        self.activation = ACT2FN[config.hidden_act]
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.down_proj(self.activation(self.up_proj(hidden_states)))
+
+
+class MegatronDecoderAttention(LlamaAttention):
+    """Grouped attention with an output gate, norms of queries and keys, and a rotation of part of each head."""
+
+    def __init__(self, config: MegatronDecoderConfig, layer_idx: int):
+        super().__init__(config, layer_idx)
+        width = config.num_attention_heads * self.head_dim
+        self.o_proj = nn.Linear(width, config.hidden_size, bias=config.output_bias)
+        self.gate_proj = self.q_norm = self.k_norm = None
+        if config.attention_output_gate:
+            self.gate_proj = nn.Linear(config.hidden_size, width, bias=config.attention_bias)
+        if config.query_key_norm:
+            self.q_norm = LlamaRMSNorm(self.head_dim, eps=config.rms_norm_eps)
+            self.k_norm = LlamaRMSNorm(self.head_dim, eps=config.rms_norm_eps)
+
+    def forward(
+        self, hidden_states, position_embeddings=None, attention_mask=None, past_key_values=None, **kwargs
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """hidden_states [B, T, D] -> output [B, T, D] and, from eager attention, weights [B, heads, T, S]."""
+        B, T, _ = hidden_states.shape
+        query, key, value = (
+            proj(hidden_states).view(B, T, -1, self.head_dim) for proj in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        if self.q_norm is not None:
+            query, key = self.q_norm(query), self.k_norm(key)
+        query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
+        cos, sin = position_embeddings
+        turned = cos.shape[-1]
+        rotated = apply_rotary_pos_emb(query[..., :turned], key[..., :turned], cos, sin)
+        query = torch.cat([rotated[0], query[..., turned:]], dim=-1)
+        key = torch.cat([rotated[1], key[..., turned:]], dim=-1)
+        if past_key_values is not None:
+            key, value = past_key_values.update(key, value, self.layer_idx)
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
+        dropout = self.attention_dropout if self.training else 0.0
+        output, weights = attend(
+            self, query, key, value, attention_mask, dropout=dropout, scaling=self.scaling, **kwargs
+        )
+        output = output.reshape(B, T, -1)
+        if self.gate_proj is not None:  # Megatron takes this sigmoid in float32
+            output = (output * self.gate_proj(hidden_states).float().sigmoid()).to(output.dtype)
+        return self.o_proj(output), weights
+
+
+class MegatronDecoderModel(LlamaModel):
+    """`LlamaModel` with these layers; see `MegatronDecoderConfig`."""
+
+    config: MegatronDecoderConfig
+
+    def __init__(self, config: MegatronDecoderConfig):
+        super().__init__(config)
+        for index, layer in enumerate(self.layers):
+            layer.self_attn = MegatronDecoderAttention(config, index)
+            if not config.gated_mlp:
+                layer.mlp = MegatronDecoderMLP(config)
+        self.rotary_emb = PhiRotaryEmbedding(config=config)
+        self.post_init()
+
+
+class MegatronDecoderForCausalLM(LlamaForCausalLM):
+    """`LlamaForCausalLM` with these layers."""
+
+    config: MegatronDecoderConfig
+
+    def __init__(self, config: MegatronDecoderConfig):
+        super().__init__(config)
+        self.model = MegatronDecoderModel(config)
+        self.post_init()
+
+
+__all__ = ["MegatronDecoderForCausalLM", "MegatronDecoderModel"]
