@@ -14,7 +14,7 @@ def convert(argv: list[str]) -> int:
 
 
 def finetune(argv: list[str]) -> int:
-    """fine-tune a model on labelled sequences (csv, tsv, parquet)"""
+    """fine-tune a model on labelled sequences"""
     from gengram.training.finetune import main
 
     return main(argv)
@@ -27,7 +27,21 @@ def quickstart(argv: list[str]) -> int:
     return main(argv)
 
 
-VERBS = {"convert": convert, "finetune": finetune, "quickstart": quickstart}
+def push(argv: list[str]) -> int:
+    """publish a run or a model on the Hugging Face Hub, in one commit"""
+    from gengram.training.publish import main_push
+
+    return main_push(argv)
+
+
+def card(argv: list[str]) -> int:
+    """render the model card of a run or a model, for review"""
+    from gengram.training.publish import main_card
+
+    return main_card(argv)
+
+
+VERBS = {"convert": convert, "finetune": finetune, "quickstart": quickstart, "push": push, "card": card}
 
 
 def main(argv: list[str] | None = None) -> int:

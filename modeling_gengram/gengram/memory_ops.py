@@ -9,11 +9,13 @@ does not grow with S (the released code's prefix sums lose almost half of the si
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 
 from .kmer_index import (
+    INVALID_LETTER,
     NUM_LETTERS,
     KmerWindow,
     count_lifetimes,
@@ -162,7 +164,88 @@ def find_full_windows(letters: torch.Tensor, window: KmerWindow, documents: torc
     return full
 
 
-def project_merged(
+@dataclass(frozen=True)
+class MergedTables:
+    """
+    All tables of a memory, projected to keys and values and merged for full windows (`merge_tables`).
+
+    Args:
+        rows (`torch.Tensor` [U + 5**(K-1), 2D]): Q, one row for each of U K-mers in use (K here the largest size),
+            and below it R, for the (K-1)-mer of the oldest bases of a window.
+        places (`torch.Tensor` int64 [5**K]): row of each K-mer in Q, -1 if it has none.
+        num_letters (`int`): 5, or 4 if K-mers with N have no row.
+    """
+
+    rows: torch.Tensor
+    places: torch.Tensor
+    num_letters: int
+
+
+def merge_tables(
+    tables: Sequence[torch.Tensor],
+    key_weight: torch.Tensor,
+    value_weight: torch.Tensor,
+    window: KmerWindow,
+    letters: torch.Tensor | None = None,
+) -> MergedTables:
+    """
+    Project the tables instead of the positions, and merge what a full window reads.
+
+    Lookup, mean and projection are linear. With k-mer indices in base 5 the row of a k-mer is its K-mer's modulo 5**k,
+    so all projected tables P_k merge into two: Q over the K-mers, `sum over k of P_k / L_k`, read at the L_K nearest
+    places, and R over the (K-1)-mer of the oldest bases, which collects the shorter k-mers that end before the first
+    K-mer does. A full window is then L_K + 1 row reads (17 for k = 1..6, W = 21).
+
+    Args:
+        tables (K tensors [5**k, E]), key_weight, value_weight (`torch.Tensor` [D, K * E]).
+        letters (`torch.Tensor` int64 [B, S], *optional*): project only K-mers that occur here; without, all K-mers
+            of A, C, G, T.
+
+    Returns:
+        `MergedTables` in the accumulation dtype of the tables.
+
+    Raises:
+        ValueError: there is no window, or it is de-duplicated.
+    """
+    if window.size is None or window.deduplicate:
+        raise ValueError("Projected tables merge only where a window is full and every occurrence counts.")
+    compute = accumulation_dtype(tables[0].dtype)
+    device = tables[0].device
+    order = sorted(range(len(tables)), key=lambda i: window.kmer_sizes[i])
+    largest = window.kmer_sizes[order[-1]]
+    E = tables[0].shape[1]
+    weight = torch.cat([key_weight, value_weight]).to(compute)  # [2D, K * E]
+    if letters is not None:
+        used = torch.unique(index_kmers(letters, largest)[0])
+    else:
+        used = torch.arange(NUM_LETTERS**largest, device=device)
+        for place in range(largest):
+            used = used[used // NUM_LETTERS**place % NUM_LETTERS < 4]
+
+    def project(i: int, rows: torch.Tensor | None) -> torch.Tensor:
+        k = window.kmer_sizes[i]
+        if window.tie_reverse_complement:
+            rows = mirror_rows(k, device) if rows is None else mirror_rows(k, device)[rows]
+        table = tables[i] if rows is None else tables[i][rows]
+        return table.to(compute) @ weight[:, i * E : (i + 1) * E].T
+
+    shorter = {window.kmer_sizes[i]: project(i, None) for i in order[:-1]}
+    # Q_j[b] = sum over sizes k <= j of P_k[b mod 5**k] / L_k;  R[a] = sum over j of Q_j[a div 5**(K-1-j)].
+    level = weight.new_zeros(1, weight.shape[0])
+    far = weight.new_zeros(NUM_LETTERS ** (largest - 1), weight.shape[0])
+    for j in range(1, largest):
+        level = level.repeat(NUM_LETTERS, 1)  # row b reads b mod 5**(j-1)
+        if j in shorter:
+            level = level + shorter[j] / window.places(j)
+        far = far + level.repeat_interleave(NUM_LETTERS ** (largest - 1 - j), dim=0)
+    near = project(order[-1], used) / window.places(largest) + level[used % NUM_LETTERS ** (largest - 1)]
+    places = torch.full((NUM_LETTERS**largest,), -1, device=device)
+    places[used] = torch.arange(len(used), device=device)
+    return MergedTables(torch.cat([near, far]), places, NUM_LETTERS if letters is not None else 4)
+
+
+def read_merged(
+    merged: MergedTables,
     tables: Sequence[torch.Tensor],
     key_weight: torch.Tensor,
     value_weight: torch.Tensor,
@@ -172,99 +255,57 @@ def project_merged(
     history: int = 0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    Keys and values from projected tables, without a matrix product per position.
-
-    Lookup, mean and projection are linear, so the tables can be projected instead of the positions. With k-mer
-    indices in base 5 the row of a k-mer is its K-mer's modulo 5**k (K here the largest size), so in a full window all
-    projected tables merge into two: Q over the K-mers (sum over k of P_k / L_k), read at the L_K nearest places, and R
-    over the (K-1)-mer of the oldest bases, which collects the shorter k-mers that end before the first K-mer does.
-    A full window is L_K + 1 row reads (17 for k = 1..6, W = 21). The other positions read their single occurrences.
-    Only K-mers that occur are projected.
+    Keys and values of every position: full windows from the merged tables, the others from their own occurrences.
 
     Args:
-        tables (K tensors [5**k, E]), key_weight, value_weight (`torch.Tensor` [D, K * E]).
-        letters, documents, history: as `pool_by_lifetime`. Needs a window and no de-duplication.
+        merged (`MergedTables`): of the same tables, weights and window.
+        others: as `merge_tables` and `pool_by_lifetime`.
 
     Returns:
         key, value (`torch.Tensor` [B, S - H, D]) without bias, in the dtype of the tables.
     """
-    if window.size is None or window.deduplicate:
-        raise ValueError("Projected tables merge only where a window is full and every occurrence counts.")
-    dtype = tables[0].dtype
-    compute = accumulation_dtype(dtype)
     device = letters.device
     B, S = letters.shape
-    T = S - history
-    order = sorted(range(len(tables)), key=lambda i: window.kmer_sizes[i])
-    sizes = [window.kmer_sizes[i] for i in order]
-    largest = sizes[-1]
-    E = tables[0].shape[1]
-    weight = torch.cat([key_weight, value_weight]).to(compute)  # [2D, K * E]
-    weights = [weight[:, i * E : (i + 1) * E] for i in order]
+    at = torch.arange(history, S, device=device)[:, None]
+    largest = max(window.kmer_sizes)
 
-    occurrences = {k: index_kmers(letters, k, documents) for k in {*sizes, largest - 1} if k > 0}
-    # Rows of Q in use, and for each position [B, S] its row among them.
-    used, compact = torch.unique(occurrences[largest][0], return_inverse=True)
+    def read_at(x: torch.Tensor, lags: torch.Tensor) -> torch.Tensor:  # [B, S] -> [B, T, len(lags)]
+        return x[:, (at - lags).clamp(0, S - 1)]
 
-    # P_k: the projected tables; of the largest size only the rows in use.
-    projected = []
-    for k, i, w in zip(sizes, order, weights):
-        read = mirror_rows(k, device) if window.tie_reverse_complement else None
-        if k == largest:
-            read = used if read is None else read[used]
-        table = tables[i] if read is None else tables[i][read]
-        projected.append(table.to(compute) @ w.T)
-
-    # Q_j[b] = sum over sizes k <= j of P_k[b mod 5**k] / L_k, for j = 1 .. largest - 1; then Q over the used K-mers.
-    D2 = weight.shape[0]
-    merged = weight.new_zeros(1, D2)
-    short = dict(zip(sizes[:-1], projected[:-1]))
-    levels = []
-    for j in range(1, largest):
-        merged = merged.repeat(NUM_LETTERS, 1)  # row b reads b mod 5**(j-1)
-        if j in short:
-            merged = merged + short[j] / window.places(j)
-        levels.append(merged)
-    Q = projected[-1] / window.places(largest) + merged[used % NUM_LETTERS ** (largest - 1)]
-    R = weight.new_zeros(NUM_LETTERS ** (largest - 1), D2)
-    for j, level in enumerate(levels, start=1):
-        R = R + level.repeat_interleave(NUM_LETTERS ** (largest - 1 - j), dim=0)  # row a reads a div 5**(K-1-j)
-
-    # One bag of row reads a position, over the tables one below the other.
-    full = find_full_windows(letters, window, documents)[:, history:]
-    near, places = window.first_lag, window.places(largest)
-    lags = torch.arange(near, near + places, device=device)
-    at = torch.arange(history, S, device=device)
-
-    def read_at(x, lags):  # [B, S] -> [B, T, len(lags)]
-        return x[:, (at[:, None] - lags).clamp(0, S - 1)]
-
-    parts = [read_at(compact, lags)]
+    known = letters.masked_fill(letters >= merged.num_letters, INVALID_LETTER)
+    full = find_full_windows(known, window, documents)[:, history:]
+    lags = window.first_lag + torch.arange(window.places(largest), device=device)
+    bags = [read_at(merged.places[index_kmers(letters, largest)[0]], lags)]
     if largest > 1:
-        parts.append(read_at(occurrences[largest - 1][0], lags[-1:] + 1) + len(used))
-    bags = torch.cat(parts, dim=-1)[full]  # [N, L_K + 1]
-    kv = F.embedding_bag(bags, torch.cat([Q, R]), mode="sum")
-
+        far = len(merged.rows) - NUM_LETTERS ** (largest - 1)
+        bags.append(read_at(index_kmers(letters, largest - 1)[0], lags[-1:] + 1) + far)
+    bag = torch.cat(bags, dim=-1)[full]  # [N, L_K + 1]
+    kv = F.embedding_bag(bag, merged.rows, mode="sum")
     partial = ~full
     if bool(partial.any()):
-        bags, shares, offset = [], [], 0
-        for k in sizes:
-            k_rows = compact if k == largest else occurrences[k][0]
-            lags = torch.arange(near, near + window.places(k), device=device)
-            here = read_at(occurrences[k][1], lags) & ((at[:, None] - lags >= 0) & (at[:, None] - lags < S))
+        pooled = []
+        for k, table in zip(window.kmer_sizes, tables):
+            rows, valid = index_kmers(letters, k, documents, window.tie_reverse_complement)
+            lags = window.first_lag + torch.arange(window.places(k), device=device)
+            counts = read_at(valid, lags) & (at - lags >= 0) & (at - lags < S)
             if documents is not None:
-                here = here & (read_at(documents, lags) == documents[:, history:, None])
-            here = here[partial]
-            bags.append(read_at(k_rows, lags)[partial] + offset)
-            shares.append(here.to(compute) / here.sum(-1, keepdim=True).clamp(min=1))
-            offset += len(short[k]) if k in short else len(used)
-        rest = F.embedding_bag(
-            torch.cat(bags, dim=-1), torch.cat(projected), mode="sum", per_sample_weights=torch.cat(shares, dim=-1)
-        )
-        result = kv.new_zeros(B, T, D2)
+                counts = counts & (read_at(documents, lags) == documents[:, history:, None])
+            counts = counts[partial].to(kv.dtype)
+            shares = counts / counts.sum(-1, keepdim=True).clamp(min=1)
+            pooled.append(_sum_rows(table, read_at(rows, lags)[partial], shares))
+        features = torch.cat(pooled, dim=-1)
+        rest = torch.cat([features @ weight.to(kv.dtype).T for weight in (key_weight, value_weight)], dim=-1)
+        result = kv.new_zeros(*full.shape, kv.shape[-1])
         kv = result.masked_scatter(full[..., None], kv).masked_scatter(partial[..., None], rest)
-    key, value = kv.view(B, T, D2).to(dtype).split(D2 // 2, dim=-1)
+    key, value = kv.view(B, S - history, -1).to(tables[0].dtype).chunk(2, dim=-1)
     return key, value
+
+
+def _sum_rows(table: torch.Tensor, rows: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+    """Weighted sums of table rows, rows and shares [N, L] -> [N, E] in the dtype of the shares."""
+    if table.dtype == shares.dtype:
+        return F.embedding_bag(rows, table, mode="sum", per_sample_weights=shares)
+    return (shares[:, None] @ F.embedding(rows, table).to(shares.dtype))[:, 0]  # without a copy of the whole table
 
 
 def gate_scores(hidden: torch.Tensor, key: torch.Tensor, kind: str) -> torch.Tensor:
@@ -311,11 +352,13 @@ def convolve_causal(
 
 
 __all__ = [
+    "MergedTables",
     "accumulation_dtype",
     "convolve_causal",
     "find_full_windows",
     "gate_scores",
+    "merge_tables",
     "pool_by_definition",
     "pool_by_lifetime",
-    "project_merged",
+    "read_merged",
 ]

@@ -1,5 +1,7 @@
 """The motif memory of one layer: k-mer tables, window means, key and value, gate, convolution."""
 
+import functools
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -11,10 +13,12 @@ from .memory_ops import (
     accumulation_dtype,
     convolve_causal,
     gate_scores,
+    merge_tables,
     pool_by_definition,
     pool_by_lifetime,
-    project_merged,
+    read_merged,
 )
+from .table_cache import TableCache
 
 # Projecting R table rows costs 4 R E D operations, projecting N positions 4 N K E D. Merged tables are taken where that
 # saves at least this factor, because their rows are 2D wide and read L + 1 times a position (measured on CPU, float32:
@@ -77,6 +81,7 @@ class MotifMemory(GradientCheckpointingLayer):
         super().__init__()
         D, width = config.hidden_size, len(config.kmer_sizes) * config.memory_dim
         self.layer_idx = layer_idx
+        self.table_cache = TableCache()
         self.window = make_window(config)
         self.gate = config.gate
         self.mixer = config.mixer
@@ -95,22 +100,29 @@ class MotifMemory(GradientCheckpointingLayer):
         """
         The form that `forward` takes for this input.
 
-        `"merged"` needs a window without de-duplication, the memory's own projections (not wrapped by an adapter or
-        quantised), sizes that are known (no tracing), and enough tokens for the rows in use to pay
-        (`MERGED_SAVING`); otherwise `"lifetime"`. `"definition"` only on request (`path`).
+        `"merged"` needs a window without de-duplication, the memory's own tables and projections (not wrapped by an
+        adapter, sharded or quantised) and sizes that are known (no tracing). Without gradients in evaluation it is
+        then always taken, its tables are kept (`TableCache`), and the result depends on nothing but weights and input.
+        Otherwise the tables would be projected for this call alone, which needs enough tokens to pay
+        (`MERGED_SAVING`). In all other cases `"lifetime"`; `"definition"` only on request (`path`).
         """
         if self.path != "auto":
             return self.path
         if self.window.size is None or self.window.deduplicate or torch.compiler.is_compiling():
             return "lifetime"
-        if not all(type(proj) is MotifProjection for proj in (self.key_proj, self.value_proj)):
+        parts = [(MotifTable, table) for table in self.embeddings]
+        parts += [(MotifProjection, self.key_proj), (MotifProjection, self.value_proj)]
+        if not all(type(part) is kind and type(part.weight) is nn.Parameter for kind, part in parts):
             return "lifetime"
-        if not all(type(table) is MotifTable for table in self.embeddings):
-            return "lifetime"
+        if self._keeps_tables():
+            return "merged"
         tokens = context.letters.numel()
         *shorter, largest = sorted(self.window.kmer_sizes)
         rows = sum(5**k for k in shorter) + min(tokens, 4**largest)  # of the largest k-mers few hold an N
         return "merged" if rows * MERGED_SAVING < tokens * len(self.window.kmer_sizes) else "lifetime"
+
+    def _keeps_tables(self) -> bool:
+        return not self.training and not torch.is_grad_enabled()
 
     def read(self, context: KmerContext) -> tuple[torch.Tensor, torch.Tensor]:
         """
@@ -123,9 +135,13 @@ class MotifMemory(GradientCheckpointingLayer):
         tables = [table.weight for table in self.embeddings]
         letters, documents, history = context.letters, context.documents, context.history
         if path == "merged":
-            key, value = project_merged(
-                tables, self.key_proj.weight, self.value_proj.weight, letters, self.window, documents, history
-            )
+            weights = self.key_proj.weight, self.value_proj.weight
+            if self._keeps_tables():
+                make = functools.partial(merge_tables, tables, *weights, self.window)
+                merged = self.table_cache.find([*tables, *weights], make)
+            else:
+                merged = merge_tables(tables, *weights, self.window, letters)
+            key, value = read_merged(merged, tables, *weights, letters, self.window, documents, history)
             if self.key_proj.bias is not None:
                 key, value = key + self.key_proj.bias, value + self.value_proj.bias
             return key, value

@@ -15,7 +15,7 @@ from gengram.gengram.modeling_gengram import find_letters
 
 MODULE_KEYS = {"dna_token_ids", "ngram_sizes", "embed_dim_per_ngram", "use_short_conv", "short_conv_dilation", "dtype"}
 PAPER_KEYS = {"token_order_A_C_G_T_N", "ngram_sizes", "embed_dim_per_ngram", "rms_eps"}
-OPERATIONS = {"definition": "pool_by_definition", "lifetime": "pool_by_lifetime", "merged": "project_merged"}
+OPERATIONS = {"definition": "pool_by_definition", "lifetime": "pool_by_lifetime", "merged": "read_merged"}
 
 
 def pytest_generate_tests(metafunc):
@@ -199,9 +199,9 @@ def test_paper_without_deduplication_merges(paper_case):
         memory_dim=config["embed_dim_per_ngram"],
         window_size=config["window_size"],
     )
-    key, value = motif_memory.project_merged(
-        tables, model["W_z.weight"], model["W_u.weight"], find_letters(inputs["input_ids"], tokens), memory.window
-    )
+    weights, letters = (model["W_z.weight"], model["W_u.weight"]), find_letters(inputs["input_ids"], tokens)
+    merged = motif_memory.merge_tables(tables, *weights, memory.window, letters)
+    key, value = motif_memory.read_merged(merged, tables, *weights, letters, memory.window)
     pooled = outputs["m.exclude_current.nodedup"]
     assert_near("key", key, pooled @ model["W_z.weight"].T, 1e-9)
     assert_near("value", value, pooled @ model["W_u.weight"].T, 1e-9)

@@ -10,9 +10,10 @@ from gengram.gengram.memory_ops import (
     convolve_causal,
     find_full_windows,
     gate_scores,
+    merge_tables,
     pool_by_definition,
     pool_by_lifetime,
-    project_merged,
+    read_merged,
 )
 
 SIZES = (1, 2, 3, 4, 5, 6)
@@ -81,14 +82,16 @@ def test_lifetimes_equal_the_definition(window, S, H, packed, monkeypatch):
 @pytest.mark.parametrize("window", [w for w in WINDOWS if w.values[0].size and not w.values[0].deduplicate])
 @pytest.mark.parametrize("S, H", [(1, 0), (5, 0), (40, 0), (63, 7), (130, 20)])
 @pytest.mark.parametrize("packed", [False, True], ids=["one-document", "packed"])
-def test_merged_tables_equal_the_definition(window, S, H, packed):
+@pytest.mark.parametrize("in_use", [True, False], ids=["rows-in-use", "all-without-n"])
+def test_merged_tables_equal_the_definition(window, S, H, packed, in_use):
     letters, documents = make_letters(2, S), make_documents(2, S) if packed else None
     E, D = 3, 4
     tables = make_tables(window.kmer_sizes, E)
     weights = [torch.randn(D, len(tables) * E, dtype=torch.float64).requires_grad_() for _ in range(2)]
     pooled = pool_by_definition(tables, letters, window, documents)[:, H:]
     exact = torch.cat([pooled @ weight.T for weight in weights], dim=-1)
-    fast = torch.cat(project_merged(tables, *weights, letters, window, documents, H), dim=-1)
+    merged = merge_tables(tables, *weights, window, letters if in_use else None)
+    fast = torch.cat(read_merged(merged, tables, *weights, letters, window, documents, H), dim=-1)
     torch.testing.assert_close(fast, exact, rtol=0, atol=1e-11)
     leaves, cotangent = [*tables, *weights], torch.randn_like(exact)
     for ours, reference in zip(
@@ -102,7 +105,7 @@ def test_merged_tables_refuse_what_they_cannot_do(deduplicate, size):
     window = KmerWindow((1, 2), size, 0, deduplicate, False)
     weight = torch.zeros(2, 6, dtype=torch.float64)
     with pytest.raises(ValueError, match="merge only where"):
-        project_merged(make_tables((1, 2), 3), weight, weight, make_letters(1, 9), window)
+        merge_tables(make_tables((1, 2), 3), weight, weight, window)
 
 
 @pytest.mark.parametrize("lag", [0, 1, -3])
@@ -146,7 +149,9 @@ def test_error_does_not_grow_with_length(dtype, allowed):
         lifetime = pool_by_lifetime(tables, x, window)
         found = {
             "lifetime": torch.cat([lifetime @ weight.T for weight in weights], dim=-1),
-            "merged": torch.cat(project_merged(tables, *weights, x, window), dim=-1),
+            "merged": torch.cat(
+                read_merged(merge_tables(tables, *weights, window, x), tables, *weights, x, window), dim=-1
+            ),
         }
         for form, kv in found.items():
             errors[form].append(float((kv.double() - truth).norm() / truth.norm()))

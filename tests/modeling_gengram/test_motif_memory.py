@@ -39,13 +39,13 @@ def test_the_form_is_chosen_and_runs(fields, T, path, monkeypatch):
     memory, context = make_memory(**fields), KmerContext(letters(1, T))
     assert memory.choose_path(context) == path
     ran = []
-    for name in ("pool_by_definition", "pool_by_lifetime", "project_merged"):
+    for name in ("pool_by_definition", "pool_by_lifetime", "read_merged"):
         original = getattr(motif_memory, name)
         monkeypatch.setattr(motif_memory, name, lambda *a, n=name, f=original, **k: ran.append(n) or f(*a, **k))
     hidden = torch.randn(1, T, D, dtype=torch.float64)
     with torch.no_grad():
         fast = memory(hidden, context)
-        assert ran == [{"merged": "project_merged", "lifetime": "pool_by_lifetime"}[path]]
+        assert ran == [{"merged": "read_merged", "lifetime": "pool_by_lifetime"}[path]]
         memory.path = "definition"
         exact = memory(hidden, context)
     assert ran[1:] == ["pool_by_definition"]
