@@ -429,6 +429,8 @@ class Handler(BaseHTTPRequestHandler):
         if revision not in found.branches:
             raise HubError(404, f"Invalid rev id: {revision}", "RevisionNotFound")
         head, *operations = (json.loads(line) for line in body.splitlines())
+        if head["value"].get("parentCommit", found.branches[revision]) != found.branches[revision]:
+            raise HubError(412, "A commit has happened since. Please refresh and try again.")
         files = dict(found.commits[found.branches[revision]])
         for operation in operations:
             wanted = operation["value"]

@@ -1,0 +1,454 @@
+"""What a model card says: read from the checkpoint and the report of its run, nothing invented."""
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import transformers
+from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, ModelCardData, eval_result_entries_to_yaml
+from huggingface_hub.utils import HFValidationError, validate_repo_id
+from safetensors import safe_open
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from gengram import __version__
+
+CODE_LICENSE = "Apache-2.0"
+"""Of this package, whose model files travel with a checkpoint."""
+
+# End of an architecture's name, or PEFT's task type -> pipeline tag and Auto class.
+_TASKS = {
+    "ForSequenceClassification": ("text-classification", "AutoModelForSequenceClassification"),
+    "ForTokenClassification": ("token-classification", "AutoModelForTokenClassification"),
+    "ForMaskedLM": ("fill-mask", "AutoModelForMaskedLM"),
+    "ForCausalLM": ("text-generation", "AutoModelForCausalLM"),
+    "SEQ_CLS": ("text-classification", "AutoModelForSequenceClassification"),
+    "TOKEN_CLS": ("token-classification", "AutoModelForTokenClassification"),
+    "CAUSAL_LM": ("text-generation", "AutoModelForCausalLM"),
+}
+_FEATURES = ("feature-extraction", "AutoModel")
+# The names that the Hub and `evaluate` have for the metrics of a report.
+_METRIC_TYPES = {
+    "mcc": "matthews_correlation",
+    "auroc": "roc_auc",
+    "macro_f1": "f1",
+    "auprc": "average_precision",
+    "pearson": "pearsonr",
+    "spearman": "spearmanr",
+    "loss": "cross_entropy",
+}
+# More classes than these are not listed, or not as columns of a table.
+_MOST_CLASSES, _MOST_COLUMNS = 40, 10
+_EXAMPLE_SEQUENCE = "ACGTTGCATGCCGATATAAAGGCACGTCAGTTGACC"
+_HASH_DIGITS = 12
+
+
+def render_card(
+    folder: Path,
+    config: dict[str, Any],
+    *,
+    repo_id: str,
+    report: dict[str, Any] | None = None,
+    seed: int | None = None,
+    choice: str = "",
+    license: str = "unknown",
+    base_model: str | None = None,
+    dataset: str | None = None,
+) -> ModelCard:
+    """Render the model card of a checkpoint.
+
+    Args:
+        folder: the checkpoint, with its tokenizer.
+        config: `config.json` or `adapter_config.json` as it will be published.
+        repo_id: where it will be published; the example loads it from there.
+        report: of the run that trained it; without one, the card has no data, protocol and results.
+        seed: which of the report's seeds it is.
+        choice: why that seed.
+        license: of the weights, an identifier of the Hub. "unknown" is said as such.
+        base_model: Hub id of the model it was trained from.
+        dataset: Hub id of the dataset on which it was measured.
+
+    Returns:
+        `ModelCard`: metadata (with the results as `model-index`) and text.
+
+    Raises:
+        `OSError`, `ValueError`: no tokenizer, or weights that are no safetensors file.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    adapter = "peft_type" in config
+    tag, _ = find_task(config)
+    carries_code = "auto_map" in config
+    classes = _read_classes(config, report)
+    memory_layers = config.get("memory_layers") or []
+    task_tags = ["biology", "genomics", "dna", *(["k-mer", "gengram"] if memory_layers else [])]
+    if adapter:
+        task_tags += ["peft", config["peft_type"].lower()]
+    results = _tabulate_results(report, seed)
+    own_metrics = sorted({_METRIC_TYPES.get(row["metric"], row["metric"]) for row in results})
+    data = ModelCardData(
+        license=license,
+        library_name="peft" if adapter else "transformers",
+        pipeline_tag=tag,
+        tags=[*task_tags, *(["custom_code"] if carries_code else [])],
+        base_model=base_model,
+        base_model_relation=("adapter" if adapter else "finetune") if base_model else None,
+        datasets=[dataset] if dataset else None,
+        metrics=own_metrics or None,
+        model_name=repo_id.split("/")[-1] if results else None,
+        eval_results=_list_results(report, seed, tag, dataset) or None,
+    )
+    template = resources.files("gengram.model_cards").joinpath("model_template.md").read_text(encoding="utf-8")
+    note = (
+        "With `gengram` installed, `import gengram` before this and leave `trust_remote_code` out; without it, "
+        "transformers runs the code files of this repository."
+        if carries_code or adapter
+        else "transformers alone is enough."
+    )
+    return ModelCard.from_template(
+        data,
+        template_str=template,
+        name=repo_id.split("/")[-1],
+        summary=_summarize(folder, config, report, base_model),
+        usage_note=note,
+        usage=_show_usage(repo_id, config, tokenizer, len(classes)),
+        classes=dict(enumerate(classes[:_MOST_CLASSES])),
+        more_classes=max(len(classes) - _MOST_CLASSES, 0),
+        data=_list_data(report),
+        row_classes=_list_row_classes(report),
+        protocol=_describe_protocol(report),
+        results=results,
+        each_class=_tabulate_classes(report),
+        intervals=any(row["interval"] for row in results),
+        results_note=_explain_results(report, choice),
+        limits=_list_limits(tokenizer, report),
+        weights_license=_describe_license(license),
+        code_license=_describe_code(carries_code),
+        versions=_list_versions(report),
+    )
+
+
+def render_results(report: dict[str, Any] | None, seed: int | None, *, dataset: str, task: str) -> list[dict[str, Any]]:
+    """Return the content of an `.eval_results/*.yaml` file, which puts a result on the benchmark dataset's page.
+
+    Args:
+        report: of the run.
+        seed: which of its seeds.
+        dataset: Hub id of the dataset.
+        task: of that dataset's tasks.
+
+    Returns:
+        One entry, the value of the main metric on the test rows; none without a test.
+    """
+    if report is None or seed is None or not report.get("test"):
+        return []
+    metric = find_main_metric(report["test"])
+    measured = report["test"][metric]
+    value = measured["per_seed"][report["seeds"].index(seed)]
+    if value is None:
+        return []
+    spread = f", mean {_show(measured['mean'])}, sd {_show(measured['sd'])}" if len(report["seeds"]) > 1 else ""
+    notes = f"{metric} of seed {seed} of {len(report['seeds'])}{spread}; gengram {report['gengram_version']}"
+    return eval_result_entries_to_yaml([EvalResultEntry(dataset_id=dataset, task_id=task, value=value, notes=notes)])
+
+
+def find_task(config: dict[str, Any]) -> tuple[str, str]:
+    """Return the pipeline tag and the Auto class of a `config.json` or `adapter_config.json`."""
+    if "peft_type" in config:
+        return _TASKS.get(config.get("task_type") or "", _FEATURES)
+    architecture = (config.get("architectures") or [""])[0]
+    return next((task for ending, task in _TASKS.items() if architecture.endswith(ending)), _FEATURES)
+
+
+def find_main_metric(split: dict[str, Any]) -> str:
+    """Return the metric by which a split of a report is judged: the first one; MCC, AUROC or Pearson's correlation."""
+    return next(iter(split))
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a model's name is `organization/name` on the Hub, and not a folder here."""
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return name.count("/") == 1 and not Path(name).exists()
+
+
+def _read_classes(config: dict[str, Any], report: dict[str, Any] | None) -> list[str]:
+    if "id2label" in config:
+        return [config["id2label"][label] for label in sorted(config["id2label"], key=int)]
+    return list((report or {}).get("data", {}).get("classes") or [])
+
+
+def _summarize(folder: Path, config: dict[str, Any], report: dict[str, Any] | None, base_model: str | None) -> str:
+    parameters = f"{count_parameters(folder):,}"
+    if "peft_type" in config:
+        return (
+            f"A {config['peft_type']} adapter with {parameters} parameters for "
+            f"[{config['base_model_name_or_path']}](https://huggingface.co/{config['base_model_name_or_path']})."
+        )
+    name = (config.get("architectures") or [config["model_type"]])[0]
+    backbone = config.get("backbone_config", {}).get("model_type")
+    layers = ", ".join(map(str, config.get("memory_layers") or []))
+    memory = f" with a k-mer motif memory before layers {layers} (counted from 0)" if layers else ", without memory"
+    around = f" on a `{backbone}` backbone{memory}" if backbone else ""
+    origin = ""
+    if base_model:
+        origin = f" Fine-tuned from [{base_model}](https://huggingface.co/{base_model})."
+    elif report is not None:
+        from_scratch = report["model"]["checkpoint"] is None
+        origin = (
+            " Trained from random weights." if from_scratch else " Fine-tuned from a checkpoint that has no Hub id."
+        )
+    return f"`{name}`{around}, {parameters} parameters.{origin}"
+
+
+def count_parameters(folder: Path) -> int:
+    """Return the number of values in the folder's safetensors files, read from their headers."""
+    total = 0
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as weights:
+            for name in weights.keys():  # noqa: SIM118 - not a dict
+                size = 1
+                for length in weights.get_slice(name).get_shape():
+                    size *= length
+                total += size
+    return total
+
+
+def _show_usage(repo_id: str, config: dict[str, Any], tokenizer: PreTrainedTokenizerBase, classes: int) -> str:
+    tag, auto_class = find_task(config)
+    sequence = _EXAMPLE_SEQUENCE[: max(tokenizer.model_max_length - tokenizer.num_special_tokens_to_add(), 1)]
+    if "peft_type" in config:
+        labels = f", num_labels={classes}" if classes else ""
+        return "\n".join(
+            [
+                f"from peft import AutoPeft{auto_class.removeprefix('Auto')}",
+                "from transformers import AutoTokenizer",
+                "",
+                f'tokenizer = AutoTokenizer.from_pretrained("{repo_id}")',
+                f"model = AutoPeft{auto_class.removeprefix('Auto')}.from_pretrained(",
+                f'    "{repo_id}"{labels}, trust_remote_code=True',
+                ").eval()",
+                f'outputs = model(**tokenizer("{sequence}", return_tensors="pt"))',
+            ]
+        )
+    trust = ", trust_remote_code=True" if "auto_map" in config else ""
+    load = [
+        "from transformers import pipeline",
+        "",
+        f'predict = pipeline("{tag}", model="{repo_id}"{trust})',
+    ]
+    if tag == "fill-mask":
+        sequence = sequence[:3] + str(tokenizer.mask_token) + sequence[4:-2]
+    if tag == "feature-extraction":
+        return "\n".join([*load, f'vectors = predict("{sequence}")[0]  # one vector a token'])
+    return "\n".join([*load, f'predictions = predict("{sequence}")'])
+
+
+def _list_data(report: dict[str, Any] | None) -> list[dict[str, Any]]:
+    rows = []
+    for name in ("train", "validation", "test"):
+        split = (report or {}).get("data", {}).get(name)
+        if split:
+            rows.append(
+                {
+                    "name": name,
+                    "file": Path(str(split["file"])).name,
+                    "sha256": str(split["sha256"])[:_HASH_DIGITS],
+                    "rows": split["rows"],
+                    "rows_per_class": split.get("rows_per_class") or {},
+                }
+            )
+    return rows
+
+
+def _list_row_classes(report: dict[str, Any] | None) -> list[str]:
+    counted = ((report or {}).get("data", {}).get("train") or {}).get("rows_per_class") or {}
+    return list(counted) if len(counted) <= _MOST_COLUMNS else []
+
+
+def _tabulate_classes(report: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The test metrics of each class, means over seeds: names of the metrics, and a row of values for each class."""
+    measured = ((report or {}).get("per_class") or {}).get("test") or {}
+    names = list(next(iter(measured.values()), {}))
+    if not 1 < len(names) <= _MOST_CLASSES:
+        return None
+    rows = {name: [_show(values[name]) for values in measured.values()] for name in names}
+    return {"metrics": list(measured), "rows": rows}
+
+
+def _describe_protocol(report: dict[str, Any] | None) -> list[str]:
+    if report is None:
+        return []
+    data, training = report["arguments"]["data"], report["arguments"]["training"]
+    if data.get("validation_file"):
+        validation = "a file of its own"
+    elif report["data"].get("validation"):
+        validation = (
+            f"{data['validation_fraction']:.0%} of the distinct training sequences, drawn with seed "
+            f"{data['split_seed']}; a sequence, its copies and its reverse complement are on one side"
+        )
+    else:
+        validation = "none"
+    new = report["model"]["new_weights"]
+    return [
+        f"Optimizer {training['optim']}, learning rate {training['learning_rate']:g} "
+        f"({training['lr_scheduler_type']}), weight decay {training['weight_decay']:g}, "
+        f"{training['sequences_per_step']} sequences a step, "
+        f"{training['num_train_epochs']:g} epochs"
+        + (f", at most {training['max_steps']} steps." if training.get("max_steps", -1) > 0 else "."),
+        f"Validation rows: {validation}.",
+        "Weights that no checkpoint gave: " + (new if isinstance(new, str) else f"{len(new)} tensors") + ".",
+        f"Seeds: {', '.join(map(str, report['seeds']))}.",
+        "The test rows were measured once, after training."
+        if report.get("test")
+        else "There were no test rows: validation figures only, which the choice of the seed makes too good.",
+    ]
+
+
+def _tabulate_results(report: dict[str, Any] | None, seed: int | None) -> list[dict[str, str]]:
+    if report is None or seed is None:
+        return []
+    position = report["seeds"].index(seed)
+    rows = []
+    for split in ("test", "validation"):
+        for metric, measured in (report.get(split) or {}).items():
+            if not isinstance(measured, dict) or "per_seed" not in measured:
+                continue
+            interval = _find_interval(report, split, metric, position)
+            rows.append(
+                {
+                    "split": split,
+                    "metric": metric,
+                    "own": _show(measured["per_seed"][position]),
+                    "mean": _show(measured["mean"]),
+                    "sd": _show(measured["sd"]),
+                    "interval": " to ".join(_show(end) for end in interval) if interval else "",
+                    "per_seed": ", ".join(_show(value) for value in measured["per_seed"]),
+                }
+            )
+    return rows
+
+
+def _find_interval(report: dict[str, Any], split: str, metric: str, position: int) -> list[float] | None:
+    if split != "test" or not report.get("intervals"):
+        return None
+    return report["intervals"]["metrics"].get(metric, {}).get("per_seed", [])[position]
+
+
+def _explain_results(report: dict[str, Any] | None, choice: str) -> str:
+    if report is None:
+        return ""
+    seeds = len(report["seeds"])
+    spread = "mean and sd (n - 1) are over the seeds" if seeds > 1 else "one seed was run, so there is no spread"
+    loss = "mean squared error" if report["data"].get("problem") == "regression" else "cross-entropy in nats"
+    drawn = report.get("intervals") or {}
+    interval = f" The interval is that of these weights over {drawn['resamples']:,} resamples of rows." if drawn else ""
+    return (
+        f"*These weights* are those of the published seed; {spread}.{interval} `loss` is the {loss}. {choice}".rstrip()
+    )
+
+
+def _list_results(report: dict[str, Any] | None, seed: int | None, tag: str, dataset: str | None) -> list[EvalResult]:
+    """The published seed's figures as `model-index` has them: on the test rows, without them on the validation rows."""
+    if report is None or seed is None:
+        return []
+    split = "test" if report.get("test") else "validation"
+    file = Path(str((report["data"].get(split) or {}).get("file", split))).name
+    position = report["seeds"].index(seed)
+    results = []
+    for metric, measured in (report.get(split) or {}).items():
+        if not isinstance(measured, dict) or "per_seed" not in measured:
+            continue
+        value = measured["per_seed"][position]
+        if value is not None:
+            results.append(
+                EvalResult(
+                    task_type=tag,
+                    dataset_type=dataset or file,
+                    dataset_name=dataset or file,
+                    dataset_split=split,
+                    metric_type=_METRIC_TYPES.get(metric, metric),
+                    metric_name=metric,
+                    metric_value=value,
+                )
+            )
+    return results
+
+
+def _list_limits(tokenizer: PreTrainedTokenizerBase, report: dict[str, Any] | None) -> list[str]:
+    tokens = tokenizer.model_max_length
+    special = tokenizer.num_special_tokens_to_add()
+    one_a_base = len(_read(tokenizer, "ACGT" * 4)) == 16
+    if tokens > 10**9:
+        length = "The tokenizer states no longest input."
+    elif one_a_base:
+        length = f"Longest input: {tokens:,} tokens ({special} of them special), that is {tokens - special:,} bp."
+    else:
+        length = f"Longest input: {tokens:,} tokens ({special} of them special); a token is more than one base."
+    limits = [length]
+    trained = (report or {}).get("data", {}).get("max_length")
+    if trained and trained < tokens:
+        limits.append(f"In training, inputs were at most {trained:,} tokens long.")
+    limits.append(f"Letters: {describe_alphabet(tokenizer)}.")
+    if report is not None:
+        limits.append("Trained and measured on the data above only; other species, assays or lengths were not tried.")
+    return limits
+
+
+def describe_alphabet(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Say what a tokenizer makes of lower case, U, N and the other IUPAC codes, by trying it."""
+    unknown = tokenizer.unk_token_id
+    upper, lower = _read(tokenizer, "ACGT"), _read(tokenizer, "acgt")
+    parts = ["lower case is read as upper case" if lower == upper else "lower case is not read as upper case"]
+    for letter, name, alike in (("U", "`U`", "T"), ("N", "`N`", None), ("R", "other IUPAC codes", "N")):
+        ids = _read(tokenizer, letter)
+        if alike is not None and ids == _read(tokenizer, alike):
+            parts.append(f"{name} as `{alike}`")
+        elif unknown is not None and set(ids) <= {unknown}:
+            parts.append(f"{name} as unknown")
+        else:
+            parts.append(f"{name} as a token of its own")
+    return ", ".join(parts)
+
+
+def _read(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    return tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+
+
+def _describe_license(license: str) -> str:
+    if license == "unknown":
+        return "unknown. Nobody has stated one; ask the authors before you use them."
+    return f"{license}."
+
+
+def _describe_code(carries_code: bool) -> str:
+    return (
+        f"the `.py` files here are part of gengram, {CODE_LICENSE}; the licence of the weights does not apply to them."
+        if carries_code
+        else "this repository carries none."
+    )
+
+
+def _list_versions(report: dict[str, Any] | None) -> str:
+    if report is None:
+        return f"gengram {__version__}, transformers {transformers.__version__} (when the card was written)."
+    return (
+        f"gengram {report['gengram_version']}, transformers {report['transformers_version']}, "
+        f"torch {report['torch_version']}."
+    )
+
+
+def _show(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+__all__ = [
+    "CODE_LICENSE",
+    "count_parameters",
+    "describe_alphabet",
+    "find_main_metric",
+    "find_task",
+    "is_hub_id",
+    "render_card",
+    "render_results",
+]

@@ -1,0 +1,299 @@
+"""`gengram push` against a Hub: what is published runs as its card says, and what fails leaves nothing behind."""
+
+import json
+import random
+import re
+import shutil
+import zlib
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import ModelCard
+from transformers import BertConfig, LlamaConfig
+
+from gengram import GengramConfig, GengramForMaskedLM, GengramForSequenceClassification, GengramModel
+from gengram.tokenization import build_nucleotide_tokenizer
+from gengram.training.arguments import DataArguments, FinetuneArguments, ModelArguments
+from gengram.training.finetune import finetune
+
+SMALL = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+MEMORY = {"memory_layers": [0, 1], "memory_dim": 8, "kmer_sizes": [1, 2, 3], "window_size": 3}
+
+
+@pytest.fixture(scope="module")
+def finished_run(tmp_path_factory) -> Path:
+    """Two seeds of a small classifier, as `gengram finetune` leaves them."""
+    folder = tmp_path_factory.mktemp("push")
+    draw = random.Random(0)
+    rows = [("".join(draw.choices("ACG", k=24)), "none") for _ in range(30)]
+    rows += [(f"{bases[:9]}TATAAA{bases[15:]}", "tata") for bases, _ in rows]
+    table = "\n".join(["sequence,label", *(",".join(row) for row in rows)]) + "\n"
+    (folder / "train.csv").write_text(table)
+    finetune(
+        ModelArguments(backbone="llama", backbone_config=SMALL, memory=MEMORY),
+        DataArguments(train_file=str(folder / "train.csv"), test_file=str(folder / "train.csv")),
+        FinetuneArguments(output_dir=str(folder / "run"), seeds=[0, 1], num_train_epochs=1, disable_tqdm=True),
+    )
+    return folder / "run"
+
+
+@pytest.fixture
+def run(finished_run, tmp_path) -> Path:
+    """A copy of the run with weights of its own, so that no other test has uploaded them."""
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    for folder in run.glob("seed-*"):
+        model = GengramForSequenceClassification.from_pretrained(folder)
+        with torch.no_grad():
+            model.classifier.bias += torch.randn(
+                2, generator=torch.Generator().manual_seed(zlib.crc32(str(run).encode()))
+            )
+        model.save_pretrained(folder)
+    return run
+
+
+def save(model, folder: Path, template: str = "plain") -> Path:
+    model.save_pretrained(folder)
+    build_nucleotide_tokenizer(template=template, model_max_length=64).save_pretrained(folder)
+    return folder
+
+
+def call_push(argv, token="hf_writer"):
+    """`gengram push ARGV` with a token (or none); the exit code."""
+    import os
+
+    from gengram.cli import main
+
+    before = os.environ.pop("HF_TOKEN")
+    if token is not None:
+        os.environ["HF_TOKEN"] = token
+    try:
+        return main(["push", *argv])
+    finally:
+        os.environ["HF_TOKEN"] = before
+
+
+def run_code(code, package):
+    """Run a card's example; the class that answered and what it said."""
+    import sys
+
+    if package:
+        import gengram  # noqa: F401
+    names = {}
+    exec(code, names)
+    model = names["predict"].model if "predict" in names else names["model"]
+    outputs = names.get("predictions", names.get("vectors"))
+    if outputs is None:
+        outputs = names["outputs"].logits.tolist()
+    return {"module": type(model).__module__, "package": "gengram" in sys.modules, "outputs": outputs}
+
+
+def read_example(hub, repo: str) -> str:
+    card = hub.read(repo, "README.md").decode()
+    return re.search(r"```python\n(.*?)```", card, re.DOTALL)[1]
+
+
+def test_a_run_is_published_in_one_commit_and_runs_as_the_card_says(hub, user, stranger, run):
+    argv = [str(run), "lab/tata", "--license", "mit", "--dataset", "lab/promoters"]
+    assert user.call(call_push, argv=[*argv, "--dry-run"], token=None) == 0
+    assert hub.requests.total() == 0, "a dry run asks nobody"
+    listed = {line.split("\t")[1]: int(line.split("\t")[0]) for line in user.out.splitlines()}
+
+    assert user.call(call_push, argv=argv) == 0, user.err
+    repo = hub.repos["models", "lab/tata"]
+    assert len(repo.commits) == 2 and user.out.strip() == f"{hub.url}/lab/tata/commit/{repo.branches['main']}"
+    files = hub.list_files("lab/tata")
+    assert {name: len(blob.data) for name, blob in files.items() if name != ".gitattributes"} == listed
+    assert not {"training_args.bin", "report.json"} & set(files)
+    assert hub.requests == {
+        route: 1
+        for route in ("create", "info", "validate-yaml", "preupload", "lfs-batch", "lfs-upload", "commit", "tree")
+    }
+
+    report = json.loads((run / "report.json").read_text())
+    scores = report["validation"]["mcc"]["per_seed"], report["validation"]["loss"]["per_seed"]
+    best = max((0, 1), key=lambda seed: (scores[0][seed], -scores[1][seed]))
+    assert files["model.safetensors"].data == (run / f"seed-{best}" / "model.safetensors").read_bytes()
+    card = ModelCard(files["README.md"].data.decode())
+    assert card.data.license == "mit" and card.data.model_name == "tata"
+    assert f"Seed {best} is published" in card.text
+    assert ".eval_results/promoters.yaml" in files
+
+    example = read_example(hub, "lab/tata")
+    ours = user.call(run_code, code=example, package=True)
+    theirs = stranger.call(run_code, code=example, package=False)
+    assert ours["module"] == "gengram.gengram.modeling_gengram" and ours["outputs"][0]["label"] in ("none", "tata")
+    assert theirs["module"].startswith("transformers_modules.") and not theirs["package"]
+    assert theirs["outputs"][0]["label"] == ours["outputs"][0]["label"]
+    assert theirs["outputs"][0]["score"] == pytest.approx(ours["outputs"][0]["score"], abs=1e-5)
+
+
+@pytest.mark.parametrize("task", ["fill-mask", "feature-extraction"])
+def test_pipelines_of_models_without_a_run(hub, user, stranger, tmp_path, task):
+    torch.manual_seed(0)
+    if task == "fill-mask":
+        backbone = BertConfig(vocab_size=128, pad_token_id=0, max_position_embeddings=64, **SMALL)
+        model = GengramForMaskedLM(GengramConfig(backbone_config=backbone, **MEMORY))
+    else:
+        backbone = LlamaConfig(vocab_size=128, pad_token_id=0, max_position_embeddings=64, **SMALL)
+        model = GengramModel(GengramConfig(backbone_config=backbone, **MEMORY))
+    folder = save(model, tmp_path / "model", template="cls_sep")
+    assert user.call(call_push, argv=[str(folder), f"lab/{task}"]) == 0, user.err
+    assert ModelCard(hub.read(f"lab/{task}", "README.md").decode()).data.pipeline_tag == task
+    example = read_example(hub, f"lab/{task}")
+    ours = user.call(run_code, code=example, package=True)["outputs"]
+    theirs = stranger.call(run_code, code=example, package=False)["outputs"]
+    if task == "fill-mask":
+        assert len(ours) == 5 and [one["token"] for one in ours] == [one["token"] for one in theirs]
+    else:
+        assert torch.tensor(ours).shape == (38, 16)  # 36 bases and two special tokens
+        torch.testing.assert_close(torch.tensor(theirs), torch.tensor(ours), rtol=0, atol=1e-5)
+
+
+def test_an_adapter_is_published_with_its_base(hub, user, stranger, run, tmp_path):
+    def make_adapter(base, folder):
+        import torch
+        from peft import LoraConfig, get_peft_model
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+        import gengram  # noqa: F401
+
+        torch.manual_seed(0)
+        lora = LoraConfig(task_type="SEQ_CLS", target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+        get_peft_model(AutoModelForSequenceClassification.from_pretrained(base), lora).save_pretrained(folder)
+        AutoTokenizer.from_pretrained(base).save_pretrained(folder)
+
+    assert user.call(call_push, argv=[str(run), "lab/tata-base"]) == 0, user.err
+    user.call(make_adapter, base=run / "seed-0", folder=tmp_path / "adapter")
+    argv = [str(tmp_path / "adapter"), "lab/tata-lora"]
+    assert user.call(call_push, argv=argv) == 1
+    assert "Push the base first" in user.err and ("models", "lab/tata-lora") not in hub.repos
+    assert user.call(call_push, argv=[*argv, "--base-model", "lab/tata-base"]) == 0, user.err
+    card = ModelCard(hub.read("lab/tata-lora", "README.md").decode())
+    assert (card.data.base_model, card.data.base_model_relation) == ("lab/tata-base", "adapter")
+    example = read_example(hub, "lab/tata-lora")
+    ours = user.call(run_code, code=example, package=True)["outputs"]
+    theirs = stranger.call(run_code, code=example, package=False)["outputs"]
+    torch.testing.assert_close(torch.tensor(theirs), torch.tensor(ours), rtol=0, atol=1e-5)
+
+
+def test_pushing_again_replaces_the_weights_and_the_same_again_changes_nothing(hub, user, run):
+    def leave_files(repo, paths):
+        from huggingface_hub import CommitOperationAdd, HfApi
+
+        files = [CommitOperationAdd(path, b"from Trainer") for path in paths]
+        HfApi().create_commit(repo, files, commit_message="End of training")
+
+    folder = run / "seed-0"
+    model = GengramForSequenceClassification.from_pretrained(folder)
+    (folder / "model.safetensors").unlink()
+    model.save_pretrained(folder, max_shard_size="10KB")
+    argv = [str(folder), "lab/again"]
+    assert user.call(call_push, argv=argv) == 0, user.err
+    assert "model.safetensors.index.json" in hub.list_files("lab/again")
+    user.call(leave_files, repo="lab/again", paths=["README.md", "training_args.bin", "figure.svg"])
+    for path in folder.glob("model*.safetensors*"):
+        path.unlink()
+    model.save_pretrained(folder)
+    assert user.call(call_push, argv=argv) == 0, user.err
+    weights = [path for path in hub.list_files("lab/again") if "safetensors" in path]
+    assert weights == ["model.safetensors"]
+    assert "training_args.bin" not in hub.list_files("lab/again") and "figure.svg" in hub.list_files("lab/again")
+    assert b"How to use" in hub.read("lab/again", "README.md")
+    commits = len(hub.repos["models", "lab/again"].commits)
+    assert user.call(call_push, argv=argv) == 0, user.err
+    assert len(hub.repos["models", "lab/again"].commits) == commits
+
+
+def test_branches_and_private_repositories(hub, user, run):
+    def make_branch(repo, branch):
+        from huggingface_hub import HfApi
+
+        HfApi().create_branch(repo, branch=branch)
+
+    argv = [str(run), "lab/hidden", "--private"]
+    assert user.call(call_push, argv=[*argv, "--revision", "v2"]) == 1
+    assert "Push once without --revision" in user.err and ("models", "lab/hidden") not in hub.repos
+    assert user.call(call_push, argv=argv) == 0, user.err
+    assert hub.repos["models", "lab/hidden"].private
+    before = hub.list_files("lab/hidden")
+    assert user.call(call_push, argv=[*argv, "--revision", "v2"]) == 1
+    assert "no revision 'v2'" in user.err and "hf repos branch create lab/hidden v2" in user.err
+    user.call(make_branch, repo="lab/hidden", branch="v2")
+    assert user.call(call_push, argv=[*argv, "--license", "mit", "--revision", "v2"]) == 0, user.err
+    assert hub.list_files("lab/hidden") == before
+    assert b"license: mit" in hub.read("lab/hidden", "README.md", revision="v2")
+
+
+@pytest.mark.parametrize(
+    "route, failure, message",
+    [
+        ("create", {"status": 500}, "could not do it now (500"),
+        ("preupload", {"status": 401}, "does not accept the token"),
+        ("lfs-batch", {"status": 403}, "may not write there"),
+        ("lfs-upload", {"status": 503, "times": 99}, "could not do it now (503"),
+        ("lfs-upload", {"status": None, "times": 99}, "the connection broke"),
+        ("commit", {"status": None}, "the connection broke"),
+        ("commit", {"status": 409}, "at the same time"),
+        ("commit", {"status": 412}, "at the same time"),
+        ("commit", {"status": 502}, "could not do it now (502"),
+        ("commit", {"status": 400, "message": "no such key"}, "refused the push (400"),
+    ],
+)
+def test_a_failure_has_a_message_leaves_nothing_and_a_retry_works(hub, user, run, request, route, failure, message):
+    repo = f"lab/{re.sub('[^a-z0-9]+', '-', request.node.callspec.id.lower()).strip('-')[:60].strip('-')}"
+    argv = [str(run), repo]
+    hub.fail(route, **failure)
+    assert user.call(call_push, argv=argv) == 1
+    print(user.err)  # shown by pytest -rA
+    assert f"gengram push: error: {repo}" in user.err and message in user.err
+    assert "Traceback" not in user.err and user.out == ""
+    if ("models", repo) in hub.repos:
+        assert set(hub.list_files(repo)) == {".gitattributes"}
+    hub.recover()
+    assert user.call(call_push, argv=argv) == 0, user.err
+    assert {"model.safetensors", "README.md", "config.json"} <= set(hub.list_files(repo))
+
+
+@pytest.mark.parametrize(
+    "token, repo, message",
+    [
+        (None, "lab/nobody", "no token: run `hf auth login`"),
+        ("hf_unknown", "lab/unknown", "does not accept the token"),
+        ("hf_reader", "lab/reader", "may not write there"),
+        ("hf_writer", "elsewhere/model", "or another organization"),
+    ],
+)
+def test_who_may_not_push_is_told_so(hub, user, finished_run, token, repo, message):
+    assert user.call(call_push, argv=[str(finished_run), repo], token=token) == 1
+    assert message in user.err and ("models", repo) not in hub.repos
+
+
+def test_a_commit_that_somebody_else_makes_meanwhile_is_not_overwritten(hub, user, run, monkeypatch):
+    assert user.call(call_push, argv=[str(run), "lab/busy"]) == 0, user.err
+    handler = hub.server.RequestHandlerClass
+    original = handler.answer_preupload
+
+    def commit_meanwhile(self, body, kind, repo, revision):
+        answer = original(self, body, kind, repo, revision)
+        found = hub.repos[kind, repo]
+        found.commit("main", dict(found.commits[found.branches["main"]]), "theirs")
+        return answer
+
+    monkeypatch.setattr(handler, "answer_preupload", commit_meanwhile)
+    assert user.call(call_push, argv=[str(run), "lab/busy", "--license", "mit"]) == 1
+    assert "somebody else changed the repository" in user.err
+    assert hub.repos["models", "lab/busy"].messages[-1] == "theirs"
+
+
+def test_what_the_hub_lost_is_noticed(hub, user, run, monkeypatch):
+    handler = hub.server.RequestHandlerClass
+    original = handler.answer_tree
+
+    def forget(self, *args, **kwargs):
+        status, headers, entries = original(self, *args, **kwargs)
+        return status, headers, [entry for entry in entries if entry["path"] != "model.safetensors"]
+
+    monkeypatch.setattr(handler, "answer_tree", forget)
+    assert user.call(call_push, argv=[str(run), "lab/forgetful"]) == 1
+    assert "the commit was made" in user.err and "model.safetensors is missing there" in user.err

@@ -1,0 +1,642 @@
+"""`gengram push` and `gengram card`: a finished run, or a model's folder, as a repository on the Hub."""
+
+import argparse
+import fnmatch
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard, get_token
+from huggingface_hub.errors import HfHubHTTPError, HTTPError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.utils import HFValidationError, validate_repo_id
+from safetensors import SafetensorError, safe_open
+from transformers.dynamic_module_utils import get_relative_import_files
+
+from gengram.model_cards.card import find_main_metric, is_hub_id, render_card, render_results
+from gengram.registration import MODELS
+from gengram.training.errors import InputError
+
+# What goes up; everything else in the folder stays.
+_WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+_PUBLISHED = (
+    *_WEIGHTS,
+    "config.json",
+    "generation_config.json",
+    "adapter_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.*",
+    "merges.txt",
+    "*.model",
+    "chat_template.jinja",
+)
+# What earlier pushes may have left in the repository, and a new one removes.
+_STALE = (*_WEIGHTS, "training_args.bin")
+_REASONS = {
+    "*.bin": "a pickle",
+    "*.pt": "a pickle",
+    "*.pth": "a pickle",
+    "README.md": "a new card is written",
+    "checkpoint-*": "a checkpoint of the training",
+}
+# Where absolute paths of people's machines begin.
+_ROOTS = (
+    "home|Users|root|tmp|mnt|media|data|scratch|work|workspace|var|opt|srv|private"
+    "|Volumes|gpfs|lustre|nfs|storage|content"
+)
+_PATH = re.compile(rf"(?<![\w:/.~@-])(?:~|/(?:{_ROOTS}))/[^\s\"'`,;)\]]+|\b[A-Za-z]:\\\\?[^\s\"'`,;)\]]+|file:///\S+")
+_JSON_PATH = re.compile(r'"((?:/|~/)[^"\s/]+/[^"]*|[A-Za-z]:[\\/][^"]*|file:[^"]*)"')
+_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{20,}\b")
+
+# What huggingface_hub raises: answers of the Hub (HfHubHTTPError), broken connections, failed uploads, bad metadata.
+_HUB_ERRORS = (OSError, RuntimeError, ValueError, HTTPError)
+
+_CARD_EXAMPLE = """\
+example:
+  gengram card runs/splice lab/splice --license cc-by-4.0 --output card.md
+
+RUN_OR_FOLDER is what `gengram finetune` wrote, one of its seed folders, or any folder with a saved model or adapter.
+Without --output, the card goes to standard output.
+
+exit codes: 0 done; 1 something has to be mended, the message says what; 2 wrong arguments
+"""
+_PUSH_EXAMPLE = """\
+example:
+  gengram push runs/splice lab/splice --license cc-by-4.0 --dry-run    list what would go up; needs no network
+  gengram push runs/splice lab/splice --license cc-by-4.0 --private
+
+RUN_OR_FOLDER is what `gengram finetune` wrote, one of its seed folders, or any folder with a saved model or adapter.
+Of a run, the seed that is best on the validation rows goes up. Everything is one commit: the repository has all of it
+or none. The last line of the output is the commit's address. You need a token that may write: `hf auth login`.
+
+exit codes: 0 done; 1 something has to be mended, the message says what; 2 wrong arguments
+"""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model's folder and, where a run made it, the run's report.
+
+    Attributes:
+        folder: with the weights, the configuration and the tokenizer.
+        report: content of the run's `report.json`, or None.
+        seed: which of the report's seeds this is, or None.
+        choice: one sentence: why this seed.
+    """
+
+    folder: Path
+    report: dict[str, Any] | None = None
+    seed: int | None = None
+    choice: str = ""
+
+
+@dataclass(frozen=True)
+class Upload:
+    """What would be published, complete and checked.
+
+    Attributes:
+        repo_id: `organization/name`.
+        checkpoint: where it comes from.
+        card: the model card, which is among the files too.
+        files: path in the repository -> file here, or the content itself.
+        left_out: name in the folder -> why it does not go up.
+    """
+
+    repo_id: str
+    checkpoint: Checkpoint
+    card: ModelCard
+    files: dict[str, Path | bytes]
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    def measure(self, path: str) -> int:
+        """Size in bytes of one of the files."""
+        content = self.files[path]
+        return len(content) if isinstance(content, bytes) else content.stat().st_size
+
+
+def find_checkpoint(path: str | Path, seed: int | None = None) -> Checkpoint:
+    """Find the model that is meant by the folder of a run or of a model.
+
+    Args:
+        path: what `gengram finetune` wrote (with `report.json`), a seed folder in it, or any saved model or adapter.
+        seed: of a run, this seed; by default the one that is best on the validation rows.
+
+    Raises:
+        `InputError`: the folder is none of these, the run is not finished, or has no such seed.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise InputError(f"{path}: there is no such folder")
+    if (folder / "report.json").is_file():
+        report = _read_json(folder / "report.json")
+        seed, choice = _choose_seed(report, seed, folder)
+        name = Path(report["model_folders"][report["seeds"].index(seed)]).name
+        if not (folder / name).is_dir():
+            raise InputError(f"{folder}: the report names the model folder {name!r}, which is not there")
+        return Checkpoint(folder / name, report, seed, choice)
+    if (folder / "config.json").is_file() or (folder / "adapter_config.json").is_file():
+        report_file = folder.absolute().parent / "report.json"
+        report = _read_json(report_file) if report_file.is_file() else {}
+        names = [Path(name).name for name in report.get("model_folders", [])]
+        if folder.absolute().name in names:
+            own = report["seeds"][names.index(folder.absolute().name)]
+            if seed not in (None, own):
+                raise InputError(f"{folder} is the model of seed {own}, not of seed {seed}")
+            return Checkpoint(folder, report, own, f"Seed {own} is published because it was asked for.")
+        if seed is not None:
+            raise InputError(f"{folder} is a single model, not a run: leave --seed out")
+        return Checkpoint(folder)
+    if any(folder.glob("seed-*")):
+        raise InputError(
+            f"{folder}: there are models but no report.json, so this run did not come to its end. Finish it, or name "
+            "one of the seed folders."
+        )
+    raise InputError(f"{folder}: neither a run (report.json) nor a model (config.json) nor an adapter is here")
+
+
+def prepare_upload(
+    path: str | Path,
+    repo_id: str,
+    *,
+    seed: int | None = None,
+    license: str = "unknown",
+    base_model: str | None = None,
+    dataset: str | None = None,
+    task: str = "default",
+    card: str | Path | None = None,
+) -> Upload:
+    """Gather and check everything that a push would publish; needs no network and changes nothing.
+
+    Args:
+        path: folder of a run, a model or an adapter, see `find_checkpoint`.
+        repo_id: `organization/name`.
+        seed: of a run; by default the best on the validation rows.
+        license: of the weights, an identifier of the Hub (`apache-2.0`, `cc-by-4.0`, `other`).
+        base_model: Hub id of the model that was fine-tuned; by default the one that the report or the adapter names.
+        dataset: Hub id of the dataset that the test rows are from; adds `.eval_results/`.
+        task: task of that dataset.
+        card: a file to use as the card instead of a rendered one.
+
+    Raises:
+        `InputError`: a name that is not allowed; no weights in safetensors, no tokenizer; an adapter whose base is a
+            local folder; an absolute path or a token in one of the files; a card without metadata.
+    """
+    check_repo_id(repo_id)
+    if dataset is not None and not is_hub_id(dataset):
+        raise InputError(f"dataset={dataset!r} is not the id of a dataset on the Hub: write organization/name")
+    checkpoint = find_checkpoint(path, seed)
+    folder = checkpoint.folder
+    files, left_out = _list_files(folder)
+    config_name = "adapter_config.json" if "adapter_config.json" in files else "config.json"
+    config = _read_json(folder / config_name)
+    if config_name == "adapter_config.json":
+        base_model = _name_base(config, base_model, folder)
+        files[config_name] = _dump_json(config | {"base_model_name_or_path": base_model})
+        config["base_model_name_or_path"] = base_model
+    else:
+        base_model = base_model or _find_base(checkpoint.report)
+        if base_model is not None and not is_hub_id(base_model):
+            raise InputError(f"base_model={base_model!r} is not the id of a model on the Hub: write organization/name")
+        files |= _complete_code(config, folder)
+    rendered = _render(checkpoint, config, repo_id, license, base_model, dataset) if card is None else _read_card(card)
+    files["README.md"] = str(rendered).encode()
+    if dataset is not None and card is None:
+        entries = render_results(checkpoint.report, checkpoint.seed, dataset=dataset, task=task)
+        if entries:
+            name = f".eval_results/{dataset.split('/')[-1]}.yaml"
+            files[name] = yaml.safe_dump(entries, sort_keys=False, allow_unicode=True).encode()
+    _refuse_leaks(files)
+    stays = {name: why for name, why in left_out.items() if name not in files or name == "README.md"}
+    return Upload(repo_id, checkpoint, rendered, dict(sorted(files.items())), stays)
+
+
+def push(upload: Upload, *, private: bool = False, revision: str | None = None, token: str | None = None) -> CommitInfo:
+    """Publish an upload in one commit, and check that the Hub has every file with its size.
+
+    Weights and Trainer's `training_args.bin` that earlier pushes left in the repository, and that are not among the
+    files, are deleted in the same commit.
+
+    Args:
+        upload: of `prepare_upload`.
+        private: whether a new repository is private; an existing one stays as it is.
+        revision: branch to write to; it has to exist. Default: main.
+        token: by default that of `hf auth login` or HF_TOKEN.
+
+    Raises:
+        `InputError`: no token, or anything that the Hub or the network refused, with what to do. Then nothing of the
+            upload is visible in the repository; at worst a new one exists and is empty.
+    """
+    if token is None and get_token() is None:
+        raise InputError("no token: run `hf auth login`, or set HF_TOKEN to a token that may write")
+    api = HfApi(token=token)
+    try:
+        if revision is None:
+            api.create_repo(upload.repo_id, private=private, exist_ok=True)
+        head = api.model_info(upload.repo_id, revision=revision)
+        if revision is not None:
+            branches = [ref.name for ref in api.list_repo_refs(upload.repo_id).branches]
+            if revision not in branches:
+                raise InputError(f"{revision!r} is not a branch of {upload.repo_id}: it has {', '.join(branches)}")
+        there = [sibling.rfilename for sibling in head.siblings or []]
+        operations: list[CommitOperationAdd | CommitOperationDelete] = [
+            CommitOperationAdd(path, str(content) if isinstance(content, Path) else content)
+            for path, content in upload.files.items()
+        ]
+        operations += [
+            CommitOperationDelete(path) for path in there if _matches(path, _STALE) and path not in upload.files
+        ]
+        commit = api.create_commit(
+            upload.repo_id,
+            operations,
+            commit_message=f"Publish {upload.checkpoint.folder.name} with gengram",
+            revision=revision,
+            parent_commit=head.sha,
+        )
+    except InputError:
+        raise
+    except _HUB_ERRORS as error:
+        raise InputError(_explain(error, upload.repo_id, revision)) from error
+    _check_commit(api, upload, commit)
+    return commit
+
+
+def check_repo_id(repo_id: str) -> str:
+    """Return the name of a repository as it is.
+
+    Raises:
+        `InputError`: it is not of the form `organization/name`, or the Hub does not allow it.
+    """
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise InputError(f"{repo_id!r} is no name for a repository: {error}") from error
+    if "/" not in repo_id:
+        raise InputError(f"{repo_id!r} is no name for a repository: write organization/name, or user/name")
+    return repo_id
+
+
+def find_leaks(name: str, content: Path | bytes) -> Iterator[tuple[str, str]]:
+    """Yield (place, text) for every absolute path and token in a file: lines of text, or metadata of safetensors.
+
+    In JSON every string that is an absolute path counts, but for a tokenizer's vocabulary; in other text, paths below
+    the usual roots (`/home`, `/Users`, `/tmp`, `/mnt`, ...) and drives.
+    """
+    if name.endswith(".safetensors"):
+        if isinstance(content, Path):
+            with safe_open(content, framework="pt") as weights:
+                for key, value in (weights.metadata() or {}).items():
+                    yield from ((f"metadata {key!r}", text) for text in _find_in(value, _PATH, _TOKEN))
+        return
+    data = content if isinstance(content, bytes) else content.read_bytes()
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        return
+    patterns = [_PATH, _TOKEN]
+    if name.endswith(".json") and name not in ("tokenizer.json", "vocab.json", "added_tokens.json"):
+        patterns.append(_JSON_PATH)
+    for number, line in enumerate(text.splitlines(), start=1):
+        yield from ((f"line {number}", found) for found in _find_in(line, *patterns))
+
+
+def main_push(argv: list[str] | None = None) -> int:
+    """Run `gengram push`; returns the exit code: 0, or 1 after a message about what has to be mended."""
+    parser = _make_parser("push", "Publish a fine-tuned model on the Hugging Face Hub, in one commit.", _PUSH_EXAMPLE)
+    parser.add_argument("repo", metavar="ORG/NAME", type=_parse_repo_id, help="the repository; made if it is not there")
+    _add_content_arguments(parser)
+    parser.add_argument("--card", metavar="FILE", help="use this file as the card instead of rendering one")
+    parser.add_argument("--private", action="store_true", help="make a new repository private")
+    parser.add_argument("--revision", metavar="BRANCH", help="an existing branch to write to (default: main)")
+    parser.add_argument("--dry-run", action="store_true", help="only list the files with their sizes in bytes")
+    arguments = parser.parse_args(argv)
+
+    def run() -> None:
+        upload = prepare_upload(
+            arguments.path, arguments.repo, card=arguments.card, **_read_content_arguments(arguments)
+        )
+        _tell_plan(upload)
+        if arguments.dry_run:
+            for path in upload.files:
+                print(f"{upload.measure(path)}\t{path}")
+            return
+        commit = push(upload, private=arguments.private, revision=arguments.revision)
+        print(commit.commit_url)
+
+    return _run("push", run)
+
+
+def main_card(argv: list[str] | None = None) -> int:
+    """Run `gengram card`; returns the exit code: 0, or 1 after a message about what has to be mended."""
+    parser = _make_parser("card", "Render the card of a fine-tuned model, for review.", _CARD_EXAMPLE)
+    parser.add_argument(
+        "repo",
+        metavar="ORG/NAME",
+        type=_parse_repo_id,
+        nargs="?",
+        help="the repository that the example in the card loads from",
+    )
+    _add_content_arguments(parser)
+    parser.add_argument("--output", metavar="FILE", help="write the card here instead of to standard output")
+    arguments = parser.parse_args(argv)
+
+    def run() -> None:
+        repo_id = arguments.repo or f"your-organization/{_suggest_name(arguments.path)}"
+        card = str(prepare_upload(arguments.path, repo_id, **_read_content_arguments(arguments)).card)
+        if arguments.output is None:
+            print(card)
+            return
+        output = Path(arguments.output)
+        partial = output.with_name(output.name + ".partial")
+        partial.write_text(card, encoding="utf-8")
+        os.replace(partial, output)
+
+    return _run("card", run)
+
+
+def _make_parser(verb: str, description: str, epilog: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=f"gengram {verb}",
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("path", metavar="RUN_OR_FOLDER", help="a run, or the folder of a model or an adapter")
+    return parser
+
+
+def _add_content_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seed", type=int, help="of a run, this seed (default: the best on the validation rows)")
+    parser.add_argument(
+        "--license", default="unknown", help="licence of the weights, e.g. cc-by-4.0 (default: unknown)"
+    )
+    parser.add_argument("--base-model", metavar="ORG/NAME", help="what was fine-tuned, if the run does not name it")
+    parser.add_argument("--dataset", metavar="ORG/NAME", help="dataset that the test rows are from; adds .eval_results")
+    parser.add_argument("--task", default="default", help="task of that dataset (default: default)")
+
+
+def _read_content_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {name: getattr(arguments, name) for name in ("seed", "license", "base_model", "dataset", "task")}
+
+
+def _parse_repo_id(text: str) -> str:
+    try:
+        return check_repo_id(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _run(verb: str, function: Callable[[], None]) -> int:
+    try:
+        function()
+    except (InputError, OSError) as error:
+        print(f"gengram {verb}: error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _suggest_name(path: str) -> str:
+    name = re.sub(r"[^\w.-]+|-{2,}|\.{2,}", "-", Path(path).absolute().name).strip("-.")
+    return name or "model"
+
+
+def _tell_plan(upload: Upload) -> None:
+    """What goes up, from where and what does not: to standard error, since standard output is for programs."""
+    total = sum(upload.measure(path) for path in upload.files)
+    lines = [f"{upload.repo_id}: {len(upload.files)} files, {total:,} bytes, from {upload.checkpoint.folder}"]
+    if upload.checkpoint.choice:
+        lines.append(upload.checkpoint.choice)
+    lines += [f"not published: {name} ({why})" for name, why in upload.left_out.items()]
+    print("\n".join(lines), file=sys.stderr)
+
+
+def _check_commit(api: HfApi, upload: Upload, commit: CommitInfo) -> None:
+    done = f"{upload.repo_id}: the commit was made ({commit.commit_url}), but"
+    try:
+        entries = api.list_repo_tree(upload.repo_id, recursive=True, revision=commit.oid)
+        sizes = {entry.path: getattr(entry, "size", None) for entry in entries}
+    except _HUB_ERRORS as error:
+        raise InputError(f"{done} the Hub's list of files could not be read to check it: {error}") from error
+    wrong = [path for path in upload.files if sizes.get(path) != upload.measure(path)]
+    if wrong:
+        raise InputError(f"{done} {', '.join(wrong)} is missing there or has another size. Push again.")
+
+
+def _choose_seed(report: dict[str, Any], seed: int | None, folder: Path) -> tuple[int, str]:
+    seeds = report["seeds"]
+    if seed is not None:
+        if seed not in seeds:
+            raise InputError(f"{folder}: there is no seed {seed}; the run has {', '.join(map(str, seeds))}")
+        return seed, f"Seed {seed} is published because it was asked for."
+    if len(seeds) == 1:
+        return seeds[0], ""
+    validation = report.get("validation")
+    if not validation:
+        return seeds[0], f"Seed {seeds[0]} is published: the first, since there were no validation rows to choose by."
+    metric = find_main_metric(validation)
+
+    def rank(position: int) -> tuple[float, float]:
+        value, loss = validation[metric]["per_seed"][position], validation["loss"]["per_seed"][position]
+        return (-float("inf") if value is None else value, -float("inf") if loss is None else -loss)
+
+    best = max(range(len(seeds)), key=rank)
+    return seeds[best], (
+        f"Seed {seeds[best]} is published: of {len(seeds)}, it has the highest {metric} on the validation rows "
+        "(where equal, the lower loss)."
+    )
+
+
+def _list_files(folder: Path) -> tuple[dict[str, Path | bytes], dict[str, str]]:
+    """The files of a checkpoint that are published, and those that are not with the reason."""
+    files: dict[str, Path | bytes] = {}
+    left_out: dict[str, str] = {}
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and _matches(path.name, _PUBLISHED):
+            files[path.name] = path
+        else:
+            reason = next((why for pattern, why in _REASONS.items() if fnmatch.fnmatch(path.name, pattern)), None)
+            left_out[path.name] = reason or "not part of a model"
+    if not any(_matches(name, ("*.safetensors",)) for name in files):
+        raise InputError(f"{folder}: no weights in safetensors; load the model and call save_pretrained again")
+    if "tokenizer.json" not in files and "tokenizer_config.json" not in files:
+        raise InputError(f"{folder}: no tokenizer; save the one that the model was trained with into this folder")
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        missing = sorted(set(_read_json(index)["weight_map"].values()) - set(files))
+        if missing:
+            raise InputError(f"{index} names {missing[0]}, which is not there ({len(missing)} shards are missing)")
+    if "adapter_config.json" not in files and "config.json" not in files:
+        raise InputError(f"{folder}: weights without a config.json")
+    return files, left_out
+
+
+def _complete_code(config: dict[str, Any], folder: Path) -> dict[str, Path | bytes]:
+    """The code files that the configuration names; of our families, with the configuration where it names too few."""
+    families = cast(dict[Any, dict[Any, type]], MODELS)
+    family = next((known for known in families if known.model_type == config.get("model_type")), None)
+    if family is None or config.get("auto_map") == family.auto_classes:
+        named = {name for name in (config.get("auto_map") or {}).values() if isinstance(name, str)}
+        # "organization/name--file.Class" is code in another repository.
+        return _collect_code({folder / f"{name.split('.')[0]}.py" for name in named if "--" not in name})
+    config["auto_map"] = dict(family.auto_classes)
+    owners = (family, *families[family].values())
+    code = _collect_code({Path(str(sys.modules[owner.__module__].__file__)) for owner in owners})
+    return {**code, "config.json": _dump_json(config)}
+
+
+def _collect_code(modules: set[Path]) -> dict[str, Path | bytes]:
+    """Modules and all siblings that they import, by file name."""
+    code: dict[str, Path | bytes] = {}
+    for module in sorted(modules):
+        try:
+            code |= {path.name: path for path in (module, *map(Path, get_relative_import_files(module)))}
+        except OSError as error:
+            raise InputError(
+                f"{module.parent}: config.json names code in {module.name}, which is not there or not complete: {error}"
+            ) from error
+    return code
+
+
+def _name_base(config: dict[str, Any], base_model: str | None, folder: Path) -> str:
+    named = base_model or config.get("base_model_name_or_path") or ""
+    if not is_hub_id(named):
+        raise InputError(
+            f"{folder / 'adapter_config.json'}: the adapter's base is {named!r}, which is not a model on the Hub. Push "
+            "the base first, then name it with --base-model organization/name."
+        )
+    return named
+
+
+def _find_base(report: dict[str, Any] | None) -> str | None:
+    named = report["model"]["checkpoint"] if report else None
+    return named if named and is_hub_id(named) else None
+
+
+def _render(
+    checkpoint: Checkpoint,
+    config: dict[str, Any],
+    repo_id: str,
+    license: str,
+    base_model: str | None,
+    dataset: str | None,
+) -> ModelCard:
+    try:
+        return render_card(
+            checkpoint.folder,
+            config,
+            repo_id=repo_id,
+            report=checkpoint.report,
+            seed=checkpoint.seed,
+            choice=checkpoint.choice,
+            license=license,
+            base_model=base_model,
+            dataset=dataset,
+        )
+    except (OSError, ValueError, SafetensorError) as error:
+        raise InputError(f"{checkpoint.folder}: no card can be written: {error}") from error
+
+
+def _read_card(path: str | Path) -> ModelCard:
+    try:
+        card = ModelCard(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: cannot be read as a card: {error}") from error
+    if not card.data.to_dict():
+        raise InputError(f"{path}: the card has no metadata between two lines of ---; start from `gengram card`")
+    return card
+
+
+def _refuse_leaks(files: dict[str, Path | bytes]) -> None:
+    leaks = [(name, place, text) for name, content in files.items() for place, text in find_leaks(name, content)]
+    if leaks:
+        name, place, text = leaks[0]
+        kind = "a token" if _TOKEN.fullmatch(text) else f"the absolute path {text!r}"
+        more = f" ({len(leaks) - 1} more places)" if len(leaks) > 1 else ""
+        raise InputError(f"{name}, {place}: {kind} would be published{more}. Take it out of the file, then push again.")
+
+
+def _find_in(text: str, *patterns: re.Pattern) -> list[str]:
+    found = {match[match.lastindex or 0] for pattern in patterns for match in pattern.finditer(text)}
+    # A path in quotes is found by two patterns, once without its end.
+    return sorted(one for one in found if not any(one != other and one in other for other in found))
+
+
+def _explain(error: Exception, repo_id: str, revision: str | None) -> str:
+    """What the Hub's or the network's answer means for the user, and what to do."""
+    chain: list[BaseException] = [error]
+    while (cause := chain[-1].__cause__) is not None:
+        chain.append(cause)
+    answered = next((one for one in chain if isinstance(one, HfHubHTTPError)), None)
+    where = f", {str(error).rstrip('.')}" if isinstance(error, RuntimeError) else ""  # names the file
+    nothing = "Nothing was published."
+    if answered is None:
+        if any(isinstance(one, HTTPError | ConnectionError) for one in chain):
+            said = str(chain[-1]).rstrip(".") or type(chain[-1]).__name__
+            return (
+                f"{repo_id}: the connection broke{where}: {said}. Nothing is half-published: the commit comes last and "
+                "is all or nothing. Push again; files that have arrived are not sent twice."
+            )
+        return f"{repo_id}: the Hub refused the push: {error}. {nothing}"
+    status = answered.response.status_code
+    said = answered.server_message or str(answered).strip().splitlines()[0]
+    if isinstance(answered, RevisionNotFoundError):
+        return (
+            f"{repo_id}: there is no revision {revision!r}. {nothing} Make the branch with "
+            f"`hf repos branch create {repo_id} {revision}`, or leave --revision out."
+        )
+    if isinstance(answered, RepositoryNotFoundError):
+        return (
+            f"{repo_id}: there is no such repository, or the token may not see it. {nothing} Push once without "
+            "--revision to make it."
+        )
+    if status == 401:
+        return f"{repo_id}: the Hub does not accept the token ({said}). {nothing} Log in again with `hf auth login`."
+    if status == 403:
+        return (
+            f"{repo_id}: the token may not write there ({said}). {nothing} Use a token with write access to "
+            f"{repo_id.split('/')[0]!r}, or another organization."
+        )
+    if status in (409, 412):
+        return f"{repo_id}: somebody else changed the repository at the same time ({said}). {nothing} Push again."
+    if status == 429 or status >= 500:
+        return f"{repo_id}: the Hub could not do it now ({status}: {said}{where}). {nothing} Push again in a while."
+    return f"{repo_id}: the Hub refused the push ({status}: {said}). {nothing}"
+
+
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: a JSON object is expected here")
+    return content
+
+
+def _dump_json(content: dict[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
+
+
+__all__ = [
+    "Checkpoint",
+    "Upload",
+    "check_repo_id",
+    "find_checkpoint",
+    "find_leaks",
+    "main_card",
+    "main_push",
+    "prepare_upload",
+    "push",
+]
