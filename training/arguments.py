@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from transformers import IntervalStrategy, TrainingArguments
 
+from gengram.training.labels import MASKS, PROBLEMS
+
 
 @dataclass
 class ModelArguments:
@@ -68,7 +70,7 @@ class DataArguments:
 
     train_file: str = field(
         default="",
-        metadata={"help": "Labelled sequences to train on: .csv, .tsv or .parquet, plain or .gz. Required."},
+        metadata={"help": "Labelled sequences to train on: .csv, .tsv, .jsonl or .parquet, plain or .gz. Required."},
     )
     validation_file: str | None = field(
         default=None, metadata={"help": "Rows for validation. Default: a part of the training file."}
@@ -77,10 +79,29 @@ class DataArguments:
         default=None, metadata={"help": "Rows for the final test; seen once, after the training."}
     )
     sequence_column: str | None = field(
-        default=None, metadata={"help": "Column of sequences. Default: sequence, else seq."}
+        default=None, metadata={"help": "Column of sequences. Default: sequence, else seq, dna, ..."}
     )
-    label_column: str = field(
-        default="label", metadata={"help": "Column of classes: names, or whole numbers 0..C-1 without gaps."}
+    label_column: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Column of labels, or several of them, or a pattern like 'label_*'. Default: label, else labels, "
+            "target, targets, else all columns called label_... or target_..."
+        },
+    )
+    problem: Literal["auto", "single_label", "multi_label", "regression", "token"] = field(
+        default="auto",
+        metadata={
+            "help": "What the labels are: one class a row, any number of labels a row, numbers, or one class a base. "
+            "auto: what they can only be; an error where that is not clear."
+        },
+    )
+    label_start: int = field(
+        default=0,
+        metadata={"help": "Labels of bases: the base, counted from 0, of the first label. 0: every base has a label."},
+    )
+    mask_labels: list[str] = field(
+        default_factory=lambda: list(MASKS),
+        metadata={"help": "Labels of bases that mean 'not known': neither trained on nor measured."},
     )
     validation_fraction: float = field(
         default=0.1,
@@ -95,22 +116,31 @@ class DataArguments:
     max_length: int | None = field(
         default=None, metadata={"help": "Longest input in tokens, special tokens included. Default: the model's."}
     )
-    too_long: Literal["error", "truncate"] = field(
+    too_long: Literal["error", "truncate", "center"] = field(
         default="error",
-        metadata={"help": "What happens to longer sequences: stop before training, or cut their end off."},
+        metadata={
+            "help": "What happens to longer sequences: stop before training, cut their end off, or keep the middle."
+        },
     )
 
     def __post_init__(self):
         if not self.train_file:
             raise ValueError(
-                "train_file is missing: give a .csv, .tsv or .parquet file with the columns sequence, label"
+                "train_file is missing: give a .csv, .tsv, .jsonl or .parquet file with the columns sequence, label"
             )
+        if isinstance(self.label_column, str):
+            self.label_column = [self.label_column]
+        self.mask_labels = [str(label) for label in self.mask_labels]
+        if self.problem not in ("auto", *PROBLEMS):
+            raise ValueError(f"problem={self.problem!r}: choose auto, {', '.join(PROBLEMS)}")
+        if self.label_start < 0:
+            raise ValueError(f"label_start={self.label_start}: bases are counted from 0")
         if not 0 <= self.validation_fraction < 1:
             raise ValueError(f"validation_fraction={self.validation_fraction}: give a share of at least 0, below 1")
         if self.max_length is not None and self.max_length < 1:
             raise ValueError(f"max_length={self.max_length}: give a number of tokens, 1 or more")
-        if self.too_long not in ("error", "truncate"):
-            raise ValueError(f"too_long={self.too_long!r}: choose 'error' or 'truncate'")
+        if self.too_long not in ("error", "truncate", "center"):
+            raise ValueError(f"too_long={self.too_long!r}: choose 'error', 'truncate' or 'center'")
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""From arguments to a tokenizer and a sequence classifier: a checkpoint, or a new backbone with or without memory."""
+"""From arguments to a tokenizer and a model with a head: a checkpoint, or a new backbone with or without memory."""
 
 import copy
 import dataclasses
@@ -12,6 +12,7 @@ from transformers import (
     CONFIG_MAPPING,
     AutoConfig,
     AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
     AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
@@ -19,10 +20,11 @@ from transformers import (
     set_seed,
 )
 
-from gengram import GengramConfig, GengramForSequenceClassification
+from gengram import GengramConfig, GengramForSequenceClassification, GengramForTokenClassification
 from gengram.tokenization import EMBEDDING_ROWS, build_nucleotide_tokenizer
 from gengram.training.arguments import ModelArguments
 from gengram.training.errors import InputError
+from gengram.training.labels import Problem
 
 # Names that transformers takes into `rope_parameters`; they are no fields of a configuration class.
 _ROPE_FIELDS = {"rope_theta", "rope_scaling", "partial_rotary_factor"}
@@ -30,6 +32,13 @@ _SPECIAL_TOKENS = ("pad", "bos", "eos", "cls", "sep", "mask")
 # What reading a user's folder can raise: missing or foreign files, broken JSON, wrong shapes, cut-off weights.
 _LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, StrictDataclassError)
 _CONFIG_ERRORS = (ValueError, TypeError, StrictDataclassError)
+# What transformers' losses go by; a token classifier has one loss only.
+_PROBLEM_TYPES: dict[Problem, Any] = {
+    "single_label": "single_label_classification",
+    "multi_label": "multi_label_classification",
+    "regression": "regression",
+    "token": None,
+}
 
 
 def load_tokenizer(arguments: ModelArguments) -> PreTrainedTokenizerBase:
@@ -100,15 +109,20 @@ def align_classes(classes: list[str], config: PreTrainedConfig) -> list[str]:
 
 
 def build_classifier(
-    arguments: ModelArguments, config: PreTrainedConfig, classes: list[str], seed: int
+    arguments: ModelArguments,
+    config: PreTrainedConfig,
+    classes: list[str],
+    seed: int,
+    problem: Problem = "single_label",
 ) -> tuple[PreTrainedModel, list[str]]:
-    """Make the classifier in float32; weights that no checkpoint gives are drawn with `seed`.
+    """Make the model in float32; weights that no checkpoint gives are drawn with `seed`.
 
     Args:
         arguments: which model.
         config: of `load_config`; it is not changed.
-        classes: C class names; the position is the id.
+        classes: names of the C classes, labels or targets; the position is the id.
         seed: of the new weights.
+        problem: decides head and loss: `token` is classified base by base, everything else as a whole.
 
     Returns:
         The model, and the names of the parameters that the checkpoint did not give (all of them are new without one).
@@ -120,21 +134,24 @@ def build_classifier(
     config = copy.deepcopy(config)
     config.id2label = dict(enumerate(classes))
     config.label2id = {name: label for label, name in enumerate(classes)}
-    config.problem_type = "single_label_classification"
+    config.problem_type = _PROBLEM_TYPES[problem]
+    by_base = problem == "token"
+    auto_class = AutoModelForTokenClassification if by_base else AutoModelForSequenceClassification
+    gengram_class = GengramForTokenClassification if by_base else GengramForSequenceClassification
     set_seed(seed)
     path = arguments.model_name_or_path
     if path is None:
-        model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
+        model = auto_class.from_config(config, dtype=torch.float32)
         return model, [name for name, _ in model.named_parameters()]
     try:
         if arguments.memory is not None:
             fields = {entry.name: getattr(config, entry.name) for entry in dataclasses.fields(GengramConfig)}
             del fields["backbone_config"], fields["dtype"]
-            model = GengramForSequenceClassification.from_backbone(path, memory=fields, dtype=torch.float32)
+            model = gengram_class.from_backbone(path, memory=fields, dtype=torch.float32)
             model.config.pad_token_id = config.pad_token_id
             return model, [name for name, _ in model.named_parameters() if ".backbone." not in name]
         # Mismatched sizes are let through here so that all faults can be told together below.
-        model, found = AutoModelForSequenceClassification.from_pretrained(
+        model, found = auto_class.from_pretrained(
             path, config=config, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
         )
     except _LOADING_ERRORS as error:

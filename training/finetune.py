@@ -1,9 +1,10 @@
-"""`gengram finetune`: train a sequence classifier on labelled DNA, once for each seed, and report how good it is."""
+"""`gengram finetune`: train a model on labelled DNA, once for each seed, and report how good it is."""
 
 import argparse
 import copy
 import dataclasses
 import difflib
+import functools
 import os
 import shutil
 import sys
@@ -11,12 +12,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import transformers
 import yaml
-from datasets import Dataset
 from transformers import (
+    DataCollatorForTokenClassification,
     DataCollatorWithPadding,
     EvalPrediction,
     HfArgumentParser,
@@ -27,16 +27,17 @@ from transformers import (
 )
 
 from gengram import __version__
-from gengram.benchmarks.metrics import measure_classification
 from gengram.training.arguments import DataArguments, FinetuneArguments, ModelArguments
 from gengram.training.classifier import build_classifier, load_config, load_tokenizer, measure_capacity
 from gengram.training.errors import InputError
-from gengram.training.inputs import prepare_splits
+from gengram.training.evaluation import Scores, measure, score
+from gengram.training.inputs import LabelledSplits, prepare_splits
 from gengram.training.report import (
-    METRICS,
     clear_earlier_run,
     describe_arguments,
     describe_model,
+    summarize_classes,
+    summarize_resamples,
     summarize_seeds,
     tabulate,
     write_report,
@@ -50,8 +51,9 @@ example:
 
   gengram finetune recipe.yaml --seeds 0 1 2     the same names as keys of a YAML file; flags win
 
-The tables need a column of sequences (sequence or seq) and one of classes (label). Results go to
-OUTPUT_DIR/report.json, models to OUTPUT_DIR/seed-0, seed-1, ...
+The tables need a column of sequences (sequence, seq, dna) and one or more of labels (label, label_...): classes,
+several labels, numbers, or a class for each base. Results go to OUTPUT_DIR/report.json, models to OUTPUT_DIR/seed-0,
+seed-1, ...
 
 exit codes: 0 done; 1 something has to be mended, the message says what; 2 wrong arguments
 """
@@ -60,7 +62,7 @@ exit codes: 0 done; 1 something has to be mended, the message says what; 2 wrong
 def finetune(
     model_arguments: ModelArguments, data_arguments: DataArguments, training_arguments: FinetuneArguments
 ) -> dict[str, Any]:
-    """Train a classifier for each seed, save the models and `report.json` in `output_dir`, and return the report.
+    """Train a model for each seed, save the models and `report.json` in `output_dir`, and return the report.
 
     Rows, vocabulary and split are the same for all seeds; a seed decides the new weights, the order of the rows and
     dropout. On a CPU the same call gives the same report, but for `seconds`. Where several processes run it
@@ -73,8 +75,10 @@ def finetune(
 
     Returns:
         `dict`, the content of `report.json`:
-        - `test`, `validation`: for each of `METRICS` the `mean` and `sd` over seeds (n - 1; null for one seed) and the
-          list `per_seed`; null as a whole without such rows. `auroc` is null where it is not defined, see `RocAuc`.
+        - `test`, `validation`: for each of the problem's `METRICS` the `mean` and `sd` over seeds (n - 1; null for one
+          seed) and the list `per_seed`; null as a whole without such rows, a value null where it is not defined.
+        - `intervals`: 95% bootstrap intervals over the test rows, see `summarize_resamples`; `per_class`: for `test`
+          and `validation` the metrics of each class, label or target, means over seeds.
         - `model`, `data`, `arguments`, versions, `seeds`, `parameters`, `seconds`, `model_folders`.
 
     Raises:
@@ -90,17 +94,17 @@ def finetune(
     tokenizer.model_max_length = measure_capacity(config, tokenizer)
     data = prepare_splits(data_arguments, tokenizer, config)
 
-    scores: dict[str, list[dict[str, float]]] = {"validation": [], "test": []}
+    scores: dict[str, list[Scores]] = {"validation": [], "test": []}
     created = not output.exists()
     try:
         for seed in training_arguments.seeds:
-            model, new_weights = build_classifier(model_arguments, config, data.classes, seed)
+            model, new_weights = build_classifier(model_arguments, config, data.classes, seed, data.problem)
             if seed == training_arguments.seeds[0] and training_arguments.process_index == 0:
                 clear_earlier_run(output)
             arguments = _set_up_seed(training_arguments, model_arguments, seed, validates="validation" in data.splits)
-            measured = _train_seed(model, tokenizer, data.splits, arguments, output / f"seed-{seed}")
-            for split, metrics in measured.items():
-                scores[split].append(metrics)
+            measured = _train_seed(model, tokenizer, data, arguments, output / f"seed-{seed}")
+            for split, scored in measured.items():
+                scores[split].append(scored)
     except BaseException:
         if created and output.is_dir() and not any(output.iterdir()):
             output.rmdir()
@@ -117,6 +121,8 @@ def finetune(
         "parameters": model.num_parameters(),
         "test": summarize_seeds(scores["test"]),
         "validation": summarize_seeds(scores["validation"]),
+        "intervals": summarize_resamples(scores["test"]),
+        "per_class": {split: summarize_classes(scored, data.classes) for split, scored in scores.items()},
         "seconds": round(time.perf_counter() - started, 3),
         "model_folders": [f"seed-{seed}" for seed in training_arguments.seeds],
     }
@@ -138,7 +144,7 @@ def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, Fin
         groups,
         prog="gengram finetune",
         usage="gengram finetune [RECIPE.yaml] [--train_file FILE --backbone NAME ...]",
-        description="Train a sequence classifier on labelled DNA, once for each seed, and report how good it is.",
+        description="Train a model on labelled DNA, once for each seed, and report how good it is.",
         epilog=_EXAMPLE,
         formatter_class=_Help,
         allow_abbrev=False,
@@ -250,34 +256,36 @@ def _set_up_seed(training: FinetuneArguments, model: ModelArguments, seed: int, 
 def _train_seed(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    splits: dict[str, Dataset],
+    data: LabelledSplits,
     arguments: FinetuneArguments,
     folder: Path,
-) -> dict[str, dict[str, float]]:
-    """Train one model, save it in `folder`, and return the metrics of each split that is not trained on."""
+) -> dict[str, Scores]:
+    """Train one model, save it in `folder`, and return the scores of each split that is not trained on."""
     partial = folder.with_name(folder.name + ".partial")
     in_partial = copy.copy(arguments)
     in_partial.output_dir = str(partial)
+    collator = DataCollatorForTokenClassification if data.problem == "token" else DataCollatorWithPadding
     half = arguments.bf16 or arguments.fp16
     try:
         trainer = Trainer(
             model=model,
             args=in_partial,
-            data_collator=DataCollatorWithPadding(tokenizer, pad_to_multiple_of=8 if half else None),
-            train_dataset=splits["train"],
-            eval_dataset=splits.get("validation"),
+            data_collator=collator(tokenizer, pad_to_multiple_of=8 if half else None),
+            train_dataset=data.splits["train"],
+            eval_dataset=data.splits.get("validation"),
             processing_class=tokenizer,
-            compute_metrics=_measure,
+            compute_metrics=functools.partial(measure, data.problem),
             preprocess_logits_for_metrics=_keep_logits,
         )
         trainer.train()
-        scores: dict[str, dict[str, float]] = {}
+        scores: dict[str, Scores] = {}
+        trainer.compute_metrics = None  # `score` measures more, once.
         for split in ("validation", "test"):
-            if split in splits:
-                measured = trainer.predict(splits[split], metric_key_prefix=split).metrics or {}
-                # Not Trainer's loss: that is a mean over batches, which depends on their size and on the processes.
-                measured[f"{split}_loss"] = measured[f"{split}_cross_entropy"]
-                scores[split] = {metric: measured[f"{split}_{metric}"] for metric in METRICS}
+            if split in data.splits:
+                predicted = trainer.predict(data.splits[split], metric_key_prefix=split)
+                assert predicted.label_ids is not None  # Every split has labels.
+                prediction = EvalPrediction(predicted.predictions, predicted.label_ids)
+                scores[split] = score(data.problem, prediction, with_resamples=split == "test")
         trainer.save_model()
         trainer.accelerator.wait_for_everyone()
         if trainer.is_world_process_zero():
@@ -296,14 +304,8 @@ def _train_seed(
 
 def _keep_logits(outputs: torch.Tensor | tuple, labels: torch.Tensor) -> torch.Tensor:
     # Some models return more than logits (router logits, caches), which would fill the memory.
-    return outputs[0] if isinstance(outputs, tuple) else outputs
-
-
-def _measure(prediction: EvalPrediction) -> dict[str, float]:
-    logits, references = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
-    if not np.isfinite(logits).all():
-        raise InputError("the training diverged: the model's outputs are not finite. Lower --learning_rate.")
-    return measure_classification(logits, references)
+    logits = outputs[0] if isinstance(outputs, tuple) else outputs
+    return logits.float()
 
 
 __all__ = ["finetune", "main", "parse_arguments"]

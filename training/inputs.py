@@ -10,11 +10,22 @@ import pyarrow.compute as pc
 from datasets import Dataset
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
+from gengram.tokenization.alphabet import AMBIGUITY_CODES, ANY_BASE
 from gengram.training.arguments import DataArguments
 from gengram.training.classifier import align_classes
 from gengram.training.errors import InputError
+from gengram.training.labels import (
+    IGNORED,
+    LABEL_COLUMNS,
+    Problem,
+    encode_labels,
+    find_label_columns,
+    infer_problem,
+    order_classes,
+    read_labels,
+)
 from gengram.training.splits import split_validation
-from gengram.training.tables import encode_labels, hash_file, order_classes, read_table
+from gengram.training.tables import hash_file, read_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,13 +33,16 @@ class LabelledSplits:
     """Rows ready for Trainer.
 
     Attributes:
-        splits: `train`, and where there are such rows `validation` and `test`; each with the columns of `read_table`,
-            `label` as a `ClassLabel`, `input_ids` and `attention_mask`.
-        classes: C class names; the position is the id.
+        splits: `train`, and where there are such rows `validation` and `test`; each with the columns of `read_rows`,
+            `input_ids`, `attention_mask` and `label`, see `encode_labels`; for `token` instead of it `labels`, int64
+            one a token, `IGNORED` at special tokens and masked bases.
+        problem: what the labels are.
+        classes: names of the C classes, labels or targets; the position is the id.
         report: what these rows are: files, checksums, numbers of rows, shares of letters that are no bases.
     """
 
     splits: dict[str, Dataset]
+    problem: Problem
     classes: list[str]
     report: dict[str, Any]
 
@@ -44,8 +58,9 @@ def prepare_splits(
         config: the model's; a checkpoint that was trained on the same class names keeps its ids.
 
     Raises:
-        `InputError`: see `read_table`, `order_classes`, `encode_labels` and `split_validation`; and a sequence that is
-            longer than the model or than `max_length`, unless it may be cut.
+        `InputError`: see `read_rows`, `read_labels`, `order_classes`, `encode_labels` and `split_validation`; and a
+            sequence that is longer than the model or than `max_length`, unless it may be cut; labels of bases for
+            tokens that are longer than a base.
     """
     capacity = tokenizer.model_max_length
     limit = arguments.max_length or capacity
@@ -53,68 +68,141 @@ def prepare_splits(
         raise InputError(f"max_length={limit} tokens is longer than the model, which takes {capacity} tokens")
     given = {"train": arguments.train_file, "validation": arguments.validation_file, "test": arguments.test_file}
     files = {split: file for split, file in given.items() if file is not None}
-    tables = {
-        split: read_table(file, arguments.sequence_column, arguments.label_column) for split, file in files.items()
-    }
-    classes = align_classes(order_classes(tables["train"], files["train"]), config)
+    encoded, problem, classes = _read_splits(arguments, files, config)
     splits, cut = {}, {}
     for split, file in files.items():
-        rows = encode_labels(tables[split], classes, file)
-        splits[split], cut[file] = _tokenize(rows, tokenizer, limit, arguments.too_long, file)
+        splits[split], cut[file] = _tokenize(encoded[split], tokenizer, limit, arguments.too_long, file, problem)
     if arguments.validation_file is None and arguments.validation_fraction > 0:
         files["validation"] = files["train"]
         splits["train"], splits["validation"] = split_validation(
             splits["train"], arguments.validation_fraction, arguments.split_seed
         )
-    report: dict[str, Any] = {"classes": classes, "max_length": limit, "train": None, "validation": None, "test": None}
+    report: dict[str, Any] = {"problem": problem, "classes": classes, "max_length": limit}
+    report |= {"train": None, "validation": None, "test": None}
     for split, file in files.items():
         report[split] = {
             "file": file,
             "sha256": hash_file(file),
             "truncated_rows_in_file": cut[file],
             **_describe_rows(splits[split], tokenizer, file),
+            **_describe_labels(splits[split], problem, classes, file),
         }
-    return LabelledSplits(splits, classes, report)
+    return LabelledSplits(splits, problem, classes, report)
+
+
+def _read_splits(
+    arguments: DataArguments, files: dict[str, str], config: PreTrainedConfig
+) -> tuple[dict[str, Dataset], Problem, list[str]]:
+    """Return the rows of each file with encoded labels, the problem and the names of the ids."""
+    wanted, problem = arguments.label_column, None
+    classes: list[str] = []
+    text_columns = [*LABEL_COLUMNS, *(wanted if wanted and len(wanted) == 1 else [])]
+    encoded: dict[str, Dataset] = {}
+    for split, file in files.items():
+        rows = read_rows(file, arguments.sequence_column, text_columns)
+        columns = find_label_columns(rows, file, wanted)
+        if problem is None:
+            problem = infer_problem(rows, columns, file) if arguments.problem == "auto" else arguments.problem
+            wanted = columns if len(columns) > 1 else wanted
+        labels = read_labels(rows, columns, problem, file, tuple(arguments.mask_labels))
+        if not classes:
+            classes = align_classes(order_classes(labels, file), config)
+        encoded[split] = encode_labels(rows, labels, classes, columns, file, arguments.label_start)
+    assert problem is not None  # There is a training file.
+    return encoded, problem, classes
 
 
 def _tokenize(
-    rows: Dataset, tokenizer: PreTrainedTokenizerBase, limit: int, too_long: str, file: str
+    rows: Dataset, tokenizer: PreTrainedTokenizerBase, limit: int, too_long: str, file: str, problem: Problem
 ) -> tuple[Dataset, int]:
     """Add `input_ids` and `attention_mask`; the second result is the number of rows that had to be cut to `limit`."""
+    by_base = problem == "token"
 
-    def encode(batch: dict[str, list], truncation: bool) -> dict[str, list]:
+    def encode(batch: dict[str, list], cut: bool) -> dict[str, list]:
         # Split special tokens: a text like "[MASK]" in a sequence is six unknown characters, not a mask.
-        return dict(
-            tokenizer(
-                batch["sequence"], truncation=truncation, max_length=limit, split_special_tokens=True, verbose=False
-            )
+        encoding = tokenizer(
+            batch["sequence"],
+            truncation=cut and too_long == "truncate",
+            max_length=limit,
+            split_special_tokens=True,
+            verbose=False,
+            return_offsets_mapping=by_base,
+            return_special_tokens_mask=cut and too_long == "center",
+        )
+        columns = dict(encoding)
+        if cut and too_long == "center":
+            special = columns.pop("special_tokens_mask")
+            kept = [_find_middle(np.asarray(one), limit) for one in special]
+            columns = {
+                name: [[one[position] for position in keep] for one, keep in zip(values, kept)]
+                for name, values in columns.items()
+            }
+        if by_base:
+            offsets = columns.pop("offset_mapping")
+            columns["labels"] = [_label_tokens(*pair) for pair in zip(offsets, batch["label"])]
+        return columns
+
+    def run(cut: bool) -> Dataset:
+        return rows.map(
+            encode,
+            batched=True,
+            fn_kwargs={"cut": cut},
+            remove_columns=["label"] if by_base else [],
+            desc=f"Tokenizing {Path(file).name}",
         )
 
-    description = f"Tokenizing {Path(file).name}"
-    encoded = rows.map(encode, batched=True, fn_kwargs={"truncation": False}, desc=description)
-    lengths = np.asarray(pc.list_value_length(encoded.data["input_ids"]))
-    beyond = np.flatnonzero(lengths > limit)
-    if not len(beyond):
-        return encoded, 0
-    if too_long == "truncate":
-        encoded = rows.map(encode, batched=True, fn_kwargs={"truncation": True}, desc=description)
-        return encoded, len(beyond)
+    try:
+        encoded = run(cut=False)
+        lengths = np.asarray(pc.list_value_length(encoded.data["input_ids"]))
+        beyond = np.flatnonzero(lengths > limit)
+        if not len(beyond):
+            return encoded, 0
+        if too_long != "error":
+            return run(cut=True), len(beyond)
+    except _LongTokenError as error:
+        raise InputError(
+            f"{file}: the labels are of bases, but the tokenizer has longer tokens ({error}). Take a model with one "
+            "token a base."
+        ) from error
     first = int(beyond[0])
     raise InputError(
         f"{file}, data row {first + 1}: the sequence of {len(rows[first]['sequence'])} bp is {lengths[first]} tokens, "
         f"but the limit is {limit} tokens ({len(beyond)} of {len(rows)} rows are too long, the longest has "
         f"{lengths.max()}). "
-        "Shorten them, cut them with --too_long truncate, or take a longer model (for a new one: "
+        "Shorten them, cut them with --too_long truncate or center, or take a longer model (for a new one: "
         "max_position_embeddings in backbone_config)."
     )
 
 
+class _LongTokenError(Exception):
+    """A token covers several labelled bases."""
+
+
+def _find_middle(special: np.ndarray, limit: int) -> np.ndarray:
+    """Return the positions of at most `limit` tokens: all special ones, and the middle of the others."""
+    body = np.flatnonzero(special == 0)
+    room = max(limit - int(special.sum()), 0)
+    start = max(len(body) - room, 0) // 2
+    return np.sort(np.concatenate([np.flatnonzero(special), body[start : start + room]])).astype(int)
+
+
+def _label_tokens(offsets: list[tuple[int, int]], labels: list[int]) -> np.ndarray:
+    """Return the id of each token's base, `IGNORED` for a token without base."""
+    starts, ends = np.asarray(offsets, dtype=np.int64).reshape(-1, 2).T
+    if (ends - starts > 1).any():
+        longest = int((ends - starts).argmax())
+        raise _LongTokenError(f"one of {ends[longest] - starts[longest]} bases at position {starts[longest]}")
+    ids = np.asarray(labels)[np.minimum(starts, len(labels) - 1)]
+    return np.where(ends > starts, ids, IGNORED)
+
+
 def _describe_rows(rows: Dataset, tokenizer: PreTrainedTokenizerBase, file: str) -> dict[str, Any]:
     table = rows.with_format("arrow")[:]
-    names = rows.features["label"].names
-    counts = np.bincount(table["label"].to_numpy(), minlength=len(names))
     characters = pc.sum(pc.utf8_length(table["sequence"])).as_py()
-    other = pc.sum(pc.count_substring_regex(table["sequence"], "[^ACGTUacgtu]")).as_py()
+
+    def share(letters: str) -> float:
+        return pc.sum(pc.count_substring_regex(table["sequence"], f"[{letters}]")).as_py() / characters
+
     tokens = pc.list_flatten(table["input_ids"]).to_numpy()
     unknown = int((tokens == tokenizer.unk_token_id).sum()) if tokenizer.unk_token_id is not None else 0
     if unknown > 0.05 * len(tokens):
@@ -122,12 +210,44 @@ def _describe_rows(rows: Dataset, tokenizer: PreTrainedTokenizerBase, file: str)
             f"{file}: {unknown} of {len(tokens)} tokens are unknown to the tokenizer. Are the sequences DNA?",
             stacklevel=2,
         )
+    codes = AMBIGUITY_CODES + ANY_BASE
     return {
         "rows": len(rows),
-        "rows_per_class": dict(zip(names, counts.tolist())),
         "characters": characters,
-        "non_acgt_share": other / characters,
+        "non_acgt_share": share("^ACGTUacgtu"),
+        "lower_case_share": share("a-z"),
+        "iupac_share": share(codes + codes.lower()),
         "unknown_token_share": unknown / len(tokens),
+    }
+
+
+def _describe_labels(rows: Dataset, problem: Problem, names: list[str], file: str) -> dict[str, Any]:
+    column = rows.with_format("arrow")[:]["labels" if problem == "token" else "label"]
+    if problem == "single_label":
+        counts = np.bincount(column.to_numpy(), minlength=len(names))
+        return {"rows_per_class": dict(zip(names, counts.tolist()))}
+    flat = pc.list_flatten(column).to_numpy()
+    if problem == "token":
+        known = flat[flat != IGNORED]
+        if not len(known):
+            raise InputError(
+                f"{file}: no base that the model reads has a label. Was that part of the sequences cut off?"
+            )
+        counts = np.bincount(known, minlength=len(names))
+        return {"bases_per_class": dict(zip(names, counts.tolist())), "unlabelled_tokens": len(flat) - len(known)}
+    values = flat.reshape(len(rows), -1)
+    if problem == "multi_label":
+        return {"rows_per_class": dict(zip(names, values.sum(axis=0).astype(int).tolist()))}
+    return {
+        "targets": {
+            name: {
+                "mean": float(target.mean()),
+                "sd": float(target.std()),
+                "min": float(target.min()),
+                "max": float(target.max()),
+            }
+            for name, target in zip(names, values.T.astype(np.float64))
+        }
     }
 
 

@@ -10,17 +10,16 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedModel
 
+from gengram.benchmarks.metrics.bootstrap import CONFIDENCE, find_interval
 from gengram.training.arguments import DataArguments, FinetuneArguments, ModelArguments
-
-METRICS = ("mcc", "accuracy", "auroc", "loss")
-"""What is reported for each split; `loss` is the mean cross-entropy in nats."""
+from gengram.training.evaluation import BOOTSTRAP_SEED, METRICS, Scores
 
 
-def summarize_seeds(seeds: list[dict[str, float]]) -> dict[str, dict[str, Any]] | None:
+def summarize_seeds(seeds: list[Scores]) -> dict[str, dict[str, Any]] | None:
     """Return mean, spread and single values over seeds.
 
     Args:
-        seeds: for each seed the value of each of `METRICS`; NaN where a metric is not defined.
+        seeds: the scores of each seed on one split; NaN where a metric is not defined.
 
     Returns:
         For each metric `mean`, `sd` (sample standard deviation, n - 1; None for one seed) and the list `per_seed`, with
@@ -29,14 +28,47 @@ def summarize_seeds(seeds: list[dict[str, float]]) -> dict[str, dict[str, Any]] 
     if not seeds:
         return None
     summary = {}
-    for metric in METRICS:
-        values = [float(scores[metric]) for scores in seeds]
+    for metric in seeds[0].overall:
+        values = [float(scores.overall[metric]) for scores in seeds]
         summary[metric] = {
             "mean": _to_json(float(np.mean(values))),
             "sd": _to_json(float(np.std(values, ddof=1))) if len(values) > 1 else None,
             "per_seed": [_to_json(value) for value in values],
         }
     return summary
+
+
+def summarize_classes(seeds: list[Scores], classes: list[str]) -> dict[str, dict[str, float | None]] | None:
+    """Return the mean over seeds of each metric of each class, label or target; None where it is not defined."""
+    if not seeds:
+        return None
+    means = {metric: np.mean([scores.per_class[metric] for scores in seeds], axis=0) for metric in seeds[0].per_class}
+    return {metric: dict(zip(classes, map(_to_json, values.tolist()))) for metric, values in means.items()}
+
+
+def summarize_resamples(seeds: list[Scores]) -> dict[str, Any] | None:
+    """Return percentile intervals over resamples of the rows.
+
+    Args:
+        seeds: the scores of each seed; all have seen the same resamples.
+
+    Returns:
+        `confidence`, the number of `resamples`, their `seed`, and `metrics`: for each metric `per_seed`, the interval
+        of each seed's model, and `mean`, that of the mean over seeds; None in place of one that is not defined.
+        None instead of it all where nothing was resampled.
+    """
+    resampled = [scores.resamples for scores in seeds if scores.resamples is not None]
+    if not resampled:
+        return None
+    metrics = {
+        metric: {
+            "mean": find_interval(np.mean([one[metric] for one in resampled], axis=0)),
+            "per_seed": [find_interval(one[metric]) for one in resampled],
+        }
+        for metric in resampled[0]
+    }
+    resamples = len(next(iter(resampled[0].values())))
+    return {"confidence": CONFIDENCE, "resamples": resamples, "seed": BOOTSTRAP_SEED, "metrics": metrics}
 
 
 def _to_json(value: float) -> float | None:
@@ -89,12 +121,16 @@ def write_report(report: dict[str, Any], path: Path) -> None:
 
 
 def tabulate(report: dict[str, Any]) -> str:
-    """Return a table for the terminal: a line for each split, mean and spread of each metric."""
-    lines = [f"{'':<12}" + "".join(f"{metric:<18}" for metric in METRICS)]
+    """Return a table for the terminal: mean and spread of each metric on each split, and the test rows' intervals."""
+    metrics = METRICS[report["data"]["problem"]]
+    lines = [f"{'':<16}" + "".join(f"{metric:<18}" for metric in metrics)]
     for split in ("validation", "test"):
         if report[split] is not None:
-            cells = [_show_cell(report[split][metric]) for metric in METRICS]
-            lines.append(f"{split:<12}" + "".join(f"{cell:<18}" for cell in cells))
+            lines.append(f"{split:<16}" + "".join(f"{_show_cell(report[split][metric]):<18}" for metric in metrics))
+    if report["intervals"] is not None:
+        intervals = [report["intervals"]["metrics"][metric]["mean"] for metric in metrics]
+        cells = ["-" if ends is None else f"{ends[0]:.4f}..{ends[1]:.4f}" for ends in intervals]
+        lines.append(f"{'95% of the rows':<16}" + "".join(f"{cell:<18}" for cell in cells))
     return "\n".join(lines)
 
 
@@ -105,10 +141,11 @@ def _show_cell(metric: dict[str, Any]) -> str:
 
 
 __all__ = [
-    "METRICS",
     "clear_earlier_run",
     "describe_arguments",
     "describe_model",
+    "summarize_classes",
+    "summarize_resamples",
     "summarize_seeds",
     "tabulate",
     "write_report",

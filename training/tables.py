@@ -1,111 +1,94 @@
-"""Labelled sequences from csv, tsv or parquet files, plain or gzip, as `datasets.Dataset`.
+"""Rows of labelled sequences from csv, tsv, jsonl or parquet files, plain or gzip, as `datasets.Dataset`.
 
 A row number in a message counts data rows from 1: the header of a csv or tsv is not a row.
 """
 
 import gzip
 import hashlib
+import json
 import re
 import zlib
+from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
-from datasets import ClassLabel, Dataset, Features
+from datasets import Dataset, DatasetInfo, Features, Value
 
 from gengram.training.errors import InputError
 
-SEQUENCE_COLUMNS = ("sequence", "seq")
-"""Names under which the sequence column is looked for, in this order."""
+SEQUENCE_COLUMNS = ("sequence", "seq", "dna", "dna_sequence", "sequences")
+"""Names under which the sequence column is looked for, in this order; upper and lower case are the same."""
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_SUFFIXES = (*_DELIMITERS, ".jsonl", ".parquet")
 _GZIP_MAGIC = b"\x1f\x8b"
-_INTEGER = re.compile(r"-?\d+")
+_JSON_EXAMPLE = '{"sequence": "ACGT", "label": 1}'
+# A first field like this is a sequence, not the name of a column: the table has no header.
+_BARE_SEQUENCE = re.compile(rb"[ACGTUNacgtun]{20,}")
 
 
-def read_table(path: str | Path, sequence_column: str | None = None, label_column: str = "label") -> Dataset:
-    """Read labelled sequences.
+def read_rows(
+    path: str | Path, sequence_column: str | None = None, text_columns: tuple[str, ...] | list[str] = ()
+) -> Dataset:
+    """Read a table of sequences.
 
     Args:
-        path: a `.csv`, `.tsv` or `.parquet` file, or one of these with `.gz`. The name tells the format; whether it is
-            compressed is seen from its first bytes.
-        sequence_column: the column of sequences; by default `sequence`, else `seq`.
-        label_column: the column of classes: names, or whole numbers. Parquet files with a `ClassLabel` feature give
-            the class names.
+        path: a `.csv`, `.tsv`, `.jsonl` or `.parquet` file, or one of these with `.gz`. The name tells the format;
+            whether it is compressed is seen from its first bytes. A csv or tsv whose first field is a sequence of 20
+            letters or more has no header: its columns are `sequence` and `label`, or `label_0`, `label_1`, ...
+        sequence_column: the column of sequences; by default the first of `SEQUENCE_COLUMNS` that there is.
+        text_columns: columns of a csv or tsv that are read as text even where all values look like numbers.
 
     Returns:
-        `Dataset` in memory: `sequence` (string), `label` (string: the name or the number of the class, in the file's
-        row order), then the file's other columns as they are. Blanks around sequences and labels are removed.
+        `Dataset` in memory, in the file's order: `sequence` (string, without blanks around it), then the file's other
+        columns as they are.
 
     Raises:
         `InputError`: a file that is missing, empty, cut off or of another format, a column that is not there, a row
-            without sequence or label, a label that is no class (a fraction, a list).
+            without sequence.
     """
     path = Path(path)
-    table = _read_arrow(path, {*SEQUENCE_COLUMNS, sequence_column or SEQUENCE_COLUMNS[0], label_column})
-    sequence_column = _find_column(table, path, [sequence_column] if sequence_column else SEQUENCE_COLUMNS, "sequence")
-    label_column = _find_column(table, path, [label_column], "label")
+    table = _read_arrow(path, {*SEQUENCE_COLUMNS, sequence_column or SEQUENCE_COLUMNS[0], *text_columns})
+    wanted = [sequence_column] if sequence_column else SEQUENCE_COLUMNS
+    sequence_column = find_column(table.column_names, path, wanted, "sequence")
     if table.num_rows == 0:
         raise InputError(f"{path}: the file has a header but no data rows")
-    columns = {
-        "sequence": _read_sequences(table, path, sequence_column),
-        "label": _read_labels(table, path, label_column),
-    }
+    name, times = Counter(table.column_names).most_common(1)[0]
+    if times > 1:
+        raise InputError(f"{path}: {times} columns are called {name!r}")
+    features = Features.from_arrow_schema(table.schema)
+    columns: dict[str, pa.ChunkedArray] = {"sequence": _read_sequences(table, path, sequence_column)}
     for name in table.column_names:
-        if name not in {"sequence", "label", sequence_column, label_column}:
+        if name not in {"sequence", sequence_column}:
             columns[name] = table[name]
-    return Dataset(pa.table(columns))
+    kept = {name: features[name] for name in columns if name != "sequence"}
+    return Dataset(pa.table(columns), info=DatasetInfo(features=Features({"sequence": Value("string"), **kept})))
 
 
-def order_classes(dataset: Dataset, path: str | Path) -> list[str]:
-    """Return the C class names of a table in the order of their ids: sorted, numbers by value.
-
-    Args:
-        dataset: rows of `read_table`.
-        path: the file they come from, for messages.
-
-    Raises:
-        `InputError`: fewer than two classes, or numbers that are not 0..C-1 without gaps.
-    """
-    names = set(dataset.unique("label"))
-    if len(names) < 2:
-        raise InputError(f"{path}: all rows have the label {names.pop()!r}; a classifier needs two classes or more")
-    if not all(_INTEGER.fullmatch(name) for name in names):
-        return sorted(names)
-    codes = sorted(int(name) for name in names)
-    if codes != list(range(len(codes))):
-        out_of_place = next(code for position, code in enumerate(codes) if code != position)
-        row = dataset["label"][:].index(str(out_of_place)) + 1
-        raise InputError(
-            f"{path}: class numbers must be 0..C-1 without gaps, but {_shorten(codes)} were found "
-            f"(label {out_of_place} first in data row {row}). Renumber the classes, or write their names."
-        )
-    return [str(code) for code in codes]
-
-
-def encode_labels(dataset: Dataset, classes: list[str], path: str | Path) -> Dataset:
-    """Turn class names into ids: `label` becomes a `ClassLabel` feature (int64) with these names.
+def find_column(names: list[str], path: str | Path, wanted: list[str] | tuple[str, ...], role: str) -> str:
+    """Return the first of the wanted names that a file has; upper and lower case are the same unless both occur.
 
     Args:
-        dataset: rows of `read_table`.
-        classes: C class names; the position is the id.
-        path: the file that the rows come from, for messages.
+        names: of the file's columns.
+        path: the file, for messages.
+        wanted: in the order of preference.
+        role: `sequence` or `label`, for messages.
 
     Raises:
-        `InputError`: a label that is not among `classes`.
+        `InputError`: the file has none of them.
     """
-    id_of = {name: label for label, name in enumerate(classes)}
-    ids = []
-    for row, name in enumerate(dataset["label"], start=1):
-        if name not in id_of:
-            raise InputError(
-                f"{path}, data row {row}: label {name!r} is not one of the training file's classes {_shorten(classes)}"
-            )
-        ids.append(id_of[name])
-    encoded = dataset.remove_columns("label").add_column("label", ids, feature=ClassLabel(names=classes))
-    return encoded.select_columns(dataset.column_names)
+    for name in wanted:
+        if name in names:
+            return name
+        if same := [other for other in names if other.lower() == name.lower()]:
+            return same[0]
+    raise InputError(
+        f"{path}: no {role} column {' or '.join(map(repr, wanted))}; the file's columns are {shorten(names)}. Name the "
+        f"right one with --{role}_column."
+    )
 
 
 def hash_file(path: str | Path) -> str:
@@ -117,32 +100,94 @@ def hash_file(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-def _read_arrow(path: Path, text_columns: set[str]) -> pa.Table:
-    suffix = (Path(path.stem) if path.suffix == ".gz" else path).suffix
-    if suffix != ".parquet" and suffix not in _DELIMITERS:
-        raise InputError(f"{path}: unknown format {suffix!r}; give a .csv, .tsv or .parquet file, plain or .gz")
-    content = _read_bytes(path)
-    if not content or content.isspace():
-        raise InputError(f"{path}: the file is empty")
-    if suffix == ".parquet":
-        try:
-            return pa.parquet.read_table(pa.BufferReader(content))
-        except (pa.ArrowInvalid, OSError) as error:
-            raise InputError(f"{path}: not a Parquet file, or cut off ({error})") from error
-    return _parse_csv(path, content, _DELIMITERS[suffix], text_columns)
+def is_text(kind: pa.DataType) -> bool:
+    """Whether an Arrow type holds text."""
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
-def _read_bytes(path: Path) -> bytes:
+def strip_blanks(values: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray:
+    """Remove blanks around texts; what is empty then is missing (null)."""
+    values = pc.utf8_trim_whitespace(values.cast(pa.string()))
+    return pc.if_else(pc.equal(values, ""), pa.scalar(None, pa.string()), values)
+
+
+def refuse_missing(values: pa.ChunkedArray, path: str | Path, column: str) -> None:
+    """Raise an `InputError` that names the first row without a value, if there is one."""
+    if values.null_count:
+        row = values.is_null().to_pylist().index(True) + 1
+        raise InputError(
+            f"{path}, data row {row}: column {column!r} has no value (rows like this: {values.null_count} of "
+            f"{len(values)}). Fill them in or remove the rows."
+        )
+
+
+def shorten(values: list, most: int = 12) -> str:
+    """Return the values for a message, the first of them if they are many."""
+    shown = ", ".join(repr(value) for value in values[:most])
+    return f"{shown}, ... ({len(values)} in all)" if len(values) > most else shown
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return the content of a file, decompressed if it is gzip.
+
+    Raises:
+        `InputError`: it cannot be read, is cut off, or holds nothing but blanks.
+    """
     try:
         content = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    if not content.startswith(_GZIP_MAGIC):
-        return content
+    if content.startswith(_GZIP_MAGIC):
+        try:
+            content = gzip.decompress(content)
+        except (EOFError, OSError, zlib.error) as error:
+            raise InputError(f"{path}: the gzip file is cut off or damaged ({error}); fetch it again") from error
+    if not content or content.isspace():
+        raise InputError(f"{path}: the file is empty")
+    return content
+
+
+def _read_arrow(path: Path, text_columns: set[str]) -> pa.Table:
+    suffix = (Path(path.stem) if path.suffix == ".gz" else path).suffix
+    if suffix not in _SUFFIXES:
+        raise InputError(f"{path}: unknown format {suffix!r}; give a {', '.join(_SUFFIXES)} file, plain or .gz")
+    content = read_bytes(path)
+    if suffix == ".jsonl":
+        return _parse_lines(path, content)
+    if suffix in _DELIMITERS:
+        return _parse_csv(path, content, _DELIMITERS[suffix], text_columns)
     try:
-        return gzip.decompress(content)
-    except (EOFError, OSError, zlib.error) as error:
-        raise InputError(f"{path}: the gzip file is cut off or damaged ({error}); fetch it again") from error
+        table = pa.parquet.read_table(pa.BufferReader(content))
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{path}: not a Parquet file, or cut off ({error})") from error
+    for position, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type):
+            plain = table[field.name].cast(field.type.value_type)
+            table = table.set_column(position, pa.field(field.name, plain.type, metadata=field.metadata), plain)
+    return table
+
+
+def _parse_lines(path: Path, content: bytes) -> pa.Table:
+    records = []
+    try:
+        for number, line in enumerate(content.decode("utf-8-sig").split("\n"), start=1):
+            if line.strip():
+                records.append(json.loads(line))
+                if not isinstance(records[-1], dict):
+                    raise InputError(f"{path}, line {number}: one JSON object a line is needed, e.g. {_JSON_EXAMPLE}")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not text ({error})") from error
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}, line {number}: not JSON ({error}), or cut off") from error
+    # The columns of all rows, not of the first one only.
+    names = list(dict.fromkeys(name for record in records for name in record))
+    columns = {}
+    for name in names:
+        try:
+            columns[name] = pa.array([record.get(name) for record in records])
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise InputError(f"{path}: the values of {name!r} are of different kinds ({error})") from error
+    return pa.table(columns)
 
 
 def _parse_csv(path: Path, content: bytes, delimiter: str, text_columns: set[str]) -> pa.Table:
@@ -152,8 +197,13 @@ def _parse_csv(path: Path, content: bytes, delimiter: str, text_columns: set[str
         ragged.append(row)
         return "error"
 
+    fields = content.removeprefix(b"\xef\xbb\xbf").split(b"\n", 1)[0].split(delimiter.encode())
+    names = None
+    if _BARE_SEQUENCE.fullmatch(fields[0].strip().strip(b'"')):
+        labels = ["label"] if len(fields) == 2 else [f"label_{position}" for position in range(len(fields) - 1)]
+        names = ["sequence", *labels]
     # One thread and one block: only then does the parser know the number of a faulty row.
-    reading = pa.csv.ReadOptions(use_threads=False, block_size=len(content) + 1)
+    reading = pa.csv.ReadOptions(use_threads=False, block_size=len(content) + 1, column_names=names)
     parsing = pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=stop)
     # As text: the labels 0 and 1 and "N" in one column are names. The usual spellings of "missing" (empty, NA, NaN,
     # null ...) are missing here too.
@@ -164,91 +214,31 @@ def _parse_csv(path: Path, content: bytes, delimiter: str, text_columns: set[str
         if ragged:
             row = ragged[0]
             raise InputError(
-                f"{path}, data row {row.number - 1}: {row.actual_columns} columns where the header has "
-                f"{row.expected_columns}: {row.text[:60]!r}"
+                f"{path}, data row {row.number - (names is None)}: {row.actual_columns} columns where the "
+                f"{'header' if names is None else 'first row'} has {row.expected_columns}: {row.text[:60]!r}"
             ) from error
         if "cannot infer number of columns" in str(error):
             raise InputError(f"{path}: the file has a header but no data rows") from error
         raise InputError(f"{path}: not a table of text separated by {delimiter!r} ({error})") from error
 
 
-def _find_column(table: pa.Table, path: Path, names: list[str] | tuple[str, ...], role: str) -> str:
-    found = [name for name in names if name in table.column_names]
-    if not found:
-        raise InputError(
-            f"{path}: no {role} column {' or '.join(map(repr, names))}; the file's columns are "
-            f"{_shorten(table.column_names)}. Name the right one with --{role}_column."
-        )
-    if table.column_names.count(found[0]) > 1:
-        raise InputError(f"{path}: {table.column_names.count(found[0])} columns are called {found[0]!r}")
-    return found[0]
-
-
 def _read_sequences(table: pa.Table, path: Path, column: str) -> pa.ChunkedArray:
     values = table[column]
-    if not _is_text(values.type):
+    if not is_text(values.type):
         raise InputError(f"{path}: column {column!r} holds {values.type}, not sequences. See --sequence_column.")
-    values = _strip(values)
-    _refuse_missing(values, path, column)
+    values = strip_blanks(values)
+    refuse_missing(values, path, column)
     return values
 
 
-def _read_labels(table: pa.Table, path: Path, column: str) -> pa.ChunkedArray:
-    values = table[column]
-    feature = Features.from_arrow_schema(table.schema).get(column)
-    if isinstance(feature, ClassLabel) and feature.names:
-        # In such columns -1 stands for "no label".
-        values = pc.take(pa.array(feature.names), pc.if_else(pc.less(values, 0), pa.scalar(None, pa.int64()), values))
-    if pa.types.is_boolean(values.type):
-        values = values.cast(pa.string())
-    if _is_text(values.type):
-        values = _strip(values)
-        _refuse_missing(values, path, column)
-        try:
-            values = values.cast(pa.float64())
-        except pa.ArrowInvalid:
-            return values
-    if not (pa.types.is_floating(values.type) or pa.types.is_integer(values.type)):
-        raise InputError(
-            f"{path}: column {column!r} holds {values.type}; one class a row (a name or a whole number) is needed"
-        )
-    if pa.types.is_floating(values.type):
-        values = pc.if_else(pc.is_finite(values), values, pa.scalar(None, values.type))
-        _refuse_missing(values, path, column)
-        whole = pc.equal(pc.round(values), values).to_pylist()
-        if not all(whole):
-            row = whole.index(False)
-            raise InputError(
-                f"{path}, data row {row + 1}: label {values[row].as_py()} in column {column!r} is a fraction; classes "
-                "are names or whole numbers (regression is not supported yet)"
-            )
-    _refuse_missing(values, path, column)
-    return values.cast(pa.int64()).cast(pa.string())
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-
-
-def _strip(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    values = pc.utf8_trim_whitespace(values.cast(pa.string()))
-    return pc.if_else(pc.equal(values, ""), pa.scalar(None, pa.string()), values)
-
-
-def _refuse_missing(values: pa.ChunkedArray, path: Path, column: str) -> None:
-    if values.null_count:
-        row = values.is_null().to_pylist().index(True) + 1
-        raise InputError(
-            f"{path}, data row {row}: column {column!r} has no value (rows like this: {values.null_count} of "
-            f"{len(values)}). Fill them in or remove the rows."
-        )
-
-
-def _shorten(values: list, most: int = 12) -> str:
-    shown = ", ".join(repr(value) for value in values[:most])
-    return f"{shown}, ... ({len(values)} in all)" if len(values) > most else shown
-
-
-__all__ = ["SEQUENCE_COLUMNS", "encode_labels", "hash_file", "order_classes", "read_table"]
+__all__ = [
+    "SEQUENCE_COLUMNS",
+    "find_column",
+    "hash_file",
+    "is_text",
+    "read_bytes",
+    "read_rows",
+    "refuse_missing",
+    "shorten",
+    "strip_blanks",
+]

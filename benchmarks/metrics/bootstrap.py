@@ -13,8 +13,6 @@ import numpy as np
 from scipy.special import expit, log_softmax, softmax
 from scipy.stats import rankdata
 
-from gengram.benchmarks.metrics.classification import average_classes
-
 CONFIDENCE = 0.95
 """Share of the resamples that an interval holds: from the 2.5th to the 97.5th percentile."""
 
@@ -66,7 +64,7 @@ def resample_classification(
     for weights in _spread(counts, rows):
         confusion += [np.bincount(cells, line, minlength=classes**2).reshape(classes, classes) for line in weights]
         loss += (weights @ losses / weights.sum(axis=1)).tolist()
-    averaged = {name: np.apply_along_axis(average_classes, 1, values) for name, values in ranked.items()}
+    averaged = {name: values[:, 1] if classes == 2 else _average_columns(values) for name, values in ranked.items()}
     return {**_judge_confusion(np.stack(confusion)), **averaged, "cross_entropy": np.array(loss)}
 
 

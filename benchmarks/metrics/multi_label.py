@@ -1,10 +1,8 @@
 """How good is a classifier whose rows have any number of labels?"""
 
-import warnings
-
 import numpy as np
 from scipy.special import expit
-from sklearn.metrics import f1_score, matthews_corrcoef
+from sklearn.metrics import f1_score, multilabel_confusion_matrix
 
 from gengram.benchmarks.metrics.classification import rank_each_column
 
@@ -40,13 +38,14 @@ def measure_multi_label(logits: np.ndarray, references: np.ndarray) -> dict[str,
 def measure_each_label(logits: np.ndarray, references: np.ndarray) -> dict[str, list[float]]:
     """Compute `auroc`, `auprc` (NaN without positives or negatives), `f1` and `mcc`, lists of length L."""
     logits, truth = _check(logits, references)
-    predictions = logits > 0
-    with warnings.catch_warnings():
-        # scikit-learn warns where a label is one class on both sides: MCC is 0 there by definition.
-        warnings.simplefilter("ignore", UserWarning)
-        mcc = [float(matthews_corrcoef(true, guess)) for true, guess in zip(truth.T, predictions.T)]
-    f1 = [float(f1_score(true, guess, zero_division=0.0)) for true, guess in zip(truth.T, predictions.T)]
-    return {**rank_each_column(expit(logits), truth), "f1": f1, "mcc": mcc}
+    if truth.shape[1] == 1:  # scikit-learn takes one column for a task of two classes.
+        each = measure_each_label(np.repeat(logits, 2, axis=1), np.repeat(truth, 2, axis=1))
+        return {metric: values[:1] for metric, values in each.items()}
+    (correct, alarms), (misses, hits) = np.moveaxis(multilabel_confusion_matrix(truth, logits > 0), 0, 2) * 1.0
+    spread = np.sqrt((hits + alarms) * (hits + misses) * (correct + alarms) * (correct + misses))
+    mcc = np.divide(hits * correct - alarms * misses, spread, out=np.zeros_like(spread), where=spread > 0)
+    f1 = f1_score(truth, logits > 0, average=None, zero_division=0.0)
+    return {**rank_each_column(expit(logits), truth), "f1": f1.tolist(), "mcc": mcc.tolist()}
 
 
 def _average(values: list[float]) -> float:

@@ -318,6 +318,8 @@ def test_from_python_the_report_is_returned(task, run_folder, small, memory):
         "parameters",
         "test",
         "validation",
+        "intervals",
+        "per_class",
         "seconds",
         "model_folders",
     }

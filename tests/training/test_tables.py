@@ -1,7 +1,8 @@
-"""Reading labelled tables: formats, columns, classes, and every way in which a file can be wrong."""
+"""Reading labelled tables: formats, columns, single classes, and every way in which a file can be wrong."""
 
 import gzip
 import hashlib
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -11,9 +12,32 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gengram.training.errors import InputError
-from gengram.training.tables import encode_labels, hash_file, order_classes, read_table
+from gengram.training.labels import LABEL_COLUMNS, encode_labels, find_label_columns, order_classes, read_labels
+from gengram.training.tables import hash_file, read_rows
 
 ROWS = {"sequence": ["ACGT", "GGNA", "ttag"], "label": ["exon", "intron", "exon"], "start": [5, 7, 11]}
+
+
+def read_table(path: Path, sequence_column: str | None = None, label_column: str | None = None) -> Dataset:
+    """Read rows with one class each; `label` is its name."""
+    wanted = [label_column] if label_column else None
+    rows = read_rows(path, sequence_column, wanted or LABEL_COLUMNS)
+    columns = find_label_columns(rows, path, wanted)
+    labels = read_labels(rows, columns, "single_label", path)
+    others = [name for name in rows.column_names if name not in {"sequence", "label", *columns}]
+    names = [labels.names[code] for code in labels.values]
+    return (
+        rows.select_columns(["sequence", *others])
+        .add_column("label", names)
+        .select_columns(["sequence", "label", *others])
+    )
+
+
+def read_names(names: list[str], path: str = "train.csv"):
+    """The labels of rows with these names."""
+    return read_labels(
+        Dataset.from_dict({"sequence": ["ACGT"] * len(names), "label": names}), ["label"], "single_label", path
+    )
 
 
 def write(path: Path, frame: pd.DataFrame) -> Path:
@@ -21,6 +45,8 @@ def write(path: Path, frame: pd.DataFrame) -> Path:
     plain = path.with_suffix("") if path.suffix == ".gz" else path
     if plain.suffix == ".parquet":
         frame.to_parquet(plain)
+    elif plain.suffix == ".jsonl":
+        frame.to_json(plain, orient="records", lines=True)
     else:
         frame.to_csv(plain, index=False, sep="\t" if plain.suffix == ".tsv" else ",")
     if path != plain:
@@ -35,7 +61,9 @@ def write_csv(folder: Path, text: str, name: str = "table.csv") -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["t.csv", "t.csv.gz", "t.tsv", "t.tsv.gz", "t.parquet", "t.parquet.gz"])
+@pytest.mark.parametrize(
+    "name", ["t.csv", "t.csv.gz", "t.tsv.gz", "t.tsv", "t.jsonl", "t.jsonl.gz", "t.parquet", "t.parquet.gz"]
+)
 def test_every_format_gives_the_same_rows(name, tmp_path):
     rows = read_table(write(tmp_path / name, pd.DataFrame(ROWS)))
     assert rows.to_dict() == ROWS
@@ -108,8 +136,9 @@ def test_the_names_of_a_class_label_feature_are_used(tmp_path):
 )
 def test_classes_are_sorted_by_name_and_numbers_by_value(labels, classes):
     rows = Dataset.from_dict({"sequence": ["ACGT"] * len(labels), "label": labels})
-    assert order_classes(rows, "t.csv") == classes
-    encoded = encode_labels(rows, classes, "t.csv")
+    read = read_labels(rows, ["label"], "single_label", "t.csv")
+    assert order_classes(read, "t.csv") == classes
+    encoded = encode_labels(rows, read, classes, ["label"], "t.csv")
     assert encoded.features["label"] == ClassLabel(names=classes)
     assert [classes[label] for label in encoded["label"]] == labels
 
@@ -137,10 +166,14 @@ def test_hash_file(tmp_path):
         ("sequence,label", "has a header but no data rows"),
         ("sequence,label\n", "has a header but no data rows"),
         (
-            "dna,label\nAC,0\n",
-            "no sequence column 'sequence' or 'seq'; the file's columns are 'dna', 'label'. Name the",
+            "bases,label\nAC,0\n",
+            "no sequence column 'sequence' or 'seq' or 'dna' or 'dna_sequence' or 'sequences'; the file's columns are "
+            "'bases', 'label'. Name the right one with --sequence_column.",
         ),
-        ("sequence,y\nAC,0\n", "no label column 'label'; the file's columns are 'sequence', 'y'. Name the right one"),
+        (
+            "sequence,y\nAC,0\n",
+            "no label column 'label' or 'labels' or 'target' or 'targets'; the file's columns are 'sequence', 'y'",
+        ),
         ("sequence,label,label\nAC,0,1\n", "2 columns are called 'label'"),
         ("sequence,label\nAC,0\nGT\n", "data row 2: 1 columns where the header has 2: 'GT'"),
         ("sequence,label\nAC,0\nGT,1,2\n", "data row 2: 3 columns where the header has 2: 'GT,1,2'"),
@@ -227,7 +260,7 @@ def test_files_that_are_not_there_or_of_another_kind(tmp_path):
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(InputError, match="cannot be read"):
         read_table(tmp_path / "folder.csv")
-    with pytest.raises(InputError, match=r"unknown format '\.xlsx'; give a \.csv, \.tsv or \.parquet"):
+    with pytest.raises(InputError, match=r"unknown format '\.xlsx'; give a \.csv, \.tsv, \.jsonl, \.parquet file"):
         read_table(tmp_path / "table.xlsx")
 
 
@@ -242,9 +275,51 @@ def test_files_that_are_not_there_or_of_another_kind(tmp_path):
 )
 def test_classes_that_cannot_be_trained(labels, message):
     with pytest.raises(InputError, match=message):
-        order_classes(Dataset.from_dict({"label": labels}), "train.csv")
+        order_classes(read_names(labels), "train.csv")
 
 
 def test_a_label_that_training_does_not_know():
     with pytest.raises(InputError, match=r"test\.csv, data row 2: label 'exno' is not one of .* 'exon', 'intron'"):
-        encode_labels(Dataset.from_dict({"label": ["exon", "exno"]}), ["exon", "intron"], "test.csv")
+        rows = Dataset.from_dict({"sequence": ["A", "C"], "label": ["exon", "exno"]})
+        encode_labels(rows, read_names(["exon", "exno"]), ["exon", "intron"], ["label"], "test.csv")
+
+
+def test_a_table_without_header(tmp_path):
+    lines = [f"{'ACGT' * 6},0,1", f"{'ACGN' * 6},1,1"]
+    rows = read_rows(write_csv(tmp_path, "\n".join(lines) + "\n"))
+    assert rows.to_dict() == {"sequence": ["ACGT" * 6, "ACGN" * 6], "label_0": [0, 1], "label_1": [1, 1]}
+    rows = read_table(write_csv(tmp_path, f"{'acgt' * 6}\tx\n{'ACGN' * 6}\ty", "one.tsv"))
+    assert rows.to_dict() == {"sequence": ["acgt" * 6, "ACGN" * 6], "label": ["x", "y"]}
+    with pytest.raises(InputError, match="data row 2: 2 columns where the first row has 3"):
+        read_rows(write_csv(tmp_path, f"{lines[0]}\nACGT,1\n"))
+
+
+def test_columns_in_upper_case(tmp_path):
+    assert read_table(write_csv(tmp_path, "Seq,LABEL\nAC,x\n")).to_dict() == {"sequence": ["AC"], "label": ["x"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"sequence": "AC", "label": 0}\n{"sequence": "GT", "lab', r"line 2: not JSON .*, or cut off"),
+        ('["AC", 0]\n', r"line 1: one JSON object a line is needed"),
+        ('{"sequence": "AC", "label": 0}\n\n{"label": 1}', "data row 2: column 'sequence' has no value"),
+        (
+            '{"sequence": "AC", "label": 0}\n{"sequence": "AC", "label": "x"}',
+            "values of 'label' are of different kinds",
+        ),
+    ],
+)
+def test_faults_of_a_jsonl(text, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        read_rows(write_csv(tmp_path, text, "t.jsonl"))
+
+
+def test_a_jsonl_keeps_lists_and_columns_of_later_rows(tmp_path):
+    records = [{"seq": "AC", "label": [0, 1]}, {"seq": "G\u2028", "label": [1, 1], "chrom": "chr1"}]
+    path = write_csv(tmp_path, "\n".join(json.dumps(record, ensure_ascii=False) for record in records), "t.jsonl")
+    assert read_rows(path).to_dict() == {
+        "sequence": ["AC", "G"],
+        "label": [[0, 1], [1, 1]],
+        "chrom": [None, "chr1"],
+    }

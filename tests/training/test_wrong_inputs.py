@@ -51,8 +51,8 @@ def test_a_missing_file(command, capsys, run_folder):
 
 
 def test_a_csv_without_the_column(command, task, capsys, run_folder, draw_table):
-    draw_table(20, 0).rename(columns={"seq": "dna"}).to_csv(task["train_file"], index=False)
-    message = "no sequence column 'sequence' or 'seq'; the file's columns are 'dna', 'label', 'chrom'"
+    draw_table(20, 0).rename(columns={"seq": "bases"}).to_csv(task["train_file"], index=False)
+    message = "the file's columns are 'bases', 'label', 'chrom'. Name the right one with"
     expect_failure(command(), capsys, message, "--sequence_column", leaves=run_folder)
 
 
@@ -303,8 +303,8 @@ class TestOutput:
 
         build = finetune.build_classifier
 
-        def spoil(arguments, config, classes, seed):
-            model, new = build(arguments, config, classes, seed)
+        def spoil(arguments, config, classes, seed, problem):
+            model, new = build(arguments, config, classes, seed, problem)
             if seed == 1:
                 torch.nn.init.constant_(model.classifier.weight, torch.nan)
             return model, new
@@ -320,3 +320,75 @@ class TestOutput:
         monkeypatch.setattr(torch.optim.AdamW, "step", fill)
         message = "not enough memory (tried to allocate 80 GiB). Lower --per_device_train_batch_size"
         expect_failure(command(), capsys, message, leaves=run_folder)
+
+
+class TestLabels:
+    """What can be wrong with labels that are no single classes."""
+
+    def test_a_target_that_is_no_number(self, command, task, capsys, run_folder, draw_table):
+        table = draw_table(20, 0)
+        table["label"] = [index / 7 for index in range(20)]
+        table.to_csv(task["test_file"], index=False)
+        table.loc[4, "label"] = float("nan")
+        table.to_csv(task["train_file"], index=False)
+        message = "train.csv, data row 5: target 'label' is nan, not a finite number (rows like this: 1 of 20)"
+        expect_failure(command(problem="regression"), capsys, message, leaves=run_folder)
+        expect_failure(command(), capsys, message, leaves=run_folder)
+
+    def test_labels_of_bases_that_are_too_few(self, command, task, capsys, run_folder, draw_table):
+        for file in task.values():
+            table = draw_table(20, 0)
+            table["label"] = ["01" * 10 + "0" * (len(sequence) - 20) for sequence in table["seq"]]
+            table.loc[7, "label"] = "0101"
+            table.to_csv(file, index=False)
+        length = len(table["seq"][7])
+        message = f"train.csv, data row 8: 4 labels for a sequence of {length} bp (rows like this: 1 of 20)"
+        expect_failure(command(problem="token"), capsys, message, "--label_start", leaves=run_folder)
+
+    def test_a_test_file_with_fewer_labels(self, command, task, capsys, run_folder, draw_table):
+        table = draw_table(20, 0).drop(columns="label")
+        table.assign(label_a=[0, 1] * 10, label_b=[1, 0] * 10).to_csv(task["train_file"], index=False)
+        table.assign(label_a=[0, 1] * 10).to_csv(task["test_file"], index=False)
+        message = "test.csv: no label column 'label_b'; the file's columns are"
+        expect_failure(command(), capsys, message, leaves=run_folder)
+
+    def test_a_label_of_a_base_that_training_does_not_know(self, command, task, capsys, run_folder, draw_table):
+        for file, letters in zip(task.values(), ("01", "02")):
+            table = draw_table(20, 0)
+            table["label"] = [letters * 10 + "0" * (len(sequence) - 20) for sequence in table["seq"]]
+            table.to_csv(file, index=False)
+        message = "test.csv, data row 1: label '2' is not one of the training file's classes '0', '1'"
+        expect_failure(command(), capsys, message, leaves=run_folder)
+
+    def test_labels_of_bases_for_longer_tokens(self, command, task, capsys, run_folder, tmp_path, draw_table):
+        for file in task.values():
+            table = draw_table(20, 0)
+            table["seq"] = "ACG" + table["seq"]
+            table["label"] = ["01" * 10 + "0" * (len(sequence) - 20) for sequence in table["seq"]]
+            table.to_csv(file, index=False)
+        words = {"[PAD]": 0, "[UNK]": 1, "ACG": 2, "TN": 3, **{letter: ord(letter) for letter in "ACGTN"}}
+        model = Tokenizer(WordLevel(words, unk_token="[UNK]"))
+        model.pre_tokenizer = Split(Regex("ACG|TN|."), behavior="isolated")
+        tokenizer = TokenizersBackend(tokenizer_object=model, pad_token="[PAD]", unk_token="[UNK]")
+        tokenizer.save_pretrained(tmp_path / "words")
+        message = "train.csv: the labels are of bases, but the tokenizer has longer tokens (one of 3 bases at position"
+        expect_failure(
+            command(tokenizer_name_or_path=tmp_path / "words", backbone_config={"vocab_size": 128}),
+            capsys,
+            message,
+            leaves=run_folder,
+        )
+
+    def test_labels_that_are_cut_off(self, command, task, capsys, run_folder, draw_table):
+        for file in task.values():
+            table = draw_table(20, 0)
+            table["label"] = ["." * 15 + "01" + "0" * (len(sequence) - 17) for sequence in table["seq"]]
+            table.to_csv(file, index=False)
+        argv = command(max_length=12, too_long="truncate")
+        expect_failure(argv, capsys, "train.csv: no base that the model reads has a label", leaves=run_folder)
+
+    def test_labels_that_can_mean_several_things(self, command, task, capsys, run_folder, draw_table):
+        for file in task.values():
+            table = draw_table(20, 0).drop(columns="label")
+            table.assign(label_a=range(20), label_b=range(20)).to_csv(file, index=False)
+        expect_failure(command(), capsys, "--problem regression or --problem token", leaves=run_folder)
