@@ -158,6 +158,12 @@ class TestMultiLabel:
             np.mean([matthews_corrcoef(column, guess > 0) for column, guess in zip(truth.T, logits.T)])
         )
 
+    def test_one_label(self):
+        truth, logits = np.array([[1], [0], [1], [0]]), np.array([[2.0], [-1.0], [-2.0], [-3.0]])
+        each = measure_each_label(logits, truth)
+        assert each["f1"] == [pytest.approx(2 / 3)] and each["auroc"] == [0.75]
+        assert each["mcc"] == [pytest.approx(matthews_corrcoef(truth[:, 0], logits[:, 0] > 0))]
+
     def test_labels_without_positives_are_left_out_of_the_mean_areas(self):
         truth = np.array([[1, 0, 0], [0, 0, 1], [1, 0, 0], [0, 0, 1]])
         logits = np.where(truth == 1, 2.0, -2.0)
