@@ -110,6 +110,7 @@ def render_card(
         summary=_summarize(folder, config, report, base_model),
         usage_note=note,
         usage=_show_usage(repo_id, config, tokenizer, len(classes)),
+        kind="target" if config.get("problem_type") == "regression" else "class",
         classes=dict(enumerate(classes[:_MOST_CLASSES])),
         more_classes=max(len(classes) - _MOST_CLASSES, 0),
         data=_list_data(report),
@@ -188,7 +189,7 @@ def _summarize(folder: Path, config: dict[str, Any], report: dict[str, Any] | No
     name = (config.get("architectures") or [config["model_type"]])[0]
     backbone = config.get("backbone_config", {}).get("model_type")
     layers = ", ".join(map(str, config.get("memory_layers") or []))
-    memory = f" with a k-mer motif memory before layers {layers} (counted from 0)" if layers else ", without memory"
+    memory = f" with a k-mer motif memory before layer {layers} (counted from 0)" if layers else ", without memory"
     around = f" on a `{backbone}` backbone{memory}" if backbone else ""
     origin = ""
     if base_model:
@@ -241,7 +242,9 @@ def _show_usage(repo_id: str, config: dict[str, Any], tokenizer: PreTrainedToken
         sequence = sequence[:3] + str(tokenizer.mask_token) + sequence[4:-2]
     if tag == "feature-extraction":
         return "\n".join([*load, f'vectors = predict("{sequence}")[0]  # one vector a token'])
-    return "\n".join([*load, f'predictions = predict("{sequence}")'])
+    several = config.get("problem_type") in ("regression", "multi_label_classification")
+    every = ", top_k=None" if several and tag == "text-classification" else ""
+    return "\n".join([*load, f'predictions = predict("{sequence}"{every})'])
 
 
 def _list_data(report: dict[str, Any] | None) -> list[dict[str, Any]]:
@@ -294,7 +297,7 @@ def _describe_protocol(report: dict[str, Any] | None) -> list[str]:
         f"Optimizer {training['optim']}, learning rate {training['learning_rate']:g} "
         f"({training['lr_scheduler_type']}), weight decay {training['weight_decay']:g}, "
         f"{training['sequences_per_step']} sequences a step, "
-        f"{training['num_train_epochs']:g} epochs"
+        f"{training['num_train_epochs']:g} passes over the rows"
         + (f", at most {training['max_steps']} steps." if training.get("max_steps", -1) > 0 else "."),
         f"Validation rows: {validation}.",
         "Weights that no checkpoint gave: " + (new if isinstance(new, str) else f"{len(new)} tensors") + ".",

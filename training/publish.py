@@ -6,21 +6,20 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import yaml
-from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard, get_token
-from huggingface_hub.errors import HfHubHTTPError, HTTPError, RepositoryNotFoundError, RevisionNotFoundError
-from huggingface_hub.utils import HFValidationError, validate_repo_id
-from safetensors import SafetensorError, safe_open
+from huggingface_hub import ModelCard
+from safetensors import SafetensorError
 from transformers.dynamic_module_utils import get_relative_import_files
 
 from gengram.model_cards.card import find_main_metric, is_hub_id, render_card, render_results
 from gengram.registration import MODELS
 from gengram.training.errors import InputError
+from gengram.training.upload import Upload, check_repo_id, matches, push, refuse_leaks
 
 # What goes up; everything else in the folder stays.
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
@@ -47,18 +46,6 @@ _REASONS = {
     "README.md": "a new card is written",
     "checkpoint-*": "a checkpoint of the training",
 }
-# Where absolute paths of people's machines begin.
-_ROOTS = (
-    "home|Users|root|tmp|mnt|media|data|scratch|work|workspace|var|opt|srv|private"
-    "|Volumes|gpfs|lustre|nfs|storage|content"
-)
-_PATH = re.compile(rf"(?<![\w:/.~@-])(?:~|/(?:{_ROOTS}))/[^\s\"'`,;)\]]+|\b[A-Za-z]:\\\\?[^\s\"'`,;)\]]+|file:///\S+")
-_JSON_PATH = re.compile(r'"((?:/|~/)[^"\s/]+/[^"]*|[A-Za-z]:[\\/][^"]*|file:[^"]*)"')
-_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{20,}\b")
-
-# What huggingface_hub raises: answers of the Hub (HfHubHTTPError), broken connections, failed uploads, bad metadata.
-_HUB_ERRORS = (OSError, RuntimeError, ValueError, HTTPError)
-
 _CARD_EXAMPLE = """\
 example:
   gengram card runs/splice lab/splice --license cc-by-4.0 --output card.md
@@ -96,30 +83,6 @@ class Checkpoint:
     report: dict[str, Any] | None = None
     seed: int | None = None
     choice: str = ""
-
-
-@dataclass(frozen=True)
-class Upload:
-    """What would be published, complete and checked.
-
-    Attributes:
-        repo_id: `organization/name`.
-        checkpoint: where it comes from.
-        card: the model card, which is among the files too.
-        files: path in the repository -> file here, or the content itself.
-        left_out: name in the folder -> why it does not go up.
-    """
-
-    repo_id: str
-    checkpoint: Checkpoint
-    card: ModelCard
-    files: dict[str, Path | bytes]
-    left_out: dict[str, str] = field(default_factory=dict)
-
-    def measure(self, path: str) -> int:
-        """Size in bytes of one of the files."""
-        content = self.files[path]
-        return len(content) if isinstance(content, bytes) else content.stat().st_size
 
 
 def find_checkpoint(path: str | Path, seed: int | None = None) -> Checkpoint:
@@ -213,98 +176,10 @@ def prepare_upload(
         if entries:
             name = f".eval_results/{dataset.split('/')[-1]}.yaml"
             files[name] = yaml.safe_dump(entries, sort_keys=False, allow_unicode=True).encode()
-    _refuse_leaks(files)
+    refuse_leaks(files)
     stays = {name: why for name, why in left_out.items() if name not in files or name == "README.md"}
-    return Upload(repo_id, checkpoint, rendered, dict(sorted(files.items())), stays)
-
-
-def push(upload: Upload, *, private: bool = False, revision: str | None = None, token: str | None = None) -> CommitInfo:
-    """Publish an upload in one commit, and check that the Hub has every file with its size.
-
-    Weights and Trainer's `training_args.bin` that earlier pushes left in the repository, and that are not among the
-    files, are deleted in the same commit.
-
-    Args:
-        upload: of `prepare_upload`.
-        private: whether a new repository is private; an existing one stays as it is.
-        revision: branch to write to; it has to exist. Default: main.
-        token: by default that of `hf auth login` or HF_TOKEN.
-
-    Raises:
-        `InputError`: no token, or anything that the Hub or the network refused, with what to do. Then nothing of the
-            upload is visible in the repository; at worst a new one exists and is empty.
-    """
-    if token is None and get_token() is None:
-        raise InputError("no token: run `hf auth login`, or set HF_TOKEN to a token that may write")
-    api = HfApi(token=token)
-    try:
-        if revision is None:
-            api.create_repo(upload.repo_id, private=private, exist_ok=True)
-        head = api.model_info(upload.repo_id, revision=revision)
-        if revision is not None:
-            branches = [ref.name for ref in api.list_repo_refs(upload.repo_id).branches]
-            if revision not in branches:
-                raise InputError(f"{revision!r} is not a branch of {upload.repo_id}: it has {', '.join(branches)}")
-        there = [sibling.rfilename for sibling in head.siblings or []]
-        operations: list[CommitOperationAdd | CommitOperationDelete] = [
-            CommitOperationAdd(path, str(content) if isinstance(content, Path) else content)
-            for path, content in upload.files.items()
-        ]
-        operations += [
-            CommitOperationDelete(path) for path in there if _matches(path, _STALE) and path not in upload.files
-        ]
-        commit = api.create_commit(
-            upload.repo_id,
-            operations,
-            commit_message=f"Publish {upload.checkpoint.folder.name} with gengram",
-            revision=revision,
-            parent_commit=head.sha,
-        )
-    except InputError:
-        raise
-    except _HUB_ERRORS as error:
-        raise InputError(_explain(error, upload.repo_id, revision)) from error
-    _check_commit(api, upload, commit)
-    return commit
-
-
-def check_repo_id(repo_id: str) -> str:
-    """Return the name of a repository as it is.
-
-    Raises:
-        `InputError`: it is not of the form `organization/name`, or the Hub does not allow it.
-    """
-    try:
-        validate_repo_id(repo_id)
-    except HFValidationError as error:
-        raise InputError(f"{repo_id!r} is no name for a repository: {error}") from error
-    if "/" not in repo_id:
-        raise InputError(f"{repo_id!r} is no name for a repository: write organization/name, or user/name")
-    return repo_id
-
-
-def find_leaks(name: str, content: Path | bytes) -> Iterator[tuple[str, str]]:
-    """Yield (place, text) for every absolute path and token in a file: lines of text, or metadata of safetensors.
-
-    In JSON every string that is an absolute path counts, but for a tokenizer's vocabulary; in other text, paths below
-    the usual roots (`/home`, `/Users`, `/tmp`, `/mnt`, ...) and drives.
-    """
-    if name.endswith(".safetensors"):
-        if isinstance(content, Path):
-            with safe_open(content, framework="pt") as weights:
-                for key, value in (weights.metadata() or {}).items():
-                    yield from ((f"metadata {key!r}", text) for text in _find_in(value, _PATH, _TOKEN))
-        return
-    data = content if isinstance(content, bytes) else content.read_bytes()
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError:
-        return
-    patterns = [_PATH, _TOKEN]
-    if name.endswith(".json") and name not in ("tokenizer.json", "vocab.json", "added_tokens.json"):
-        patterns.append(_JSON_PATH)
-    for number, line in enumerate(text.splitlines(), start=1):
-        yield from ((f"line {number}", found) for found in _find_in(line, *patterns))
+    files = dict(sorted(files.items()))
+    return Upload(repo_id, folder, rendered, files, stays, note=checkpoint.choice, stale=_STALE)
 
 
 def main_push(argv: list[str] | None = None) -> int:
@@ -411,23 +286,11 @@ def _suggest_name(path: str) -> str:
 def _tell_plan(upload: Upload) -> None:
     """What goes up, from where and what does not: to standard error, since standard output is for programs."""
     total = sum(upload.measure(path) for path in upload.files)
-    lines = [f"{upload.repo_id}: {len(upload.files)} files, {total:,} bytes, from {upload.checkpoint.folder}"]
-    if upload.checkpoint.choice:
-        lines.append(upload.checkpoint.choice)
+    lines = [f"{upload.repo_id}: {len(upload.files)} files, {total:,} bytes, from {upload.source}"]
+    if upload.note:
+        lines.append(upload.note)
     lines += [f"not published: {name} ({why})" for name, why in upload.left_out.items()]
     print("\n".join(lines), file=sys.stderr)
-
-
-def _check_commit(api: HfApi, upload: Upload, commit: CommitInfo) -> None:
-    done = f"{upload.repo_id}: the commit was made ({commit.commit_url}), but"
-    try:
-        entries = api.list_repo_tree(upload.repo_id, recursive=True, revision=commit.oid)
-        sizes = {entry.path: getattr(entry, "size", None) for entry in entries}
-    except _HUB_ERRORS as error:
-        raise InputError(f"{done} the Hub's list of files could not be read to check it: {error}") from error
-    wrong = [path for path in upload.files if sizes.get(path) != upload.measure(path)]
-    if wrong:
-        raise InputError(f"{done} {', '.join(wrong)} is missing there or has another size. Push again.")
 
 
 def _choose_seed(report: dict[str, Any], seed: int | None, folder: Path) -> tuple[int, str]:
@@ -459,12 +322,12 @@ def _list_files(folder: Path) -> tuple[dict[str, Path | bytes], dict[str, str]]:
     files: dict[str, Path | bytes] = {}
     left_out: dict[str, str] = {}
     for path in sorted(folder.iterdir()):
-        if path.is_file() and _matches(path.name, _PUBLISHED):
+        if path.is_file() and matches(path.name, _PUBLISHED):
             files[path.name] = path
         else:
             reason = next((why for pattern, why in _REASONS.items() if fnmatch.fnmatch(path.name, pattern)), None)
             left_out[path.name] = reason or "not part of a model"
-    if not any(_matches(name, ("*.safetensors",)) for name in files):
+    if not any(matches(name, ("*.safetensors",)) for name in files):
         raise InputError(f"{folder}: no weights in safetensors; load the model and call save_pretrained again")
     if "tokenizer.json" not in files and "tokenizer_config.json" not in files:
         raise InputError(f"{folder}: no tokenizer; save the one that the model was trained with into this folder")
@@ -554,67 +417,6 @@ def _read_card(path: str | Path) -> ModelCard:
     return card
 
 
-def _refuse_leaks(files: dict[str, Path | bytes]) -> None:
-    leaks = [(name, place, text) for name, content in files.items() for place, text in find_leaks(name, content)]
-    if leaks:
-        name, place, text = leaks[0]
-        kind = "a token" if _TOKEN.fullmatch(text) else f"the absolute path {text!r}"
-        more = f" ({len(leaks) - 1} more places)" if len(leaks) > 1 else ""
-        raise InputError(f"{name}, {place}: {kind} would be published{more}. Take it out of the file, then push again.")
-
-
-def _find_in(text: str, *patterns: re.Pattern) -> list[str]:
-    found = {match[match.lastindex or 0] for pattern in patterns for match in pattern.finditer(text)}
-    # A path in quotes is found by two patterns, once without its end.
-    return sorted(one for one in found if not any(one != other and one in other for other in found))
-
-
-def _explain(error: Exception, repo_id: str, revision: str | None) -> str:
-    """What the Hub's or the network's answer means for the user, and what to do."""
-    chain: list[BaseException] = [error]
-    while (cause := chain[-1].__cause__) is not None:
-        chain.append(cause)
-    answered = next((one for one in chain if isinstance(one, HfHubHTTPError)), None)
-    where = f", {str(error).rstrip('.')}" if isinstance(error, RuntimeError) else ""  # names the file
-    nothing = "Nothing was published."
-    if answered is None:
-        if any(isinstance(one, HTTPError | ConnectionError) for one in chain):
-            said = str(chain[-1]).rstrip(".") or type(chain[-1]).__name__
-            return (
-                f"{repo_id}: the connection broke{where}: {said}. Nothing is half-published: the commit comes last and "
-                "is all or nothing. Push again; files that have arrived are not sent twice."
-            )
-        return f"{repo_id}: the Hub refused the push: {error}. {nothing}"
-    status = answered.response.status_code
-    said = answered.server_message or str(answered).strip().splitlines()[0]
-    if isinstance(answered, RevisionNotFoundError):
-        return (
-            f"{repo_id}: there is no revision {revision!r}. {nothing} Make the branch with "
-            f"`hf repos branch create {repo_id} {revision}`, or leave --revision out."
-        )
-    if isinstance(answered, RepositoryNotFoundError):
-        return (
-            f"{repo_id}: there is no such repository, or the token may not see it. {nothing} Push once without "
-            "--revision to make it."
-        )
-    if status == 401:
-        return f"{repo_id}: the Hub does not accept the token ({said}). {nothing} Log in again with `hf auth login`."
-    if status == 403:
-        return (
-            f"{repo_id}: the token may not write there ({said}). {nothing} Use a token with write access to "
-            f"{repo_id.split('/')[0]!r}, or another organization."
-        )
-    if status in (409, 412):
-        return f"{repo_id}: somebody else changed the repository at the same time ({said}). {nothing} Push again."
-    if status == 429 or status >= 500:
-        return f"{repo_id}: the Hub could not do it now ({status}: {said}{where}). {nothing} Push again in a while."
-    return f"{repo_id}: the Hub refused the push ({status}: {said}). {nothing}"
-
-
-def _matches(name: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
-
-
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -631,12 +433,8 @@ def _dump_json(content: dict[str, Any]) -> bytes:
 
 __all__ = [
     "Checkpoint",
-    "Upload",
-    "check_repo_id",
     "find_checkpoint",
-    "find_leaks",
     "main_card",
     "main_push",
     "prepare_upload",
-    "push",
 ]

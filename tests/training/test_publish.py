@@ -3,6 +3,7 @@
 import configparser
 import json
 import random
+import re
 import shutil
 from pathlib import Path
 
@@ -23,13 +24,12 @@ from gengram.training.arguments import DataArguments, FinetuneArguments, ModelAr
 from gengram.training.errors import InputError
 from gengram.training.finetune import finetune
 from gengram.training.publish import (
-    check_repo_id,
     find_checkpoint,
-    find_leaks,
     main_card,
     main_push,
     prepare_upload,
 )
+from gengram.training.upload import check_repo_id, find_leaks
 
 SMALL = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 MEMORY = {"memory_layers": [0, 1], "memory_dim": 8, "kmer_sizes": [1, 2, 3], "window_size": 3}
@@ -287,7 +287,7 @@ def test_metadata_of_weights_is_looked_at_too(run, capsys):
 
 def test_the_card_holds_the_reports_figures_and_no_others(run, report):
     upload = prepare_upload(run, "lab/model", license="cc-by-4.0")
-    card, seed = ModelCard(upload.files["README.md"].decode()), upload.checkpoint.seed
+    card, seed = ModelCard(upload.files["README.md"].decode()), find_checkpoint(run).seed
     position = SEEDS.index(seed)
     data = card.data
     assert (data.license, data.library_name, data.pipeline_tag) == ("cc-by-4.0", "transformers", "text-classification")
@@ -305,7 +305,7 @@ def test_the_card_holds_the_reports_figures_and_no_others(run, report):
     for split in ("train", "validation", "test"):
         described = report["data"][split]
         assert f"| {split} | {Path(described['file']).name} | `{described['sha256'][:12]}` |" in card.text
-    assert upload.checkpoint.choice in card.text
+    assert upload.note and upload.note in card.text
     assert f"{report['data']['max_length']:,} tokens (0 of them special)" in card.text
     assert str(run) not in card.text
 
@@ -332,6 +332,17 @@ def test_many_classes_are_not_listed_one_by_one(run, report):
     (run / "seed-0" / "config.json").write_text(json.dumps(config))
     text = prepare_upload(run, "lab/model", seed=0).card.text
     assert "39 `mark39` and 879 more" in text and "mark40" not in text
+
+
+def test_models_with_several_outputs_show_them_all(run):
+    config = json.loads((run / "seed-0" / "config.json").read_text())
+    (run / "seed-0" / "config.json").write_text(json.dumps(config | {"problem_type": "regression"}))
+    card = prepare_upload(run, "lab/model", seed=0).card
+    assert "## Targets" in card.text
+    code = re.search(r"```python\n(.*?)```", card.text, re.DOTALL)[1].replace("lab/model", str(run / "seed-0"))
+    names: dict = {}
+    exec(code, names)
+    assert {one["label"] for one in names["predictions"]} == {"none", "tata"}
 
 
 def test_an_unknown_licence_is_said(run):
@@ -421,7 +432,7 @@ def test_a_dry_run_lists_sizes_and_needs_no_token(run, capsys, monkeypatch):
 
 
 def test_a_push_without_a_token(run, capsys, monkeypatch):
-    monkeypatch.setattr("gengram.training.publish.get_token", lambda: None)
+    monkeypatch.setattr("gengram.training.upload.get_token", lambda: None)
     assert main_push([str(run), "lab/model"]) == 1
     assert "no token: run `hf auth login`" in capsys.readouterr().err
 
