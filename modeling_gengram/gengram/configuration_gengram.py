@@ -192,6 +192,14 @@ class GengramConfig(PreTrainedConfig):
 
     def validate_memory(self):
         """Checks across fields; runs when a configuration is made and when it is saved."""
+        if self.backbone_config.model_type == self.model_type:
+            raise ValueError("The backbone is a Gengram model itself; give its backbone_config.")
+        for field in ("num_hidden_layers", "hidden_size", "vocab_size"):
+            if not hasattr(self.backbone_config, field):
+                raise ValueError(
+                    f"{type(self.backbone_config).__name__} has no {field}: the backbone must be one stack of layers "
+                    "over one vocabulary (of a composite model, take its text configuration)."
+                )
         layers = self.num_hidden_layers
         if missing := [layer for layer in self.memory_layers if not 0 <= layer < layers]:
             raise ValueError(
@@ -295,9 +303,10 @@ class GengramConfig(PreTrainedConfig):
     @property
     def is_causal(self) -> bool:
         """Whether a position of the backbone sees only positions to its left."""
-        return getattr(self.backbone_config, "is_decoder", False) or (
-            type(self.backbone_config) not in MODEL_FOR_MASKED_LM_MAPPING
-        )
+        backbone = self.backbone_config
+        if getattr(backbone, "use_bidirectional_attention", False) or getattr(backbone, "is_causal", True) is False:
+            return False
+        return getattr(backbone, "is_decoder", False) or type(backbone) not in MODEL_FOR_MASKED_LM_MAPPING
 
 
 def _size_config(size: str) -> PreTrainedConfig:

@@ -36,7 +36,7 @@ from transformers.utils import can_return_tuple
 
 from .configuration_gengram import GengramConfig
 from .kmer_index import INVALID_LETTER, KmerContext, find_documents
-from .memory_cache import find_memory_layer
+from .memory_cache import MotifMemoryLayer, find_memory_layer
 from .motif_memory import MotifConvolution, MotifMemory, MotifProjection, MotifTable, make_window
 
 # The keyword argument under which the context travels through the backbone to its layers.
@@ -108,8 +108,8 @@ class GengramPreTrainedModel(PreTrainedModel):
                 `from_pretrained` (`dtype=`, `revision=`, `attn_implementation=`).
 
         Raises:
-            ValueError: the memory does not fit the backbone, or weights of the backbone are missing or of another
-                size in the checkpoint; transformers would fill them with random numbers.
+            ValueError: the memory does not fit the backbone, or weights of the model are missing or of another size
+                in the checkpoint; transformers would fill them with random numbers.
             OSError: the checkpoint cannot be read.
         """
         fields = set(GengramConfig.__dataclass_fields__) - {"backbone_config", "dtype"} | {"num_labels"}
@@ -118,17 +118,23 @@ class GengramPreTrainedModel(PreTrainedModel):
         native, found = cls._load_native(
             pretrained_model_name_or_path, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
         )
+        # Weights of another size are let through above and told here together with the missing ones.
         lacking = set(found["missing_keys"]) | {name for name, *_ in found["mismatched_keys"]}
-        body = {f"{native.base_model_prefix}.{name}" for name, _ in native.base_model.named_parameters()}
-        if native.base_model is native:
-            body = {name for name, _ in native.named_parameters()}
-        if lacking := sorted(body & lacking):
+        if lacking := sorted(lacking & {name for name, _ in native.named_parameters()}):
             raise ValueError(
                 f"{pretrained_model_name_or_path}: the checkpoint does not fit {type(native).__name__}: {len(lacking)} "
                 f"weights of the model's body are missing or of another size, e.g. {lacking[0]}"
             )
-        model = cls(GengramConfig(backbone_config=native.config, **memory), native).to(native.dtype)
-        model.config.dtype = native.dtype
+        dtype, layers = native.dtype, find_layers(native.base_model)
+        model = cls(GengramConfig(backbone_config=native.config, **memory), native)
+        # Only what is new moves: the backbone's own float32 buffers stay what they are.
+        for index, memory_layer in model.base_model.memory.items():
+            memory_layer.to(next(layers[int(index)].parameters()).device, dtype)
+        if (classifier := getattr(model, "classifier", None)) is not None:
+            classifier.to(next(layers[-1].parameters()).device, dtype)
+        if native.can_generate() and model.can_generate():
+            model.generation_config = native.generation_config
+        model.config.dtype = dtype
         return model.eval()
 
     @classmethod
@@ -168,6 +174,7 @@ class GengramModel(GengramPreTrainedModel):
     def set_input_embeddings(self, value: nn.Module):
         self.backbone.set_input_embeddings(value)
 
+    @can_return_tuple
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,
@@ -178,7 +185,7 @@ class GengramModel(GengramPreTrainedModel):
         use_cache: bool | None = None,
         seq_idx: torch.Tensor | None = None,
         **kwargs,
-    ) -> BaseModelOutput | tuple:
+    ) -> BaseModelOutput:
         """
         Args:
             input_ids (`torch.LongTensor` [B, T]): the memory reads them; needed also with `inputs_embeds`.
@@ -195,20 +202,23 @@ class GengramModel(GengramPreTrainedModel):
         Returns:
             What the backbone returns.
         """
-        inputs = {"attention_mask": attention_mask, "position_ids": position_ids, "inputs_embeds": inputs_embeds}
+        if self.config.memory_layers and not {"block_table", "cache"}.isdisjoint(kwargs):
+            raise ValueError("The motif memory has no paged cache: continuous batching is not supported, use generate.")
+        restart = position_ids is None or seq_idx is None  # whether position_ids tell the documents as well
         if seq_idx is not None and position_ids is None:
-            inputs["position_ids"] = count_within(seq_idx)
+            position_ids = count_within(seq_idx) + find_first_position(self.backbone)
+        inputs = {"attention_mask": attention_mask, "position_ids": position_ids, "inputs_embeds": inputs_embeds}
         if inputs_embeds is None:
             inputs["input_ids"] = input_ids
-        documents = self._find_documents(input_ids, attention_mask, position_ids, seq_idx)
+        documents = self._find_documents(input_ids, attention_mask, position_ids, seq_idx, past_key_values)
         if self.config.is_causal:
             checkpointing = self.training and any(memory.gradient_checkpointing for memory in self.memory.values())
             if use_cache is None:
                 use_cache = self.config.use_cache and documents is None and not checkpointing
-            if use_cache and checkpointing:
+            if checkpointing and (use_cache or past_key_values is not None):
                 raise ValueError(
-                    "use_cache=True and gradient checkpointing exclude each other: recomputing a layer "
-                    "would write to the cache twice."
+                    "A cache and gradient checkpointing exclude each other: recomputed layers would write to it twice. "
+                    "Call model.eval() to generate, or pass use_cache=False."
                 )
             if documents is not None and (use_cache or past_key_values is not None):
                 raise ValueError(
@@ -220,7 +230,9 @@ class GengramModel(GengramPreTrainedModel):
             inputs["use_cache"], inputs["past_key_values"] = use_cache, past_key_values
         context = None
         if self.config.memory_layers or documents is not None:
-            context = self._make_context(input_ids, attention_mask, documents, past_key_values)
+            # transformers cuts causal attention by itself where there is no mask and position_ids tell the documents.
+            cuts = documents is not None and not (self.config.is_causal and attention_mask is None and restart)
+            context = self._make_context(input_ids, attention_mask, documents, past_key_values, cuts)
             inputs[CONTEXT] = context
         for flag in ("output_hidden_states", "output_attentions"):
             if getattr(self.config, flag, None):
@@ -239,10 +251,13 @@ class GengramModel(GengramPreTrainedModel):
         attention_mask: torch.Tensor | None,
         position_ids: torch.Tensor | None,
         seq_idx: torch.Tensor | None,
+        cache: Cache | None,
     ) -> torch.Tensor | None:
         """Number of the packed document of each position (int64 [B, T]); None where there is nothing to cut."""
         if input_ids is None or (seq_idx is None and (position_ids is None or position_ids.shape[-1] == 1)):
             return None
+        if torch.compiler.is_compiling() and seq_idx is None and cache is not None:
+            return None  # a step of generation, where positions count on
         if seq_idx is not None:
             documents = seq_idx.to(input_ids.dtype).expand_as(input_ids)
         else:
@@ -250,7 +265,7 @@ class GengramModel(GengramPreTrainedModel):
         if torch.compiler.is_compiling():
             return documents
         cut = documents[:, 1:] != documents[:, :-1]
-        real = read_padding(attention_mask, documents.shape[1])
+        real = read_padding(attention_mask, documents.shape[1], _count_seen(cache))
         if real is not None:  # positions of padding may be anything
             cut = cut & real[:, 1:] & real[:, :-1]
         return documents if bool(cut.any()) else None
@@ -261,6 +276,7 @@ class GengramModel(GengramPreTrainedModel):
         attention_mask: torch.Tensor | None,
         documents: torch.Tensor | None,
         cache: Cache | None,
+        cuts_attention: bool,
     ) -> "LayerContext":
         if input_ids is None:
             raise ValueError(
@@ -268,9 +284,10 @@ class GengramModel(GengramPreTrainedModel):
                 "the embeddings, the memory the ids)."
             )
         attention_cut = None
-        if documents is not None and not self.config.is_causal:
+        if cuts_attention:
             attention_cut = (documents[:, :, None] == documents[:, None, :])[:, None]
-        real = read_padding(attention_mask, input_ids.shape[1])
+            attention_cut = attention_cut.tril() if self.config.is_causal else attention_cut
+        real = read_padding(attention_mask, input_ids.shape[1], _count_seen(cache))
         letters = find_letters(input_ids, self.config.base_token_ids, real)
         state, history = None, 0
         if cache is not None and self.config.memory_layers:
@@ -322,10 +339,11 @@ class GengramModel(GengramPreTrainedModel):
         implementation = self.backbone.config._attn_implementation
         if implementation not in ("eager", "sdpa"):
             raise ValueError(
-                f"Packed documents in a bidirectional backbone need attn_implementation 'sdpa' or 'eager', not "
-                f"{implementation!r}."
+                f"Packed documents need attn_implementation 'sdpa' or 'eager' here, not {implementation!r} (a causal "
+                "backbone takes any if no attention_mask is given and position_ids start anew)."
             )
-        closed = torch.finfo(hidden_states.dtype).min
+        # Softmax is taken in float32: a lower number would be minus infinity there, and a closed row not a number.
+        closed = max(torch.finfo(hidden_states.dtype).min, torch.finfo(torch.float32).min)
         if mask is None:
             if implementation == "sdpa":
                 return same_document
@@ -444,6 +462,12 @@ class GengramForCausalLM(GengramLanguageModel, GenerationMixin):
             raise ValueError("center_window=True shows the memory the bases to predict; set it to False.")
         super().__init__(config, native)
 
+    def prepare_inputs_for_generation(self, *args, past_key_values: Cache | None = None, **kwargs):
+        # Before transformers asks the cache whether a step can be compiled: with a memory it cannot.
+        if past_key_values is not None and self.config.memory_layers:
+            find_memory_layer(past_key_values, self.config.num_hidden_layers)
+        return super().prepare_inputs_for_generation(*args, past_key_values=past_key_values, **kwargs)
+
     @can_return_tuple
     def forward(
         self,
@@ -455,6 +479,7 @@ class GengramForCausalLM(GengramLanguageModel, GenerationMixin):
         labels: torch.LongTensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
+        seq_idx: torch.Tensor | None = None,
         **kwargs,
     ) -> CausalLMOutputWithPast:
         """
@@ -470,7 +495,7 @@ class GengramForCausalLM(GengramLanguageModel, GenerationMixin):
         if getattr(self.config.backbone_config, "output_router_logits", False):
             kwargs.setdefault("output_router_logits", True)
         outputs = self.model(
-            input_ids, attention_mask, position_ids, past_key_values, inputs_embeds, use_cache, **kwargs
+            input_ids, attention_mask, position_ids, past_key_values, inputs_embeds, use_cache, seq_idx, **kwargs
         )
         return self.head(
             backbone_outputs=outputs,
@@ -507,6 +532,7 @@ class GengramForMaskedLM(GengramLanguageModel):
         position_ids: torch.LongTensor | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
         labels: torch.LongTensor | None = None,
+        seq_idx: torch.Tensor | None = None,
         **kwargs,
     ) -> MaskedLMOutput:
         """
@@ -518,7 +544,7 @@ class GengramForMaskedLM(GengramLanguageModel):
             `MaskedLMOutput`: loss, logits [B, T, vocabulary], hidden_states, attentions.
         """
         num_items = kwargs.pop("num_items_in_batch", None)
-        outputs = self.model(input_ids, attention_mask, position_ids, None, inputs_embeds, **kwargs)
+        outputs = self.model(input_ids, attention_mask, position_ids, None, inputs_embeds, seq_idx=seq_idx, **kwargs)
         result = self.head(backbone_outputs=outputs, attention_mask=attention_mask)
         loss = None
         if labels is not None:  # here, because not every native head counts items over accumulated batches
@@ -556,6 +582,7 @@ class GengramForSequenceClassification(GengramPreTrainedModel):
         inputs_embeds: torch.FloatTensor | None = None,
         labels: torch.Tensor | None = None,
         use_cache: bool | None = None,
+        seq_idx: torch.Tensor | None = None,
         **kwargs,
     ) -> SequenceClassifierOutputWithPast:
         """
@@ -571,7 +598,7 @@ class GengramForSequenceClassification(GengramPreTrainedModel):
         num_items = kwargs.pop("num_items_in_batch", None)
         use_cache = False if use_cache is None and past_key_values is None else use_cache
         outputs = self.model(
-            input_ids, attention_mask, position_ids, past_key_values, inputs_embeds, use_cache, **kwargs
+            input_ids, attention_mask, position_ids, past_key_values, inputs_embeds, use_cache, seq_idx, **kwargs
         )
         hidden_states = outputs.last_hidden_state
         real = find_real_tokens(hidden_states, input_ids, attention_mask, self.config.pad_token_id)
@@ -611,6 +638,7 @@ class GengramForTokenClassification(GengramPreTrainedModel):
         position_ids: torch.LongTensor | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
         labels: torch.LongTensor | None = None,
+        seq_idx: torch.Tensor | None = None,
         **kwargs,
     ) -> TokenClassifierOutput:
         """
@@ -623,7 +651,7 @@ class GengramForTokenClassification(GengramPreTrainedModel):
         """
         num_items = kwargs.pop("num_items_in_batch", None)
         kwargs.setdefault("use_cache", False)
-        outputs = self.model(input_ids, attention_mask, position_ids, None, inputs_embeds, **kwargs)
+        outputs = self.model(input_ids, attention_mask, position_ids, None, inputs_embeds, seq_idx=seq_idx, **kwargs)
         logits = self.classifier(self.dropout(outputs.last_hidden_state))
         loss = None
         if labels is not None:
@@ -631,6 +659,14 @@ class GengramForTokenClassification(GengramPreTrainedModel):
         return TokenClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
+
+
+def find_first_position(backbone: PreTrainedModel) -> int:
+    """Where position_ids of a document start: behind the padding index in models that keep it free (RoBERTa, ESM)."""
+    for name, module in backbone.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding) and module.padding_idx is not None:
+            return module.padding_idx + 1
+    return 0
 
 
 def find_letters(input_ids: torch.Tensor, base_token_ids: list[int], real: torch.Tensor | None = None) -> torch.Tensor:
@@ -681,11 +717,27 @@ def find_layers(backbone: PreTrainedModel) -> nn.ModuleList:
     return stacks[0]
 
 
-def read_padding(attention_mask: Any, T: int) -> torch.Tensor | None:
-    """Bool [B, T] of the latest T positions, false at padding; None if the mask does not say (not 2-D)."""
-    if isinstance(attention_mask, torch.Tensor) and attention_mask.dim() == 2:
-        return attention_mask[:, -T:].bool()
-    return None
+def read_padding(attention_mask: Any, T: int, seen: int = 0) -> torch.Tensor | None:
+    """
+    Which of T positions are not padding.
+
+    Args:
+        attention_mask: 2-D, of these positions, or of `seen` earlier ones as well, or of a whole static cache;
+            anything else does not say.
+
+    Returns:
+        `torch.Tensor` bool [B, T], false at padding, or `None`.
+    """
+    if not isinstance(attention_mask, torch.Tensor) or attention_mask.dim() != 2:
+        return None
+    start = seen if attention_mask.shape[1] >= seen + T else attention_mask.shape[1] - T
+    return attention_mask[:, start : start + T].bool()
+
+
+def _count_seen(cache: Cache | None) -> int:
+    """Tokens that a cache's motif memory layer has seen."""
+    layers = [] if cache is None else [layer for layer in cache.layers if isinstance(layer, MotifMemoryLayer)]
+    return layers[0].seen if layers else 0
 
 
 def find_real_tokens(

@@ -24,6 +24,8 @@ from .table_cache import TableCache
 # saves at least this factor, because their rows are 2D wide and read L + 1 times a position (measured on CPU, float32:
 # equal at a factor of about 3, from (D, E) = (64, 64) to (1024, 256)).
 MERGED_SAVING = 4.0
+# Merged tables are kept up to this many rows of 2D numbers: sizes up to 7, 7,221 rows for 1..6.
+MAX_KEPT_ROWS = 40_000
 
 
 # transformers initialises weights by the class of the module that owns them, hence one class a kind of weight.
@@ -55,6 +57,11 @@ class ShortConvolution(nn.Module):
 
     def forward(self, x: torch.Tensor, documents: torch.Tensor | None = None) -> torch.Tensor:
         """x [B, S, D] -> [B, S, D]; `documents` [B, S] cut the taps."""
+        if type(self.conv) is not MotifConvolution:
+            raise TypeError(
+                f"The memory's convolution is wrapped ({type(self.conv).__name__}): adapters reach its tables, "
+                "projections and norms, not the convolution. Leave `conv` out of the target modules."
+            )
         return convolve_causal(x, self.conv.weight.to(x.dtype), self.conv.dilation[0], documents)
 
 
@@ -114,11 +121,11 @@ class MotifMemory(GradientCheckpointingLayer):
         parts += [(MotifProjection, self.key_proj), (MotifProjection, self.value_proj)]
         if not all(type(part) is kind and type(part.weight) is nn.Parameter for kind, part in parts):
             return "lifetime"
-        if self._keeps_tables():
-            return "merged"
-        tokens = context.letters.numel()
         *shorter, largest = sorted(self.window.kmer_sizes)
-        rows = sum(5**k for k in shorter) + min(tokens, 4**largest)  # of the largest k-mers few hold an N
+        if self._keeps_tables():
+            return "merged" if 4**largest + 5 ** (largest - 1) <= MAX_KEPT_ROWS else "lifetime"
+        tokens = context.letters.numel()
+        rows = sum(5**k for k in shorter) + 5 ** (largest - 1) + min(tokens, 4**largest)  # few K-mers hold an N
         return "merged" if rows * MERGED_SAVING < tokens * len(self.window.kmer_sizes) else "lifetime"
 
     def _keeps_tables(self) -> bool:
@@ -132,16 +139,17 @@ class MotifMemory(GradientCheckpointingLayer):
             key, value (`torch.Tensor` [B, T, D]).
         """
         path = self.choose_path(context)
-        tables = [table.weight for table in self.embeddings]
+        tables = [_rows_of(table, k) for table, k in zip(self.embeddings, self.window.kmer_sizes)]
         letters, documents, history = context.letters, context.documents, context.history
         if path == "merged":
             weights = self.key_proj.weight, self.value_proj.weight
-            if self._keeps_tables():
-                make = functools.partial(merge_tables, tables, *weights, self.window)
-                merged = self.table_cache.find([*tables, *weights], make)
-            else:
-                merged = merge_tables(tables, *weights, self.window, letters)
-            key, value = read_merged(merged, tables, *weights, letters, self.window, documents, history)
+            with torch.autocast(letters.device.type, enabled=False):  # sums stay in the tables' own precision
+                if self._keeps_tables():
+                    make = functools.partial(merge_tables, tables, *weights, self.window)
+                    merged = self.table_cache.find([*tables, *weights], make)
+                else:
+                    merged = merge_tables(tables, *weights, self.window, letters)
+                key, value = read_merged(merged, tables, *weights, letters, self.window, documents, history)
             if self.key_proj.bias is not None:
                 key, value = key + self.key_proj.bias, value + self.value_proj.bias
             return key, value
@@ -200,7 +208,19 @@ def make_window(config: GengramConfig) -> KmerWindow:
     )
 
 
-def _normalize(norm: nn.RMSNorm, x: torch.Tensor, compute: torch.dtype) -> torch.Tensor:
+def _rows_of(table: nn.Module, k: int) -> torch.Tensor:
+    """A table [5**k, E]; of a table that an adapter wraps, what the adapter makes of it."""
+    if type(table) is MotifTable:
+        if table.weight.device.type == "meta" and hasattr(table, "_hf_hook"):
+            raise RuntimeError("The motif memory is offloaded; give `memory` a device of its own in the device_map.")
+        return table.weight
+    device = next(table.parameters()).device
+    return table(torch.arange(5**k, device=device))
+
+
+def _normalize(norm: nn.Module, x: torch.Tensor, compute: torch.dtype) -> torch.Tensor:
+    if type(norm) is not nn.RMSNorm:  # an adapter
+        return norm(x.to(compute))
     return F.rms_norm(x.to(compute), norm.normalized_shape, norm.weight.to(compute), norm.eps)
 
 

@@ -102,6 +102,38 @@ def test_any_cache_of_transformers_serves(make_backbone, make_model, make_ids, m
     torch.testing.assert_close(torch.cat([first, second], dim=1), expected, rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("kwargs", [{"cache_implementation": "static"}, {"prefill_chunk_size": 7}, {"num_beams": 2}])
+def test_left_padding_with_other_ways_to_generate(make_backbone, make_model, prompt, kwargs):
+    model = make_model(make_backbone("llama-mha"))
+    common = {"attention_mask": prompt[1], "max_new_tokens": 12, "do_sample": False, "eos_token_id": None}
+    plain = {key: value for key, value in kwargs.items() if key == "num_beams"}
+    expected = model.generate(prompt[0], use_cache=False, **common, **plain)
+    assert torch.equal(model.generate(prompt[0], **common, **kwargs), expected)
+
+
+def test_a_mask_of_the_whole_static_cache(make_backbone, make_model, prompt):
+    """The columns of the new tokens are behind those seen, not the last ones."""
+    model, (ids, mask) = make_model(make_backbone("llama-mha")), prompt
+    position_ids = (mask.cumsum(1) - 1).clamp(min=0)
+    longer = torch.cat([mask, torch.zeros(2, 30, dtype=mask.dtype)], dim=1)
+    cache = StaticCache(model.config.backbone_config, 56)
+    with torch.no_grad():
+        expected = model(ids, attention_mask=mask, position_ids=position_ids, use_cache=False).logits[mask.bool()]
+        logits = model(
+            ids, attention_mask=longer, position_ids=position_ids, past_key_values=cache, use_cache=True
+        ).logits[mask.bool()]
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-9)
+
+
+def test_a_cache_and_checkpointing_exclude_each_other(make_backbone, make_model, make_ids):
+    model, ids = make_model(make_backbone("llama-mha")), make_ids(1, 12)
+    model.train()
+    model.gradient_checkpointing_enable()
+    assert model(ids).past_key_values is None
+    with pytest.raises(ValueError, match=r"Call model\.eval\(\) to generate"):
+        model.generate(ids, max_new_tokens=6)
+
+
 def test_assisted_generation_rolls_the_cache_back(make_backbone, make_model, make_ids):
     model = make_model(make_backbone("llama-mha"))
     assistant = make_model(make_backbone("llama-gqa-tied"))

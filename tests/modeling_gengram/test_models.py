@@ -129,9 +129,27 @@ def test_a_backbone_checkpoint_becomes_the_backbone(backbone_config, make_config
         str(tmp_path), memory_layers=[0, 2], num_labels=5, dtype=torch.bfloat16
     )
     assert {p.dtype for p in classifier.parameters()} == {torch.bfloat16}
+    half = auto.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    kept = {name.removeprefix("model.backbone."): b for name, b in classifier.named_buffers()}
+    for name, buffer in half.base_model.named_buffers():  # such as inverse frequencies, which stay in float32
+        assert buffer.dtype == kept[name].dtype and torch.equal(buffer, kept[name])
     assert classifier(ids).logits.shape == (2, 5)
     with pytest.raises(Exception, match="layer 7 does not exist"):
         model_class.from_backbone(str(tmp_path), memory_layers=[7])
+
+
+def test_from_backbone_keeps_the_generation_config(make_backbone, tmp_path):
+    native = AutoModelForCausalLM.from_config(make_backbone("llama-mha"))
+    native.generation_config.max_new_tokens = 77
+    native.save_pretrained(tmp_path)
+    model = GengramForCausalLM.from_backbone(str(tmp_path), memory_layers=[0])
+    assert model.generation_config.max_new_tokens == 77
+    model.save_pretrained(tmp_path / "gengram")
+    with pytest.raises(Exception, match="Gengram model itself"):
+        GengramForCausalLM.from_backbone(str(tmp_path / "gengram"), memory_layers=[0])
+    AutoModel.from_config(make_backbone("llama-mha")).save_pretrained(tmp_path / "headless")
+    with pytest.raises(ValueError, match=r"missing or of another size, e\.g\. lm_head\.weight"):
+        GengramForCausalLM.from_backbone(str(tmp_path / "headless"), memory_layers=[0])
 
 
 @pytest.mark.parametrize("model_class", [GengramForCausalLM, GengramForSequenceClassification])
@@ -156,6 +174,39 @@ def test_packed_documents_equal_documents_alone(backbone_config, make_model, mak
         exact(model(packed, position_ids=position_ids).logits, alone, 1e-6)
         exact(model(packed, seq_idx=seq_idx).logits, alone, 1e-6)
         assert (model(packed).logits - alone).abs().max() > 1e-4
+
+
+def test_packed_documents_with_a_mask_equal_documents_alone(backbone_config, make_model, make_ids):
+    """transformers looks for packed documents only where no mask is given; the memory's models cut in any case."""
+    model = make_model(backbone_config)
+    first, second = make_ids(1, 17), make_ids(1, 26, seed=1)
+    ids = torch.cat([first, second, torch.zeros(1, 5, dtype=torch.int64)], dim=1)
+    position_ids = torch.cat([torch.arange(17), torch.arange(26), torch.arange(5)])[None]
+    seq_idx = torch.tensor([[0] * 17 + [1] * 26 + [2] * 5])
+    mask = (ids != 0).long()
+    with torch.no_grad():
+        alone = torch.cat([model(first).logits, model(second).logits], dim=1)
+        for implementation in ("sdpa", "eager"):
+            model.set_attn_implementation(implementation)
+            by_position = model(ids, attention_mask=mask, position_ids=position_ids).logits[:, :43]
+            exact(by_position, alone, 1e-6)
+            by_number = model(ids, attention_mask=mask, seq_idx=seq_idx).logits[:, :43]
+            exact(by_number, alone, 1e-6)
+
+
+def test_positions_of_documents_start_where_the_backbone_counts_from(make_config, make_ids):
+    from transformers import RobertaConfig
+
+    backbone = RobertaConfig(
+        vocab_size=128, hidden_size=32, num_hidden_layers=3, num_attention_heads=4, intermediate_size=48,
+        pad_token_id=0, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+    )  # fmt: skip
+    model = GengramForMaskedLM(make_config(backbone)).double().eval()
+    first, second = make_ids(1, 9), make_ids(1, 12, seed=1)
+    with torch.no_grad():
+        alone = torch.cat([model(first).logits, model(second).logits], dim=1)
+        packed = model(torch.cat([first, second], dim=1), seq_idx=torch.tensor([[0] * 9 + [1] * 12])).logits
+    exact(packed, alone, 1e-6)
 
 
 def test_packed_documents_equal_documents_alone_without_memory(backbone_config, make_model, make_ids):
@@ -286,9 +337,18 @@ def test_dtypes(backbone_config, make_model, make_ids, dtype):
     assert (logits.double() - truth).norm() / truth.norm() < (1e-4 if dtype == torch.float32 else 0.1)
 
 
-def test_autocast_trains(make_backbone, make_config, make_ids):
-    model, ids = GengramForCausalLM(make_config(make_backbone("llama-mha"))), make_ids(2, 30)
+@pytest.mark.parametrize("path", ["auto", "lifetime", "merged", "definition"])
+@pytest.mark.parametrize("training", [True, False])
+def test_autocast(make_backbone, make_config, make_ids, path, training):
+    model, ids = GengramForCausalLM(make_config(make_backbone("llama-mha"))), make_ids(8, 100)
+    for memory in model.model.memory.values():
+        memory.path = path
+    model.train(training)
     with torch.autocast("cpu", torch.bfloat16):
+        if not training:
+            with torch.no_grad():
+                assert torch.isfinite(model(ids, labels=ids).loss)
+            return
         loss = model(ids, labels=ids).loss
     loss.backward()
     assert all(torch.isfinite(p.grad).all() for p in model.parameters())
@@ -327,6 +387,55 @@ def test_memories_replaced_by_an_adapter_are_the_ones_read(make_backbone, make_c
         assert (adapted(input_ids=ids).logits - before).abs().max() > 1e-4
         trained = adapted(input_ids=ids).logits
         exact(adapted.merge_and_unload()(ids).logits, trained, 1e-4)
+
+
+def test_adapters_on_tables_and_norms_are_read(make_backbone, make_config, make_ids):
+    from peft import LNTuningConfig, LoraConfig, get_peft_model
+
+    model = GengramForSequenceClassification(make_config(make_backbone("llama-mha"), num_labels=3)).eval()
+    ids = make_ids(2, 60)
+    adapted = get_peft_model(copy.deepcopy(model), LoraConfig(target_modules=r".*embeddings\.[012]"))
+    with torch.no_grad():
+        before = adapted(input_ids=ids).logits
+        exact(before, model(ids).logits, 1e-6)
+        for name, parameter in adapted.named_parameters():
+            if "lora_embedding" in name:
+                parameter.normal_()
+        after = adapted(input_ids=ids).logits
+        assert (after - before).abs().max() > 1e-4
+        exact(adapted.merge_and_unload()(ids).logits, after, 1e-4)
+    tuned = get_peft_model(copy.deepcopy(model), LNTuningConfig(target_modules=["norm_q", "norm_k"]))
+    tuned(input_ids=ids).logits.sum().backward()
+    trained = {name for name, p in tuned.named_parameters() if p.grad is not None and p.grad.any()}
+    assert any("norm_q" in name for name in trained)
+    wrapped = get_peft_model(copy.deepcopy(model), LoraConfig(r=32, target_modules=["conv"]))
+    with pytest.raises(TypeError, match="adapters reach its tables"):
+        wrapped(input_ids=ids)
+
+
+def test_continuous_batching_is_refused(make_backbone, make_model, make_ids):
+    with pytest.raises(ValueError, match="continuous batching is not supported"):
+        make_model(make_backbone("llama-mha"))(make_ids(1, 9), block_table=torch.zeros(1))
+
+
+def test_decoders_that_look_both_ways_are_bidirectional(make_backbone, make_config):
+    from transformers import Gemma3TextConfig
+
+    backbone = Gemma3TextConfig(
+        vocab_size=128, hidden_size=32, num_hidden_layers=3, num_attention_heads=4, head_dim=8,
+        use_bidirectional_attention=True,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="sees both sides"):
+        GengramForCausalLM(make_config(backbone))
+
+
+def test_a_tuple_holds_the_same_hidden_states(make_backbone, make_model, make_ids):
+    model, ids = make_model(make_backbone("llama-mha")).model, make_ids(1, 12)
+    with torch.no_grad():
+        named = model(ids, output_hidden_states=True, use_cache=False)
+        plain = model(ids, output_hidden_states=True, use_cache=False, return_dict=False)
+    assert isinstance(plain, tuple)
+    exact(plain[1][0], named.hidden_states[0], 0.0)
 
 
 def test_causal_language_models_need_a_causal_backbone(bidirectional_config, make_config):

@@ -32,6 +32,7 @@ def letters(B, T, seed=0):
         ({"memory_preset": "paper"}, 8192, "lifetime"),
         ({"memory_preset": "paper", "deduplicate": False}, 8192, "merged"),
         ({"window_size": None}, 8192, "lifetime"),
+        ({"kmer_sizes": [1, 8], "window_size": 12}, 30000, "lifetime"),  # 5**7 rows of R alone
         ({"center_window": True, "tie_reverse_complement": True}, 8192, "merged"),
     ],
 )
