@@ -70,13 +70,32 @@ class DataArguments:
 
     train_file: str = field(
         default="",
-        metadata={"help": "Labelled sequences to train on: .csv, .tsv, .jsonl or .parquet, plain or .gz. Required."},
+        metadata={
+            "help": "Labelled sequences to train on, plain or .gz: .csv, .tsv, .jsonl, .parquet; FASTA with headers "
+            "'>name|label'; .bed with --genome. Required, unless there is a dataset."
+        },
     )
     validation_file: str | None = field(
         default=None, metadata={"help": "Rows for validation. Default: a part of the training file."}
     )
     test_file: str | None = field(
         default=None, metadata={"help": "Rows for the final test; seen once, after the training."}
+    )
+    dataset: str | None = field(
+        default=None,
+        metadata={
+            "help": "Instead of files: a folder with one file a split (train.csv, test.csv, ...), a folder that "
+            "datasets wrote or reads, or the id of a data set on the Hub."
+        },
+    )
+    dataset_config: str | None = field(
+        default=None, metadata={"help": "Configuration of the data set, or the sub-folder of the task."}
+    )
+    dataset_revision: str | None = field(
+        default=None, metadata={"help": "Commit, tag or branch of a data set on the Hub."}
+    )
+    genome: str | None = field(
+        default=None, metadata={"help": "FASTA file, plain or .gz, that the intervals of .bed files are cut from."}
     )
     sequence_column: str | None = field(
         default=None, metadata={"help": "Column of sequences. Default: sequence, else seq, dna, ..."}
@@ -85,7 +104,7 @@ class DataArguments:
         default=None,
         metadata={
             "help": "Column of labels, or several of them, or a pattern like 'label_*'. Default: label, else labels, "
-            "target, targets, else all columns called label_... or target_..."
+            "target, targets, else all columns called label_... or target_...; name in a .bed file."
         },
     )
     problem: Literal["auto", "single_label", "multi_label", "regression", "token"] = field(
@@ -124,10 +143,10 @@ class DataArguments:
     )
 
     def __post_init__(self):
-        if not self.train_file:
-            raise ValueError(
-                "train_file is missing: give a .csv, .tsv, .jsonl or .parquet file with the columns sequence, label"
-            )
+        if not self.train_file and self.dataset is None:
+            raise ValueError("train_file is missing: give a file with the columns sequence, label, or a dataset")
+        if self.dataset is not None and (self.train_file or self.validation_file or self.test_file):
+            raise ValueError("give either a dataset or files (train_file, validation_file, test_file), not both")
         if isinstance(self.label_column, str):
             self.label_column = [self.label_column]
         self.mask_labels = [str(label) for label in self.mask_labels]

@@ -49,6 +49,8 @@ example:
       --backbone llama --memory '{"memory_layers": [0, 1], "memory_dim": 64}' --num_train_epochs 8 --backbone_config \\
       '{"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}'
 
+  gengram finetune --train_file peaks.bed --genome hg38.fa.gz --backbone modernbert --output_dir runs/peaks
+
   gengram finetune recipe.yaml --seeds 0 1 2     the same names as keys of a YAML file; flags win
 
 The tables need a column of sequences (sequence, seq, dna) and one or more of labels (label, label_...): classes,
@@ -87,12 +89,16 @@ def finetune(
     """
     started = time.perf_counter()
     output = Path(training_arguments.output_dir)
-    _check_arguments(training_arguments, data_arguments)
+    _check_arguments(training_arguments)
     _check_output(output, training_arguments.overwrite)
     tokenizer = load_tokenizer(model_arguments)
     config = load_config(model_arguments, tokenizer)
     tokenizer.model_max_length = measure_capacity(config, tokenizer)
     data = prepare_splits(data_arguments, tokenizer, config)
+    if training_arguments.load_best_model_at_end and "validation" not in data.splits:
+        raise InputError(
+            "load_best_model_at_end needs validation rows: give a validation_file or a validation_fraction"
+        )
 
     scores: dict[str, list[Scores]] = {"validation": [], "test": []}
     created = not output.exists()
@@ -215,17 +221,13 @@ def _suggest(name: str, known: list[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def _check_arguments(arguments: FinetuneArguments, data: DataArguments) -> None:
+def _check_arguments(arguments: FinetuneArguments) -> None:
     if arguments.push_to_hub:
         raise InputError(
             "push_to_hub is not supported here yet: load OUTPUT_DIR/seed-0 and call push_to_hub on the model"
         )
     if arguments.resume_from_checkpoint:
         raise InputError("resume_from_checkpoint is not supported here yet: start the run again with --overwrite")
-    if arguments.load_best_model_at_end and data.validation_file is None and data.validation_fraction == 0:
-        raise InputError(
-            "load_best_model_at_end needs validation rows: give a validation_file or a validation_fraction"
-        )
 
 
 def _check_output(output: Path, overwrite: bool) -> None:

@@ -1,4 +1,4 @@
-"""From table files to tokenized splits: what the model is trained, validated and tested on."""
+"""From files and data sets to tokenized splits: what the model is trained, validated and tested on."""
 
 import dataclasses
 import warnings
@@ -16,7 +16,6 @@ from gengram.training.classifier import align_classes
 from gengram.training.errors import InputError
 from gengram.training.labels import (
     IGNORED,
-    LABEL_COLUMNS,
     Problem,
     encode_labels,
     find_label_columns,
@@ -24,8 +23,8 @@ from gengram.training.labels import (
     order_classes,
     read_labels,
 )
+from gengram.training.sources import Source, read_sources
 from gengram.training.splits import split_validation
-from gengram.training.tables import hash_file, read_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +57,7 @@ def prepare_splits(
         config: the model's; a checkpoint that was trained on the same class names keeps its ids.
 
     Raises:
-        `InputError`: see `read_rows`, `read_labels`, `order_classes`, `encode_labels` and `split_validation`; and a
+        `InputError`: see `read_sources`, `read_labels`, `order_classes`, `encode_labels` and `split_validation`; and a
             sequence that is longer than the model or than `max_length`, unless it may be cut; labels of bases for
             tokens that are longer than a base.
     """
@@ -66,49 +65,49 @@ def prepare_splits(
     limit = arguments.max_length or capacity
     if limit > capacity:
         raise InputError(f"max_length={limit} tokens is longer than the model, which takes {capacity} tokens")
-    given = {"train": arguments.train_file, "validation": arguments.validation_file, "test": arguments.test_file}
-    files = {split: file for split, file in given.items() if file is not None}
-    encoded, problem, classes = _read_splits(arguments, files, config)
+    sources = read_sources(arguments)
+    encoded, problem, classes = _encode_sources(arguments, sources, config)
     splits, cut = {}, {}
-    for split, file in files.items():
-        splits[split], cut[file] = _tokenize(encoded[split], tokenizer, limit, arguments.too_long, file, problem)
-    if arguments.validation_file is None and arguments.validation_fraction > 0:
-        files["validation"] = files["train"]
+    for split, source in sources.items():
+        splits[split], cut[split] = _tokenize(
+            encoded[split], tokenizer, limit, arguments.too_long, source.name, problem
+        )
+    if "validation" not in sources and arguments.validation_fraction > 0:
+        sources["validation"], cut["validation"] = sources["train"], cut["train"]
         splits["train"], splits["validation"] = split_validation(
             splits["train"], arguments.validation_fraction, arguments.split_seed
         )
     report: dict[str, Any] = {"problem": problem, "classes": classes, "max_length": limit}
     report |= {"train": None, "validation": None, "test": None}
-    for split, file in files.items():
+    for split, source in sources.items():
         report[split] = {
-            "file": file,
-            "sha256": hash_file(file),
-            "truncated_rows_in_file": cut[file],
-            **_describe_rows(splits[split], tokenizer, file),
-            **_describe_labels(splits[split], problem, classes, file),
+            "file": source.name,
+            "sha256": source.sha256,
+            "truncated_rows_in_file": cut[split],
+            **_describe_rows(splits[split], tokenizer, source.name),
+            **_describe_labels(splits[split], problem, classes, source.name),
         }
     return LabelledSplits(splits, problem, classes, report)
 
 
-def _read_splits(
-    arguments: DataArguments, files: dict[str, str], config: PreTrainedConfig
+def _encode_sources(
+    arguments: DataArguments, sources: dict[str, Source], config: PreTrainedConfig
 ) -> tuple[dict[str, Dataset], Problem, list[str]]:
-    """Return the rows of each file with encoded labels, the problem and the names of the ids."""
+    """Return the rows of each split with encoded labels, the problem and the names of the ids."""
     wanted, problem = arguments.label_column, None
     classes: list[str] = []
-    text_columns = [*LABEL_COLUMNS, *(wanted if wanted and len(wanted) == 1 else [])]
     encoded: dict[str, Dataset] = {}
-    for split, file in files.items():
-        rows = read_rows(file, arguments.sequence_column, text_columns)
-        columns = find_label_columns(rows, file, wanted)
+    for split, source in sources.items():
+        rows, name = source.rows, source.name
+        columns = find_label_columns(rows, name, wanted or source.label_columns)
         if problem is None:
-            problem = infer_problem(rows, columns, file) if arguments.problem == "auto" else arguments.problem
+            problem = infer_problem(rows, columns, name) if arguments.problem == "auto" else arguments.problem
             wanted = columns if len(columns) > 1 else wanted
-        labels = read_labels(rows, columns, problem, file, tuple(arguments.mask_labels))
+        labels = read_labels(rows, columns, problem, name, tuple(arguments.mask_labels))
         if not classes:
-            classes = align_classes(order_classes(labels, file), config)
-        encoded[split] = encode_labels(rows, labels, classes, columns, file, arguments.label_start)
-    assert problem is not None  # There is a training file.
+            classes = align_classes(order_classes(labels, name), config)
+        encoded[split] = encode_labels(rows, labels, classes, columns, name, arguments.label_start)
+    assert problem is not None  # There is a split to train on.
     return encoded, problem, classes
 
 

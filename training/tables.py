@@ -1,4 +1,4 @@
-"""Rows of labelled sequences from csv, tsv, jsonl or parquet files, plain or gzip, as `datasets.Dataset`.
+"""Rows of labelled sequences from tables, FASTA and BED files, plain or gzip, as `datasets.Dataset`.
 
 A row number in a message counts data rows from 1: the header of a csv or tsv is not a row.
 """
@@ -18,12 +18,17 @@ import pyarrow.parquet
 from datasets import Dataset, DatasetInfo, Features, Value
 
 from gengram.training.errors import InputError
+from gengram.training.fasta import read_intervals, read_labelled_fasta
 
 SEQUENCE_COLUMNS = ("sequence", "seq", "dna", "dna_sequence", "sequences")
 """Names under which the sequence column is looked for, in this order; upper and lower case are the same."""
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
-_SUFFIXES = (*_DELIMITERS, ".jsonl", ".parquet")
+_FASTA = (".fa", ".fasta", ".fna")
+
+SUFFIXES = (*_DELIMITERS, ".jsonl", ".parquet", *_FASTA, ".bed")
+"""What files are called that can be read; each may have `.gz` behind it."""
+
 _GZIP_MAGIC = b"\x1f\x8b"
 _JSON_EXAMPLE = '{"sequence": "ACGT", "label": 1}'
 # A first field like this is a sequence, not the name of a column: the table has no header.
@@ -31,16 +36,23 @@ _BARE_SEQUENCE = re.compile(rb"[ACGTUNacgtun]{20,}")
 
 
 def read_rows(
-    path: str | Path, sequence_column: str | None = None, text_columns: tuple[str, ...] | list[str] = ()
+    path: str | Path,
+    sequence_column: str | None = None,
+    text_columns: tuple[str, ...] | list[str] = (),
+    genome: str | Path | None = None,
+    needs_labels: bool = True,
 ) -> Dataset:
     """Read a table of sequences.
 
     Args:
-        path: a `.csv`, `.tsv`, `.jsonl` or `.parquet` file, or one of these with `.gz`. The name tells the format;
-            whether it is compressed is seen from its first bytes. A csv or tsv whose first field is a sequence of 20
-            letters or more has no header: its columns are `sequence` and `label`, or `label_0`, `label_1`, ...
+        path: a `.csv`, `.tsv`, `.jsonl` or `.parquet` table, a FASTA file (`.fa`, `.fasta`, `.fna`; see
+            `read_labelled_fasta`), a `.bed` file (see `read_intervals`), or one of these with `.gz`. The name tells the
+            format; whether it is compressed is seen from its first bytes. A csv or tsv whose first field is a sequence
+            of 20 letters or more has no header: its columns are `sequence` and `label`, or `label_0`, `label_1`, ...
         sequence_column: the column of sequences; by default the first of `SEQUENCE_COLUMNS` that there is.
         text_columns: columns of a csv or tsv that are read as text even where all values look like numbers.
+        genome: the FASTA file that a BED file's intervals are cut from.
+        needs_labels: whether a FASTA header without label is an error.
 
     Returns:
         `Dataset` in memory, in the file's order: `sequence` (string, without blanks around it), then the file's other
@@ -51,7 +63,19 @@ def read_rows(
             without sequence.
     """
     path = Path(path)
-    table = _read_arrow(path, {*SEQUENCE_COLUMNS, sequence_column or SEQUENCE_COLUMNS[0], *text_columns})
+    suffix = (Path(path.stem) if path.suffix == ".gz" else path).suffix
+    if suffix in _FASTA:
+        return arrange_rows(read_labelled_fasta(path, needs_labels), path)
+    if suffix == ".bed":
+        if genome is None:
+            raise InputError(f"{path}: intervals need a genome to be cut from: give its FASTA file with --genome")
+        return arrange_rows(read_intervals(path, genome), path)
+    text_columns = [*SEQUENCE_COLUMNS, sequence_column or SEQUENCE_COLUMNS[0], *text_columns]
+    return arrange_rows(_read_arrow(path, suffix, set(text_columns)), path, sequence_column)
+
+
+def arrange_rows(table: pa.Table, path: str | Path, sequence_column: str | None = None) -> Dataset:
+    """Put the sequences of a table into the column `sequence`, without blanks around them; see `read_rows`."""
     wanted = [sequence_column] if sequence_column else SEQUENCE_COLUMNS
     sequence_column = find_column(table.column_names, path, wanted, "sequence")
     if table.num_rows == 0:
@@ -147,10 +171,9 @@ def read_bytes(path: Path) -> bytes:
     return content
 
 
-def _read_arrow(path: Path, text_columns: set[str]) -> pa.Table:
-    suffix = (Path(path.stem) if path.suffix == ".gz" else path).suffix
-    if suffix not in _SUFFIXES:
-        raise InputError(f"{path}: unknown format {suffix!r}; give a {', '.join(_SUFFIXES)} file, plain or .gz")
+def _read_arrow(path: Path, suffix: str, text_columns: set[str]) -> pa.Table:
+    if suffix not in SUFFIXES:
+        raise InputError(f"{path}: unknown format {suffix!r}; give a {', '.join(SUFFIXES)} file, plain or .gz")
     content = read_bytes(path)
     if suffix == ".jsonl":
         return _parse_lines(path, content)
@@ -222,7 +245,7 @@ def _parse_csv(path: Path, content: bytes, delimiter: str, text_columns: set[str
         raise InputError(f"{path}: not a table of text separated by {delimiter!r} ({error})") from error
 
 
-def _read_sequences(table: pa.Table, path: Path, column: str) -> pa.ChunkedArray:
+def _read_sequences(table: pa.Table, path: str | Path, column: str) -> pa.ChunkedArray:
     values = table[column]
     if not is_text(values.type):
         raise InputError(f"{path}: column {column!r} holds {values.type}, not sequences. See --sequence_column.")
@@ -233,6 +256,8 @@ def _read_sequences(table: pa.Table, path: Path, column: str) -> pa.ChunkedArray
 
 __all__ = [
     "SEQUENCE_COLUMNS",
+    "SUFFIXES",
+    "arrange_rows",
     "find_column",
     "hash_file",
     "is_text",

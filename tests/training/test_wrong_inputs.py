@@ -322,6 +322,27 @@ class TestOutput:
         expect_failure(command(), capsys, message, leaves=run_folder)
 
 
+def test_a_fasta_header_without_label(command, capsys, run_folder, tmp_path):
+    (tmp_path / "train.fa").write_text(">a|0\nACGT\n>b\nGGCC\n")
+    argv = command(train_file=tmp_path / "train.fa")
+    expect_failure(argv, capsys, "train.fa, line 3: the header 'b' has no label; write it as", leaves=run_folder)
+
+
+def test_an_interval_past_the_end_of_its_contig(command, capsys, run_folder, tmp_path):
+    (tmp_path / "genome.fa").write_text(">chr1\nACGTACGT\n")
+    (tmp_path / "train.bed").write_text("chr1\t0\t4\tx\nchr1\t6\t9\ty\n")
+    argv = command(train_file=tmp_path / "train.bed", genome=tmp_path / "genome.fa")
+    message = "train.bed, line 2: interval chr1:6-9 goes past the end of contig 'chr1', which has 8 bp"
+    expect_failure(argv, capsys, message, leaves=run_folder)
+
+
+def test_a_data_set_that_is_not_there(command, capsys, run_folder, tmp_path):
+    argv = command(train_file=None, test_file=None, dataset=tmp_path)
+    expect_failure(
+        [*argv, "--dataset", str(tmp_path / "none")], capsys, "cannot be read as a data set", leaves=run_folder
+    )
+
+
 class TestLabels:
     """What can be wrong with labels that are no single classes."""
 
