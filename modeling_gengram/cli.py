@@ -41,7 +41,21 @@ def card(argv: list[str]) -> int:
     return main_card(argv)
 
 
-VERBS = {"convert": convert, "finetune": finetune, "quickstart": quickstart, "push": push, "card": card}
+def dataset(argv: list[str]) -> int:
+    """publish a folder of labelled tables as a dataset on the Hugging Face Hub"""
+    from gengram.training.publish_dataset import main
+
+    return main(argv)
+
+
+VERBS = {
+    "convert": convert,
+    "finetune": finetune,
+    "quickstart": quickstart,
+    "push": push,
+    "card": card,
+    "dataset": dataset,
+}
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -19,7 +18,16 @@ from transformers.dynamic_module_utils import get_relative_import_files
 from gengram.model_cards.card import find_main_metric, is_hub_id, render_card, render_results
 from gengram.registration import MODELS
 from gengram.training.errors import InputError
-from gengram.training.upload import Upload, check_repo_id, matches, push, refuse_leaks
+from gengram.training.upload import (
+    Upload,
+    add_push_arguments,
+    check_repo_id,
+    matches,
+    parse_repo_id,
+    refuse_leaks,
+    run_command,
+    send,
+)
 
 # What goes up; everything else in the folder stays.
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
@@ -185,27 +193,19 @@ def prepare_upload(
 def main_push(argv: list[str] | None = None) -> int:
     """Run `gengram push`; returns the exit code: 0, or 1 after a message about what has to be mended."""
     parser = _make_parser("push", "Publish a fine-tuned model on the Hugging Face Hub, in one commit.", _PUSH_EXAMPLE)
-    parser.add_argument("repo", metavar="ORG/NAME", type=_parse_repo_id, help="the repository; made if it is not there")
+    parser.add_argument("repo", metavar="ORG/NAME", type=parse_repo_id, help="the repository; made if it is not there")
     _add_content_arguments(parser)
     parser.add_argument("--card", metavar="FILE", help="use this file as the card instead of rendering one")
-    parser.add_argument("--private", action="store_true", help="make a new repository private")
-    parser.add_argument("--revision", metavar="BRANCH", help="an existing branch to write to (default: main)")
-    parser.add_argument("--dry-run", action="store_true", help="only list the files with their sizes in bytes")
+    add_push_arguments(parser)
     arguments = parser.parse_args(argv)
 
     def run() -> None:
         upload = prepare_upload(
             arguments.path, arguments.repo, card=arguments.card, **_read_content_arguments(arguments)
         )
-        _tell_plan(upload)
-        if arguments.dry_run:
-            for path in upload.files:
-                print(f"{upload.measure(path)}\t{path}")
-            return
-        commit = push(upload, private=arguments.private, revision=arguments.revision)
-        print(commit.commit_url)
+        send(upload, private=arguments.private, revision=arguments.revision, dry_run=arguments.dry_run)
 
-    return _run("push", run)
+    return run_command("push", run)
 
 
 def main_card(argv: list[str] | None = None) -> int:
@@ -214,7 +214,7 @@ def main_card(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "repo",
         metavar="ORG/NAME",
-        type=_parse_repo_id,
+        type=parse_repo_id,
         nargs="?",
         help="the repository that the example in the card loads from",
     )
@@ -233,7 +233,7 @@ def main_card(argv: list[str] | None = None) -> int:
         partial.write_text(card, encoding="utf-8")
         os.replace(partial, output)
 
-    return _run("card", run)
+    return run_command("card", run)
 
 
 def _make_parser(verb: str, description: str, epilog: str) -> argparse.ArgumentParser:
@@ -262,35 +262,9 @@ def _read_content_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(arguments, name) for name in ("seed", "license", "base_model", "dataset", "task")}
 
 
-def _parse_repo_id(text: str) -> str:
-    try:
-        return check_repo_id(text)
-    except InputError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def _run(verb: str, function: Callable[[], None]) -> int:
-    try:
-        function()
-    except (InputError, OSError) as error:
-        print(f"gengram {verb}: error: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
 def _suggest_name(path: str) -> str:
     name = re.sub(r"[^\w.-]+|-{2,}|\.{2,}", "-", Path(path).absolute().name).strip("-.")
     return name or "model"
-
-
-def _tell_plan(upload: Upload) -> None:
-    """What goes up, from where and what does not: to standard error, since standard output is for programs."""
-    total = sum(upload.measure(path) for path in upload.files)
-    lines = [f"{upload.repo_id}: {len(upload.files)} files, {total:,} bytes, from {upload.source}"]
-    if upload.note:
-        lines.append(upload.note)
-    lines += [f"not published: {name} ({why})" for name, why in upload.left_out.items()]
-    print("\n".join(lines), file=sys.stderr)
 
 
 def _choose_seed(report: dict[str, Any], seed: int | None, folder: Path) -> tuple[int, str]:

@@ -1,8 +1,10 @@
 """One commit on the Hub: everything that goes up is checked before, and is there as a whole or not at all."""
 
+import argparse
 import fnmatch
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -145,6 +147,48 @@ def find_leaks(name: str, content: Path | bytes) -> Iterator[tuple[str, str]]:
         yield from ((f"line {number}", found) for found in _find_in(line, *patterns))
 
 
+def parse_repo_id(text: str) -> str:
+    """`check_repo_id` as a type of `argparse`: a wrong name is a wrong argument."""
+    try:
+        return check_repo_id(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def add_push_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of every push."""
+    parser.add_argument("--private", action="store_true", help="make a new repository private")
+    parser.add_argument("--revision", metavar="BRANCH", help="an existing branch to write to (default: main)")
+    parser.add_argument("--dry-run", action="store_true", help="only list the files with their sizes in bytes")
+
+
+def send(upload: Upload, *, private: bool, revision: str | None, dry_run: bool) -> None:
+    """Do what a command does with an upload: tell what it is, then push it, or only list its files.
+
+    Standard output gets the commit's address, or a line `size<TAB>path` for each file; all else goes to standard error.
+    """
+    total = sum(upload.measure(path) for path in upload.files)
+    lines = [f"{upload.repo_id}: {len(upload.files)} files, {total:,} bytes, from {upload.source}"]
+    lines += [upload.note] if upload.note else []
+    lines += [f"not published: {name} ({why})" for name, why in upload.left_out.items()]
+    print("\n".join(lines), file=sys.stderr)
+    if dry_run:
+        for path in upload.files:
+            print(f"{upload.measure(path)}\t{path}")
+    else:
+        print(push(upload, private=private, revision=revision).commit_url)
+
+
+def run_command(name: str, function: Callable[[], None]) -> int:
+    """Call the function; returns the exit code: 0, or 1 after a message about what a user can mend."""
+    try:
+        function()
+    except (InputError, OSError) as error:
+        print(f"gengram {name}: error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
 def _check_commit(api: HfApi, upload: Upload, commit: CommitInfo) -> None:
     done = f"{upload.repo_id}: the commit was made ({commit.commit_url}), but"
     try:
@@ -224,4 +268,15 @@ def matches(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
 
 
-__all__ = ["Upload", "check_repo_id", "find_leaks", "matches", "push", "refuse_leaks"]
+__all__ = [
+    "Upload",
+    "add_push_arguments",
+    "check_repo_id",
+    "find_leaks",
+    "matches",
+    "parse_repo_id",
+    "push",
+    "refuse_leaks",
+    "run_command",
+    "send",
+]

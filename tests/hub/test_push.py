@@ -297,3 +297,47 @@ def test_what_the_hub_lost_is_noticed(hub, user, run, monkeypatch):
     monkeypatch.setattr(handler, "answer_tree", forget)
     assert user.call(call_push, argv=[str(run), "lab/forgetful"]) == 1
     assert "the commit was made" in user.err and "model.safetensors is missing there" in user.err
+
+
+def test_a_folder_of_tables_becomes_a_dataset(hub, user, tmp_path):
+    def call_dataset(argv):
+        from gengram.cli import main
+
+        return main(["dataset", "push", *argv])
+
+    def read_dataset(repo):
+        import hashlib
+        from pathlib import Path
+
+        from datasets import get_dataset_config_names, load_dataset
+        from huggingface_hub import snapshot_download
+
+        folder = Path(snapshot_download(repo, repo_type="dataset"))
+        sums = [line.split("  ") for line in (folder / "SHA256SUMS").read_text().splitlines()]
+        streamed = load_dataset(repo, "donor", split="test", streaming=True)
+        return {
+            "configs": sorted(get_dataset_config_names(repo)),
+            "rows": len(load_dataset(repo, "acceptor", split="train")),
+            "streamed": [row["sequence"] for row in streamed],
+            "intact": [hashlib.sha256((folder / name).read_bytes()).hexdigest() == one for one, name in sums],
+        }
+
+    for config in ("donor", "acceptor"):
+        (tmp_path / config).mkdir()
+        for split, rows in (("train", 5), ("test", 2)):
+            lines = ["seq,label", *(f"ACGT{'A' * row},{row % 2}" for row in range(rows))]
+            (tmp_path / config / f"{split}.csv").write_text("\n".join(lines))
+    argv = [str(tmp_path), "lab/tables", "--license", "cc0-1.0"]
+    hub.fail("lfs-upload", times=99)
+    assert user.call(call_dataset, argv=argv) == 1
+    assert "the connection broke" in user.err
+    assert set(hub.list_files("lab/tables", kind="datasets")) == {".gitattributes"}
+    hub.recover()
+    assert user.call(call_dataset, argv=argv) == 0, user.err
+    assert len(hub.repos["datasets", "lab/tables"].commits) == 2
+    assert user.call(read_dataset, repo="lab/tables") == {
+        "configs": ["acceptor", "donor"],
+        "rows": 5,
+        "streamed": ["ACGT", "ACGTA"],
+        "intact": [True] * 4,
+    }
