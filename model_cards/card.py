@@ -97,18 +97,12 @@ def render_card(
         eval_results=_list_results(report, seed, tag, dataset) or None,
     )
     template = resources.files("gengram.model_cards").joinpath("model_template.md").read_text(encoding="utf-8")
-    note = (
-        "With `gengram` installed, `import gengram` before this and leave `trust_remote_code` out; without it, "
-        "transformers runs the code files of this repository."
-        if carries_code or adapter
-        else "transformers alone is enough."
-    )
     return ModelCard.from_template(
         data,
         template_str=template,
         name=repo_id.split("/")[-1],
         summary=_summarize(folder, config, report, base_model),
-        usage_note=note,
+        usage_note=_explain_usage(adapter, carries_code),
         usage=_show_usage(repo_id, config, tokenizer, len(classes)),
         kind="target" if config.get("problem_type") == "regression" else "class",
         classes=dict(enumerate(classes[:_MOST_CLASSES])),
@@ -245,6 +239,16 @@ def _show_usage(repo_id: str, config: dict[str, Any], tokenizer: PreTrainedToken
     several = config.get("problem_type") in ("regression", "multi_label_classification")
     every = ", top_k=None" if several and tag == "text-classification" else ""
     return "\n".join([*load, f'predictions = predict("{sequence}"{every})'])
+
+
+def _explain_usage(adapter: bool, carries_code: bool) -> str:
+    if not adapter and not carries_code:
+        return "transformers alone is enough."
+    owner = "its base's repository, if there are any" if adapter else "this repository"
+    return (
+        "With `gengram` installed, `import gengram` before this and leave `trust_remote_code` out; without it, "
+        f"transformers runs the code files of {owner}."
+    )
 
 
 def _list_data(report: dict[str, Any] | None) -> list[dict[str, Any]]:
