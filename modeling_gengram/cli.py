@@ -6,6 +6,13 @@ import sys
 from gengram._version import __version__
 
 
+def bench(argv: list[str]) -> int:
+    """measure the memory's speed and exactness beside the released algorithm"""
+    from gengram.benchmarks.speed.memory import main
+
+    return main(argv)
+
+
 def convert(argv: list[str]) -> int:
     """convert a Megatron checkpoint to one that from_pretrained loads"""
     from gengram.conversion.megatron import main
@@ -49,6 +56,7 @@ def dataset(argv: list[str]) -> int:
 
 
 VERBS = {
+    "bench": bench,
     "convert": convert,
     "finetune": finetune,
     "quickstart": quickstart,

@@ -275,12 +275,12 @@ def read_merged(
     known = letters.masked_fill(letters >= merged.num_letters, INVALID_LETTER)
     full = find_full_windows(known, window, documents)[:, history:]
     lags = window.first_lag + torch.arange(window.places(largest), device=device)
-    bags = [read_at(merged.places[index_kmers(letters, largest)[0]], lags)]
+    bags = [read_at(merged.places[index_kmers(letters, largest)[0]], lags).clamp(min=0)]
     if largest > 1:
         far = len(merged.rows) - NUM_LETTERS ** (largest - 1)
         bags.append(read_at(index_kmers(letters, largest - 1)[0], lags[-1:] + 1) + far)
-    bag = torch.cat(bags, dim=-1)[full]  # [N, L_K + 1]
-    kv = F.embedding_bag(bag, merged.rows, mode="sum")
+    bag = torch.cat(bags, dim=-1).flatten(0, 1)  # [B * T, L_K + 1]
+    kv = F.embedding_bag(bag, merged.rows, mode="sum").view(B, S - history, -1)
     partial = ~full
     if bool(partial.any()):
         pooled = []
@@ -295,9 +295,8 @@ def read_merged(
             pooled.append(_sum_rows(table, read_at(rows, lags)[partial], shares))
         features = torch.cat(pooled, dim=-1)
         rest = torch.cat([features @ weight.to(kv.dtype).T for weight in (key_weight, value_weight)], dim=-1)
-        result = kv.new_zeros(*full.shape, kv.shape[-1])
-        kv = result.masked_scatter(full[..., None], kv).masked_scatter(partial[..., None], rest)
-    key, value = kv.view(B, S - history, -1).to(tables[0].dtype).chunk(2, dim=-1)
+        kv[partial] = rest
+    key, value = kv.to(tables[0].dtype).chunk(2, dim=-1)
     return key, value
 
 

@@ -1,0 +1,1 @@
+"""How fast the memory is, and how exact, beside the released algorithm in the same run."""
