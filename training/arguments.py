@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from transformers import IntervalStrategy, TrainingArguments
 
+from gengram.training.duplicates import SIMILARITY
 from gengram.training.labels import MASKS, PROBLEMS
 
 
@@ -125,9 +126,23 @@ class DataArguments:
     validation_fraction: float = field(
         default=0.1,
         metadata={
-            "help": "Without a validation file: share of the distinct training sequences that validate, stratified by "
-            "class; a sequence and its reverse complement stay on one side. 0: no validation."
+            "help": "Without validation rows of their own: share of the groups of training sequences that validate, "
+            "stratified by class. 0: no validation."
         },
+    )
+    group_similarity: float = field(
+        default=SIMILARITY,
+        metadata={
+            "help": "A sequence, its reverse complement and all whose canonical k-mers are so similar (Jaccard) "
+            "are one group and stay on one side. 1: only copies and reverse complements are."
+        },
+    )
+    validation_chromosomes: list[str] | None = field(
+        default=None,
+        metadata={"help": "Validate on the rows of these chromosomes instead (column chrom, or a BED file's contigs)."},
+    )
+    test_chromosomes: list[str] | None = field(
+        default=None, metadata={"help": "Test on the rows of these chromosomes; they do not train."}
     )
     split_seed: int = field(
         default=0, metadata={"help": "Seed of that split; the seeds of the training do not change it."}
@@ -156,6 +171,15 @@ class DataArguments:
             raise ValueError(f"label_start={self.label_start}: bases are counted from 0")
         if not 0 <= self.validation_fraction < 1:
             raise ValueError(f"validation_fraction={self.validation_fraction}: give a share of at least 0, below 1")
+        if not 0.8 <= self.group_similarity <= 1:
+            raise ValueError(f"group_similarity={self.group_similarity}: give a share from 0.8 to 1")
+        for name in ("validation", "test"):
+            if isinstance(chromosomes := getattr(self, f"{name}_chromosomes"), str):
+                setattr(self, f"{name}_chromosomes", [chromosomes])
+            if chromosomes and getattr(self, f"{name}_file"):
+                raise ValueError(f"give either {name}_file or {name}_chromosomes, not both")
+        if shared := set(self.validation_chromosomes or []) & set(self.test_chromosomes or []):
+            raise ValueError(f"{', '.join(sorted(shared))}: in validation_chromosomes and in test_chromosomes")
         if self.max_length is not None and self.max_length < 1:
             raise ValueError(f"max_length={self.max_length}: give a number of tokens, 1 or more")
         if self.too_long not in ("error", "truncate", "center"):

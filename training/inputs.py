@@ -1,6 +1,7 @@
 """From files and data sets to tokenized splits: what the model is trained, validated and tested on."""
 
 import dataclasses
+import itertools
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from gengram.tokenization.alphabet import AMBIGUITY_CODES, ANY_BASE
 from gengram.training.arguments import DataArguments
 from gengram.training.classifier import align_classes
+from gengram.training.duplicates import count_duplicates
 from gengram.training.errors import InputError
 from gengram.training.labels import (
     IGNORED,
@@ -24,7 +26,7 @@ from gengram.training.labels import (
     read_labels,
 )
 from gengram.training.sources import Source, read_sources
-from gengram.training.splits import split_validation
+from gengram.training.splits import split_chromosomes, split_validation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +59,8 @@ def prepare_splits(
         config: the model's; a checkpoint that was trained on the same class names keeps its ids.
 
     Raises:
-        `InputError`: see `read_sources`, `read_labels`, `order_classes`, `encode_labels` and `split_validation`; and a
+        `InputError`: see `read_sources`, `read_labels`, `order_classes`, `encode_labels`, `split_chromosomes` and
+            `split_validation`; and a
             sequence that is longer than the model or than `max_length`, unless it may be cut; labels of bases for
             tokens that are longer than a base.
     """
@@ -72,13 +75,21 @@ def prepare_splits(
         splits[split], cut[split] = _tokenize(
             encoded[split], tokenizer, limit, arguments.too_long, source.name, problem
         )
+    for split in ("test", "validation"):
+        if chromosomes := getattr(arguments, f"{split}_chromosomes"):
+            if split in sources:
+                raise InputError(f"{sources[split].name}: these rows are for {split}; leave --{split}_chromosomes out")
+            sources[split], cut[split] = sources["train"], cut["train"]
+            splits["train"], splits[split] = split_chromosomes(
+                splits["train"], chromosomes, sources["train"].name, f"{split}_chromosomes"
+            )
     if "validation" not in sources and arguments.validation_fraction > 0:
         sources["validation"], cut["validation"] = sources["train"], cut["train"]
         splits["train"], splits["validation"] = split_validation(
-            splits["train"], arguments.validation_fraction, arguments.split_seed
+            splits["train"], arguments.validation_fraction, arguments.split_seed, arguments.group_similarity
         )
     report: dict[str, Any] = {"problem": problem, "classes": classes, "max_length": limit}
-    report |= {"train": None, "validation": None, "test": None}
+    report |= {"train": None, "validation": None, "test": None, "duplicates": _describe_duplicates(splits)}
     for split, source in sources.items():
         report[split] = {
             "file": source.name,
@@ -193,6 +204,15 @@ def _label_tokens(offsets: list[tuple[int, int]], labels: list[int]) -> np.ndarr
         raise _LongTokenError(f"one of {ends[longest] - starts[longest]} bases at position {starts[longest]}")
     ids = np.asarray(labels)[np.minimum(starts, len(labels) - 1)]
     return np.where(ends > starts, ids, IGNORED)
+
+
+def _describe_duplicates(splits: dict[str, Dataset]) -> dict[str, dict[str, int]]:
+    """Return for each two splits how many rows of the second the first has too, as they are or as the other strand."""
+    order = [split for split in ("train", "validation", "test") if split in splits]
+    return {
+        f"{second}_in_{first}": count_duplicates(splits[first]["sequence"], splits[second]["sequence"])
+        for first, second in itertools.combinations(order, 2)
+    }
 
 
 def _describe_rows(rows: Dataset, tokenizer: PreTrainedTokenizerBase, file: str) -> dict[str, Any]:

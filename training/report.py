@@ -131,6 +131,13 @@ def tabulate(report: dict[str, Any]) -> str:
         intervals = [report["intervals"]["metrics"][metric]["mean"] for metric in metrics]
         cells = ["-" if ends is None else f"{ends[0]:.4f}..{ends[1]:.4f}" for ends in intervals]
         lines.append(f"{'95% of the rows':<16}" + "".join(f"{cell:<18}" for cell in cells))
+    for pair, counts in report["data"]["duplicates"].items():
+        if sum(counts.values()):
+            split, _, other = pair.split("_")
+            lines.append(
+                f"{sum(counts.values())} of {report['data'][split]['rows']} {split} rows are in {other} too "
+                f"({counts['reverse_complement']} of them as the reverse complement)"
+            )
     return "\n".join(lines)
 
 

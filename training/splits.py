@@ -1,63 +1,100 @@
-"""Which rows train and which validate? A split that keeps both strands of a sequence together."""
+"""Which rows train and which validate? Splits by groups of similar sequences, or by chromosome."""
+
+import difflib
 
 import numpy as np
 from datasets import ClassLabel, Dataset
 from sklearn.model_selection import train_test_split
 
-from gengram.tokenization import reverse_complement
+from gengram.training.duplicates import SIMILARITY, group_sequences
 from gengram.training.errors import InputError
+from gengram.training.tables import shorten
+
+CHROMOSOME_COLUMNS = ("chrom", "chr", "chromosome", "contig", "seqname")
+"""Names under which the column of chromosomes is looked for, in this order; upper and lower case are the same."""
 
 
-def fold_strands(sequence: str) -> str:
-    """Return one name for a sequence and its reverse complement: the smaller of the two in alphabetic order.
-
-    Case and RNA spelling (`U`) make no difference. A text with characters that have no complement stands for itself.
-    """
-    forward = sequence.upper().replace("U", "T")
-    try:
-        return min(forward, reverse_complement(forward))
-    except ValueError:
-        return forward
-
-
-def split_validation(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
+def split_validation(
+    dataset: Dataset, fraction: float, seed: int, similarity: float = SIMILARITY
+) -> tuple[Dataset, Dataset]:
     """Split rows into training and validation; rows with one class each are stratified by class.
 
-    Copies of a sequence and its reverse complement go to the same side, so that validation never sees what training
-    has seen. Such a group is stratified by its first row's class.
+    Copies of a sequence, its reverse complement and near-duplicates of either go to the same side, see
+    `group_sequences`, so that validation never sees what training has seen. A group is stratified by its first row's
+    class.
 
     Args:
         dataset: N rows with `sequence` (string); stratified if `label` is a `ClassLabel`.
-        fraction: share of the distinct sequences that validate, between 0 and 1.
+        fraction: share of the groups that validate, between 0 and 1.
         seed: of the split; the same seed gives the same split, whatever the seed of the training.
+        similarity: from which on two sequences are near-duplicates; 1: only copies and reverse complements are.
 
     Returns:
         The training and the validation rows, both in the order of the file.
 
     Raises:
-        `InputError`: a class with fewer than two distinct sequences, or too few rows for each class on each side.
+        `InputError`: a class with fewer than two groups, or too few groups for each class on each side.
     """
-    names, first_rows, groups = np.unique(
-        [fold_strands(sequence) for sequence in dataset["sequence"]], return_index=True, return_inverse=True
-    )
+    groups = group_sequences(dataset["sequence"], similarity)
+    distinct, first_rows = np.unique(groups, return_index=True)
     feature = dataset.features.get("label")
     strata = np.asarray(dataset["label"])[first_rows] if isinstance(feature, ClassLabel) else None
     class_names = feature.names if isinstance(feature, ClassLabel) else [""]
-    counts = np.bincount(strata, minlength=len(class_names)) if strata is not None else np.array([len(names)])
-    held_out = int(np.ceil(fraction * len(names)))
-    if counts.min() < 2 or min(held_out, len(names) - held_out) < len(class_names):
+    counts = np.bincount(strata, minlength=len(class_names)) if strata is not None else np.array([len(distinct)])
+    held_out = int(np.ceil(fraction * len(distinct)))
+    if counts.min() < 2 or min(held_out, len(distinct) - held_out) < len(class_names):
         rarest = class_names[counts.argmin()]
         raise InputError(
             f"validation_fraction={fraction}: cannot put {'every class' if rarest else 'rows'} on both sides of a "
-            f"split of {len(names)} distinct sequences"
+            f"split of {len(distinct)} distinct sequences"
             + (f" (the rarest class, {rarest!r}, has {counts.min()})" if rarest else "")
-            + ". Give a validation_file, another fraction, or validation_fraction=0 to train without validation."
+            + f"; near-duplicates, similarity {similarity} or more, count as one. Give a validation_file, another "
+            "fraction, or validation_fraction=0 to train without validation."
         )
-    _, validation_groups = train_test_split(
-        np.arange(len(names)), test_size=held_out, stratify=strata, random_state=seed
-    )
-    validates = np.isin(groups, validation_groups)
-    return dataset.select(np.flatnonzero(~validates)), dataset.select(np.flatnonzero(validates))
+    _, validation_groups = train_test_split(distinct, test_size=held_out, stratify=strata, random_state=seed)
+    return _divide(dataset, np.isin(groups, validation_groups))
 
 
-__all__ = ["fold_strands", "split_validation"]
+def split_chromosomes(dataset: Dataset, chromosomes: list[str], path: str, argument: str) -> tuple[Dataset, Dataset]:
+    """Take the rows of some chromosomes out.
+
+    Args:
+        dataset: N rows with one of `CHROMOSOME_COLUMNS`; a BED file and FASTA names like `chr3:100-200` bring it.
+        chromosomes: names as they are in that column.
+        path: where the rows are from, for messages.
+        argument: the name of the argument that has the chromosomes, for messages.
+
+    Returns:
+        The rows of the other chromosomes and the rows of these, both in the order of the file.
+
+    Raises:
+        `InputError`: there is no such column, a chromosome has no rows, or no rows are left.
+    """
+    lower = {name.lower(): name for name in dataset.column_names}
+    column = next((lower[name] for name in CHROMOSOME_COLUMNS if name in lower), None)
+    if column is None:
+        raise InputError(
+            f"{path}: {argument} needs a column {' or '.join(map(repr, CHROMOSOME_COLUMNS))}; the columns are "
+            f"{shorten([name for name in dataset.column_names if name not in ('input_ids', 'attention_mask')])}"
+        )
+    values = np.asarray([str(value) for value in dataset[column]])
+    present = sorted(set(values.tolist()))
+    for chromosome in chromosomes:
+        if chromosome not in present:
+            close = difflib.get_close_matches(chromosome, present, n=1)
+            raise InputError(
+                f"{path}: {argument}: no row is on {chromosome!r}"
+                + (f"; did you mean {close[0]!r}?" if close else "")
+                + f" The column {column!r} has {shorten(present)}."
+            )
+    taken = np.isin(values, chromosomes)
+    if taken.all():
+        raise InputError(f"{path}: {argument}: all rows are on {shorten(chromosomes)}, none are left for training")
+    return _divide(dataset, taken)
+
+
+def _divide(dataset: Dataset, taken: np.ndarray) -> tuple[Dataset, Dataset]:
+    return dataset.select(np.flatnonzero(~taken)), dataset.select(np.flatnonzero(taken))
+
+
+__all__ = ["CHROMOSOME_COLUMNS", "split_chromosomes", "split_validation"]

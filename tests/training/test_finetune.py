@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from gengram import GengramConfig, GengramForCausalLM, GengramForSequenceClassification
-from gengram.tokenization import build_nucleotide_tokenizer
+from gengram.tokenization import build_nucleotide_tokenizer, reverse_complement
 from gengram.training.arguments import DataArguments, FinetuneArguments, ModelArguments
 from gengram.training.finetune import finetune, main, parse_arguments
 
@@ -235,6 +235,29 @@ def test_own_validation_rows_or_none(command, task, run_folder, tmp_path, draw_t
     assert main(command(validation_fraction=0, output_dir=tmp_path / "none")) == 0
     report = read_report(tmp_path / "none")
     assert report["validation"] is None and report["data"]["train"]["rows"] == 60
+
+
+def test_validation_and_test_rows_by_chromosome(command, run_folder):
+    argv = command(validation_chromosomes=["chr1"], test_chromosomes=["chr2"], test_file=None)
+    assert main(argv) == 0
+    report = read_report(run_folder)
+    assert [report["data"][split]["rows"] for split in ("train", "validation", "test")] == [20, 20, 20]
+    assert report["test"] is not None and report["intervals"] is not None
+
+
+def test_duplicates_across_splits_are_counted(command, task, run_folder, draw_table, capsys):
+    train, table = draw_table(60, 0), draw_table(20, 1)
+    table.loc[0, "seq"] = train["seq"][3].lower()
+    table.loc[1, "seq"] = reverse_complement(train["seq"][4])
+    table.loc[2, "seq"] = reverse_complement(train["seq"][4])
+    table.to_csv(task["test_file"], index=False)
+    assert main(command(validation_fraction=0)) == 0
+    assert read_report(run_folder)["data"]["duplicates"] == {"test_in_train": {"exact": 1, "reverse_complement": 2}}
+    assert "3 of 20 test rows are in train too (2 of them as the reverse complement)" in capsys.readouterr().out
+    assert main(command(output_dir=run_folder.with_name("validated"))) == 0
+    duplicates = read_report(run_folder.with_name("validated"))["data"]["duplicates"]
+    assert duplicates["validation_in_train"] == {"exact": 0, "reverse_complement": 0}
+    assert list(duplicates) == ["validation_in_train", "test_in_train", "test_in_validation"]
 
 
 def test_letters_that_are_no_bases_are_counted(command, task, run_folder, draw_table):
