@@ -1,5 +1,7 @@
 """One table of what gengram adds to transformers, and the loop that registers it (runs at `import gengram`)."""
 
+from typing import Any
+
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -21,7 +23,7 @@ from .megatron_decoder.configuration_megatron_decoder import MegatronDecoderConf
 from .megatron_decoder.modeling_megatron_decoder import MegatronDecoderForCausalLM, MegatronDecoderModel
 
 # configuration -> Auto class -> model
-MODELS = {
+MODELS: dict[Any, dict[Any, Any]] = {
     GengramConfig: {
         AutoModel: GengramModel,
         AutoModelForCausalLM: GengramForCausalLM,

@@ -82,7 +82,7 @@ def convert_megatron(
     output = Path(output)
     if output.exists():
         raise FileExistsError(f"{output} exists; choose another folder")
-    source = open_checkpoint(checkpoint)
+    source = open_checkpoint(Path(checkpoint))
     config = read_config(source.arguments)
     model = make_skeleton(config)
     recipes = plan_weights(config, source)
@@ -122,7 +122,7 @@ def read_config(arguments: dict[str, Any]) -> PreTrainedConfig:
     Raises:
         UnsupportedCheckpoint: naming the argument that cannot be expressed.
     """
-    get = arguments.get
+    get: Any = arguments.get
     _refuse_unless(arguments)
     heads = get("num_attention_heads")
     grouped = get("group_query_attention") and get("num_query_groups")
@@ -204,7 +204,7 @@ def read_config(arguments: dict[str, Any]) -> PreTrainedConfig:
 
 def _needs_own_decoder(arguments: dict[str, Any]) -> bool:
     """Whether a dense decoder with heads of equal width is beyond Llama and Qwen3."""
-    get = arguments.get
+    get: Any = arguments.get
     return (
         not get("swiglu")
         or bool(get("add_bias_linear") or get("add_qkv_bias") or get("attention_output_gate"))
@@ -214,7 +214,7 @@ def _needs_own_decoder(arguments: dict[str, Any]) -> bool:
 
 def _refuse_unless(arguments: dict[str, Any]) -> None:
     """Stop at the first argument that the classes used here cannot express."""
-    get = arguments.get
+    get: Any = arguments.get
     latent, experts = get("multi_latent_attention"), get("num_experts")
     dense = not (latent or experts)  # the package's own decoder has these options
     for argument, fine in {
@@ -417,7 +417,7 @@ def _write_companions(model: PreTrainedModel, folder: Path, arguments: dict[str,
     model.generation_config.save_pretrained(folder)
     bases = [NUCLEOTIDE_VOCABULARY[base] for base in "ACGTN"]
     if list(arguments.get("gengram_token_ids") or bases) == bases:
-        length = arguments.get("seq_length") or arguments.get("max_position_embeddings")
+        length = int(arguments.get("seq_length") or arguments["max_position_embeddings"])
         build_nucleotide_tokenizer(model_max_length=length).save_pretrained(folder)
 
 

@@ -117,7 +117,7 @@ class MotifMemory(GradientCheckpointingLayer):
             return self.path
         if self.window.size is None or self.window.deduplicate or torch.compiler.is_compiling():
             return "lifetime"
-        parts = [(MotifTable, table) for table in self.embeddings]
+        parts: list[tuple[type, nn.Module]] = [(MotifTable, table) for table in self.embeddings]
         parts += [(MotifProjection, self.key_proj), (MotifProjection, self.value_proj)]
         if not all(type(part) is kind and type(part.weight) is nn.Parameter for kind, part in parts):
             return "lifetime"

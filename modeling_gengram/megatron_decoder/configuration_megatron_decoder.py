@@ -1,5 +1,7 @@
 """Configuration of the decoder that Megatron checkpoints need beyond Llama."""
 
+from typing import ClassVar
+
 from huggingface_hub.dataclasses import strict
 from transformers import LlamaConfig
 
@@ -22,7 +24,7 @@ class MegatronDecoderConfig(LlamaConfig):
     """
 
     model_type = "megatron_decoder"
-    auto_classes = {}
+    auto_classes: ClassVar[dict[str, str]] = {}
 
     attention_output_gate: bool = False
     output_bias: bool = False
