@@ -27,6 +27,13 @@ def finetune(argv: list[str]) -> int:
     return main(argv)
 
 
+def predict(argv: list[str]) -> int:
+    """predict new sequences with a fine-tuned model"""
+    from gengram.training.predict import main
+
+    return main(argv)
+
+
 def quickstart(argv: list[str]) -> int:
     """simulate splice sites, train with and without memory, save, reload, predict"""
     from gengram.benchmarks.quickstart import main
@@ -59,6 +66,7 @@ VERBS = {
     "bench": bench,
     "convert": convert,
     "finetune": finetune,
+    "predict": predict,
     "quickstart": quickstart,
     "push": push,
     "card": card,

@@ -29,8 +29,9 @@ from gengram.training.labels import Problem
 # Names that transformers takes into `rope_parameters`; they are no fields of a configuration class.
 _ROPE_FIELDS = {"rope_theta", "rope_scaling", "partial_rotary_factor"}
 _SPECIAL_TOKENS = ("pad", "bos", "eos", "cls", "sep", "mask")
-# What reading a user's folder can raise: missing or foreign files, broken JSON, wrong shapes, cut-off weights.
-_LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, StrictDataclassError)
+LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, StrictDataclassError)
+"""What reading a user's folder can raise: missing or foreign files, broken JSON, wrong shapes, cut-off weights."""
+
 _CONFIG_ERRORS = (ValueError, TypeError, StrictDataclassError)
 # What transformers' losses go by; a token classifier has one loss only.
 _PROBLEM_TYPES: dict[Problem, Any] = {
@@ -53,7 +54,7 @@ def load_tokenizer(arguments: ModelArguments) -> PreTrainedTokenizerBase:
         return build_nucleotide_tokenizer(template="cls_sep" if pools_cls else "plain")
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-    except _LOADING_ERRORS as error:
+    except LOADING_ERRORS as error:
         raise InputError(
             f"{path}: no tokenizer can be read here: {_tell(error)}. Name one with --tokenizer_name_or_path."
         ) from error
@@ -73,7 +74,7 @@ def load_config(arguments: ModelArguments, tokenizer: PreTrainedTokenizerBase) -
         path = arguments.model_name_or_path
         try:
             config = AutoConfig.from_pretrained(path, trust_remote_code=False)
-        except _LOADING_ERRORS as error:
+        except LOADING_ERRORS as error:
             raise InputError(f"{path}: no model configuration can be read here: {_tell(error)}") from error
         if isinstance(config, GengramConfig) and arguments.memory is not None:
             raise InputError(f"{path} is a Gengram model and brings its own memory: leave --memory out")
@@ -154,7 +155,7 @@ def build_classifier(
         model, found = auto_class.from_pretrained(
             path, config=config, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
         )
-    except _LOADING_ERRORS as error:
+    except LOADING_ERRORS as error:
         raise InputError(f"{path}: the model's weights cannot be loaded: {_tell(error)}") from error
     new = sorted(found["missing_keys"] | {name for name, *_ in found["mismatched_keys"]})
     if lacking := [name for name in new if name in _list_body(model) and "pooler" not in name]:
@@ -231,4 +232,4 @@ def _tell(error: Exception) -> str:
     return str(told) or type(told).__name__
 
 
-__all__ = ["align_classes", "build_classifier", "load_config", "load_tokenizer", "measure_capacity"]
+__all__ = ["LOADING_ERRORS", "align_classes", "build_classifier", "load_config", "load_tokenizer", "measure_capacity"]

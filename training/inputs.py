@@ -72,8 +72,8 @@ def prepare_splits(
     encoded, problem, classes = _encode_sources(arguments, sources, config)
     splits, cut = {}, {}
     for split, source in sources.items():
-        splits[split], cut[split] = _tokenize(
-            encoded[split], tokenizer, limit, arguments.too_long, source.name, problem
+        splits[split], cut[split] = tokenize_rows(
+            encoded[split], tokenizer, limit, arguments.too_long, source.name, problem == "token"
         )
     for split in ("test", "validation"):
         if chromosomes := getattr(arguments, f"{split}_chromosomes"):
@@ -122,11 +122,25 @@ def _encode_sources(
     return encoded, problem, classes
 
 
-def _tokenize(
-    rows: Dataset, tokenizer: PreTrainedTokenizerBase, limit: int, too_long: str, file: str, problem: Problem
+def tokenize_rows(
+    rows: Dataset, tokenizer: PreTrainedTokenizerBase, limit: int, too_long: str, file: str, by_base: bool = False
 ) -> tuple[Dataset, int]:
-    """Add `input_ids` and `attention_mask`; the second result is the number of rows that had to be cut to `limit`."""
-    by_base = problem == "token"
+    """Add `input_ids` and `attention_mask`, cut to a limit.
+
+    Args:
+        rows: N rows with `sequence`.
+        tokenizer: of the model.
+        limit: longest input in tokens, special tokens included.
+        too_long: what happens to longer ones: `error`, `truncate` (cut their end off) or `center` (keep the middle).
+        file: where the rows are from, for messages.
+        by_base: turn `label`, int64 one a base, into `labels`, one a token.
+
+    Returns:
+        The rows, and how many of them had to be cut.
+
+    Raises:
+        `InputError`: a sequence is too long and must not be cut; labels of bases for tokens longer than a base.
+    """
 
     def encode(batch: dict[str, list], cut: bool) -> dict[str, list]:
         # Split special tokens: a text like "[MASK]" in a sequence is six unknown characters, not a mask.
@@ -270,4 +284,4 @@ def _describe_labels(rows: Dataset, problem: Problem, names: list[str], file: st
     }
 
 
-__all__ = ["LabelledSplits", "prepare_splits"]
+__all__ = ["LabelledSplits", "prepare_splits", "tokenize_rows"]

@@ -1,0 +1,249 @@
+"""`gengram predict`: what does a fine-tuned model say about new sequences?"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import torch
+from datasets import Dataset
+from scipy.special import expit, softmax
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    DataCollatorWithPadding,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from gengram.training.classifier import LOADING_ERRORS, measure_capacity
+from gengram.training.errors import InputError
+from gengram.training.inputs import tokenize_rows
+from gengram.training.labels import Problem
+from gengram.training.tables import read_rows
+
+_HEADS = {
+    "ForSequenceClassification": AutoModelForSequenceClassification,
+    "ForTokenClassification": AutoModelForTokenClassification,
+}
+_PROBLEMS: dict[str | None, Problem] = {"multi_label_classification": "multi_label", "regression": "regression"}
+
+
+def predict_file(
+    model_path: str | Path,
+    file: str | Path,
+    out: str | Path,
+    *,
+    batch_size: int = 64,
+    max_length: int | None = None,
+    too_long: str = "error",
+    sequence_column: str | None = None,
+    genome: str | Path | None = None,
+) -> Path:
+    """Predict every row of a file and write the predictions as Parquet, in one piece.
+
+    Args:
+        model_path: a saved model with its tokenizer, a folder of `gengram finetune` with one seed, or a Hub id.
+        file: what `gengram finetune` reads; labels are not needed and, where there are any, not looked at.
+        out: the Parquet file; replaced if it is there.
+        batch_size: sequences a step. Rows of similar length share a batch, which does not change the order.
+        max_length: longest input in tokens; by default the model's.
+        too_long: what happens to longer sequences: `error`, `truncate` (cut the end off) or `center` (keep the middle).
+        sequence_column, genome: see `read_rows`.
+
+    Returns:
+        The path of the Parquet file. It has the columns of the input without the sequences, in the same order, and
+        - one class a row: `prediction`, the name, and `probability_NAME` of each class;
+        - several labels: `prediction`, the list of labels with a probability above 0.5, and `probability_NAME`;
+        - a regression: `prediction_NAME` of each target;
+        - a class for each base: `prediction_start`, the base (counted from 0) that the lists begin at, `prediction`, a
+          list of names, and for each class a list `probability_NAME`.
+
+    Raises:
+        `InputError`: a model without a trained head, or with tokens longer than a base where bases are classified; a
+            file that cannot be read; a sequence that is too long; an output folder that is not there.
+    """
+    out = Path(out)
+    if not out.absolute().parent.is_dir():
+        raise InputError(f"{out}: the folder {out.absolute().parent} does not exist")
+    model, tokenizer, problem = load_predictor(model_path)
+    limit = max_length or tokenizer.model_max_length
+    if limit > tokenizer.model_max_length:
+        raise InputError(
+            f"max_length={limit} tokens is longer than the model, which takes {tokenizer.model_max_length} tokens"
+        )
+    rows = read_rows(file, sequence_column, genome=genome, needs_labels=False)
+    encoded, _ = tokenize_rows(rows, tokenizer, limit, too_long, str(file))
+    outputs = _run(model, tokenizer, encoded, batch_size)
+    names = [name for _, name in sorted((model.config.id2label or {}).items())]
+    if problem == "token":
+        columns = _describe_bases(rows, encoded, outputs, names, tokenizer, too_long, file)
+    else:
+        columns = _describe_rows(np.concatenate(outputs), names, problem)
+    kept = {name: rows.data.column(name) for name in rows.column_names if name != "sequence" and name not in columns}
+    table = pa.table({**kept, **columns})
+    partial = out.with_name(out.name + ".partial")
+    try:
+        pa.parquet.write_table(table, partial)
+        os.replace(partial, out)
+    finally:
+        partial.unlink(missing_ok=True)
+    return out
+
+
+def load_predictor(path: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Problem]:
+    """Load a model with a trained head, in evaluation mode on the accelerator if there is one, and its tokenizer.
+
+    Raises:
+        `InputError`: nothing can be read there, or there is no head, or weights are missing.
+    """
+    folder = _find_model(Path(path)) if Path(path).is_dir() else path
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        head = next((head for head in _HEADS if (config.architectures or [""])[0].endswith(head)), None)
+        if head is None:
+            raise InputError(
+                f"{path}: {config.architectures} has no head that classifies or measures; fine-tune it first"
+            )
+        # Another size is let through to be told with what is missing.
+        model, found = _HEADS[head].from_pretrained(
+            folder, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
+        )
+    except InputError:
+        raise
+    except LOADING_ERRORS as error:
+        raise InputError(f"{path}: no model can be loaded here: {error}") from error
+    if lacking := sorted(found["missing_keys"] | {name for name, *_ in found["mismatched_keys"]}):
+        raise InputError(f"{path}: {len(lacking)} weights are missing or of another size, e.g. {lacking[0]}")
+    tokenizer.model_max_length = measure_capacity(config, tokenizer)
+    problem = "token" if head == "ForTokenClassification" else _PROBLEMS.get(config.problem_type, "single_label")
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
+    return model.eval().to(device), tokenizer, problem
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run `gengram predict`; returns the exit code: 0, or 1 after a message about what has to be mended."""
+    parser = argparse.ArgumentParser(
+        prog="gengram predict",
+        description="Predict new sequences with a fine-tuned model.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="example:\n  gengram predict runs/splice/seed-0 new.fa.gz --out predictions.parquet\n\n"
+        "exit codes: 0 done; 1 something has to be mended, the message says what; 2 wrong arguments",
+    )
+    parser.add_argument("model", help="a saved model: a folder, a run of gengram finetune with one seed, or a Hub id")
+    parser.add_argument("file", help="sequences: .csv, .tsv, .jsonl, .parquet, FASTA, .bed with --genome; plain or .gz")
+    parser.add_argument("--out", required=True, help="the Parquet file with the predictions")
+    parser.add_argument("--batch_size", type=int, default=64, help="sequences a step (default: %(default)s)")
+    parser.add_argument("--max_length", type=int, help="longest input in tokens (default: the model's)")
+    parser.add_argument(
+        "--too_long",
+        choices=("error", "truncate", "center"),
+        default="error",
+        help="longer sequences: stop, cut their end off, or keep the middle (default: %(default)s)",
+    )
+    parser.add_argument("--sequence_column", help="column of sequences (default: sequence, else seq, dna, ...)")
+    parser.add_argument("--genome", help="FASTA file that the intervals of a .bed file are cut from")
+    arguments = vars(parser.parse_args(argv))
+    for name in ("batch_size", "max_length"):
+        if arguments[name] is not None and arguments[name] < 1:
+            parser.error(f"--{name} {arguments[name]}: give a whole number of at least 1")
+    try:
+        out = predict_file(arguments.pop("model"), arguments.pop("file"), arguments.pop("out"), **arguments)
+    except (InputError, OSError) as error:
+        print(f"gengram predict: error: {error}", file=sys.stderr)
+        return 1
+    print(out)
+    return 0
+
+
+def _find_model(folder: Path) -> Path:
+    if (folder / "config.json").exists() or not (folder / "report.json").exists():
+        return folder
+    seeds = sorted(path for path in folder.glob("seed-*") if (path / "config.json").exists())
+    if len(seeds) != 1:
+        raise InputError(f"{folder}: name one of its models: {', '.join(map(str, seeds)) or 'there is none'}")
+    return seeds[0]
+
+
+@torch.inference_mode()
+def _run(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, encoded: Dataset, batch_size: int
+) -> list[np.ndarray]:
+    """Return the logits of each row in the order of the rows: (1, C), or (T, C) for a token classifier."""
+    inputs = encoded.select_columns([name for name in ("input_ids", "attention_mask") if name in encoded.column_names])
+    lengths = np.array([len(ids) for ids in encoded["input_ids"]])
+    order = np.argsort(-lengths, kind="stable")
+    loader = DataLoader(inputs.select(order), batch_size, collate_fn=DataCollatorWithPadding(tokenizer))
+    outputs: list[np.ndarray] = [np.empty(0)] * len(lengths)
+    rows = iter(order)
+    for batch in tqdm(loader, desc="Predicting"):
+        batch = batch.to(model.device)
+        logits = model(**batch).logits.float().cpu().numpy()
+        real = batch["attention_mask"].bool().cpu().numpy()
+        for position in range(len(logits)):
+            found = logits[position][real[position]] if logits.ndim == 3 else logits[position : position + 1]
+            outputs[next(rows)] = found
+    return outputs
+
+
+def _describe_rows(logits: np.ndarray, names: list[str], problem: Problem) -> dict[str, pa.Array]:
+    if problem == "regression":
+        return {f"prediction_{name}": pa.array(column) for name, column in zip(names, logits.T)}
+    if problem == "multi_label":
+        chosen = [[name for name, logit in zip(names, row) if logit > 0] for row in logits]
+        prediction, probabilities = pa.array(chosen, pa.list_(pa.string())), expit(logits)
+    else:
+        prediction, probabilities = pa.array([names[label] for label in logits.argmax(axis=1)]), softmax(logits, axis=1)
+    return {
+        "prediction": prediction,
+        **{f"probability_{name}": pa.array(column) for name, column in zip(names, probabilities.T)},
+    }
+
+
+def _describe_bases(
+    rows: Dataset,
+    encoded: Dataset,
+    outputs: list[np.ndarray],
+    names: list[str],
+    tokenizer: PreTrainedTokenizerBase,
+    too_long: str,
+    file: str | Path,
+) -> dict[str, pa.Array]:
+    # Not `all_special_ids`: that has the unknown token, which is a base like any other here.
+    kinds = ("bos", "eos", "cls", "sep", "pad")
+    around = [getattr(tokenizer, f"{kind}_token_id") for kind in kinds]
+    starts, predictions = [], []
+    probabilities: dict[str, list] = {name: [] for name in names}
+    for row, (sequence, ids, logits) in enumerate(zip(rows["sequence"], encoded["input_ids"], outputs), start=1):
+        logits = logits[~np.isin(ids, [one for one in around if one is not None])]
+        cut = len(sequence) - len(logits)
+        whole = len(
+            tokenizer(sequence, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
+        )
+        if whole != len(sequence):
+            raise InputError(
+                f"{file}, data row {row}: {len(sequence)} bp are {whole} tokens; bases need one token each"
+            )
+        starts.append(cut // 2 if too_long == "center" else 0)
+        predictions.append([names[label] for label in logits.argmax(axis=1)])
+        for name, column in zip(names, softmax(logits, axis=1).T):
+            probabilities[name].append(column)
+    return {
+        "prediction_start": pa.array(starts, pa.int64()),
+        "prediction": pa.array(predictions, pa.list_(pa.string())),
+        **{f"probability_{name}": pa.array(lists, pa.list_(pa.float32())) for name, lists in probabilities.items()},
+    }
+
+
+__all__ = ["load_predictor", "main", "predict_file"]
+
+if __name__ == "__main__":
+    sys.exit(main())
