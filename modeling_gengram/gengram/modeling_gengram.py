@@ -556,12 +556,13 @@ class GengramForMaskedLM(GengramLanguageModel):
         )
 
 
-class GengramForSequenceClassification(GengramPreTrainedModel):
+class GengramClassifier(GengramPreTrainedModel):
     """
-    One prediction a sequence, from the mean, the last or the first real token (`config.pooling`).
+    A backbone with memory and a linear layer over its hidden states.
 
-    `config.problem_type` is `"single_label_classification"`, `"multi_label_classification"` or `"regression"`;
-    if it is not set, the number and type of the labels decide, as everywhere in transformers.
+    Args:
+        config (`GengramConfig`)
+        backbone (`PreTrainedModel`, *optional*): an existing backbone to build around.
     """
 
     def __init__(self, config: GengramConfig, backbone: PreTrainedModel | None = None):
@@ -571,6 +572,15 @@ class GengramForSequenceClassification(GengramPreTrainedModel):
         self.dropout = nn.Dropout(config.classifier_dropout)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
         self.post_init()
+
+
+class GengramForSequenceClassification(GengramClassifier):
+    """
+    One prediction a sequence, from the mean, the last or the first real token (`config.pooling`).
+
+    `config.problem_type` is `"single_label_classification"`, `"multi_label_classification"` or `"regression"`;
+    if it is not set, the number and type of the labels decide, as everywhere in transformers.
+    """
 
     @can_return_tuple
     def forward(
@@ -619,16 +629,8 @@ class GengramForSequenceClassification(GengramPreTrainedModel):
         )
 
 
-class GengramForTokenClassification(GengramPreTrainedModel):
+class GengramForTokenClassification(GengramClassifier):
     """One prediction a token, that is a base."""
-
-    def __init__(self, config: GengramConfig, backbone: PreTrainedModel | None = None):
-        super().__init__(config)
-        self.num_labels = config.num_labels
-        self.model = GengramModel(config, backbone)
-        self.dropout = nn.Dropout(config.classifier_dropout)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
-        self.post_init()
 
     @can_return_tuple
     def forward(
