@@ -1,6 +1,7 @@
 """The arguments of a fine-tuning run: flags of a command, keys of a YAML file, or dataclasses in a script."""
 
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -49,6 +50,29 @@ class ModelArguments:
         default=None,
         metadata={"help": "Tokenizer folder or Hub id. Default: the checkpoint's; one token a base for a new model."},
     )
+    peft: Literal["lora", "ia3"] | None = field(
+        default=None,
+        metadata={
+            "help": "Leave the checkpoint's weights as they are and train a small adapter and a new head: lora or ia3. "
+            "What is saved is the adapter."
+        },
+    )
+    peft_target_modules: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Ends of the names of the layers that are adapted, e.g. q_proj v_proj key_proj value_proj. Default: "
+            "those of the attention (and, for ia3, of the feed-forward layers) that PEFT has for the backbone."
+        },
+    )
+    peft_memory: bool = field(
+        default=False,
+        metadata={"help": "Train the whole motif memory too, and save it with the adapter."},
+    )
+    lora_r: int = field(default=1, metadata={"help": "Rank of LoRA's matrices."})
+    lora_alpha: int = field(default=32, metadata={"help": "LoRA's updates are scaled by lora_alpha / lora_r."})
+    lora_dropout: float = field(
+        default=0.1, metadata={"help": "Share of a layer's inputs that LoRA drops in training."}
+    )
 
     def __post_init__(self):
         if (self.model_name_or_path is None) == (self.backbone is None):
@@ -59,6 +83,27 @@ class ModelArguments:
         self.memory = _read_mapping("memory", self.memory)
         if self.backbone is None and self.backbone_config is not None:
             raise ValueError("backbone_config describes a new model; a checkpoint brings its own configuration")
+        self._check_peft()
+
+    def _check_peft(self) -> None:
+        if self.peft not in (None, "lora", "ia3"):
+            raise ValueError(
+                f"peft={self.peft!r}: choose lora or ia3. Prompt and prefix tuning hand a model vectors instead of "
+                "bases, which a motif memory cannot read."
+            )
+        if self.peft is None and (self.peft_target_modules or self.peft_memory):
+            raise ValueError("peft_target_modules and peft_memory describe an adapter: say which with peft")
+        if self.peft is not None and self.backbone is not None:
+            raise ValueError("peft adapts a checkpoint (model_name_or_path); a new backbone has nothing to keep")
+        if self.peft is not None and self.memory is not None:
+            raise ValueError(
+                "peft and memory exclude each other: an adapter is saved without its base, and a base with a new memory "
+                "is saved nowhere. Save it first (GengramForSequenceClassification.from_backbone, save_pretrained)."
+            )
+        if self.lora_r < 1 or self.lora_alpha < 1 or not 0 <= self.lora_dropout < 1:
+            raise ValueError(
+                "lora_r and lora_alpha are whole numbers of at least 1, lora_dropout is at least 0, below 1"
+            )
 
 
 @dataclass
@@ -205,6 +250,41 @@ class FinetuneArguments(TrainingArguments):
     )
     # One seed of `seeds` after the other; not an argument of its own.
     seed: int = field(default=0, init=False)
+    reverse_complement: float = field(
+        default=0.0,
+        metadata={
+            "help": "Chance that a training sequence is read as its reverse complement, drawn anew in each epoch. 0.5: "
+            "both strands equally often."
+        },
+    )
+    max_shift: int = field(
+        default=0,
+        metadata={
+            "help": "A training sequence is moved by up to so many bp to either side, drawn anew in each epoch; N takes "
+            "the place of what is not known."
+        },
+    )
+    average_strands: bool = field(
+        default=False,
+        metadata={
+            "help": "Final scores: average the probabilities (of a regression the values) of a sequence and of its "
+            "reverse complement."
+        },
+    )
+    class_weights: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={
+            "help": "How much the rows (or bases) of a class count in the training loss: balanced (each class as much as "
+            "any other), or weights by name as JSON (a mapping in YAML), e.g. '{\"donor\": 5}'; others count 1."
+        },
+    )
+    pos_weight: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={
+            "help": "Several labels: how much a row that has a label counts against one that has it not: balanced, or "
+            "factors by name as for class_weights."
+        },
+    )
 
     num_train_epochs: float = field(default=3.0, metadata={"help": "Passes over the training rows."})
     per_device_train_batch_size: int = field(default=32, metadata={"help": "Sequences a step on each device."})
@@ -235,6 +315,13 @@ class FinetuneArguments(TrainingArguments):
         if len(set(seeds)) < len(seeds):
             raise ValueError(f"seeds={self.seeds}: the same seed twice gives the same model twice")
         self.seeds = seeds
+        if not 0 <= self.reverse_complement <= 1:
+            raise ValueError(f"reverse_complement={self.reverse_complement}: give a chance from 0 to 1, e.g. 0.5")
+        if self.max_shift < 0:
+            raise ValueError(f"max_shift={self.max_shift}: give a number of bp, 0 or more")
+        for name in ("class_weights", "pos_weight"):
+            if getattr(self, name) != "balanced":
+                setattr(self, name, _read_weights(name, getattr(self, name)))
         super().__post_init__()
 
 
@@ -247,6 +334,14 @@ def _read_mapping(name: str, value: dict[str, Any] | str | None) -> dict[str, An
     if value is not None and not isinstance(value, dict):
         raise ValueError(f"{name} must be a mapping of names to values, not {value!r}")
     return value
+
+
+def _read_weights(name: str, value: dict[str, Any] | str | None) -> dict[str, float] | None:
+    weights = _read_mapping(name, value)
+    for key, weight in (weights or {}).items():
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
+            raise ValueError(f"{name}: {key!r} has the weight {weight!r}; give a number above 0")
+    return weights and {str(key): float(weight) for key, weight in weights.items()}
 
 
 __all__ = ["DataArguments", "FinetuneArguments", "ModelArguments"]
