@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.parquet
 import torch
 from datasets import Dataset
-from scipy.special import expit, softmax
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import (
@@ -27,6 +26,7 @@ from gengram.training.classifier import LOADING_ERRORS, measure_capacity
 from gengram.training.errors import InputError
 from gengram.training.inputs import tokenize_rows
 from gengram.training.labels import Problem
+from gengram.training.predictions import describe_bases, describe_rows, find_bases, find_start
 from gengram.training.tables import read_rows
 
 _HEADS = {
@@ -86,7 +86,7 @@ def predict_file(
     if problem == "token":
         columns = _describe_bases(rows, encoded, outputs, names, tokenizer, too_long, file)
     else:
-        columns = _describe_rows(np.concatenate(outputs), names, problem)
+        columns = describe_rows(np.concatenate(outputs), names, problem)
     kept = {name: rows.data.column(name) for name in rows.column_names if name != "sequence" and name not in columns}
     table = pa.table({**kept, **columns})
     partial = out.with_name(out.name + ".partial")
@@ -194,20 +194,6 @@ def _run(
     return outputs
 
 
-def _describe_rows(logits: np.ndarray, names: list[str], problem: Problem) -> dict[str, pa.Array]:
-    if problem == "regression":
-        return {f"prediction_{name}": pa.array(column) for name, column in zip(names, logits.T)}
-    if problem == "multi_label":
-        chosen = [[name for name, logit in zip(names, row) if logit > 0] for row in logits]
-        prediction, probabilities = pa.array(chosen, pa.list_(pa.string())), expit(logits)
-    else:
-        prediction, probabilities = pa.array([names[label] for label in logits.argmax(axis=1)]), softmax(logits, axis=1)
-    return {
-        "prediction": prediction,
-        **{f"probability_{name}": pa.array(column) for name, column in zip(names, probabilities.T)},
-    }
-
-
 def _describe_bases(
     rows: Dataset,
     encoded: Dataset,
@@ -217,14 +203,10 @@ def _describe_bases(
     too_long: str,
     file: str | Path,
 ) -> dict[str, pa.Array]:
-    # Not `all_special_ids`: that has the unknown token, which is a base like any other here.
-    kinds = ("bos", "eos", "cls", "sep", "pad")
-    around = [getattr(tokenizer, f"{kind}_token_id") for kind in kinds]
-    starts, predictions = [], []
-    probabilities: dict[str, list] = {name: [] for name in names}
+    starts, bases = [], []
     for row, (sequence, ids, logits) in enumerate(zip(rows["sequence"], encoded["input_ids"], outputs), start=1):
-        logits = logits[~np.isin(ids, [one for one in around if one is not None])]
-        cut = len(sequence) - len(logits)
+        bases.append(logits[find_bases(ids, tokenizer)])
+        starts.append(find_start(len(sequence), len(bases[-1]), too_long))
         whole = len(
             tokenizer(sequence, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
         )
@@ -232,15 +214,7 @@ def _describe_bases(
             raise InputError(
                 f"{file}, data row {row}: {len(sequence)} bp are {whole} tokens; bases need one token each"
             )
-        starts.append(cut // 2 if too_long == "center" else 0)
-        predictions.append([names[label] for label in logits.argmax(axis=1)])
-        for name, column in zip(names, softmax(logits, axis=1).T):
-            probabilities[name].append(column)
-    return {
-        "prediction_start": pa.array(starts, pa.int64()),
-        "prediction": pa.array(predictions, pa.list_(pa.string())),
-        **{f"probability_{name}": pa.array(lists, pa.list_(pa.float32())) for name, lists in probabilities.items()},
-    }
+    return describe_bases(bases, starts, names)
 
 
 __all__ = ["load_predictor", "main", "predict_file"]
