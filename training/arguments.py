@@ -60,7 +60,7 @@ class ModelArguments:
     peft_target_modules: list[str] | None = field(
         default=None,
         metadata={
-            "help": "Ends of the names of the layers that are adapted, e.g. q_proj v_proj key_proj value_proj. Default: "
+            "help": "Ends of the names of the adapted layers, e.g. q_proj v_proj key_proj value_proj. Default: "
             "those of the attention (and, for ia3, of the feed-forward layers) that PEFT has for the backbone."
         },
     )
@@ -70,9 +70,7 @@ class ModelArguments:
     )
     lora_r: int = field(default=1, metadata={"help": "Rank of LoRA's matrices."})
     lora_alpha: int = field(default=32, metadata={"help": "LoRA's updates are scaled by lora_alpha / lora_r."})
-    lora_dropout: float = field(
-        default=0.1, metadata={"help": "Share of a layer's inputs that LoRA drops in training."}
-    )
+    lora_dropout: float = field(default=0.1, metadata={"help": "Share of inputs that LoRA drops in training."})
 
     def __post_init__(self):
         if (self.model_name_or_path is None) == (self.backbone is None):
@@ -97,13 +95,11 @@ class ModelArguments:
             raise ValueError("peft adapts a checkpoint (model_name_or_path); a new backbone has nothing to keep")
         if self.peft is not None and self.memory is not None:
             raise ValueError(
-                "peft and memory exclude each other: an adapter is saved without its base, and a base with a new memory "
-                "is saved nowhere. Save it first (GengramForSequenceClassification.from_backbone, save_pretrained)."
+                "peft and memory exclude each other: an adapter is saved without its base, and a base with a new "
+                "memory is saved nowhere. Save the base with its memory first (from_backbone, then save_pretrained)."
             )
         if self.lora_r < 1 or self.lora_alpha < 1 or not 0 <= self.lora_dropout < 1:
-            raise ValueError(
-                "lora_r and lora_alpha are whole numbers of at least 1, lora_dropout is at least 0, below 1"
-            )
+            raise ValueError("lora_r and lora_alpha must be at least 1, lora_dropout at least 0 and below 1")
 
 
 @dataclass
@@ -260,8 +256,8 @@ class FinetuneArguments(TrainingArguments):
     max_shift: int = field(
         default=0,
         metadata={
-            "help": "A training sequence is moved by up to so many bp to either side, drawn anew in each epoch; N takes "
-            "the place of what is not known."
+            "help": "A training sequence is moved by up to so many bp to either side, drawn anew in each epoch; N "
+            "takes the place of what is not known."
         },
     )
     average_strands: bool = field(
@@ -274,8 +270,8 @@ class FinetuneArguments(TrainingArguments):
     class_weights: dict[str, Any] | str | None = field(
         default=None,
         metadata={
-            "help": "How much the rows (or bases) of a class count in the training loss: balanced (each class as much as "
-            "any other), or weights by name as JSON (a mapping in YAML), e.g. '{\"donor\": 5}'; others count 1."
+            "help": "How much the rows (or bases) of a class count in the training loss: balanced (each class as much "
+            "as any other), or weights by name as JSON (a mapping in YAML), e.g. '{\"donor\": 5}'; others count 1."
         },
     )
     pos_weight: dict[str, Any] | str | None = field(
@@ -290,7 +286,11 @@ class FinetuneArguments(TrainingArguments):
     per_device_train_batch_size: int = field(default=32, metadata={"help": "Sequences a step on each device."})
     per_device_eval_batch_size: int = field(default=64, metadata={"help": "Sequences a step in evaluation."})
     learning_rate: float | None = field(  # type: ignore[assignment]
-        default=None, metadata={"help": "Peak learning rate. Default: 3e-5 for a checkpoint, 1e-3 from scratch."}
+        default=None,
+        metadata={
+            "help": "Peak learning rate. Default: 3e-5 for a checkpoint, 1e-3 from scratch; 5e-4 for "
+            "--peft lora, 3e-3 for --peft ia3."
+        },
     )
     warmup_steps: float = field(
         default=0.1, metadata={"help": "Steps of linear warm-up; below 1: their share of all steps."}
