@@ -32,6 +32,7 @@ from gengram.training.classifier import build_classifier, load_config, load_toke
 from gengram.training.errors import InputError
 from gengram.training.evaluation import Scores, measure, score
 from gengram.training.inputs import LabelledSplits, prepare_splits
+from gengram.training.predictions import name_predictions, write_predictions
 from gengram.training.report import (
     clear_earlier_run,
     describe_arguments,
@@ -288,7 +289,13 @@ def _train_seed(
                 assert predicted.label_ids is not None  # Every split has labels.
                 prediction = EvalPrediction(predicted.predictions, predicted.label_ids)
                 scores[split] = score(data.problem, prediction, with_resamples=split == "test")
+                if trainer.is_world_process_zero():
+                    path = name_predictions(partial, split)
+                    write_predictions(
+                        path, data.splits[split], prediction, data.problem, data.classes, tokenizer, data.too_long
+                    )
         trainer.save_model()
+        trainer.save_state()
         trainer.accelerator.wait_for_everyone()
         if trainer.is_world_process_zero():
             # A pickle with the paths of this machine; report.json says the same.

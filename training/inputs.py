@@ -25,6 +25,7 @@ from gengram.training.labels import (
     order_classes,
     read_labels,
 )
+from gengram.training.predictions import ROW_COLUMN
 from gengram.training.sources import Source, read_sources
 from gengram.training.splits import split_chromosomes, split_validation
 
@@ -35,17 +36,19 @@ class LabelledSplits:
 
     Attributes:
         splits: `train`, and where there are such rows `validation` and `test`; each with the columns of `read_rows`,
-            `input_ids`, `attention_mask` and `label`, see `encode_labels`; for `token` instead of it `labels`, int64
-            one a token, `IGNORED` at special tokens and masked bases.
+            `ROW_COLUMN`, `input_ids`, `attention_mask` and `label`, see `encode_labels`; for `token` instead of it
+            `labels`, int64 one a token, `IGNORED` at special tokens and masked bases.
         problem: what the labels are.
         classes: names of the C classes, labels or targets; the position is the id.
         report: what these rows are: files, checksums, numbers of rows, shares of letters that are no bases.
+        too_long: what happened to sequences that are too long, see `tokenize_rows`.
     """
 
     splits: dict[str, Dataset]
     problem: Problem
     classes: list[str]
     report: dict[str, Any]
+    too_long: str = "error"
 
 
 def prepare_splits(
@@ -75,6 +78,7 @@ def prepare_splits(
         splits[split], cut[split] = tokenize_rows(
             encoded[split], tokenizer, limit, arguments.too_long, source.name, problem == "token"
         )
+        splits[split] = _number_rows(splits[split])
     for split in ("test", "validation"):
         if chromosomes := getattr(arguments, f"{split}_chromosomes"):
             if split in sources:
@@ -98,7 +102,7 @@ def prepare_splits(
             **_describe_rows(splits[split], tokenizer, source.name),
             **_describe_labels(splits[split], problem, classes, source.name),
         }
-    return LabelledSplits(splits, problem, classes, report)
+    return LabelledSplits(splits, problem, classes, report, arguments.too_long)
 
 
 def _encode_sources(
@@ -196,6 +200,11 @@ def tokenize_rows(
         "Shorten them, cut them with --too_long truncate or center, or take a longer model (for a new one: "
         "max_position_embeddings in backbone_config)."
     )
+
+
+def _number_rows(rows: Dataset) -> Dataset:
+    rows = rows.remove_columns([ROW_COLUMN] if ROW_COLUMN in rows.column_names else [])
+    return rows.add_column(ROW_COLUMN, np.arange(1, len(rows) + 1))
 
 
 class _LongTokenError(Exception):
