@@ -7,10 +7,19 @@ from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
+    AutoModelForPreTraining,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
 )
 
+from .gena.configuration_gena import GenaBertConfig
+from .gena.modeling_gena import (
+    GenaBertForMaskedLM,
+    GenaBertForPreTraining,
+    GenaBertForSequenceClassification,
+    GenaBertForTokenClassification,
+    GenaBertModel,
+)
 from .gengram.configuration_gengram import GengramConfig
 from .gengram.modeling_gengram import (
     GengramForCausalLM,
@@ -21,6 +30,13 @@ from .gengram.modeling_gengram import (
 )
 from .megatron_decoder.configuration_megatron_decoder import MegatronDecoderConfig
 from .megatron_decoder.modeling_megatron_decoder import MegatronDecoderForCausalLM, MegatronDecoderModel
+from .nucleotide_transformer.configuration_nucleotide_transformer import NucleotideTransformerConfig
+from .nucleotide_transformer.modeling_nucleotide_transformer import (
+    NucleotideTransformerForMaskedLM,
+    NucleotideTransformerForSequenceClassification,
+    NucleotideTransformerForTokenClassification,
+    NucleotideTransformerModel,
+)
 
 # configuration -> Auto class -> model
 MODELS: dict[Any, dict[Any, Any]] = {
@@ -31,7 +47,20 @@ MODELS: dict[Any, dict[Any, Any]] = {
         AutoModelForSequenceClassification: GengramForSequenceClassification,
         AutoModelForTokenClassification: GengramForTokenClassification,
     },
+    GenaBertConfig: {
+        AutoModel: GenaBertModel,
+        AutoModelForPreTraining: GenaBertForPreTraining,
+        AutoModelForMaskedLM: GenaBertForMaskedLM,
+        AutoModelForSequenceClassification: GenaBertForSequenceClassification,
+        AutoModelForTokenClassification: GenaBertForTokenClassification,
+    },
     MegatronDecoderConfig: {AutoModel: MegatronDecoderModel, AutoModelForCausalLM: MegatronDecoderForCausalLM},
+    NucleotideTransformerConfig: {
+        AutoModel: NucleotideTransformerModel,
+        AutoModelForMaskedLM: NucleotideTransformerForMaskedLM,
+        AutoModelForSequenceClassification: NucleotideTransformerForSequenceClassification,
+        AutoModelForTokenClassification: NucleotideTransformerForTokenClassification,
+    },
 }
 
 

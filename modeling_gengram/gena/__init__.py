@@ -1,0 +1,1 @@
+"""GENA-LM's BERT encoders."""
