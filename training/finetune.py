@@ -18,7 +18,6 @@ import yaml
 from transformers import (
     DataCollatorForTokenClassification,
     DataCollatorWithPadding,
-    EvalPrediction,
     HfArgumentParser,
     IntervalStrategy,
     PreTrainedModel,
@@ -28,6 +27,7 @@ from transformers import (
 
 from gengram import __version__
 from gengram.training.arguments import DataArguments, FinetuneArguments, ModelArguments
+from gengram.training.augmentation import augment_rows, check_augmentation, predict_split
 from gengram.training.classifier import build_classifier, load_config, load_tokenizer, measure_capacity
 from gengram.training.errors import InputError
 from gengram.training.evaluation import Scores, measure, score
@@ -43,6 +43,7 @@ from gengram.training.report import (
     tabulate,
     write_report,
 )
+from gengram.training.weights import choose_loss
 
 _EXAMPLE = """\
 example:
@@ -101,6 +102,8 @@ def finetune(
             "load_best_model_at_end needs validation rows: give a validation_file or a validation_fraction"
         )
 
+    check_augmentation(data, training_arguments)
+    loss = choose_loss(training_arguments, data)
     scores: dict[str, list[Scores]] = {"validation": [], "test": []}
     created = not output.exists()
     try:
@@ -124,6 +127,7 @@ def finetune(
         "model": describe_model(model, model_arguments, new_weights),
         "data": data.report,
         "arguments": describe_arguments(model_arguments, data_arguments, arguments),
+        "loss_weights": loss and loss.weights,
         "seeds": training_arguments.seeds,
         "parameters": model.num_parameters(),
         "test": summarize_seeds(scores["test"]),
@@ -274,9 +278,10 @@ def _train_seed(
             model=model,
             args=in_partial,
             data_collator=collator(tokenizer, pad_to_multiple_of=8 if half else None),
-            train_dataset=data.splits["train"],
+            train_dataset=augment_rows(data, tokenizer, arguments),
             eval_dataset=data.splits.get("validation"),
             processing_class=tokenizer,
+            compute_loss_func=choose_loss(arguments, data),
             compute_metrics=functools.partial(measure, data.problem),
             preprocess_logits_for_metrics=_keep_logits,
         )
@@ -285,9 +290,7 @@ def _train_seed(
         trainer.compute_metrics = None  # `score` measures more, once.
         for split in ("validation", "test"):
             if split in data.splits:
-                predicted = trainer.predict(data.splits[split], metric_key_prefix=split)
-                assert predicted.label_ids is not None  # Every split has labels.
-                prediction = EvalPrediction(predicted.predictions, predicted.label_ids)
+                prediction = predict_split(trainer, data, split, tokenizer, arguments.average_strands)
                 scores[split] = score(data.problem, prediction, with_resamples=split == "test")
                 if trainer.is_world_process_zero():
                     path = name_predictions(partial, split)
