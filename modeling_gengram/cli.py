@@ -14,8 +14,8 @@ def bench(argv: list[str]) -> int:
 
 
 def convert(argv: list[str]) -> int:
-    """convert a Megatron checkpoint to one that from_pretrained loads"""
-    from gengram.conversion.megatron import main
+    """convert a Megatron checkpoint to one that from_pretrained loads, and back"""
+    from gengram.conversion.command import main
 
     return main(argv)
 

@@ -6,12 +6,10 @@ an output gate, a partial rotation, biases or a plain MLP use this package's `Me
 refused, with the argument that says so. Weights are read, renamed and written one tensor at a time.
 """
 
-import argparse
 import hashlib
 import json
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +38,7 @@ from gengram.tokenization import NUCLEOTIDE_VOCABULARY, build_nucleotide_tokeniz
 Checkpoint = LegacyCheckpoint | DistributedCheckpoint
 
 # safetensors' names of dtypes
-_DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64"}
+SAFETENSORS_DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64"}
 
 
 @dataclass(frozen=True)
@@ -390,7 +388,7 @@ def _write_safetensors(
     end = 0
     for name, shape in shapes.items():
         begin, end = end, end + torch.Size(shape).numel() * dtype.itemsize
-        header[name] = {"dtype": _DTYPES[dtype], "shape": list(shape), "data_offsets": [begin, end]}
+        header[name] = {"dtype": SAFETENSORS_DTYPES[dtype], "shape": list(shape), "data_offsets": [begin, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     unfinished = path.with_name(path.name + ".unfinished")
@@ -421,25 +419,11 @@ def _write_companions(model: PreTrainedModel, folder: Path, arguments: dict[str,
         build_nucleotide_tokenizer(model_max_length=length).save_pretrained(folder)
 
 
-def main(argv: list[str]) -> int:
-    """Run `gengram convert`; returns the exit code: 0, or 1 after a message."""
-    parser = argparse.ArgumentParser(
-        prog="gengram convert",
-        description="Convert a foreign checkpoint to one that from_pretrained loads.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        epilog="example: gengram convert megatron checkpoints/gengram-10b gengram-10b-hf",
-    )
-    parser.add_argument("layout", choices=["megatron"], help="layout of the checkpoint")
-    parser.add_argument("checkpoint", help="folder with latest_checkpointed_iteration.txt, or an iteration's folder")
-    parser.add_argument("output", help="folder to make")
-    parser.add_argument("--max_shard_size", default="5GB", help="of the safetensors files")
-    arguments = parser.parse_args(argv)
-    try:
-        print(convert_megatron(arguments.checkpoint, arguments.output, arguments.max_shard_size))
-    except (ValueError, OSError) as error:
-        print(f"gengram convert: error: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-__all__ = ["UnsupportedCheckpoint", "convert_megatron", "main", "plan_weights", "read_config"]
+__all__ = [
+    "SAFETENSORS_DTYPES",
+    "UnsupportedCheckpoint",
+    "convert_megatron",
+    "make_skeleton",
+    "plan_weights",
+    "read_config",
+]

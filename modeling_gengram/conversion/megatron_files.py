@@ -140,9 +140,7 @@ class LegacyCheckpoint:
             for tensor_rank in range(tensor_parallel):
                 stages = []
                 for pipeline_rank in range(pipeline_parallel):
-                    name = f"mp_rank_{tensor_rank:02d}"
-                    name += f"_{pipeline_rank:03d}" if pipeline_parallel > 1 else ""
-                    name += f"_{expert_rank:03d}" if expert_parallel > 1 else ""
+                    name = name_rank(tensor_rank, pipeline_rank, expert_rank, pipeline_parallel, expert_parallel)
                     path = folder / name / "model_optim_rng.pt"
                     if not path.is_file():
                         raise ValueError(
@@ -265,18 +263,31 @@ def _split_experts(name: str, tensor: torch.Tensor, first: int, count: int):
         yield name, tensor
 
 
+def find_split(name: str, arguments: dict[str, Any]) -> str | None:
+    """
+    How tensor parallelism splits a layer's tensor.
+
+    Returns:
+        `"rows"`, `"columns"`, `"halves"` (each rank holds its part of the gate rows, then its part of the up rows), or
+        `None` for what every rank holds whole.
+    """
+    if ".gengram." in name or "norm" in name or ".router." in name or name.endswith("gate_weight"):
+        return None
+    if ".linear_proj." in name or ".linear_fc2." in name:
+        return "columns" if name.endswith(".weight") else None
+    return "halves" if ".linear_fc1." in name and arguments.get("swiglu") else "rows"
+
+
 def _merge(name: str, parts: list[torch.Tensor], arguments: dict[str, Any]) -> torch.Tensor:
-    """Put the parts of tensor-parallel ranks together (which axis Megatron splits depends on the layer)."""
+    """Put the parts of tensor-parallel ranks together."""
     if len(parts) == 1:
         return parts[0]
-    if ".gengram." in name or "norm" in name or ".router." in name or name.endswith("gate_weight"):
-        return parts[0]  # replicated
-    if name.endswith(("linear_proj.weight", "linear_fc2.weight")):
-        return torch.cat(parts, dim=1)
-    if name.endswith(("linear_proj.bias", "linear_fc2.bias")):
+    split = find_split(name, arguments)
+    if split is None:
         return parts[0]
-    if ".linear_fc1." in name and arguments.get("swiglu"):
-        # Each rank holds its part of the gate rows, then its part of the up rows.
+    if split == "columns":
+        return torch.cat(parts, dim=1)
+    if split == "halves":
         halves = [part.chunk(2) for part in parts]
         return torch.cat([half[0] for half in halves] + [half[1] for half in halves])
     if "_down_proj." in name:
@@ -287,4 +298,30 @@ def _merge(name: str, parts: list[torch.Tensor], arguments: dict[str, Any]) -> t
     return torch.cat(parts)
 
 
-__all__ = ["DistributedCheckpoint", "LegacyCheckpoint", "UnsafePickle", "load_pickle", "open_checkpoint"]
+def split_tensor(name: str, whole: torch.Tensor, rank: int, ranks: int, arguments: dict[str, Any]) -> torch.Tensor:
+    """The part of a tensor that one of several tensor-parallel ranks holds."""
+    split = find_split(name, arguments)
+    if ranks == 1 or split is None:
+        return whole
+    if split == "halves":
+        return torch.cat([half.chunk(ranks)[rank] for half in whole.chunk(2)])
+    return whole.chunk(ranks, dim=1 if split == "columns" else 0)[rank]
+
+
+def name_rank(tensor: int, pipeline: int, expert: int, pipelines: int, experts: int) -> str:
+    """Folder of one rank: the pipeline and expert parts are there only if there are several."""
+    name = f"mp_rank_{tensor:02d}"
+    name += f"_{pipeline:03d}" if pipelines > 1 else ""
+    return name + (f"_{expert:03d}" if experts > 1 else "")
+
+
+__all__ = [
+    "DistributedCheckpoint",
+    "LegacyCheckpoint",
+    "UnsafePickle",
+    "find_split",
+    "load_pickle",
+    "name_rank",
+    "open_checkpoint",
+    "split_tensor",
+]

@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from gengram.conversion import megatron
-from gengram.conversion.megatron import UnsupportedCheckpoint, convert_megatron, main, read_config
+from gengram.conversion.command import main
+from gengram.conversion.megatron import UnsupportedCheckpoint, convert_megatron, read_config
 from gengram.conversion.megatron_files import UnsafePickle, load_pickle
 
 D, FFN, V, L = 16, 24, 128, 3
