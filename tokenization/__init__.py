@@ -8,11 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gengram.tokenization.alphabet import IUPAC_BASES, reverse_complement
+    from gengram.tokenization.coordinates import assign_bases, find_tokens, locate_tokens
+    from gengram.tokenization.encode import EncodedSequences, KmerEncoder
+    from gengram.tokenization.kmer import build_kmer_tokenizer, list_kmer_vocabulary, load_kmer_tokenizer
     from gengram.tokenization.nucleotide import EMBEDDING_ROWS, NUCLEOTIDE_VOCABULARY, build_nucleotide_tokenizer
 
 _DEFINED_IN = {
     "IUPAC_BASES": "alphabet",
     "reverse_complement": "alphabet",
+    "assign_bases": "coordinates",
+    "find_tokens": "coordinates",
+    "locate_tokens": "coordinates",
+    "EncodedSequences": "encode",
+    "KmerEncoder": "encode",
+    "build_kmer_tokenizer": "kmer",
+    "list_kmer_vocabulary": "kmer",
+    "load_kmer_tokenizer": "kmer",
     "EMBEDDING_ROWS": "nucleotide",
     "NUCLEOTIDE_VOCABULARY": "nucleotide",
     "build_nucleotide_tokenizer": "nucleotide",
@@ -35,6 +46,14 @@ __all__ = [
     "EMBEDDING_ROWS",
     "IUPAC_BASES",
     "NUCLEOTIDE_VOCABULARY",
+    "EncodedSequences",
+    "KmerEncoder",
+    "assign_bases",
+    "build_kmer_tokenizer",
     "build_nucleotide_tokenizer",
+    "find_tokens",
+    "list_kmer_vocabulary",
+    "load_kmer_tokenizer",
+    "locate_tokens",
     "reverse_complement",
 ]

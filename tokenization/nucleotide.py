@@ -1,23 +1,17 @@
 """A tokenizer of single nucleotides with the ids of Gengram and Genos: one token a base, always."""
 
-from collections import defaultdict
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Literal, get_args
+from typing import Literal
 
-from tokenizers import AddedToken, Regex, Tokenizer
+from tokenizers import AddedToken, Tokenizer
 from tokenizers.decoders import Fuse
 from tokenizers.models import BPE
-from tokenizers.normalizers import Replace
-from tokenizers.normalizers import Sequence as NormalizerSequence
 from tokenizers.processors import TemplateProcessing
 from transformers import TokenizersBackend
 
-from gengram.tokenization.alphabet import AMBIGUITY_CODES, ANY_BASE, BASES, URACIL
+from gengram.tokenization.policies import Ambiguous, Case, Uracil, check_choice, read_letters
 
-Case = Literal["fold", "unknown"]
-Uracil = Literal["thymine", "unknown"]
-Ambiguous = Literal["n", "unknown"]
 Template = Literal["plain", "cls_sep"]
 PaddingSide = Literal["left", "right"]
 
@@ -75,17 +69,15 @@ def build_nucleotide_tokenizer(
         >>> tokenizer("ACGTNacgu")["input_ids"]
         [8, 5, 6, 7, 9, 8, 5, 6, 7]
     """
-    _check_choice("case", case, Case)
-    _check_choice("uracil", uracil, Uracil)
-    _check_choice("ambiguous", ambiguous, Ambiguous)
-    _check_choice("template", template, Template)
-    _check_choice("padding_side", padding_side, PaddingSide)
+    letters = read_letters(case=case, uracil=uracil, ambiguous=ambiguous)
+    check_choice("template", template, Template)
+    check_choice("padding_side", padding_side, PaddingSide)
     if model_max_length < 1:
         raise ValueError(f"model_max_length={model_max_length}: give the model's length in tokens, 1 or more")
 
     # BPE without merges is the fastest model that emits single characters; unfused, a run of [UNK] keeps its length.
     backend = Tokenizer(BPE(vocab=dict(NUCLEOTIDE_VOCABULARY), merges=[], unk_token="[UNK]", fuse_unk=False))
-    backend.normalizer = _read_letters(case=case, uracil=uracil, ambiguous=ambiguous)
+    backend.normalizer = letters
     backend.post_processor = _write_template(template)
     backend.decoder = Fuse()
     # Not normalized: the names are looked for in the text as it is, or the policies would rewrite `[MASK]` first.
@@ -108,32 +100,6 @@ def build_nucleotide_tokenizer(
         model_max_length=model_max_length,
         model_input_names=["input_ids", "attention_mask"],
     )
-
-
-def _check_choice(argument: str, value: str, choices: Any) -> None:
-    if value not in get_args(choices):
-        raise ValueError(f"{argument}={value!r}: choose one of {', '.join(map(repr, get_args(choices)))}")
-
-
-def _read_letters(*, case: Case, uracil: Uracil, ambiguous: Ambiguous) -> NormalizerSequence | None:
-    """Return the normalizer that writes each letter as the base it is read as; one character for one, always.
-
-    Unicode case mapping is no choice here: it can lengthen the text (U+0130 has a lower case of two characters).
-    """
-    read_as = {base: base for base in BASES + ANY_BASE}
-    if uracil == "thymine":
-        read_as[URACIL] = "T"
-    if ambiguous == "n":
-        read_as |= dict.fromkeys(AMBIGUITY_CODES, ANY_BASE)
-    if case == "fold":
-        read_as |= {letter.lower(): base for letter, base in read_as.items()}
-
-    letters = defaultdict(list)
-    for letter, base in read_as.items():
-        if letter != base:
-            letters[base].append(letter)
-    steps = [Replace(Regex(f"[{''.join(group)}]"), base) for base, group in letters.items()]
-    return NormalizerSequence(steps) if steps else None
 
 
 def _write_template(template: Template) -> TemplateProcessing:

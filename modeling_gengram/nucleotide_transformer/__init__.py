@@ -1,0 +1,1 @@
+"""Nucleotide Transformer: encoders over k-mers (v1, AgroNT, v2, Codon-NT)."""
