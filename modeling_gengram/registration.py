@@ -12,6 +12,7 @@ from transformers import (
     AutoModelForTokenClassification,
 )
 
+from .adapter_targets import register_adapter_targets
 from .gena.configuration_gena import GenaBertConfig
 from .gena.modeling_gena import (
     GenaBertForMaskedLM,
@@ -65,7 +66,7 @@ MODELS: dict[Any, dict[Any, Any]] = {
 
 
 def register() -> None:
-    """Make `Auto*` know every family, and every checkpoint carry the code of its family for all heads."""
+    """Make `Auto*` and PEFT know every family, and every checkpoint carry the code of its family for all heads."""
     for config_class, models in MODELS.items():
         AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
         config_class.register_for_auto_class()
@@ -74,6 +75,7 @@ def register() -> None:
             auto_class.register(config_class, model_class, exist_ok=True)
             model_class.register_for_auto_class(auto_class.__name__)
             config_class.auto_classes[auto_class.__name__] = _name(model_class)
+    register_adapter_targets([config_class.model_type for config_class in MODELS])
 
 
 def _name(cls: type) -> str:
