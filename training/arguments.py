@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -9,6 +10,7 @@ from transformers import IntervalStrategy, TrainingArguments
 
 from gengram.training.duplicates import SIMILARITY
 from gengram.training.labels import MASKS, PROBLEMS
+from gengram.training.sampling import ORDERS
 
 
 @dataclass
@@ -233,14 +235,26 @@ class FinetuneArguments(TrainingArguments):
 
     A run trains one model for each of `seeds` on the same rows and reports the mean and the spread.
 
+    With `sequences_per_step`, `per_device_train_batch_size` is a limit, and `gradient_accumulation_steps` follows from
+    the number of devices.
+
     Raises:
-        ValueError: seeds that are not distinct whole numbers of at least 0, or what `TrainingArguments` refuses.
+        ValueError: seeds that are not distinct whole numbers of at least 0, sizes of steps that exclude each other, or
+            what `TrainingArguments` refuses.
     """
 
     output_dir: str = field(
         default="runs/finetune", metadata={"help": "Folder for report.json and one model folder a seed: seed-0, ..."}
     )
     overwrite: bool = field(default=False, metadata={"help": "Replace the report and the models of an earlier run."})
+    resume_from_checkpoint: bool = field(  # type: ignore[assignment]
+        default=False,
+        metadata={
+            "help": "Go on with the run in output_dir where it was interrupted: finished seeds are kept, the next one "
+            "goes on from its last complete checkpoint (--save_strategy), else from its start. All other arguments as "
+            "they were. Where there is no such run, it begins."
+        },
+    )
     seeds: list[int] = field(
         default_factory=lambda: [0], metadata={"help": "Seeds of the training, one model each, e.g. --seeds 0 1 2."}
     )
@@ -283,7 +297,34 @@ class FinetuneArguments(TrainingArguments):
     )
 
     num_train_epochs: float = field(default=3.0, metadata={"help": "Passes over the training rows."})
-    per_device_train_batch_size: int = field(default=32, metadata={"help": "Sequences a step on each device."})
+    sequences_per_step: int | None = field(
+        default=None,
+        metadata={
+            "help": "Sequences of an optimizer step over all devices, however many there are. Default: "
+            "per_device_train_batch_size x gradient_accumulation_steps x devices."
+        },
+    )
+    max_tokens_per_step: int | None = field(
+        default=None,
+        metadata={
+            "help": "Steps of sequences of similar length, as many as fit: their number times the longest one is at "
+            "most so many tokens, over all devices and accumulated batches."
+        },
+    )
+    train_sampling_strategy: str = field(
+        default="random",
+        metadata={
+            "help": "Order of the training sequences; group_by_length brings those of similar length together.",
+            "choices": list(ORDERS),
+        },
+    )
+    per_device_train_batch_size: int = field(
+        default=32,
+        metadata={
+            "help": "Sequences on each device at a time; with sequences_per_step the most that there may be, and "
+            "gradients are accumulated over as many batches as it takes."
+        },
+    )
     per_device_eval_batch_size: int = field(default=64, metadata={"help": "Sequences a step in evaluation."})
     learning_rate: float | None = field(  # type: ignore[assignment]
         default=None,
@@ -306,9 +347,37 @@ class FinetuneArguments(TrainingArguments):
         default="no",
         metadata={"help": "When a checkpoint is written beside the final model: no, steps, epoch or best."},
     )
+    early_stopping_patience: int | None = field(
+        default=None,
+        metadata={
+            "help": "Stop when metric_for_best_model has not become better in so many validations, and take the best "
+            "checkpoint. Turns load_best_model_at_end on."
+        },
+    )
+    metric_for_best_model: str | None = field(
+        default=None,
+        metadata={"help": "Which checkpoint is best: loss (the default), or another metric of the report, e.g. mcc."},
+    )
+    hub_license: str = field(
+        default="unknown", metadata={"help": "With push_to_hub: licence of the weights, e.g. apache-2.0."}
+    )
     disable_tqdm: bool | None = field(default=False, metadata={"help": "Show no progress bars."})
 
+    def count_sequences(self) -> int | None:
+        """Return the sequences of an optimizer step, over all devices; None where `max_tokens_per_step` decides."""
+        if self.max_tokens_per_step is not None:
+            return None
+        return self.sequences_per_step or self.train_batch_size * self.gradient_accumulation_steps * self.world_size
+
     def __post_init__(self):
+        self._plan_steps()
+        if self.early_stopping_patience is not None:
+            if self.early_stopping_patience < 1:
+                raise ValueError(f"early_stopping_patience={self.early_stopping_patience}: give 1 or more validations")
+            self.load_best_model_at_end = True
+        if self.load_best_model_at_end and self.save_strategy == "no":
+            self.save_strategy, self.save_steps = self.eval_strategy, self.eval_steps or self.save_steps
+            self.save_total_limit = self.save_total_limit or 1
         seeds = self.seeds if isinstance(self.seeds, list) else [self.seeds]
         if not seeds or not all(isinstance(seed, int) and 0 <= seed < 2**32 for seed in seeds):
             raise ValueError(f"seeds={self.seeds}: give one or more whole numbers of at least 0, e.g. 0 1 2")
@@ -323,6 +392,30 @@ class FinetuneArguments(TrainingArguments):
             if getattr(self, name) != "balanced":
                 setattr(self, name, _read_weights(name, getattr(self, name)))
         super().__post_init__()
+
+    def _plan_steps(self) -> None:
+        for name in ("sequences_per_step", "max_tokens_per_step"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: give 1 or more")
+        if self.train_sampling_strategy not in ORDERS:
+            raise ValueError(f"train_sampling_strategy={self.train_sampling_strategy!r}: choose {', '.join(ORDERS)}")
+        if self.max_tokens_per_step is not None:
+            if self.sequences_per_step is not None or self.train_sampling_strategy != "random":
+                raise ValueError(
+                    "max_tokens_per_step decides how many sequences a step has and in which order: leave "
+                    "sequences_per_step and train_sampling_strategy out"
+                )
+        if self.sequences_per_step is not None:
+            # Before the devices are set up: DeepSpeed's configuration is filled in with what is found here.
+            processes = int(os.environ.get("WORLD_SIZE", "1"))
+            batches = math.ceil(self.sequences_per_step / (processes * self.per_device_train_batch_size))
+            if self.gradient_accumulation_steps not in (1, batches):
+                raise ValueError(
+                    "give either sequences_per_step or gradient_accumulation_steps: with the first, "
+                    "per_device_train_batch_size limits what is on a device at a time, and the rest follows"
+                )
+            self.gradient_accumulation_steps = batches
+            self.per_device_train_batch_size = math.ceil(self.sequences_per_step / (processes * batches))
 
 
 def _read_mapping(name: str, value: dict[str, Any] | str | None) -> dict[str, Any] | None:

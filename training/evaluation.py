@@ -52,17 +52,19 @@ class Scores:
 
 
 def measure(problem: Problem, prediction: EvalPrediction) -> dict[str, float]:
-    """Compute the metrics of the whole split, as Trainer's `compute_metrics` wants them.
+    """Compute the `METRICS` of the whole split, as Trainer's `compute_metrics` wants them.
+
+    Their `loss` takes the place of Trainer's own, a mean over batches.
 
     Raises:
         `InputError`: the model's outputs are not finite.
     """
     outputs, references, _ = _arrange(problem, prediction)
     if problem == "regression":
-        return measure_regression(outputs, references)
+        return _name_loss(problem, measure_regression(outputs, references))
     if problem == "multi_label":
-        return measure_multi_label(outputs, references)
-    return measure_classification(outputs, references)
+        return _name_loss(problem, measure_multi_label(outputs, references))
+    return _name_loss(problem, measure_classification(outputs, references))
 
 
 def score(problem: Problem, prediction: EvalPrediction, with_resamples: bool) -> Scores:
@@ -88,7 +90,7 @@ def score(problem: Problem, prediction: EvalPrediction, with_resamples: bool) ->
         else:
             resampled = resample_classification(outputs, references, counts, rows)
         resampled = _name_loss(problem, resampled)
-    return Scores(_name_loss(problem, overall), each(outputs, references), resampled)
+    return Scores(overall, each(outputs, references), resampled)
 
 
 def _arrange(problem: Problem, prediction: EvalPrediction) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:

@@ -93,12 +93,12 @@ def describe_arguments(
 ) -> dict[str, dict[str, Any]]:
     """Return the arguments of a run with all defaults filled in, so that later defaults cannot change what it was.
 
-    To `TrainingArguments` it adds `processes` and `sequences_per_step`, the effective batch size; it leaves out what is
-    None. Secrets are masked.
+    To `TrainingArguments` it adds `processes` and `sequences_per_step`, the effective batch size (None where it
+    is a number of tokens); it leaves out what is None. Secrets are masked.
     """
     shown = {name: value for name, value in json.loads(training.to_json_string()).items() if value is not None}
     shown["processes"] = training.world_size
-    shown["sequences_per_step"] = training.train_batch_size * training.gradient_accumulation_steps * training.world_size
+    shown["sequences_per_step"] = training.count_sequences()
     return {"model": dataclasses.asdict(model), "data": dataclasses.asdict(data), "training": shown}
 
 

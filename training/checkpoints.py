@@ -1,0 +1,117 @@
+"""Which checkpoint can a killed run go on from? A checkpoint counts only when everything in it was written.
+
+Trainer writes a checkpoint file by file under its final name. `CheckpointSeal` notes the names and sizes of all files
+when the last one is written; a checkpoint without that note, or that does not fit it, is one that was cut off.
+"""
+
+import json
+import math
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerState
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, sort_checkpoints
+
+_SEAL = "complete.json"
+_STATE = "trainer_state.json"
+
+
+class CheckpointSeal(TrainerCallback):
+    """Seals each checkpoint when all processes have written their part.
+
+    A checkpoint at the last step of an epoch is put off until the epoch's validation is done: a run that goes on from
+    it begins with the next epoch. `training_args.bin`, a pickle that nothing reads, is removed.
+    """
+
+    def __init__(self):
+        self._puts_off = False
+
+    def on_step_end(self, args, state, control, **kwargs):
+        """Put a checkpoint off to the end of the epoch."""
+        if control.should_save and state.epoch == math.floor(state.epoch):
+            control.should_save, self._puts_off = False, True
+
+    def on_epoch_end(self, args, state, control, **kwargs):
+        """Save what was put off."""
+        control.should_save, self._puts_off = control.should_save or self._puts_off, False
+
+    def on_save(self, args, state, control, **kwargs):
+        """Seal the checkpoint that was written."""
+        args.distributed_state.wait_for_everyone()
+        if state.is_world_process_zero:
+            folder = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+            (folder / "training_args.bin").unlink(missing_ok=True)
+            _seal(folder)
+
+
+def find_checkpoint(folder: Path) -> Path | None:
+    """Return the last checkpoint from which a run goes on as if it had never stopped; None if there is none.
+
+    It is complete, and so is the best one so far that it refers to.
+    """
+    for path in reversed(sort_checkpoints(str(folder))):
+        checkpoint = Path(path)
+        if not _is_complete(checkpoint):
+            continue
+        best = _read_state(checkpoint).best_model_checkpoint
+        if best is None or _is_complete(folder / Path(best).name):
+            return checkpoint
+    return None
+
+
+def clear_unusable(folder: Path) -> None:
+    """Remove all files and checkpoints of a seed that was not finished, but `find_checkpoint`'s answer and those before.
+
+    Where the folder was moved since, the path of the best checkpoint in Trainer's state is mended.
+    """
+    checkpoint = find_checkpoint(folder)
+    kept: list[Path] = []
+    if checkpoint is not None:
+        complete = [Path(path) for path in sort_checkpoints(str(folder)) if _is_complete(Path(path))]
+        kept = complete[: complete.index(checkpoint) + 1]
+        state = _read_state(checkpoint)
+        if state.best_model_checkpoint is not None:
+            best = folder / Path(state.best_model_checkpoint).name
+            if str(best) != state.best_model_checkpoint:
+                (checkpoint / _SEAL).unlink()
+                state.best_model_checkpoint = str(best)
+                state.save_to_json(str(checkpoint / _STATE))
+                _seal(checkpoint)
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.name.startswith(f"{PREFIX_CHECKPOINT_DIR}-") and path not in kept:
+            shutil.rmtree(path)
+        elif path.is_file():
+            path.unlink()
+
+
+def skip_rest(checkpoint: Path, arguments: Any) -> None:
+    """Change the arguments so that Trainer, which forgets it, does not train on after an early stop."""
+    state = _read_state(checkpoint)
+    control = state.stateful_callbacks.get("TrainerControl", {})
+    if isinstance(control, dict) and control.get("args", {}).get("should_training_stop"):
+        arguments.num_train_epochs, arguments.max_steps = math.floor(state.epoch), -1
+
+
+def _seal(folder: Path) -> None:
+    partial = folder / f"{_SEAL}.partial"
+    partial.write_text(json.dumps(_list_sizes(folder)), encoding="utf-8")
+    os.replace(partial, folder / _SEAL)
+
+
+def _is_complete(folder: Path) -> bool:
+    seal = folder / _SEAL
+    return seal.is_file() and json.loads(seal.read_text(encoding="utf-8")) == _list_sizes(folder)
+
+
+def _list_sizes(folder: Path) -> dict[str, int]:
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(_SEAL))
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
+
+
+def _read_state(folder: Path) -> TrainerState:
+    return TrainerState.load_from_json(str(folder / _STATE))
+
+
+__all__ = ["CheckpointSeal", "clear_unusable", "find_checkpoint", "skip_rest"]

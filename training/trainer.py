@@ -1,0 +1,144 @@
+"""A Trainer whose training steps are the same on any number of devices, and with any number of accumulated batches.
+
+transformers divides the loss by the labels of a whole step only where a model's own loss can (losses of several labels
+and of measurements cannot), and fills up the last batches of an epoch with rows from its beginning. Dimensions: B rows,
+T tokens, C classes, labels or targets.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch.utils.data import DataLoader
+from transformers import Trainer
+from transformers.trainer_utils import seed_worker
+from transformers.utils import ModelOutput
+
+from gengram.training.labels import IGNORED, Problem
+from gengram.training.sampling import EpochCallback, StepBatches
+
+_FILLER = "is_filler"
+
+
+@dataclasses.dataclass(frozen=True)
+class MeanLoss:
+    """The mean loss of a step: cross-entropy over rows or labelled bases, or over rows and labels; squared error.
+
+    Attributes:
+        problem: what the labels are.
+        label_smoothing: of classes, see `torch.nn.functional.cross_entropy`.
+    """
+
+    problem: Problem
+    label_smoothing: float = 0.0
+
+    def __call__(
+        self, outputs: ModelOutput, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        """Return a batch's part of the mean over `num_items_in_batch` labels, by default the mean over its own.
+
+        Args:
+            outputs: with `logits` [B, C] or [B, T, C].
+            labels: class ids int64 [B] or [B, T], `IGNORED` is left out; or floats [B, C] (0 and 1 for labels).
+            num_items_in_batch: labels of the whole optimizer step.
+        """
+        logits = outputs["logits"].float()
+        labels = labels.to(logits.device)
+        if self.problem == "multi_label":
+            total = F.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
+        elif self.problem == "regression":
+            total = F.mse_loss(logits, labels.view_as(logits), reduction="sum")
+        else:
+            total = F.cross_entropy(
+                logits.flatten(0, -2),
+                labels.flatten(),
+                ignore_index=IGNORED,
+                reduction="sum",
+                label_smoothing=self.label_smoothing,
+            )
+        return total / (_count_labels(labels) if num_items_in_batch is None else num_items_in_batch)
+
+
+class FillingCollator:
+    """A collator that makes a batch of no rows too: one row without known labels, marked for `StepTrainer`.
+
+    A process whose batch is empty has to take part in the step nevertheless, or the others would wait for it.
+    """
+
+    def __init__(self, collator: Callable[[list[dict[str, Any]]], Any], row: dict[str, Any]):
+        self.collator, self.row = collator, row
+
+    def __call__(self, rows: list[dict[str, Any]]) -> Any:
+        """Collate the rows, or the row that stands for none."""
+        if rows:
+            return self.collator(rows)
+        batch = self.collator([self.row])
+        batch[_FILLER] = True
+        return batch
+
+
+class StepTrainer(Trainer):
+    """Trainer for the batches of `StepBatches`.
+
+    Args:
+        steps: the batches of this process.
+        compute_loss_func: see `MeanLoss`.
+        others: see `Trainer`.
+    """
+
+    # For transformers before and after it had the second.
+    model_accepts_loss_kwargs = False
+    loss_is_scaled_for_ga = True
+
+    def __init__(self, *, steps: StepBatches, compute_loss_func: Callable[..., torch.Tensor], **others):
+        super().__init__(compute_loss_func=compute_loss_func, **others)
+        self.model_accepts_loss_kwargs = False  # Trainer has looked at the model's signature.
+        self.steps = steps
+        self.add_callback(EpochCallback(steps, self.train_dataset))
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Return this process's batches. They are dealt out already, so accelerate must not do it again."""
+        rows, collator = self.train_dataset, self.data_collator
+        if hasattr(rows, "column_names"):
+            rows = self._remove_unused_columns(rows, description="training")
+        workers = self.args.dataloader_num_workers
+        return DataLoader(
+            rows,
+            batch_sampler=self.steps,
+            collate_fn=FillingCollator(collator, rows[0]),
+            num_workers=workers,
+            pin_memory=self.args.dataloader_pin_memory,
+            persistent_workers=self.args.dataloader_persistent_workers,
+            prefetch_factor=self.args.dataloader_prefetch_factor,
+            worker_init_fn=partial(seed_worker, num_workers=workers, rank=self.args.process_index),
+        )
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator, num_batches: int, device: torch.device
+    ) -> tuple[list, torch.Tensor]:
+        """Return this process's batches of a step, and how many labels the step has on all processes."""
+        batches = [batch for _, batch in zip(range(num_batches), epoch_iterator)]
+        count = sum(_count_labels(batch["labels"]) for batch in batches if _FILLER not in batch)
+        return batches, self.accelerator.reduce(torch.tensor(count, device=device))
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """Return the loss whose gradient, averaged over processes as they do, is that of the step's mean loss."""
+        is_filler = inputs.pop(_FILLER, False)
+        labels = inputs.pop("labels")
+        outputs = model(**inputs)
+        loss = self.compute_loss_func(outputs, labels, num_items_in_batch=num_items_in_batch)
+        if num_items_in_batch is not None:
+            loss = loss * self.accelerator.num_processes
+        if is_filler:
+            loss = loss * 0
+        return (loss, outputs) if return_outputs else loss
+
+
+def _count_labels(labels: torch.Tensor) -> int:
+    return labels.numel() if labels.is_floating_point() else int(labels.ne(IGNORED).sum())
+
+
+__all__ = ["FillingCollator", "MeanLoss", "StepTrainer"]
