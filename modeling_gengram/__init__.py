@@ -19,14 +19,19 @@ from .gengram.modeling_gengram import (
     GengramModel,
 )
 from .gengram.motif_memory import MotifMemory
+from .loading import auto
 from .nucleotide_transformer.configuration_nucleotide_transformer import NucleotideTransformerConfig
+from .nucleotide_transformer.configuration_segment_nt import SegmentNTConfig
 from .nucleotide_transformer.modeling_nucleotide_transformer import (
     NucleotideTransformerForMaskedLM,
     NucleotideTransformerForSequenceClassification,
     NucleotideTransformerForTokenClassification,
     NucleotideTransformerModel,
 )
+from .nucleotide_transformer.modeling_segment_nt import SegmentNTForTokenClassification, SegmentNTModel
 from .registration import register
+from .rmt.configuration_rmt import RmtConfig
+from .rmt.modeling_rmt import RmtForMaskedLM, RmtForSequenceClassification, RmtForTokenClassification, RmtModel
 
 register()
 
@@ -50,5 +55,14 @@ __all__ = [
     "NucleotideTransformerForSequenceClassification",
     "NucleotideTransformerForTokenClassification",
     "NucleotideTransformerModel",
+    "RmtConfig",
+    "RmtForMaskedLM",
+    "RmtForSequenceClassification",
+    "RmtForTokenClassification",
+    "RmtModel",
+    "SegmentNTConfig",
+    "SegmentNTForTokenClassification",
+    "SegmentNTModel",
     "__version__",
+    "auto",
 ]

@@ -32,12 +32,16 @@ from .gengram.modeling_gengram import (
 from .megatron_decoder.configuration_megatron_decoder import MegatronDecoderConfig
 from .megatron_decoder.modeling_megatron_decoder import MegatronDecoderForCausalLM, MegatronDecoderModel
 from .nucleotide_transformer.configuration_nucleotide_transformer import NucleotideTransformerConfig
+from .nucleotide_transformer.configuration_segment_nt import SegmentNTConfig
 from .nucleotide_transformer.modeling_nucleotide_transformer import (
     NucleotideTransformerForMaskedLM,
     NucleotideTransformerForSequenceClassification,
     NucleotideTransformerForTokenClassification,
     NucleotideTransformerModel,
 )
+from .nucleotide_transformer.modeling_segment_nt import SegmentNTForTokenClassification, SegmentNTModel
+from .rmt.configuration_rmt import RmtConfig
+from .rmt.modeling_rmt import RmtForMaskedLM, RmtForSequenceClassification, RmtForTokenClassification, RmtModel
 
 # configuration -> Auto class -> model
 MODELS: dict[Any, dict[Any, Any]] = {
@@ -55,12 +59,22 @@ MODELS: dict[Any, dict[Any, Any]] = {
         AutoModelForSequenceClassification: GenaBertForSequenceClassification,
         AutoModelForTokenClassification: GenaBertForTokenClassification,
     },
+    RmtConfig: {
+        AutoModel: RmtModel,
+        AutoModelForMaskedLM: RmtForMaskedLM,
+        AutoModelForSequenceClassification: RmtForSequenceClassification,
+        AutoModelForTokenClassification: RmtForTokenClassification,
+    },
     MegatronDecoderConfig: {AutoModel: MegatronDecoderModel, AutoModelForCausalLM: MegatronDecoderForCausalLM},
     NucleotideTransformerConfig: {
         AutoModel: NucleotideTransformerModel,
         AutoModelForMaskedLM: NucleotideTransformerForMaskedLM,
         AutoModelForSequenceClassification: NucleotideTransformerForSequenceClassification,
         AutoModelForTokenClassification: NucleotideTransformerForTokenClassification,
+    },
+    SegmentNTConfig: {
+        AutoModel: SegmentNTModel,
+        AutoModelForTokenClassification: SegmentNTForTokenClassification,
     },
 }
 

@@ -1,0 +1,531 @@
+"""A recurrent memory around any encoder, with the encoder's own heads.
+
+Source: Bulatov et al. 2022, Recurrent Memory Transformer (arXiv 2207.06881), and its use in GENA-LM. A segment is read
+with memory vectors among its input embeddings; what the encoder makes of them is the memory of the next segment.
+
+Dimensions: B sequences of T tokens; a step reads R of them, S tokens each, N of them content; M memory tokens; D
+hidden; C classes, labels or targets.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+from transformers import (
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    PreTrainedModel,
+)
+from transformers import initialization as init
+from transformers.modeling_outputs import ModelOutput
+from transformers.utils import can_return_tuple
+
+from .configuration_rmt import RmtConfig
+from .segments import Step, plan_steps
+
+
+@dataclass
+class RmtOutput(ModelOutput):
+    """
+    Args:
+        loss (`torch.Tensor` of shape `()`, *optional*)
+        logits (`torch.Tensor` of shape `(B, C)` or `(B, T, C)`, *optional*):
+            Of tokens: where they stand in the input; 0 at padding, at the tokens that segments have anew, and at what
+            was cut off.
+        last_hidden_state (`torch.Tensor` of shape `(B, T, D)`, *optional*): of a model without head; zeros likewise.
+        memory (`torch.Tensor` of shape `(B, M, D)`): after the last segment; give it back to go on reading.
+    """
+
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    last_hidden_state: torch.Tensor | None = None
+    memory: torch.Tensor | None = None
+
+
+class RmtMemory(nn.Module):
+    """What the memory tokens are before the first segment: a parameter [M, D]."""
+
+    def __init__(self, num_memory_tokens: int, hidden_size: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(num_memory_tokens, hidden_size))
+
+    def forward(self, B: int) -> torch.Tensor:
+        """The memory of B sequences: [B, M, D]."""
+        return self.weight.expand(B, -1, -1)
+
+
+class RmtPreTrainedModel(PreTrainedModel):
+    """
+    What every model with a recurrent memory can do; see `PreTrainedModel`.
+
+    Args:
+        config (`RmtConfig`)
+        native (`PreTrainedModel`, *optional*): the encoder with its head, to build around; made from the configuration
+            if not given.
+    """
+
+    config: RmtConfig
+    base_model_prefix = "model"
+    supports_gradient_checkpointing = True
+    # Each of these is the encoder's to support or to refuse.
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    native_class: ClassVar[Any] = AutoModel
+    """Auto class of the encoder with its head."""
+
+    def __init__(self, config: RmtConfig, native: PreTrainedModel | None = None):
+        super().__init__(config)
+        config.backbone_config.id2label, config.backbone_config.label2id = config.id2label, config.label2id
+        self.model = self.native_class.from_config(config.backbone_config) if native is None else native
+        self.memory_tokens = RmtMemory(config.num_memory_tokens, config.hidden_size)
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module):
+        if isinstance(module, RmtMemory):
+            init.normal_(module.weight, std=getattr(self.config.get_text_config(), "initializer_range", 0.02))
+        else:
+            super()._init_weights(module)
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module):
+        self.model.set_input_embeddings(value)
+
+    @classmethod
+    def from_backbone(cls, native: PreTrainedModel, **fields) -> "RmtPreTrainedModel":
+        """
+        A recurrent memory around a model; its weights are used, not copied.
+
+        Args:
+            native (`PreTrainedModel`): an encoder with the head of this class, e.g. a sequence classifier.
+            fields: of `RmtConfig`, e.g. `num_memory_tokens=10, segment_length=512`.
+        """
+        names = {"id2label": native.config.id2label, "problem_type": native.config.problem_type}
+        config = RmtConfig(backbone_config=native.config, **{**names, **fields})
+        model = cls(config, native)
+        model.memory_tokens.to(native.device, native.dtype)
+        model.config.dtype = native.dtype
+        return model
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, output_loading_info: bool = False, **kwargs):
+        """
+        As `PreTrainedModel.from_pretrained`; new may only be the head over the encoder.
+
+        Raises:
+            ValueError: weights of the encoder or the memory tokens are missing in the checkpoint.
+        """
+        model, found = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
+        body = {
+            id(parameter) for parameter in (*model.model.base_model.parameters(), *model.memory_tokens.parameters())
+        }
+        names = {name for name, parameter in model.named_parameters() if id(parameter) in body}
+        if lacking := sorted(name for name in found["missing_keys"] & names if "pooler." not in name):
+            raise ValueError(
+                f"{pretrained_model_name_or_path} is no {cls.__name__}: {len(lacking)} weights are missing, e.g. "
+                f"{lacking[0]}. To put a memory around an encoder, load the encoder and call {cls.__name__}."
+                "from_backbone(encoder)."
+            )
+        return (model, found) if output_loading_info else model
+
+    def save_pretrained(self, save_directory, **kwargs):
+        """
+        As `PreTrainedModel.save_pretrained`, in this package's layout, with the code of the model and a complete
+        `auto_map`. Where this package is not installed, encoders of transformers can be loaded, not this package's.
+        """
+        kwargs.setdefault("save_original_format", False)
+        if self.config.auto_classes:
+            self.config.auto_map = dict(self.config.auto_classes)
+        super().save_pretrained(save_directory, **kwargs)
+
+    def read_segment(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, memory: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """
+        Read one segment of each of R sequences.
+
+        Args:
+            input_ids: int64 [R, S], `pad_token_id` where the memory goes.
+            attention_mask: [R, S].
+            memory: [R, M, D], after the segment before.
+
+        Returns:
+            What the encoder's head says, [R, C] or [R, S, C] (without head the hidden states [R, S, D]); and the
+            memory [R, M, D].
+        """
+        start, M = int(self.config.cls_token_id >= 0), self.config.num_memory_tokens
+        vectors = self.get_input_embeddings()(input_ids)
+        vectors = torch.cat([vectors[:, :start], memory.to(vectors.dtype), vectors[:, start + M :]], dim=1)
+        inputs = {"inputs_embeds": vectors, "attention_mask": attention_mask}
+        if self.config.backbone_config.model_type == "gengram":
+            inputs["input_ids"] = input_ids  # a motif memory reads the bases
+        outputs = self.model(**inputs, output_hidden_states=True)
+        hidden_states = outputs.hidden_states[-1]
+        answer = hidden_states if outputs.get("logits") is None else outputs.logits
+        return answer, hidden_states[:, start : start + M]
+
+    def read_sequences(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        memory: torch.Tensor | None,
+        digest: Callable[[Step, torch.Tensor], Any],
+        pad_token_id: int | None = None,
+    ) -> tuple[list[tuple[Step, Any]], torch.Tensor]:
+        """
+        Read the sequences of a batch, a segment of each at a time.
+
+        Args:
+            input_ids: int64 [B, T].
+            attention_mask: [B, T], or None.
+            memory: [B, M, D] to begin with, or None.
+            digest: makes of a step and its answer (of `read_segment`) what is to be kept of it.
+            pad_token_id: of what stands behind short segments, if not the configuration's.
+
+        Returns:
+            Each step and what was kept of it, and the memory after the last one, [B, M, D].
+        """
+        config = self.config
+        dropped = [config.cls_token_id, config.sep_token_id, config.pad_token_id]
+        steps = plan_steps(
+            input_ids, attention_mask, dropped, config.content_length, config.max_segments, config.segment_alignment
+        )
+        state = self.memory_tokens(len(input_ids)) if memory is None else memory
+        if (
+            config.compat is not None
+            and config.bptt_depth is not None
+            and config.bptt_depth < (config.max_segments or 0)
+        ):
+            state = state.detach()  # The original code counts empty segments before the first one.
+        kept = []
+
+        def read(step: Step, entering: torch.Tensor):
+            answer, leaving = self.read_segment(*self._lay_out(input_ids, step, pad_token_id), entering)
+            return digest(step, answer), leaving
+
+        for step in steps:
+            entering = self._cut_gradient(state[step.rows], step.distance)
+            if config.recompute_segments and self.training and torch.is_grad_enabled():
+                result, leaving = checkpoint(read, step, entering, use_reentrant=False)
+            else:
+                result, leaving = read(step, entering)
+            kept.append((step, result))
+            state = leaving if len(leaving) == len(state) else state.index_copy(0, step.rows, leaving.to(state.dtype))
+        return kept, state
+
+    def _lay_out(self, input_ids: torch.Tensor, step: Step, pad_token_id: int | None):
+        """Ids and mask of the segments, each [R, S]: `[CLS] memory [SEP] content [SEP]`, then padding."""
+        config = self.config
+        R, N = step.places.shape
+        pad = config.pad_token_id
+        counts = (step.places >= 0).sum(1, keepdim=True)
+        content = input_ids[step.rows].gather(1, step.places.clamp(min=0)) if N else step.places
+        if config.compat is not None and config.content_length > N:  # the original code fills every segment up
+            content = nn.functional.pad(content, (0, config.content_length - N))
+        after = torch.arange(content.shape[1] + int(config.sep_token_id >= 0), device=input_ids.device)
+        content = nn.functional.pad(content, (0, len(after) - content.shape[1]))
+        content = content.masked_fill(after >= counts, pad if pad_token_id is None else pad_token_id)
+        head = [pad] * config.num_memory_tokens
+        if config.cls_token_id >= 0:
+            head = [config.cls_token_id, *head]
+        if config.sep_token_id >= 0:
+            content = content.masked_fill(after == counts, config.sep_token_id)
+            head = [*head, config.sep_token_id]
+        ids = torch.cat([input_ids.new_tensor(head).expand(R, -1), content], dim=1)
+        mask = torch.cat([torch.ones(R, len(head), device=ids.device), (content != pad).float()], dim=1)
+        return ids, mask.long()
+
+    def _cut_gradient(self, entering: torch.Tensor, distance: int) -> torch.Tensor:
+        depth = self.config.bptt_depth
+        if depth is None or distance <= depth or not torch.is_grad_enabled():
+            return entering
+        cut = entering.detach()
+        if self.config.compat is not None:
+            return cut
+        # The value stays; the gradient goes to the memory tokens, which would otherwise never be trained.
+        start = self.memory_tokens(len(cut))
+        return cut + (start - start.detach())
+
+    def _select_content(self, step: Step, answer: torch.Tensor) -> torch.Tensor:
+        """The part of an answer [R, S, C] that belongs to the content: [R, N, C]."""
+        start = self.config.num_memory_tokens + self.config.num_special_tokens - int(self.config.sep_token_id >= 0)
+        return answer[:, start : start + step.places.shape[1]]
+
+    def _align(self, shape: torch.Size, kept: list[tuple[Step, torch.Tensor]]) -> torch.Tensor:
+        """Put the contents [R, N, C] of the steps where they stand in the input: [B, T, C], zeros elsewhere."""
+        aligned = kept[-1][1].new_zeros(*shape, kept[-1][1].shape[-1])
+        for step, content in kept:
+            inside = step.places >= 0
+            rows = step.rows[:, None].expand_as(inside)[inside]
+            aligned = aligned.index_put((rows, step.places[inside]), content[inside])
+        return aligned
+
+
+class RmtModel(RmtPreTrainedModel):
+    """The encoder without a head, with a recurrent memory."""
+
+    native_class = AutoModel
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor,
+        attention_mask: torch.Tensor | None = None,
+        memory: torch.Tensor | None = None,
+        **kwargs,
+    ) -> RmtOutput:
+        """
+        Args:
+            input_ids (`torch.LongTensor` of shape `(B, T)`): of any length; special tokens in it are dropped.
+            attention_mask (`torch.Tensor` of shape `(B, T)`, *optional*): 0 where there is nothing.
+            memory (`torch.Tensor` of shape `(B, M, D)`, *optional*): to begin with; the memory tokens if not given.
+
+        Returns:
+            `RmtOutput`: `last_hidden_state`, `memory`.
+        """
+        kept, memory = self.read_sequences(input_ids, attention_mask, memory, self._select_content)
+        return RmtOutput(last_hidden_state=self._align(input_ids.shape, kept), memory=memory)
+
+
+class RmtForSequenceClassification(RmtPreTrainedModel):
+    """The encoder with its head for sequences, and a recurrent memory: the head reads the last segment."""
+
+    native_class = AutoModelForSequenceClassification
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor,
+        attention_mask: torch.Tensor | None = None,
+        memory: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        pos_weight: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **kwargs,
+    ) -> RmtOutput:
+        """
+        Args:
+            input_ids, attention_mask, memory: see `RmtModel.forward`.
+            labels (`torch.Tensor`, *optional*): int64 [B], or float [B, C] for several labels or numbers.
+            pos_weight (`torch.Tensor`, *optional*): of the positives of several labels, [C] or [B, C].
+
+        Returns:
+            `RmtOutput`: `loss`, `logits` [B, C] of the last segment, `memory`.
+        """
+        pad = 0 if self.config.compat == "gena" else None
+        kept, memory = self.read_sequences(input_ids, attention_mask, memory, lambda step, answer: answer, pad)
+        logits, loss = kept[-1][1], None
+        if labels is not None:
+            problem = self.config.problem_type or guess_problem_type(labels, self.config.num_labels, dims=2)
+            weights = [
+                pos_weight[step.rows] if pos_weight is not None and pos_weight.dim() == 2 else pos_weight
+                for step, _ in kept
+            ]
+            losses = [
+                measure_losses(problem, answer, labels[step.rows], weight, summed=False)
+                for (step, answer), weight in zip(kept, weights)
+            ]
+            if self.config.segment_losses == "last":
+                loss = losses[-1].mean()
+            elif self.config.compat is not None:
+                loss = torch.stack([each.mean() for each in losses]).mean()
+            else:
+                counts = torch.bincount(torch.cat([step.rows for step, _ in kept]), minlength=len(labels))
+                shares = [each / counts[step.rows] for (step, _), each in zip(kept, losses)]
+                loss = torch.cat(shares).sum() / len(labels)
+            loss = loss * _find_share(labels, num_items_in_batch)
+        return RmtOutput(loss=loss, logits=logits, memory=memory)
+
+
+class RmtTokenModel(RmtPreTrainedModel):
+    """What the models with an answer for each token share: losses by segment, logits where the tokens stand."""
+
+    def _classify(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        memory: torch.Tensor | None,
+        labels: torch.Tensor | None,
+        labels_mask: torch.Tensor | None,
+        problem: str,
+        pos_weight: torch.Tensor | None,
+        num_items_in_batch: torch.Tensor | int | None,
+        return_logits: bool | None,
+    ) -> RmtOutput:
+        if return_logits is None:
+            return_logits = labels is None or not self.training
+
+        def digest(step: Step, answer: torch.Tensor) -> tuple:
+            logits = self._select_content(step, answer)
+            if labels is None:
+                return None, None, logits
+            places, rows = step.places.clamp(min=0), step.rows[:, None]
+            counted = step.places >= 0
+            if labels_mask is not None:
+                counted = counted & labels_mask[rows, places].bool()
+            targets = labels[rows, places]
+            if problem == "single_label_classification":
+                counted = counted & (targets != -100)
+            weight = pos_weight[rows, places] if pos_weight is not None and pos_weight.dim() == 3 else pos_weight
+            losses = measure_losses(problem, logits, targets, weight, summed=labels_mask is not None)
+            total = torch.where(counted, losses, 0.0).sum()
+            return total, counted.sum(), logits if return_logits else None
+
+        kept, memory = self.read_sequences(input_ids, attention_mask, memory, digest)
+        logits, loss = None, None
+        if return_logits:
+            logits = self._align(input_ids.shape, [(step, content) for step, (_, _, content) in kept])
+        if labels is not None:
+            totals = torch.stack([total for _, (total, _, _) in kept])
+            counts = torch.stack([count for _, (_, count, _) in kept])
+            if self.config.compat is not None:
+                loss = (totals / counts.clamp(min=1)).mean()
+            else:
+                loss = totals.sum() / counts.sum().clamp(min=1)
+            loss = loss * _find_share(labels, num_items_in_batch)
+        return RmtOutput(loss=loss, logits=logits, memory=memory)
+
+
+class RmtForTokenClassification(RmtTokenModel):
+    """The encoder with its head for tokens, and a recurrent memory."""
+
+    native_class = AutoModelForTokenClassification
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor,
+        attention_mask: torch.Tensor | None = None,
+        memory: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        labels_mask: torch.Tensor | None = None,
+        pos_weight: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        return_logits: bool | None = None,
+        **kwargs,
+    ) -> RmtOutput:
+        """
+        Args:
+            input_ids, attention_mask, memory: see `RmtModel.forward`.
+            labels (`torch.Tensor`, *optional*): int64 [B, T], -100 where there is none; or float [B, T, C].
+            labels_mask (`torch.Tensor` of shape `(B, T)`, *optional*): nonzero at the tokens that have labels. With
+                it, losses are summed over labels and divided by the number of tokens, as GENA-LM's are.
+            pos_weight (`torch.Tensor`, *optional*): of the positives of several labels, [C] or [B, T, C].
+            return_logits (`bool`, *optional*): defaults to true, but while training with labels, where nobody reads
+                them and they would fill the memory.
+
+        Returns:
+            `RmtOutput`: `loss`, the mean over all tokens with labels; `logits` [B, T, C]; `memory`.
+        """
+        problem = self.config.problem_type
+        if problem is None and labels is not None:
+            problem = guess_problem_type(labels, self.config.num_labels, dims=3)
+        return self._classify(
+            input_ids,
+            attention_mask,
+            memory,
+            labels,
+            labels_mask,
+            problem,
+            pos_weight,
+            num_items_in_batch,
+            return_logits,
+        )
+
+
+class RmtForMaskedLM(RmtTokenModel):
+    """The encoder with its head for masked tokens, and a recurrent memory."""
+
+    native_class = AutoModelForMaskedLM
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.model.get_output_embeddings()
+
+    def set_output_embeddings(self, new_embeddings: nn.Module):
+        self.model.set_output_embeddings(new_embeddings)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor,
+        attention_mask: torch.Tensor | None = None,
+        memory: torch.Tensor | None = None,
+        labels: torch.LongTensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        return_logits: bool | None = None,
+        **kwargs,
+    ) -> RmtOutput:
+        """
+        Args:
+            input_ids, attention_mask, memory: see `RmtModel.forward`.
+            labels (`torch.LongTensor` of shape `(B, T)`, *optional*): true ids of the masked tokens, -100 elsewhere.
+            return_logits (`bool`, *optional*): see `RmtForTokenClassification.forward`.
+
+        Returns:
+            `RmtOutput`: `loss`, `logits` [B, T, vocab_size], `memory`.
+        """
+        problem = "single_label_classification"
+        return self._classify(
+            input_ids, attention_mask, memory, labels, None, problem, None, num_items_in_batch, return_logits
+        )
+
+
+def guess_problem_type(labels: torch.Tensor, num_labels: int, dims: int) -> str:
+    """Return the `problem_type` that labels can only mean; `dims`: of the logits."""
+    if not labels.is_floating_point() and labels.dim() < dims and num_labels > 1:
+        return "single_label_classification"
+    return "regression" if num_labels == 1 else "multi_label_classification"
+
+
+def measure_losses(
+    problem_type: str, logits: torch.Tensor, labels: torch.Tensor, pos_weight: torch.Tensor | None, summed: bool
+) -> torch.Tensor:
+    """
+    The loss of each sequence or token: float32 [...].
+
+    Args:
+        problem_type: cross-entropy in nats for one class (0 at labels of -100) or several labels, squared error for
+            `regression`.
+        logits: [..., C].
+        labels: int64 [...], or float [..., C] or, for C = 1, [...].
+        pos_weight: of positives, broadcast over [..., C].
+        summed: over C, in place of the mean.
+    """
+    logits = logits.float()
+    if problem_type == "single_label_classification":
+        losses = nn.functional.cross_entropy(logits.flatten(0, -2), labels.flatten(), reduction="none")
+        return losses.view(labels.shape)
+    targets = labels.to(logits).reshape(logits.shape)
+    if problem_type == "multi_label_classification":
+        losses = nn.functional.binary_cross_entropy_with_logits(
+            logits, targets, pos_weight=pos_weight, reduction="none"
+        )
+        return losses.sum(-1) if summed else losses.mean(-1)
+    if problem_type == "regression":
+        return (logits - targets).square().mean(-1)
+    raise ValueError(
+        f"problem_type={problem_type!r}: choose single_label_classification, multi_label_classification or regression"
+    )
+
+
+def _find_share(labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None) -> torch.Tensor | float:
+    """Share of this micro-batch in the step: Trainer does not divide the loss by their number."""
+    return 1.0 if num_items_in_batch is None else (labels != -100).sum() / num_items_in_batch
+
+
+__all__ = [
+    "RmtForMaskedLM",
+    "RmtForSequenceClassification",
+    "RmtForTokenClassification",
+    "RmtModel",
+    "RmtOutput",
+    "RmtPreTrainedModel",
+]
