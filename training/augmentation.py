@@ -179,7 +179,7 @@ def check_augmentation(data: LabelledSplits, arguments: FinetuneArguments) -> No
     """
     for split, rows in data.splits.items():
         if arguments.reverse_complement if split == "train" else arguments.average_strands:
-            _check_letters(rows, data.report[split]["file"])
+            check_letters(rows, data.report[split]["file"])
     if arguments.max_shift:
         _check_lengths(data.splits["train"], arguments.max_shift, data.report["train"]["file"])
 
@@ -202,17 +202,23 @@ def augment_rows(
     )
 
 
-def _check_letters(rows: Dataset, file: str) -> None:
+def check_letters(rows: Dataset, file: str) -> None:
+    """Refuse sequences that have no other strand.
+
+    Raises:
+        `InputError`: a letter that is no nucleotide code; names the file and the row.
+    """
     faulty = pc.match_substring_regex(rows.with_format("arrow")[:]["sequence"], f"[^{_LETTERS}]").to_numpy()
     if not faulty.any():
         return
-    row = rows[int(faulty.argmax())]
+    place = int(faulty.argmax())
+    row = rows[place]
     try:
         reverse_complement(row["sequence"])
     except ValueError as error:
         raise InputError(
-            f"{file}, data row {row[ROW_COLUMN]}: there is no reverse complement: {error} (rows like this: "
-            f"{faulty.sum()} of {len(rows)})"
+            f"{file}, data row {row.get(ROW_COLUMN, place + 1)}: there is no reverse complement: {error} (rows like "
+            f"this: {faulty.sum()} of {len(rows)})"
         ) from error
 
 
@@ -287,6 +293,7 @@ __all__ = [
     "augment_rows",
     "average_outputs",
     "check_augmentation",
+    "check_letters",
     "predict_split",
     "read_other_strand",
 ]

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import transformers
 import yaml
+from peft import PeftModel
 from transformers import (
     DataCollatorForTokenClassification,
     DataCollatorWithPadding,
@@ -26,6 +27,7 @@ from transformers import (
 )
 
 from gengram import __version__
+from gengram.training.adapters import LEARNING_RATES, add_adapter, describe_adapter, finish_adapter, refuse_adapter
 from gengram.training.arguments import DataArguments, FinetuneArguments, ModelArguments
 from gengram.training.augmentation import augment_rows, check_augmentation, predict_split
 from gengram.training.classifier import build_classifier, load_config, load_tokenizer, measure_capacity
@@ -93,6 +95,7 @@ def finetune(
     output = Path(training_arguments.output_dir)
     _check_arguments(training_arguments)
     _check_output(output, training_arguments.overwrite)
+    refuse_adapter(model_arguments)
     tokenizer = load_tokenizer(model_arguments)
     config = load_config(model_arguments, tokenizer)
     tokenizer.model_max_length = measure_capacity(config, tokenizer)
@@ -109,10 +112,11 @@ def finetune(
     try:
         for seed in training_arguments.seeds:
             model, new_weights = build_classifier(model_arguments, config, data.classes, seed, data.problem)
+            trained = add_adapter(model, new_weights, model_arguments, data.problem)
             if seed == training_arguments.seeds[0] and training_arguments.process_index == 0:
                 clear_earlier_run(output)
             arguments = _set_up_seed(training_arguments, model_arguments, seed, validates="validation" in data.splits)
-            measured = _train_seed(model, tokenizer, data, arguments, output / f"seed-{seed}")
+            measured = _train_seed(trained, tokenizer, data, arguments, output / f"seed-{seed}")
             for split, scored in measured.items():
                 scores[split].append(scored)
     except BaseException:
@@ -127,6 +131,7 @@ def finetune(
         "model": describe_model(model, model_arguments, new_weights),
         "data": data.report,
         "arguments": describe_arguments(model_arguments, data_arguments, arguments),
+        "adapter": describe_adapter(trained),
         "loss_weights": loss and loss.weights,
         "seeds": training_arguments.seeds,
         "parameters": model.num_parameters(),
@@ -252,7 +257,8 @@ def _set_up_seed(training: FinetuneArguments, model: ModelArguments, seed: int, 
     arguments = copy.copy(training)
     arguments.seed = seed
     if arguments.learning_rate is None:
-        arguments.learning_rate = 1e-3 if model.model_name_or_path is None else 3e-5
+        default = 1e-3 if model.model_name_or_path is None else 3e-5
+        arguments.learning_rate = LEARNING_RATES.get(model.peft or "", default)
     if arguments.device.type == "cpu":
         arguments.dataloader_pin_memory = False  # There is no device to copy to, only a warning for each loader.
     if not validates:
@@ -261,7 +267,7 @@ def _set_up_seed(training: FinetuneArguments, model: ModelArguments, seed: int, 
 
 
 def _train_seed(
-    model: PreTrainedModel,
+    model: PreTrainedModel | PeftModel,
     tokenizer: PreTrainedTokenizerBase,
     data: LabelledSplits,
     arguments: FinetuneArguments,
@@ -303,6 +309,7 @@ def _train_seed(
         if trainer.is_world_process_zero():
             # A pickle with the paths of this machine; report.json says the same.
             (partial / "training_args.bin").unlink(missing_ok=True)
+            finish_adapter(partial, model)
             if folder.exists():
                 shutil.rmtree(folder)
             os.replace(partial, folder)

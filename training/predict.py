@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import torch
 from datasets import Dataset
+from peft import PeftModel
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import (
@@ -22,6 +23,8 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from gengram.training.adapters import is_adapter, load_adapter
+from gengram.training.augmentation import average_outputs, check_letters, read_other_strand
 from gengram.training.classifier import LOADING_ERRORS, measure_capacity
 from gengram.training.errors import InputError
 from gengram.training.inputs import tokenize_rows
@@ -46,17 +49,23 @@ def predict_file(
     too_long: str = "error",
     sequence_column: str | None = None,
     genome: str | Path | None = None,
+    average_strands: bool = False,
+    base_model: str | None = None,
 ) -> Path:
     """Predict every row of a file and write the predictions as Parquet, in one piece.
 
     Args:
-        model_path: a saved model with its tokenizer, a folder of `gengram finetune` with one seed, or a Hub id.
+        model_path: a saved model or adapter with its tokenizer, a folder of `gengram finetune` with one seed, or a Hub
+            id.
         file: what `gengram finetune` reads; labels are not needed and, where there are any, not looked at.
         out: the Parquet file; replaced if it is there.
         batch_size: sequences a step. Rows of similar length share a batch, which does not change the order.
         max_length: longest input in tokens; by default the model's.
         too_long: what happens to longer sequences: `error`, `truncate` (cut the end off) or `center` (keep the middle).
         sequence_column, genome: see `read_rows`.
+        average_strands: average the prediction for a sequence and for its reverse complement, see `average_outputs`;
+            those of bases are put back where they belong.
+        base_model: folder or Hub id of an adapter's base, where it is not where the adapter says.
 
     Returns:
         The path of the Parquet file. It has the columns of the input without the sequences, in the same order, and
@@ -73,7 +82,7 @@ def predict_file(
     out = Path(out)
     if not out.absolute().parent.is_dir():
         raise InputError(f"{out}: the folder {out.absolute().parent} does not exist")
-    model, tokenizer, problem = load_predictor(model_path)
+    model, tokenizer, problem = load_predictor(model_path, base_model)
     limit = max_length or tokenizer.model_max_length
     if limit > tokenizer.model_max_length:
         raise InputError(
@@ -82,6 +91,10 @@ def predict_file(
     rows = read_rows(file, sequence_column, genome=genome, needs_labels=False)
     encoded, _ = tokenize_rows(rows, tokenizer, limit, too_long, str(file))
     outputs = _run(model, tokenizer, encoded, batch_size)
+    if average_strands:
+        check_letters(rows, str(file))
+        other = read_other_strand(encoded, tokenizer, limit, too_long)
+        outputs = _average(outputs, _run(model, tokenizer, other, batch_size), encoded, other, tokenizer, problem)
     names = [name for _, name in sorted((model.config.id2label or {}).items())]
     if problem == "token":
         columns = _describe_bases(rows, encoded, outputs, names, tokenizer, too_long, file)
@@ -98,16 +111,46 @@ def predict_file(
     return out
 
 
-def load_predictor(path: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Problem]:
+def load_predictor(
+    path: str | Path, base: str | None = None
+) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase, Problem]:
     """Load a model with a trained head, in evaluation mode on the accelerator if there is one, and its tokenizer.
 
+    Args:
+        path: a saved model or adapter, a folder of `gengram finetune` with one seed, or a Hub id.
+        base: of an adapter, where its base is not where the adapter says.
+
     Raises:
-        `InputError`: nothing can be read there, or there is no head, or weights are missing.
+        `InputError`: nothing can be read there, or there is no head, or weights are missing; an adapter that does not
+            fit its base.
     """
     folder = _find_model(Path(path)) if Path(path).is_dir() else path
+    if is_adapter(folder):
+        model, tokenizer = load_adapter(folder, base), _load_tokenizer(folder)
+        head = type(model.get_base_model()).__name__
+    elif base is not None:
+        raise InputError(f"{path} is no adapter, so it has no base to name")
+    else:
+        model, tokenizer = _load_whole(folder), _load_tokenizer(folder)
+        head = type(model).__name__
+    tokenizer.model_max_length = measure_capacity(model.config, tokenizer)
+    problem = _PROBLEMS.get(model.config.problem_type, "single_label")
+    if head.endswith("ForTokenClassification"):
+        problem = "token"
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
+    return model.eval().to(device), tokenizer, problem
+
+
+def _load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+    except LOADING_ERRORS as error:
+        raise InputError(f"{path}: no tokenizer can be read here: {error}") from error
+
+
+def _load_whole(path: str | Path) -> PreTrainedModel:
+    try:
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
         head = next((head for head in _HEADS if (config.architectures or [""])[0].endswith(head)), None)
         if head is None:
             raise InputError(
@@ -115,7 +158,7 @@ def load_predictor(path: str | Path) -> tuple[PreTrainedModel, PreTrainedTokeniz
             )
         # Another size is let through to be told with what is missing.
         model, found = _HEADS[head].from_pretrained(
-            folder, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
+            path, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
         )
     except InputError:
         raise
@@ -123,10 +166,7 @@ def load_predictor(path: str | Path) -> tuple[PreTrainedModel, PreTrainedTokeniz
         raise InputError(f"{path}: no model can be loaded here: {error}") from error
     if lacking := sorted(found["missing_keys"] | {name for name, *_ in found["mismatched_keys"]}):
         raise InputError(f"{path}: {len(lacking)} weights are missing or of another size, e.g. {lacking[0]}")
-    tokenizer.model_max_length = measure_capacity(config, tokenizer)
-    problem = "token" if head == "ForTokenClassification" else _PROBLEMS.get(config.problem_type, "single_label")
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
-    return model.eval().to(device), tokenizer, problem
+    return model
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -151,6 +191,14 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--sequence_column", help="column of sequences (default: sequence, else seq, dna, ...)")
     parser.add_argument("--genome", help="FASTA file that the intervals of a .bed file are cut from")
+    parser.add_argument(
+        "--average_strands",
+        action="store_true",
+        help="average the prediction for a sequence and for its reverse complement",
+    )
+    parser.add_argument(
+        "--base_model", help="an adapter's base: a folder or a Hub id (default: what the adapter names)"
+    )
     arguments = vars(parser.parse_args(argv))
     for name in ("batch_size", "max_length"):
         if arguments[name] is not None and arguments[name] < 1:
@@ -167,7 +215,7 @@ def main(argv: list[str] | None = None) -> int:
 def _find_model(folder: Path) -> Path:
     if (folder / "config.json").exists() or not (folder / "report.json").exists():
         return folder
-    seeds = sorted(path for path in folder.glob("seed-*") if (path / "config.json").exists())
+    seeds = sorted(path for path in folder.glob("seed-*") if is_adapter(path) or (path / "config.json").exists())
     if len(seeds) != 1:
         raise InputError(f"{folder}: name one of its models: {', '.join(map(str, seeds)) or 'there is none'}")
     return seeds[0]
@@ -175,7 +223,7 @@ def _find_model(folder: Path) -> Path:
 
 @torch.inference_mode()
 def _run(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, encoded: Dataset, batch_size: int
+    model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, encoded: Dataset, batch_size: int
 ) -> list[np.ndarray]:
     """Return the logits of each row in the order of the rows: (1, C), or (T, C) for a token classifier."""
     inputs = encoded.select_columns([name for name in ("input_ids", "attention_mask") if name in encoded.column_names])
@@ -191,6 +239,23 @@ def _run(
         for position in range(len(logits)):
             found = logits[position][real[position]] if logits.ndim == 3 else logits[position : position + 1]
             outputs[next(rows)] = found
+    return outputs
+
+
+def _average(
+    outputs: list[np.ndarray],
+    turned: list[np.ndarray],
+    encoded: Dataset,
+    other: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    problem: Problem,
+) -> list[np.ndarray]:
+    """Average the logits of each row with those of its other strand, base by base for a token classifier."""
+    if problem != "token":
+        return [average_outputs(*pair, problem) for pair in zip(outputs, turned)]
+    for output, back, ids, other_ids in zip(outputs, turned, encoded["input_ids"], other["input_ids"]):
+        bases = find_bases(ids, tokenizer)
+        output[bases] = average_outputs(output[bases], back[find_bases(other_ids, tokenizer)][::-1], problem)
     return outputs
 
 

@@ -36,6 +36,7 @@ _PUBLISHED = (
     "config.json",
     "generation_config.json",
     "adapter_config.json",
+    "labels.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
