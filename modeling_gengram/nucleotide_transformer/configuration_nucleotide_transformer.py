@@ -129,6 +129,16 @@ class NucleotideTransformerConfig(PreTrainedConfig):
         return super().from_dict(cls.read_published(config_dict), **kwargs)
 
     @classmethod
+    def recognizes(cls, fields: dict[str, Any]) -> bool:
+        """Whether a published config.json is one of these models, which it says by no name."""
+        if "features" in fields or fields.get("position_embedding_type") not in ("absolute", "rotary"):
+            return False
+        if not fields.get("model_type"):
+            return "add_bias_fnn" in fields
+        v1 = fields["model_type"] == "esm" and fields["position_embedding_type"] == "absolute"
+        return v1 and fields.get("vocab_size") == 4105
+
+    @classmethod
     def read_published(cls, fields: dict[str, Any]) -> dict[str, Any]:
         """
         Translate a published config.json; one that this package wrote comes back as it is.

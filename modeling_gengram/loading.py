@@ -1,0 +1,106 @@
+"""From a Hub id or a folder to configuration, tokenizer and model, also where a published config.json misleads.
+
+Nucleotide Transformer v2 names no architecture, SegmentNT names the wrong one, and their own code does not run under
+today's transformers. A family's configuration class says which published files are its own (`recognizes`).
+"""
+
+from pathlib import Path
+from typing import Any
+
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    EsmTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from .registration import MODELS
+
+TASKS: dict[str, Any] = {
+    "base": AutoModel,
+    "causal_lm": AutoModelForCausalLM,
+    "masked_lm": AutoModelForMaskedLM,
+    "sequence_classification": AutoModelForSequenceClassification,
+    "token_classification": AutoModelForTokenClassification,
+}
+# What chooses and fetches a file; the rest of the arguments is the model's.
+_HUB = {"cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token"}
+
+
+def load_config(pretrained_model_name_or_path: str | Path, **kwargs: Any) -> PreTrainedConfig:
+    """Read the configuration of any model that transformers or this package knows; no remote code is run.
+
+    Args:
+        pretrained_model_name_or_path: Hub id or folder.
+        kwargs: of `AutoConfig.from_pretrained` (`revision`, `token`, `num_labels` ...).
+
+    Raises:
+        `OSError`: there is no config.json.
+        `ValueError`: it names no architecture, or none that is known.
+    """
+    hub = {name: kwargs[name] for name in _HUB & kwargs.keys()}
+    fields, _ = PreTrainedConfig.get_config_dict(pretrained_model_name_or_path, **hub)
+    for config_class in MODELS:
+        if hasattr(config_class, "recognizes") and config_class.recognizes(fields):
+            return config_class.from_pretrained(pretrained_model_name_or_path, **kwargs)
+    return AutoConfig.from_pretrained(pretrained_model_name_or_path, trust_remote_code=False, **kwargs)
+
+
+def load_tokenizer(pretrained_model_name_or_path: str | Path, **kwargs: Any) -> PreTrainedTokenizerBase:
+    """Read a tokenizer; of a published Nucleotide Transformer make the one of `load_kmer_tokenizer`.
+
+    Args:
+        pretrained_model_name_or_path: Hub id or folder.
+        kwargs: of `AutoTokenizer.from_pretrained`.
+
+    Raises:
+        `OSError` or `ValueError`: as `AutoTokenizer.from_pretrained`.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(pretrained_model_name_or_path, trust_remote_code=False, **kwargs)
+    # A protein vocabulary has single letters and no such run.
+    if isinstance(tokenizer, EsmTokenizer) and {"AAA", "AAAAAA"} & tokenizer.get_vocab().keys():
+        from gengram.tokenization import load_kmer_tokenizer
+
+        return load_kmer_tokenizer(
+            pretrained_model_name_or_path, **{name: kwargs[name] for name in _HUB & kwargs.keys()}
+        )
+    return tokenizer
+
+
+def auto(pretrained_model_name_or_path: str | Path, task: str = "base", **kwargs: Any) -> PreTrainedModel:
+    """Load a model for a task: what `AutoModel...` do, for published checkpoints too that they refuse or mistake.
+
+    Args:
+        pretrained_model_name_or_path: Hub id or folder.
+        task: `base`, `masked_lm`, `causal_lm`, `sequence_classification` or `token_classification`.
+        kwargs: of `from_pretrained` (`dtype`, `attn_implementation`, `revision` ...).
+
+    Raises:
+        `ValueError`: a task that does not exist, or that the architecture has no class for; a checkpoint that does not
+            fit its configuration.
+        `OSError`: files that cannot be read.
+
+    Example:
+
+    ```python
+    >>> import gengram
+
+    >>> model = gengram.auto("InstaDeepAI/nucleotide-transformer-v2-50m-multi-species", "masked_lm")  # doctest: +SKIP
+    ```"""
+    if task not in TASKS:
+        raise ValueError(f"task={task!r}: choose one of {', '.join(TASKS)}")
+    config = kwargs.pop("config", None)
+    if config is None:
+        names = {"num_labels", "id2label", "label2id", "problem_type"} | _HUB
+        config = load_config(pretrained_model_name_or_path, **{name: kwargs[name] for name in names & kwargs.keys()})
+    return TASKS[task].from_pretrained(pretrained_model_name_or_path, config=config, **kwargs)
+
+
+__all__ = ["TASKS", "auto", "load_config", "load_tokenizer"]
