@@ -1,6 +1,7 @@
 """What generation must remember of the past for the memory, kept beside the keys and values of attention."""
 
 import torch
+import torch.nn.functional as F
 from transformers import Cache
 from transformers.cache_utils import CacheLayerMixin
 
@@ -52,22 +53,19 @@ class MotifMemoryLayer(CacheLayerMixin):
         start = max(stored.shape[1] - letters.shape[1] - history, 0)
         return stored[:, start:], stored.shape[1] - start - letters.shape[1]
 
-    def extend_gated(self, layer_idx: int, gated: torch.Tensor, history: int) -> torch.Tensor:
-        """
-        The same for the gated vectors of one memory layer; missing past is zero.
+    def find_gated(self, layer_idx: int, history: int) -> torch.Tensor | None:
+        """The gated vectors of one memory layer at the last `history` positions, [B, history, D]; None before them."""
+        gated = self.gated.get(layer_idx)
+        if gated is None:
+            return None
+        missing = history - gated.shape[1]
+        return gated[:, -history:] if missing <= 0 else F.pad(gated, (0, 0, missing, 0))
 
-        Args:
-            gated (`torch.Tensor` [B, T, D]), history (`int`).
-
-        Returns:
-            `torch.Tensor` [B, history + T, D].
-        """
-        B, T, D = gated.shape
-        past = self.gated[layer_idx] if layer_idx in self.gated else gated.new_zeros(B, history, D)
-        stored = torch.cat([past, gated], dim=1)
+    def add_gated(self, layer_idx: int, gated: torch.Tensor, history: int) -> None:
+        """Remember the gated vectors [B, T, D] of the latest positions of one memory layer."""
+        stored = torch.cat([self.gated[layer_idx], gated], dim=1) if layer_idx in self.gated else gated
         self.gated[layer_idx] = _latest(stored, history)
         self.history[layer_idx] = history
-        return stored[:, stored.shape[1] - T - history :]
 
     def _map(self, change) -> None:
         if self.letters is not None:
@@ -93,8 +91,7 @@ class MotifMemoryLayer(CacheLayerMixin):
         seen = self.seen - remove
         kept = {None: self.letters.shape[1], **{layer_idx: x.shape[1] for layer_idx, x in self.gated.items()}}
         for layer_idx, length in kept.items():
-            needed = min(self.history[None], seen) if layer_idx is None else self.history[layer_idx]
-            if length - remove < needed:
+            if length - remove < min(self.history[layer_idx], seen):
                 raise RuntimeError(
                     f"The cache cannot forget {remove} tokens: the motif memory keeps the past of the last {ROLLBACK} "
                     "tokens only. Start again from an empty cache."

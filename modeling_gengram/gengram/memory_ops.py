@@ -167,18 +167,24 @@ def find_full_windows(letters: torch.Tensor, window: KmerWindow, documents: torc
 @dataclass(frozen=True)
 class MergedTables:
     """
-    All tables of a memory, projected to keys and values and merged for full windows (`merge_tables`).
+    All tables of a memory, projected to keys and values and merged (`merge_tables`).
 
     Args:
-        rows (`torch.Tensor` [U + 5**(K-1), 2D]): Q, one row for each of U K-mers in use (K here the largest size),
-            and below it R, for the (K-1)-mer of the oldest bases of a window.
-        places (`torch.Tensor` int64 [5**K]): row of each K-mer in Q, -1 if it has none.
-        num_letters (`int`): 5, or 4 if K-mers with N have no row.
+        rows (`torch.Tensor` [R, 2D]): Q of each size, ascending, and below them the far rows of full windows.
+        places (`torch.Tensor` int32): row of each k-mer by its index in base 5, size after size, and of each far
+            (K-1)-mer (K here the largest size); -1 if it has none.
+        starts (`torch.Tensor` int64 [number of sizes + 1], on the CPU): where each of these begins in `places`.
+        num_letters (`int`): 5, or 4 if k-mers with N have no row.
     """
 
     rows: torch.Tensor
     places: torch.Tensor
+    starts: torch.Tensor
     num_letters: int
+
+    def find(self, number: int, kmers: torch.Tensor) -> torch.Tensor:
+        """Rows (int64) of k-mers of the size with this number, or, for the last number, of far (K-1)-mers."""
+        return self.places[self.starts[number].item() + kmers].long()
 
 
 def merge_tables(
@@ -192,14 +198,15 @@ def merge_tables(
     Project the tables instead of the positions, and merge what a full window reads.
 
     Lookup, mean and projection are linear. With k-mer indices in base 5 the row of a k-mer is its K-mer's modulo 5**k,
-    so all projected tables P_k merge into two: Q over the K-mers, `sum over k of P_k / L_k`, read at the L_K nearest
-    places, and R over the (K-1)-mer of the oldest bases, which collects the shorter k-mers that end before the first
-    K-mer does. A full window is then L_K + 1 row reads (17 for k = 1..6, W = 21).
+    so the projected tables P_k add up to Q_K, `sum over k of P_k / L_k`, read at the L_K nearest places; the shorter
+    k-mers that end before the first K-mer does are a row more, chosen by the (K-1)-mer of the oldest bases. A full
+    window is then L_K + 1 row reads (17 for k = 1..6, W = 21). Q_k of the smaller sizes serve other windows: the share
+    of size k is the difference of Q_k and the Q before it.
 
     Args:
         tables (K tensors [5**k, E]), key_weight, value_weight (`torch.Tensor` [D, K * E]).
-        letters (`torch.Tensor` int64 [B, S], *optional*): project only K-mers that occur here; without, all K-mers
-            of A, C, G, T.
+        letters (`torch.Tensor` int64 [B, S], *optional*): project what these need: the largest k-mers that occur, and
+            N only if it does. Without, all k-mers of A, C, G, T.
 
     Returns:
         `MergedTables` in the accumulation dtype of the tables.
@@ -211,37 +218,47 @@ def merge_tables(
         raise ValueError("Projected tables merge only where a window is full and every occurrence counts.")
     compute = accumulation_dtype(tables[0].dtype)
     device = tables[0].device
-    order = sorted(range(len(tables)), key=lambda i: window.kmer_sizes[i])
-    largest = window.kmer_sizes[order[-1]]
-    E = tables[0].shape[1]
-    weight = torch.cat([key_weight, value_weight]).to(compute)  # [2D, K * E]
-    if letters is not None:
-        used = torch.unique(index_kmers(letters, largest)[0])
-    else:
-        used = torch.arange(NUM_LETTERS**largest, device=device)
-        for place in range(largest):
-            used = used[used // NUM_LETTERS**place % NUM_LETTERS < 4]
+    numbers = {k: i for i, k in enumerate(window.kmer_sizes)}
+    largest = max(numbers)
+    weights = torch.cat([key_weight, value_weight]).to(compute).split(tables[0].shape[1], dim=1)  # K x [2D, E]
+    num_letters = NUM_LETTERS if letters is not None and bool((letters == NUM_LETTERS - 1).any()) else NUM_LETTERS - 1
 
-    def project(i: int, rows: torch.Tensor | None) -> torch.Tensor:
-        k = window.kmer_sizes[i]
-        if window.tie_reverse_complement:
-            rows = mirror_rows(k, device) if rows is None else mirror_rows(k, device)[rows]
-        table = tables[i] if rows is None else tables[i][rows]
-        return table.to(compute) @ weight[:, i * E : (i + 1) * E].T
+    def share(k: int, kmers: torch.Tensor) -> torch.Tensor | float:
+        """P_k / L_k of some k-mers; 0 for a size that has no table."""
+        if k not in numbers:
+            return 0.0
+        rows = mirror_rows(k, device)[kmers] if window.tie_reverse_complement else kmers
+        return F.embedding(rows, tables[numbers[k]]).to(compute) @ (weights[numbers[k]].T / window.places(k))
 
-    shorter = {window.kmer_sizes[i]: project(i, None) for i in order[:-1]}
-    # Q_j[b] = sum over sizes k <= j of P_k[b mod 5**k] / L_k;  R[a] = sum over j of Q_j[a div 5**(K-1-j)].
-    level = weight.new_zeros(1, weight.shape[0])
-    far = weight.new_zeros(NUM_LETTERS ** (largest - 1), weight.shape[0])
+    # Q_j[b] = Q_{j-1}[b mod 5**(j-1)] + P_j[b] / L_j;  far[a] = sum over j of Q_j[a div 5**(K-1-j)].
+    kmers = torch.zeros(1, dtype=torch.int64, device=device)  # those of size j, over `num_letters` letters
+    level = weights[0].new_zeros(1, weights[0].shape[0])
+    far = weights[0].new_zeros(num_letters ** (largest - 1), weights[0].shape[0])
+    kept: list[tuple[torch.Tensor, torch.Tensor]] = []  # k-mers of a size, their rows
     for j in range(1, largest):
-        level = level.repeat(NUM_LETTERS, 1)  # row b reads b mod 5**(j-1)
-        if j in shorter:
-            level = level + shorter[j] / window.places(j)
-        far = far + level.repeat_interleave(NUM_LETTERS ** (largest - 1 - j), dim=0)
-    near = project(order[-1], used) / window.places(largest) + level[used % NUM_LETTERS ** (largest - 1)]
-    places = torch.full((NUM_LETTERS**largest,), -1, device=device)
-    places[used] = torch.arange(len(used), device=device)
-    return MergedTables(torch.cat([near, far]), places, NUM_LETTERS if letters is not None else 4)
+        leading = torch.arange(num_letters, device=device)[:, None] * NUM_LETTERS ** (j - 1)
+        kmers = (leading + kmers).flatten()
+        level = level.repeat(num_letters, 1) + share(j, kmers)
+        far = far + level.repeat_interleave(num_letters ** (largest - 1 - j), dim=0)
+        if j in numbers:
+            kept.append((kmers, level))
+    leading = torch.arange(num_letters, device=device)[:, None] * NUM_LETTERS ** (largest - 1)
+    used = (leading + kmers).flatten()
+    shorter = torch.arange(len(used), device=device) % len(kmers)
+    if letters is not None:
+        occurs = torch.zeros(NUM_LETTERS**largest, dtype=torch.bool, device=device)
+        rows, valid = index_kmers(letters, largest)
+        occurs[rows[valid]] = True
+        used, shorter = used[occurs[used]], shorter[occurs[used]]
+    kept += [(used, F.embedding(shorter, level) + share(largest, used)), (kmers, far)]
+    sizes = [*sorted(numbers), largest - 1]
+    starts = torch.tensor([0] + [NUM_LETTERS**k for k in sizes[:-1]]).cumsum(0)
+    places = torch.full((sum(NUM_LETTERS**k for k in sizes),), -1, dtype=torch.int32, device=device)
+    row = 0
+    for start, (kmers, _) in zip(starts.tolist(), kept):
+        places[start + kmers] = torch.arange(row, row + len(kmers), dtype=torch.int32, device=device)
+        row += len(kmers)
+    return MergedTables(torch.cat([rows for _, rows in kept]), places, starts, num_letters)
 
 
 def read_merged(
@@ -266,38 +283,64 @@ def read_merged(
     """
     device = letters.device
     B, S = letters.shape
-    at = torch.arange(history, S, device=device)[:, None]
-    largest = max(window.kmer_sizes)
-
-    def read_at(x: torch.Tensor, lags: torch.Tensor) -> torch.Tensor:  # [B, S] -> [B, T, len(lags)]
-        return x[:, (at - lags).clamp(0, S - 1)]
-
+    largest, last = max(window.kmer_sizes), len(window.kmer_sizes) - 1
     known = letters.masked_fill(letters >= merged.num_letters, INVALID_LETTER)
     full = find_full_windows(known, window, documents)[:, history:]
     lags = window.first_lag + torch.arange(window.places(largest), device=device)
-    bags = [read_at(merged.places[index_kmers(letters, largest)[0]], lags).clamp(min=0)]
+    bags = [_read_at(merged.find(last, index_kmers(known, largest)[0]), lags, history).clamp(min=0)]
     if largest > 1:
-        far = len(merged.rows) - NUM_LETTERS ** (largest - 1)
-        bags.append(read_at(index_kmers(letters, largest - 1)[0], lags[-1:] + 1) + far)
+        bags.append(_read_at(merged.find(last + 1, index_kmers(known, largest - 1)[0]), lags[-1:] + 1, history))
     bag = torch.cat(bags, dim=-1).flatten(0, 1)  # [B * T, L_K + 1]
     kv = F.embedding_bag(bag, merged.rows, mode="sum").view(B, S - history, -1)
     partial = ~full
     if bool(partial.any()):
-        pooled = []
-        for k, table in zip(window.kmer_sizes, tables):
-            rows, valid = index_kmers(letters, k, documents, window.tie_reverse_complement)
-            lags = window.first_lag + torch.arange(window.places(k), device=device)
-            counts = read_at(valid, lags) & (at - lags >= 0) & (at - lags < S)
-            if documents is not None:
-                counts = counts & (read_at(documents, lags) == documents[:, history:, None])
-            counts = counts[partial].to(kv.dtype)
-            shares = counts / counts.sum(-1, keepdim=True).clamp(min=1)
-            pooled.append(_sum_rows(table, read_at(rows, lags)[partial], shares))
-        features = torch.cat(pooled, dim=-1)
-        rest = torch.cat([features @ weight.to(kv.dtype).T for weight in (key_weight, value_weight)], dim=-1)
-        kv[partial] = rest
+        kv[partial] = read_chosen(tables, key_weight, value_weight, letters, window, partial, documents, history)
     key, value = kv.to(tables[0].dtype).chunk(2, dim=-1)
     return key, value
+
+
+def read_chosen(
+    tables: Sequence[torch.Tensor],
+    key_weight: torch.Tensor,
+    value_weight: torch.Tensor,
+    letters: torch.Tensor,
+    window: KmerWindow,
+    chosen: torch.Tensor,
+    documents: torch.Tensor | None = None,
+    history: int = 0,
+) -> torch.Tensor:
+    """
+    Keys and values of a few positions, from their own occurrences.
+
+    Args:
+        chosen (`torch.Tensor` bool [B, S - H]): the N positions.
+        others: as `read_merged`.
+
+    Returns:
+        `torch.Tensor` [N, 2D] in the accumulation dtype of the tables.
+    """
+    S = letters.shape[1]
+    compute = accumulation_dtype(tables[0].dtype)
+    at = torch.arange(history, S, device=letters.device)[:, None]
+    pooled = []
+    for k, table in zip(window.kmer_sizes, tables):
+        rows, valid = index_kmers(letters, k, documents, window.tie_reverse_complement)
+        lags = window.first_lag + torch.arange(window.places(k), device=letters.device)
+        counts = _read_at(valid, lags, history) & (at - lags >= 0) & (at - lags < S)
+        if documents is not None:
+            counts = counts & (_read_at(documents, lags, history) == documents[:, history:, None])
+        counts = counts[chosen].to(compute)
+        shares = counts / counts.sum(-1, keepdim=True).clamp(min=1)
+        pooled.append(_sum_rows(table, _read_at(rows, lags, history)[chosen], shares))
+    features = torch.cat(pooled, dim=-1)
+    return torch.cat([features @ weight.to(compute).T for weight in (key_weight, value_weight)], dim=-1)
+
+
+def _read_at(x: torch.Tensor, lags: torch.Tensor, history: int) -> torch.Tensor:
+    """The values at some lags of each position behind the history: [B, S] -> [B, S - H, len(lags)]."""
+    S = x.shape[1]
+    at = torch.arange(history, S, device=x.device)[:, None]
+    return x[:, (at - lags).clamp(0, S - 1)]
 
 
 def _sum_rows(table: torch.Tensor, rows: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
@@ -359,5 +402,6 @@ __all__ = [
     "merge_tables",
     "pool_by_definition",
     "pool_by_lifetime",
+    "read_chosen",
     "read_merged",
 ]

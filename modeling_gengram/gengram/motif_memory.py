@@ -1,6 +1,7 @@
 """The motif memory of one layer: k-mer tables, window means, key and value, gate, convolution."""
 
 import functools
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -8,14 +9,17 @@ from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .configuration_gengram import GengramConfig
-from .kmer_index import KmerContext, KmerWindow
+from .cpu_kernel import Gating, load_kernel, read_fused, run_fused
+from .kmer_index import NUM_LETTERS, KmerContext, KmerWindow, shift
 from .memory_ops import (
+    MergedTables,
     accumulation_dtype,
     convolve_causal,
     gate_scores,
     merge_tables,
     pool_by_definition,
     pool_by_lifetime,
+    read_chosen,
     read_merged,
 )
 from .table_cache import TableCache
@@ -57,12 +61,16 @@ class ShortConvolution(nn.Module):
 
     def forward(self, x: torch.Tensor, documents: torch.Tensor | None = None) -> torch.Tensor:
         """x [B, S, D] -> [B, S, D]; `documents` [B, S] cut the taps."""
+        return convolve_causal(x, self.read_taps().to(x.dtype).T[:, None], self.conv.dilation[0], documents)
+
+    def read_taps(self) -> torch.Tensor:
+        """The weight as [taps, D]."""
         if type(self.conv) is not MotifConvolution:
             raise TypeError(
                 f"The memory's convolution is wrapped ({type(self.conv).__name__}): adapters reach its tables, "
                 "projections and norms, not the convolution. Leave `conv` out of the target modules."
             )
-        return convolve_causal(x, self.conv.weight.to(x.dtype), self.conv.dilation[0], documents)
+        return self.conv.weight[:, 0].T
 
 
 class MotifMemory(GradientCheckpointingLayer):
@@ -79,7 +87,7 @@ class MotifMemory(GradientCheckpointingLayer):
         layer_idx (`int`, *optional*, defaults to 0): the layer it writes to.
 
     Attributes:
-        path (`str`): `"auto"` (default), or the form to use: `"definition"`, `"lifetime"`, `"merged"`.
+        path (`str`): `"auto"` (default), or the form to use: `"definition"`, `"lifetime"`, `"merged"`, `"fused"`.
     """
 
     path: str = "auto"
@@ -107,11 +115,12 @@ class MotifMemory(GradientCheckpointingLayer):
         """
         The form that `forward` takes for this input.
 
-        `"merged"` needs a window without de-duplication, the memory's own tables and projections (not wrapped by an
-        adapter, sharded or quantised) and sizes that are known (no tracing). Without gradients in evaluation it is
-        then always taken, its tables are kept (`TableCache`), and the result depends on nothing but weights and input.
-        Otherwise the tables would be projected for this call alone, which needs enough tokens to pay
-        (`MERGED_SAVING`). In all other cases `"lifetime"`; `"definition"` only on request (`path`).
+        `"fused"` and `"merged"`, its eager form, need a window without de-duplication, the memory's own tables and
+        projections (not wrapped by an adapter, sharded or quantised) and sizes that are known (no tracing). Without
+        gradients in evaluation they are then always taken, the tables are kept (`TableCache`), and the result depends
+        on nothing but weights and input. Otherwise the tables would be projected for this call alone, which needs
+        enough tokens to pay (`MERGED_SAVING`). In all other cases `"lifetime"`; `"definition"` only on request
+        (`path`).
         """
         if self.path != "auto":
             return self.path
@@ -123,13 +132,33 @@ class MotifMemory(GradientCheckpointingLayer):
             return "lifetime"
         *shorter, largest = sorted(self.window.kmer_sizes)
         if self._keeps_tables():
-            return "merged" if 4**largest + 5 ** (largest - 1) <= MAX_KEPT_ROWS else "lifetime"
-        tokens = context.letters.numel()
-        rows = sum(5**k for k in shorter) + 5 ** (largest - 1) + min(tokens, 4**largest)  # few K-mers hold an N
-        return "merged" if rows * MERGED_SAVING < tokens * len(self.window.kmer_sizes) else "lifetime"
+            merged = 4**largest + 4 ** (largest - 1) <= MAX_KEPT_ROWS
+        else:
+            tokens = context.letters.numel()
+            rows = sum(4**k for k in shorter) + min(tokens, 4**largest)  # few k-mers hold an N
+            merged = rows * MERGED_SAVING < tokens * len(self.window.kmer_sizes)
+        if not merged:
+            return "lifetime"
+        return "fused" if self._can_fuse(context) else "merged"
+
+    def _can_fuse(self, context: KmerContext) -> bool:
+        plain = type(self.norm_q) is nn.RMSNorm and type(self.norm_k) is nn.RMSNorm
+        stepping = context.state is not None and torch.is_grad_enabled()
+        return plain and not stepping and context.letters.device.type == "cpu" and load_kernel() is not None
 
     def _keeps_tables(self) -> bool:
         return not self.training and not torch.is_grad_enabled()
+
+    def _tables(self) -> list[torch.Tensor]:
+        return [_rows_of(table, k) for table, k in zip(self.embeddings, self.window.kmer_sizes)]
+
+    def _merge(self, context: KmerContext) -> MergedTables:
+        tables, weights = self._tables(), (self.key_proj.weight, self.value_proj.weight)
+        with torch.autocast(context.letters.device.type, enabled=False):  # sums stay in the tables' own precision
+            if not self._keeps_tables():
+                return merge_tables(tables, *weights, self.window, context.letters)
+            make = functools.partial(merge_tables, tables, *weights, self.window)
+            return self.table_cache.find([*tables, *weights], make)
 
     def read(self, context: KmerContext) -> tuple[torch.Tensor, torch.Tensor]:
         """
@@ -139,16 +168,15 @@ class MotifMemory(GradientCheckpointingLayer):
             key, value (`torch.Tensor` [B, T, D]).
         """
         path = self.choose_path(context)
-        tables = [_rows_of(table, k) for table, k in zip(self.embeddings, self.window.kmer_sizes)]
+        tables, weights = self._tables(), (self.key_proj.weight, self.value_proj.weight)
         letters, documents, history = context.letters, context.documents, context.history
-        if path == "merged":
-            weights = self.key_proj.weight, self.value_proj.weight
-            with torch.autocast(letters.device.type, enabled=False):  # sums stay in the tables' own precision
-                if self._keeps_tables():
-                    make = functools.partial(merge_tables, tables, *weights, self.window)
-                    merged = self.table_cache.find([*tables, *weights], make)
-                else:
-                    merged = merge_tables(tables, *weights, self.window, letters)
+        if path == "fused" and not torch.is_grad_enabled():
+            gating, merged = self._describe_gating(context)
+            key_value = read_fused(gating, merged.rows, self._bias(merged.rows.dtype)).to(tables[0].dtype)
+            return key_value.chunk(2, dim=-1)
+        if path in ("fused", "merged"):
+            merged = self._merge(context)
+            with torch.autocast(letters.device.type, enabled=False):
                 key, value = read_merged(merged, tables, *weights, letters, self.window, documents, history)
             if self.key_proj.bias is not None:
                 key, value = key + self.key_proj.bias, value + self.value_proj.bias
@@ -171,25 +199,77 @@ class MotifMemory(GradientCheckpointingLayer):
             in float32 or better.
         """
         compute = accumulation_dtype(hidden_states.dtype)
-        key, value = self.read(context)
-        gate = gate_scores(
-            _normalize(self.norm_q, hidden_states, compute), _normalize(self.norm_k, key, compute), self.gate
-        )
-        residual = gate * value.to(compute)
-        if context.real is not None:
-            residual = residual * context.real[..., None]
+        if self.choose_path(context) == "fused":
+            residual, mixed = self._gate_fused(hidden_states.to(compute), context)
+            if mixed:
+                return residual.to(hidden_states.dtype)
+        else:
+            key, value = self.read(context)
+            gate = gate_scores(
+                _normalize(self.norm_q, hidden_states, compute), _normalize(self.norm_k, key, compute), self.gate
+            )
+            residual = gate * value.to(compute)
+            if context.real is not None:
+                residual = residual * context.real[..., None]
         if self.mixer == "silu_norm":
             residual = F.silu(_normalize(self.norm_out, residual, compute))
         elif self.mixer == "conv_residual":
             residual = residual + F.silu(self._convolve(residual, context, compute))
         return residual.to(hidden_states.dtype)
 
+    def _gate_fused(self, hidden_states: torch.Tensor, context: KmerContext) -> tuple[torch.Tensor, bool]:
+        """The gated vectors, or, where the kernel knows the mixer, the residual: and which of them it is."""
+        compute = hidden_states.dtype
+        gating, merged = self._describe_gating(context)
+        mixes = self.mixer == "none" or (self.mixer == "conv_residual" and self.norm_out is None)
+        conv, state = None, context.state
+        if mixes and self.short_conv is not None:
+            conv = self.short_conv.read_taps().to(compute)
+            history = self.short_conv.history
+            past = None if state is None else state.find_gated(self.layer_idx, history)
+            kept = 0 if state is None else hidden_states.shape[1]
+            gating = replace(gating, dilation=self.short_conv.conv.dilation[0], past=past, kept=kept)
+        norms = self.norm_q.weight.to(compute), self.norm_k.weight.to(compute)
+        residual, gated = run_fused(gating, hidden_states, merged.rows, self._bias(compute), *norms, conv)
+        if conv is not None and state is not None:
+            state.add_gated(self.layer_idx, gated, history)
+        return residual, mixes
+
+    def _describe_gating(self, context: KmerContext) -> tuple[Gating, MergedTables]:
+        merged = self._merge(context)
+        rest = self._read_rest(merged, context)
+        return Gating(self.window, context, merged, self.gate, self.norm_q.eps, rest=rest), merged
+
+    def _read_rest(self, merged: MergedTables, context: KmerContext) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Keys and values of the positions whose window holds an N that the merged tables have no rows for."""
+        unknown = context.letters >= merged.num_letters
+        if merged.num_letters == NUM_LETTERS or not bool(unknown.any()):
+            return None
+        first = self.window.first_lag
+        near = torch.stack([shift(unknown, lag, False) for lag in range(first, first + self.window.size)]).any(0)
+        chosen = near[:, context.history :]
+        tables, weights = self._tables(), (self.key_proj.weight, self.value_proj.weight)
+        letters, documents, history = context.letters, context.documents, context.history
+        rest = read_chosen(tables, *weights, letters, self.window, chosen, documents, history)
+        if (bias := self._bias(rest.dtype)) is not None:
+            rest = rest + bias
+        rows = torch.where(chosen, chosen.flatten().cumsum(0).view_as(chosen) - 1, -1)
+        return rows.to(torch.int32), rest
+
+    def _bias(self, dtype: torch.dtype) -> torch.Tensor | None:
+        if self.key_proj.bias is None:
+            return None
+        return torch.cat([self.key_proj.bias, self.value_proj.bias]).to(dtype)
+
     def _convolve(self, gated: torch.Tensor, context: KmerContext, compute: torch.dtype) -> torch.Tensor:
         if self.norm_out is not None:
             gated = _normalize(self.norm_out, gated, compute)
         if context.state is None:
             return self.short_conv(gated, context.documents)
-        with_past = context.state.extend_gated(self.layer_idx, gated, self.short_conv.history)
+        history = self.short_conv.history
+        past = context.state.find_gated(self.layer_idx, history)
+        context.state.add_gated(self.layer_idx, gated, history)
+        with_past = gated if past is None else torch.cat([past, gated], dim=1)
         return self.short_conv(with_past)[:, -gated.shape[1] :]
 
 

@@ -15,7 +15,12 @@ from gengram.gengram.modeling_gengram import find_letters
 
 MODULE_KEYS = {"dna_token_ids", "ngram_sizes", "embed_dim_per_ngram", "use_short_conv", "short_conv_dilation", "dtype"}
 PAPER_KEYS = {"token_order_A_C_G_T_N", "ngram_sizes", "embed_dim_per_ngram", "rms_eps"}
-OPERATIONS = {"definition": "pool_by_definition", "lifetime": "pool_by_lifetime", "merged": "read_merged"}
+OPERATIONS = {
+    "definition": "pool_by_definition",
+    "lifetime": "pool_by_lifetime",
+    "merged": "read_merged",
+    "fused": "run_fused",
+}
 
 
 def pytest_generate_tests(metafunc):

@@ -23,38 +23,50 @@ def letters(B, T, seed=0):
     return torch.randint(0, 4, (B, T), generator=torch.Generator().manual_seed(seed))
 
 
+OPERATIONS = {
+    "definition": "pool_by_definition",
+    "lifetime": "pool_by_lifetime",
+    "merged": "read_merged",
+    "fused": "run_fused",
+}
+
+
+@pytest.mark.parametrize("kernel", [True, False], ids=["kernel", "no-kernel"])
 @pytest.mark.parametrize(
     "fields, T, path",
     [
-        ({}, 8192, "merged"),
+        ({}, 8192, "fused"),
         ({}, 1000, "lifetime"),  # too few tokens to pay for projecting the tables
-        ({"kmer_sizes": [1, 2, 3]}, 1000, "merged"),
+        ({"kmer_sizes": [1, 2, 3]}, 1000, "fused"),
         ({"memory_preset": "paper"}, 8192, "lifetime"),
-        ({"memory_preset": "paper", "deduplicate": False}, 8192, "merged"),
+        ({"memory_preset": "paper", "deduplicate": False}, 8192, "fused"),
         ({"window_size": None}, 8192, "lifetime"),
-        ({"kmer_sizes": [1, 8], "window_size": 12}, 30000, "lifetime"),  # 5**7 rows of R alone
-        ({"center_window": True, "tie_reverse_complement": True}, 8192, "merged"),
+        ({"kmer_sizes": [1, 8], "window_size": 12}, 30000, "lifetime"),  # as many rows as tokens
+        ({"center_window": True, "tie_reverse_complement": True}, 8192, "fused"),
     ],
 )
-def test_the_form_is_chosen_and_runs(fields, T, path, monkeypatch):
+def test_the_form_is_chosen_and_runs(fields, T, path, kernel, monkeypatch):
+    if not kernel:
+        monkeypatch.setattr(motif_memory, "load_kernel", lambda: None)
+        path = "merged" if path == "fused" else path
     memory, context = make_memory(**fields), KmerContext(letters(1, T))
     assert memory.choose_path(context) == path
     ran = []
-    for name in ("pool_by_definition", "pool_by_lifetime", "read_merged"):
-        original = getattr(motif_memory, name)
-        monkeypatch.setattr(motif_memory, name, lambda *a, n=name, f=original, **k: ran.append(n) or f(*a, **k))
+    for name, operation in OPERATIONS.items():
+        original = getattr(motif_memory, operation)
+        monkeypatch.setattr(motif_memory, operation, lambda *a, n=name, f=original, **k: ran.append(n) or f(*a, **k))
     hidden = torch.randn(1, T, D, dtype=torch.float64)
     with torch.no_grad():
         fast = memory(hidden, context)
-        assert ran == [{"merged": "read_merged", "lifetime": "pool_by_lifetime"}[path]]
+        assert ran == [path]
         memory.path = "definition"
         exact = memory(hidden, context)
-    assert ran[1:] == ["pool_by_definition"]
+    assert ran[1:] == ["definition"]
     torch.testing.assert_close(fast, exact, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("path", ["lifetime", "merged"])
+@pytest.mark.parametrize("path", ["lifetime", "merged", "fused"])
 def test_every_gradient_through_the_module(bias, path):
     memory = make_memory(kmer_sizes=[1, 2, 3], window_size=7, projection_bias=bias, conv_norm=True)
     hidden = torch.randn(2, 50, D, dtype=torch.float64, requires_grad=True)
@@ -72,8 +84,10 @@ def test_every_gradient_through_the_module(bias, path):
         torch.testing.assert_close(ours, reference, rtol=1e-9, atol=1e-11)
 
 
-def test_gradcheck_with_a_smooth_gate():
+@pytest.mark.parametrize("path", ["lifetime", "merged", "fused"])
+def test_gradcheck_with_a_smooth_gate(path):
     memory = make_memory(kmer_sizes=[1, 2], window_size=4, gate="sigmoid")
+    memory.path = path
     hidden = torch.randn(1, 9, D, dtype=torch.float64, requires_grad=True)
     context = KmerContext(letters(1, 9))
     assert torch.autograd.gradcheck(lambda h: memory(h, context), hidden)
@@ -119,7 +133,7 @@ def test_tied_and_centred_key_and_value_are_reverse_complement_equivariant():
     x = letters(1, 40)
     x[0, 10] = 4
     mirrored = torch.where(x < 4, 3 - x, x).flip(1)
-    for path in ("definition", "lifetime", "merged"):
+    for path in ("definition", "lifetime", "merged", "fused"):
         memory.path = path
         for forward, backward in zip(memory.read(KmerContext(x)), memory.read(KmerContext(mirrored))):
             torch.testing.assert_close(forward, backward.flip(1), rtol=0, atol=1e-12)

@@ -1,0 +1,230 @@
+"""The merged memory on a CPU as one compiled pass: `cpu_kernel.cpp`, its compilation, its call, its gradients.
+
+The compiler runs when the kernel is first needed and takes a few seconds; the library is kept for later processes.
+Without a compiler the eager form serves.
+"""
+
+import ctypes
+import functools
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch.autograd.function import once_differentiable
+from transformers.utils import logging
+
+from .kmer_index import KmerContext, KmerWindow
+from .memory_ops import MergedTables
+
+logger = logging.get_logger(__name__)
+
+SOURCE = Path(__file__).with_name("cpu_kernel.cpp")
+FLAGS = ["-O3", "-std=c++17", "-shared", "-fPIC", "-fopenmp"]
+# The instructions that PyTorch found on this processor; a file system may serve several kinds.
+INSTRUCTIONS = {
+    "AVX512": ["-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"],
+    "AVX2": ["-mavx2", "-mfma"],
+}
+STRIP_BYTES = 128  # a strip of columns, in `cpu_kernel.cpp`
+WORK = 2**16  # numbers a thread should have at least
+
+
+# fmt: off
+_INTEGERS = [
+    "B", "S", "T", "D", "num_sizes", "window", "first_lag", "taps", "dilation", "kept", "signed_sqrt", "threads",
+]
+_POINTERS = [
+    "sizes", "letters", "documents", "real", "places", "starts", "rest_of", "rest", "rows", "bias", "hidden",
+    "norm_q", "norm_k", "conv", "past", "output", "gated", "key_value",
+]
+_BACKWARD_POINTERS = ["grad_output", "grad_hidden", "grad_rows", "grad_shared", "strips"]
+# fmt: on
+
+
+class _Call(ctypes.Structure):
+    """`Call` of `cpu_kernel.cpp`, field by field."""
+
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in _INTEGERS),
+        ("eps", ctypes.c_double),
+        *((name, ctypes.c_void_p) for name in _POINTERS),
+        ("num_rows", ctypes.c_int64),
+        *((name, ctypes.c_void_p) for name in _BACKWARD_POINTERS),
+    ]
+
+
+@functools.cache
+def load_kernel() -> ctypes.CDLL | None:
+    """The compiled kernel; None, with one warning, where it cannot be compiled."""
+    if not SOURCE.exists():
+        return None  # a checkpoint's code on the Hub brings the Python files only
+    compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
+    if compiler is None:
+        logger.warning("No C++ compiler (c++, g++, clang++): the motif memory runs its slower eager form on the CPU.")
+        return None
+    try:
+        return ctypes.CDLL(str(_compile(compiler)))
+    except (OSError, subprocess.SubprocessError) as error:
+        reason = getattr(error, "stderr", None) or error
+        logger.warning(f"The motif memory runs its slower eager form: {compiler} cannot compile {SOURCE}: {reason}")
+        return None
+
+
+def _compile(compiler: str) -> Path:
+    """Path of the library, which is compiled if there is none of this source, these flags and this compiler yet."""
+    flags = FLAGS + INSTRUCTIONS.get(torch.backends.cpu.get_cpu_capability(), [])
+    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
+    key = hashlib.sha256("\0".join([SOURCE.read_text(), *flags, version]).encode()).hexdigest()[:16]
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gengram"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(dir=folder))
+    except OSError:  # no home: for this process alone
+        folder = unfinished = Path(tempfile.mkdtemp())
+    library = folder / f"memory_{key}.so"
+    try:
+        if not library.exists():
+            # Under a name of its own first: processes that start together do not wait for each other.
+            command = [compiler, *flags, str(SOURCE), "-o", str(unfinished / library.name)]
+            subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+            os.replace(unfinished / library.name, library)
+    finally:
+        if unfinished != folder:
+            shutil.rmtree(unfinished, ignore_errors=True)
+    return library
+
+
+@dataclass(frozen=True)
+class Gating:
+    """
+    What the kernel does besides reading rows, and what it does not differentiate.
+
+    Args:
+        window (`KmerWindow`), context (`KmerContext`), merged (`MergedTables`).
+        kind (`str`): gate, as in `gate_scores`; eps (`float`): of both norms.
+        dilation (`int`): of the convolution.
+        past (`torch.Tensor` [B, (taps - 1) * dilation, D], *optional*): gated vectors of earlier positions.
+        kept (`int`): return the gated vectors of the last so many positions.
+        rest (pair of `torch.Tensor`, *optional*): int32 [B, T] and [N, 2D], keys and values of positions that the
+            merged tables do not serve: row of each position, or -1.
+    """
+
+    window: KmerWindow
+    context: KmerContext
+    merged: MergedTables
+    kind: str
+    eps: float
+    dilation: int = 1
+    past: torch.Tensor | None = None
+    kept: int = 0
+    rest: tuple[torch.Tensor, torch.Tensor] | None = None
+
+
+def run_fused(
+    gating: Gating,
+    hidden: torch.Tensor,
+    rows: torch.Tensor,
+    bias: torch.Tensor | None,
+    norm_q: torch.Tensor,
+    norm_k: torch.Tensor,
+    conv: torch.Tensor | None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Read, gate and mix: `read_merged`, `gate_scores` and `convolve_causal` with its SiLU, differentiable in every
+    tensor argument (not twice, and not together with `past`).
+
+    Args:
+        gating (`Gating`), hidden (`torch.Tensor` [B, T, D]), rows (`torch.Tensor` [R, 2D]), bias (`torch.Tensor`
+        [2D], *optional*), norm_q, norm_k (`torch.Tensor` [D]), conv (`torch.Tensor` [taps, D], *optional*): all of
+        one dtype, float32 or float64, on the CPU.
+
+    Returns:
+        residual (`torch.Tensor` [B, T, D]) and gated vectors (`torch.Tensor` [B, kept, D]).
+    """
+    return _Fused.apply(gating, hidden, rows, bias, norm_q, norm_k, conv)
+
+
+def read_fused(gating: Gating, rows: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """Key and value as the kernel computes them (`torch.Tensor` [B, T, 2D]), without gradients."""
+    letters = gating.context.letters
+    B, T = letters.shape[0], letters.shape[1] - gating.context.history
+    D = rows.shape[1] // 2
+    hidden, ones = rows.new_zeros(B, T, D), rows.new_ones(D)
+    key_value = rows.new_empty(B, T, 2 * D)
+    tensors = {"hidden": hidden, "rows": rows, "bias": bias, "norm_q": ones, "norm_k": ones, "conv": None}
+    _run("forward", gating, tensors, output=torch.empty_like(hidden), key_value=key_value)
+    return key_value
+
+
+def _run(direction: str, gating: Gating, tensors: dict[str, torch.Tensor | None], **results) -> None:
+    window, context, merged = gating.window, gating.context, gating.merged
+    hidden, conv = tensors["hidden"], tensors["conv"]
+    assert hidden is not None and merged.places.dtype == torch.int32
+    B, T, D = hidden.shape
+    pointed = {
+        "sizes": torch.tensor(sorted(window.kmer_sizes)),
+        "letters": context.letters,
+        "documents": context.documents,
+        "real": context.real,
+        "places": merged.places,
+        "starts": merged.starts,
+        "past": gating.past,
+        **dict(zip(("rest_of", "rest"), gating.rest or ())),
+        **tensors,
+        **results,
+    }
+    pointed = {name: tensor.contiguous() for name, tensor in pointed.items() if tensor is not None}
+    call = _Call(
+        B=B, S=context.letters.shape[1], T=T, D=D,
+        num_sizes=len(window.kmer_sizes), window=window.size, first_lag=window.first_lag,
+        taps=0 if conv is None else len(conv), dilation=gating.dilation, kept=min(gating.kept, T),
+        signed_sqrt=gating.kind == "signed_sqrt", threads=_count_threads(hidden), eps=gating.eps,
+        num_rows=len(merged.rows), **{name: tensor.data_ptr() for name, tensor in pointed.items()},
+    )  # fmt: skip
+    name = {torch.float32: "float", torch.float64: "double"}[hidden.dtype]
+    getattr(load_kernel(), f"{direction}_{name}")(ctypes.byref(call))
+
+
+def _count_threads(hidden: torch.Tensor) -> int:
+    return max(min(torch.get_num_threads(), hidden.numel() // WORK), 1)
+
+
+class _Fused(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, gating: Gating, *tensors: torch.Tensor | None):
+        hidden = tensors[0]
+        named = dict(zip(("hidden", "rows", "bias", "norm_q", "norm_k", "conv"), tensors))
+        output = torch.empty_like(hidden, memory_format=torch.contiguous_format)
+        gated = hidden.new_empty(hidden.shape[0], min(gating.kept, hidden.shape[1]), hidden.shape[2])
+        _run("forward", gating, named, output=output, gated=gated)
+        ctx.gating = gating
+        ctx.save_for_backward(*tensors)
+        ctx.mark_non_differentiable(gated)
+        return output, gated
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_output: torch.Tensor, _):
+        named = dict(zip(("hidden", "rows", "bias", "norm_q", "norm_k", "conv"), ctx.saved_tensors))
+        hidden, rows, conv = named["hidden"], named["rows"], named["conv"]
+        B, T, D = hidden.shape
+        taps = 0 if conv is None else len(conv)
+        strip = STRIP_BYTES // hidden.element_size()
+        shared = hidden.new_zeros(_count_threads(hidden), 4 + taps, D)
+        grad_hidden = torch.empty_like(hidden, memory_format=torch.contiguous_format)
+        grad_rows = torch.empty_like(rows) if ctx.needs_input_grad[2] else None
+        _run(
+            "backward", ctx.gating, named, grad_output=grad_output, grad_hidden=grad_hidden, grad_rows=grad_rows,
+            grad_shared=shared, strips=hidden.new_empty(-(-2 * D // strip), B * T, strip),
+        )  # fmt: skip
+        summed = shared.sum(0)
+        bias = None if named["bias"] is None else summed[:2].flatten()
+        return None, grad_hidden, grad_rows, bias, summed[2], summed[3], None if conv is None else summed[4:]
+
+
+__all__ = ["Gating", "load_kernel", "read_fused", "run_fused"]
