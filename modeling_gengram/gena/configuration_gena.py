@@ -74,6 +74,15 @@ class GenaBertConfig(BertConfig):
         return f"{norms}{last}, {self.position_embedding_type} positions"
 
     @classmethod
+    def recognizes(cls, fields: dict[str, Any]) -> bool:
+        """Whether a published `config.json` that says `bert` is GENA-LM's: it has keys or code that BERT has not."""
+        code = (fields.get("auto_map") or {}).values()
+        own = {"pre_layer_norm", "last_layer_norm", "rotary_dim", "sparse_config_cls"} & fields.keys()
+        return fields.get("model_type") == "bert" and bool(
+            own or any(str(name).startswith("modeling_bert.") for name in code)
+        )
+
+    @classmethod
     def get_config_dict(cls, pretrained_model_name_or_path, **kwargs) -> tuple[dict[str, Any], dict[str, Any]]:
         """Read a configuration file, a published one with its keys as this class names them."""
         fields, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)

@@ -12,8 +12,11 @@ from transformers import (
     AutoModelForPreTraining,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
+    BertConfig,
+    BertForMaskedLM,
 )
 
+import gengram
 from gengram import (
     GenaBertConfig,
     GenaBertForBinnedRegression,
@@ -84,6 +87,13 @@ def test_every_variant_loads_from_a_published_folder(config, batch, tmp_path):
     loaded = GenaBertForMaskedLM.from_pretrained(tmp_path / "gena").eval()
     assert loaded.config.describe_variant() == config.describe_variant()
     assert torch.equal(loaded(**batch).logits, model(**batch).logits)
+
+
+def test_auto_tells_gena_from_bert(config, batch, tmp_path):
+    write_published(tmp_path / "gena", GenaBertForMaskedLM(config))
+    assert type(gengram.auto(tmp_path / "gena", "token_classification")) is GenaBertForTokenClassification
+    BertForMaskedLM(BertConfig(num_hidden_layers=1, hidden_size=24, vocab_size=40)).save_pretrained(tmp_path / "bert")
+    assert type(gengram.auto(tmp_path / "bert", "masked_lm")) is BertForMaskedLM
 
 
 def test_published_configuration_without_last_layer_norm_has_that_of_pre_layer_norm(tmp_path):
