@@ -10,17 +10,15 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import (
     CONFIG_MAPPING,
-    AutoConfig,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
-    AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     set_seed,
 )
 
-from gengram import GengramConfig, GengramForSequenceClassification, GengramForTokenClassification
+from gengram import GengramConfig, GengramForSequenceClassification, GengramForTokenClassification, loading
 from gengram.tokenization import EMBEDDING_ROWS, build_nucleotide_tokenizer
 from gengram.training.arguments import ModelArguments
 from gengram.training.errors import InputError
@@ -53,7 +51,7 @@ def load_tokenizer(arguments: ModelArguments) -> PreTrainedTokenizerBase:
         pools_cls = _as_mapping(arguments.memory).get("pooling") == "cls"
         return build_nucleotide_tokenizer(template="cls_sep" if pools_cls else "plain")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+        tokenizer = loading.load_tokenizer(path)
     except LOADING_ERRORS as error:
         raise InputError(
             f"{path}: no tokenizer can be read here: {_tell(error)}. Name one with --tokenizer_name_or_path."
@@ -73,7 +71,7 @@ def load_config(arguments: ModelArguments, tokenizer: PreTrainedTokenizerBase) -
     if arguments.model_name_or_path is not None:
         path = arguments.model_name_or_path
         try:
-            config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+            config = loading.load_config(path)
         except LOADING_ERRORS as error:
             raise InputError(f"{path}: no model configuration can be read here: {_tell(error)}") from error
         if isinstance(config, GengramConfig) and arguments.memory is not None:
@@ -98,6 +96,7 @@ def measure_capacity(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBas
     if backbone.model_type == "esm" and backbone.position_embedding_type == "absolute":
         # ESM numbers positions from pad_token_id + 1.
         positions -= backbone.pad_token_id + 1
+    positions = getattr(backbone, "max_tokens", positions)
     return min(positions, tokenizer.model_max_length)
 
 
@@ -205,10 +204,15 @@ def _add_memory(
     fields = dict(memory)
     if "base_token_ids" not in fields:
         bases = list("ACGTN")
-        if tokenizer.tokenize("ACGTN") == bases:
+        pieces = tokenizer.tokenize("ACGTN" + "ACGT" * 4)  # long enough for a k-mer
+        if pieces == bases + list("ACGT") * 4:
             fields["base_token_ids"] = tokenizer.convert_tokens_to_ids(bases)
         elif fields.get("memory_layers") != []:
-            raise InputError("the memory reads single bases, but the tokenizer does not give one token a base")
+            longest = max(pieces, key=len)
+            raise InputError(
+                "the memory reads single bases, but the tokenizer does not give one token a base (it has tokens like "
+                f"{longest!r}): leave --memory out, or take a model of single bases"
+            )
     try:
         return GengramConfig(backbone_config=backbone, **fields)
     except _CONFIG_ERRORS as error:
