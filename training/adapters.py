@@ -6,7 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import IA3Config, LoraConfig, PeftConfig, PeftModel, TaskType, get_peft_model, get_peft_model_state_dict
+from peft import (
+    IA3Config,
+    LoraConfig,
+    PeftConfig,
+    PeftModel,
+    PeftType,
+    TaskType,
+    get_peft_model,
+    get_peft_model_state_dict,
+)
 from peft.utils import constants, load_peft_weights
 from transformers import (
     AutoConfig,
@@ -33,7 +42,7 @@ LEARNING_RATES = {"lora": 5e-4, "ia3": 3e-3}
 """Published for the Nucleotide Transformer, LoRA with rank 1, alpha 32, dropout 0.1 and batches of 8, IA3 likewise."""
 
 _HEADS = ("classifier", "score")  # PEFT trains and saves modules of these names without being told.
-_TABLES = {
+_TABLES: dict[str, dict[str, list[str]]] = {
     "lora": constants.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING,
     "ia3": constants.TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING,
 }
@@ -141,7 +150,12 @@ def describe_adapter(model: PreTrainedModel | PeftModel) -> dict[str, Any] | Non
     names = ("r", "lora_alpha", "lora_dropout", "target_modules", "feedforward_modules", "modules_to_save")
     settings = {name: getattr(config, name) for name in names if getattr(config, name, None)}
     settings = {name: sorted(value) if isinstance(value, set | list) else value for name, value in settings.items()}
-    return {"method": str(config.peft_type.value).lower(), "trained": trained, "share": trained / total, **settings}
+    return {
+        "method": PeftType(config.peft_type).value.lower(),
+        "trained": trained,
+        "share": trained / total,
+        **settings,
+    }
 
 
 def finish_adapter(folder: Path, model: PreTrainedModel | PeftModel) -> None:
@@ -152,7 +166,7 @@ def finish_adapter(folder: Path, model: PreTrainedModel | PeftModel) -> None:
     if not isinstance(model, PeftModel):
         return
     (folder / "README.md").unlink(missing_ok=True)
-    config = model.get_base_model().config
+    config: Any = model.get_base_model().config
     labels = {"id2label": config.id2label, "problem_type": config.problem_type}
     (folder / LABELS_FILE).write_text(json.dumps(labels, indent=2) + "\n", encoding="utf-8")
 
@@ -205,7 +219,7 @@ def _compare(
     adapted: PeftModel, weights: dict[str, torch.Tensor], found: dict[str, Any], path: str | Path, named: str, base: str
 ) -> None:
     """Refuse an adapter that leaves something of the model unset, or has weights that the model has no place for."""
-    config = adapted.get_base_model().config
+    config: Any = adapted.get_base_model().config
     wanted = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
     if strange := sorted(wanted ^ set(weights)):
         raise _refuse(path, named, base, config, f"{len(strange)} weights have no partner, e.g. {strange[0]}")

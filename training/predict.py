@@ -125,14 +125,12 @@ def load_predictor(
             fit its base.
     """
     folder = _find_model(Path(path)) if Path(path).is_dir() else path
-    if is_adapter(folder):
-        model, tokenizer = load_adapter(folder, base), _load_tokenizer(folder)
-        head = type(model.get_base_model()).__name__
-    elif base is not None:
+    adapted = is_adapter(folder)
+    if base is not None and not adapted:
         raise InputError(f"{path} is no adapter, so it has no base to name")
-    else:
-        model, tokenizer = _load_whole(folder), _load_tokenizer(folder)
-        head = type(model).__name__
+    model = load_adapter(folder, base) if adapted else _load_whole(folder)
+    head = type(model.get_base_model() if isinstance(model, PeftModel) else model).__name__
+    tokenizer = _load_tokenizer(folder)
     tokenizer.model_max_length = measure_capacity(model.config, tokenizer)
     problem = _PROBLEMS.get(model.config.problem_type, "single_label")
     if head.endswith("ForTokenClassification"):

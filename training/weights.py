@@ -32,10 +32,12 @@ class WeightedLoss:
         problem: `single_label`, `token` or `multi_label`.
         weights: for each of `classes`, as it is used: those of classes have the mean 1 over the training rows (or
             labelled bases), so that the loss and the learning rate keep their size.
+        label_smoothing: of classes, see `torch.nn.functional.cross_entropy`.
     """
 
     problem: str
     weights: dict[str, float]
+    label_smoothing: float = 0.0
 
     def __call__(
         self, outputs: ModelOutput, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
@@ -54,7 +56,12 @@ class WeightedLoss:
             total = F.binary_cross_entropy_with_logits(logits, labels, pos_weight=weights, reduction="sum")
         else:
             total = F.cross_entropy(
-                logits.flatten(0, -2), labels.flatten(), weights, ignore_index=IGNORED, reduction="sum"
+                logits.flatten(0, -2),
+                labels.flatten(),
+                weights,
+                ignore_index=IGNORED,
+                reduction="sum",
+                label_smoothing=self.label_smoothing,
             )
         items = labels.ne(IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
         return total / (items.to(logits.device) if isinstance(items, torch.Tensor) else items)
@@ -92,7 +99,8 @@ def choose_loss(arguments: FinetuneArguments, data: LabelledSplits) -> WeightedL
     if asked != "balanced":
         weights = _fill_in(asked, data.classes)
     mean = sum(weights[name] * count for name, count in counts.items()) / sum(counts.values())
-    return WeightedLoss(data.problem, {name: weight / mean for name, weight in weights.items()})
+    weights = {name: weight / mean for name, weight in weights.items()}
+    return WeightedLoss(data.problem, weights, arguments.label_smoothing_factor)
 
 
 def _balance_labels(counts: dict[str, int], rows: int) -> dict[str, float]:
