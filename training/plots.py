@@ -148,8 +148,11 @@ def draw_curves(report: dict[str, Any], split: str, outcomes: list[Outcomes], wi
         place = (0.02, max(share, 0.06))
         panels[-1].annotate(f"share of positives {share:.2g}", place, color=_GREY, va="bottom", fontsize=8)
     else:
-        notes = [f"{len(shown)} most frequent of {len(names)} classes"] * (len(shown) < np.count_nonzero(positives))
-        notes += [f"curves of seed {report['seeds'][0]}"] * (len(shown) > _MOST_OF_SEEDS)
+        notes = []
+        if len(shown) < np.count_nonzero(positives):
+            notes.append(f"{len(shown)} most frequent of {len(names)} classes")
+        if len(shown) > _MOST_OF_SEEDS:
+            notes.append(f"curves of seed {report['seeds'][0]}")
         panels[-1].legend(
             loc="center left",
             bbox_to_anchor=(1.03, 0.5),
