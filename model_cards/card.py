@@ -53,6 +53,7 @@ def render_card(
     license: str = "unknown",
     base_model: str | None = None,
     dataset: str | None = None,
+    origin: str = "",
 ) -> ModelCard:
     """Render the model card of a checkpoint.
 
@@ -66,6 +67,7 @@ def render_card(
         license: of the weights, an identifier of the Hub. "unknown" is said as such.
         base_model: Hub id of the model it was trained from.
         dataset: Hub id of the dataset on which it was measured.
+        origin: where the weights come from, in sentences, if neither a report nor `base_model` tells.
 
     Returns:
         `ModelCard`: metadata (with the results as `model-index`) and text.
@@ -101,7 +103,7 @@ def render_card(
         data,
         template_str=template,
         name=repo_id.split("/")[-1],
-        summary=_summarize(folder, config, report, base_model),
+        summary=f"{_summarize(folder, config, report, base_model)} {origin}".rstrip(),
         usage_note=_explain_usage(adapter, carries_code),
         usage=_show_usage(repo_id, config, tokenizer, len(classes)),
         kind="target" if config.get("problem_type") == "regression" else "class",

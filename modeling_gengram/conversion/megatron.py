@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from transformers.dynamic_module_utils import custom_object_save
 from gengram import GengramConfig, GengramForCausalLM
 from gengram.conversion.megatron_files import DistributedCheckpoint, LegacyCheckpoint, open_checkpoint
 from gengram.megatron_decoder.configuration_megatron_decoder import MegatronDecoderConfig
+from gengram.model_cards.card import render_card
 from gengram.tokenization import NUCLEOTIDE_VOCABULARY, build_nucleotide_tokenizer
 
 Checkpoint = LegacyCheckpoint | DistributedCheckpoint
@@ -70,7 +71,8 @@ def convert_megatron(
         max_shard_size: of the safetensors files.
 
     Returns:
-        `Path` of the folder: config.json, safetensors, the model's code, and the tokenizer if the ids are Gengram's.
+        `Path` of the folder: config.json, safetensors, the model's code, and, if the ids are Gengram's, the tokenizer
+        and a card, which says what the checkpoint tells and claims nothing else.
 
     Raises:
         UnsupportedCheckpoint: naming the argument that no class can express.
@@ -100,14 +102,13 @@ def convert_megatron(
         for filename, names in plan.filename_to_tensors.items():
             if not (partial / filename).exists():
                 shapes = {name: tuple(model.state_dict()[name].shape) for name in names}
-                tensors = (recipes[name].make(source).to(dtype) for name in names)
-                _write_safetensors(partial / filename, shapes, dtype, tensors, progress)
+                _write_safetensors(partial / filename, shapes, dtype, lambda name: recipes[name].make(source), progress)
             else:
                 progress.update(len(names))
     if plan.is_sharded:
         index = {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename}
         (partial / "model.safetensors.index.json").write_text(json.dumps(index, indent=2))
-    _write_companions(model, partial, source.arguments)
+    _write_companions(model, partial, source.arguments, output.name)
     (partial / _FINGERPRINT).unlink()
     os.replace(partial, output)
     return output
@@ -377,7 +378,11 @@ def _begin_or_resume(partial: Path, fingerprint: str) -> None:
 
 
 def _write_safetensors(
-    path: Path, shapes: dict[str, tuple[int, ...]], dtype: torch.dtype, tensors: Iterator[torch.Tensor], progress
+    path: Path,
+    shapes: dict[str, tuple[int, ...]],
+    dtype: torch.dtype,
+    make: Callable[[str], torch.Tensor],
+    progress: tqdm,
 ) -> None:
     """
     One safetensors file, one tensor in memory at a time (the library's writer wants them all).
@@ -394,18 +399,20 @@ def _write_safetensors(
     unfinished = path.with_name(path.name + ".unfinished")
     with open(unfinished, "wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        for (name, shape), tensor in zip(shapes.items(), tensors):
+        for name, shape in shapes.items():
+            tensor = make(name).to(dtype)
             if tuple(tensor.shape) != shape:
                 raise ValueError(f"{name}: the checkpoint has shape {tuple(tensor.shape)}, the arguments say {shape}")
             file.write(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
+            del tensor  # before the next one is made
             progress.update()
         file.flush()
         os.fsync(file.fileno())
     os.replace(unfinished, path)
 
 
-def _write_companions(model: PreTrainedModel, folder: Path, arguments: dict[str, Any]) -> None:
-    """Everything beside the weights: configuration, the model's code, generation defaults, the tokenizer."""
+def _write_companions(model: PreTrainedModel, folder: Path, arguments: dict[str, Any], name: str) -> None:
+    """Everything beside the weights: configuration, the model's code, generation defaults, tokenizer and card."""
     config = model.config
     if isinstance(config, GengramConfig):
         config.auto_map = dict(config.auto_classes)
@@ -417,6 +424,13 @@ def _write_companions(model: PreTrainedModel, folder: Path, arguments: dict[str,
     if list(arguments.get("gengram_token_ids") or bases) == bases:
         length = int(arguments.get("seq_length") or arguments["max_position_embeddings"])
         build_nucleotide_tokenizer(model_max_length=length).save_pretrained(folder)
+        trained = arguments.get("consumed_train_samples")
+        origin = "Converted from a Megatron checkpoint" + (
+            f" that had seen {trained:,} sequences of {arguments['seq_length']:,} tokens." if trained else "."
+        )
+        origin += " The checkpoint does not tell what it was trained on."
+        content = json.loads((folder / "config.json").read_text())
+        (folder / "README.md").write_text(str(render_card(folder, content, repo_id=name, origin=origin)))
 
 
 __all__ = [

@@ -12,7 +12,7 @@ import pickle
 import re
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -73,7 +73,8 @@ _PICKLE = SimpleNamespace(
 
 
 def load_pickle(path: Path) -> Any:
-    """A file of `torch.save`, read by the restricted unpickler; tensors stay on disk until they are read.
+    """
+    A file of `torch.save`, read by the restricted unpickler; tensors are mapped, not read.
 
     Raises:
         ValueError: the file is no such file, or asks for something unsafe (`__cause__` is an `UnsafePickle`).
@@ -82,6 +83,85 @@ def load_pickle(path: Path) -> Any:
         return torch.load(path, map_location="cpu", mmap=True, weights_only=False, pickle_module=_PICKLE)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, AttributeError) as error:
         raise ValueError(f"{path}: cannot be read as a Megatron checkpoint: {error}") from error
+
+
+def describe_pickle(file: BinaryIO | str) -> Any:
+    """
+    The same without data: tensors on the meta device, each of which `read_described` can read.
+
+    What is mapped stays in a process's memory after it was read; this way nothing of the file does.
+
+    Args:
+        file: name of the file, or the file.
+
+    Raises:
+        ValueError: as `load_pickle`.
+    """
+    try:
+        archive = torch._C.PyTorchFileReader(file)
+
+        def describe(identifier: tuple) -> torch.TypedStorage:
+            _, kind, key, _, count = identifier
+            dtype = kind._dtype  # its public name warns
+            storage = torch.UntypedStorage(count * dtype.itemsize, device="meta")
+            storage._checkpoint_offset = archive.get_record_offset(f"data/{key}")
+            return torch.TypedStorage(wrap_storage=storage, dtype=dtype, _internal=True)
+
+        unpickler = _Unpickler(io.BytesIO(archive.get_record("data.pkl")), encoding="utf-8")
+        unpickler.persistent_load = describe  # type: ignore[method-assign]
+        return unpickler.load()
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, AttributeError, TypeError) as error:
+        raise ValueError(f"{file}: cannot be read as a Megatron checkpoint: {error}") from error
+
+
+def read_described(file: BinaryIO, described: torch.Tensor, start: int = 0) -> torch.Tensor:
+    """
+    Read a tensor of `describe_pickle`, or a view of one.
+
+    Args:
+        file: where it lies; start: first byte of torch's archive in it.
+
+    Raises:
+        ValueError: the file is shorter than it should be.
+    """
+    extent = sum((n - 1) * step for n, step in zip(described.shape, described.stride())) + 1
+    data = torch.empty(extent if described.numel() else 0, dtype=described.dtype)
+    file.seek(start + find_offset(described))
+    if file.readinto(data.view(torch.uint8).numpy().data) != data.nbytes:  # type: ignore[attr-defined]
+        raise ValueError(f"{getattr(file, 'name', 'the file')} ends before the tensor does")
+    return data.as_strided(described.shape, described.stride())
+
+
+def find_offset(described: torch.Tensor) -> int:
+    """First byte of a tensor of `describe_pickle` in its archive."""
+    return described.untyped_storage()._checkpoint_offset + described.storage_offset() * described.itemsize
+
+
+class _Section(io.RawIOBase):
+    """Some bytes of a file, as a file."""
+
+    def __init__(self, file: BinaryIO, start: int, length: int):
+        self._file, self._start, self._length, self._at = file, start, length, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._length}[whence]
+        return self._at
+
+    def readinto(self, buffer) -> int:
+        self._file.seek(self._start + self._at)
+        data = self._file.read(max(min(len(buffer), self._length - self._at), 0))
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
 
 
 def find_iteration(checkpoint: Path) -> Path:
@@ -135,10 +215,10 @@ class LegacyCheckpoint:
         self.arguments = vars(load_pickle(first[0])["args"])
         sizes = [self.arguments.get(f"{kind}_model_parallel_size") or 1 for kind in ("tensor", "pipeline", "expert")]
         tensor_parallel, pipeline_parallel, expert_parallel = sizes
-        self._parts: dict[str, dict[int, torch.Tensor]] = {}
+        self._parts: dict[str, dict[int, tuple[Path, torch.Tensor]]] = {}  # name -> tensor rank -> file, description
         for expert_rank in range(expert_parallel):
             for tensor_rank in range(tensor_parallel):
-                stages = []
+                stages, paths = [], []
                 for pipeline_rank in range(pipeline_parallel):
                     name = name_rank(tensor_rank, pipeline_rank, expert_rank, pipeline_parallel, expert_parallel)
                     path = folder / name / "model_optim_rng.pt"
@@ -147,15 +227,18 @@ class LegacyCheckpoint:
                             f"{path} is missing: the stored arguments speak of {tensor_parallel} tensor, "
                             f"{pipeline_parallel} pipeline and {expert_parallel} expert ranks"
                         )
-                    stages.append(load_pickle(path))
-                self._add_rank(_order_chunks(stages), tensor_rank, expert_rank, expert_parallel)
+                    stages.append(describe_pickle(str(path)))
+                    paths.append(path)
+                self._add_rank(_order_chunks(stages, paths), tensor_rank, expert_rank, expert_parallel)
         self.names = set(self._parts)
 
-    def _add_rank(self, chunks: list[dict], tensor_rank: int, expert_rank: int, expert_parallel: int) -> None:
+    def _add_rank(
+        self, chunks: list[tuple[Path, dict]], tensor_rank: int, expert_rank: int, expert_parallel: int
+    ) -> None:
         """Name the tensors of one tensor and expert rank globally; `chunks` are its parts from bottom to top."""
         experts = (self.arguments.get("num_experts") or 0) // expert_parallel
         offset = 0  # counted, not computed, so that uneven stages need no rule
-        for chunk in chunks:
+        for path, chunk in chunks:
             local = {int(m[1]) for name in chunk if (m := re.match(r"decoder\.layers\.(\d+)\.", name))}
             for name, tensor in chunk.items():
                 if not isinstance(tensor, torch.Tensor) or name.endswith("_extra_state"):
@@ -163,12 +246,15 @@ class LegacyCheckpoint:
                 if match := re.match(r"decoder\.layers\.(\d+)\.", name):
                     name = f"decoder.layers.{int(match[1]) + offset}.{name[match.end() :]}"
                 for part, piece in _split_experts(name, tensor, expert_rank * experts, experts):
-                    self._parts.setdefault(_normalize(part), {})[tensor_rank] = piece
+                    self._parts.setdefault(_normalize(part), {})[tensor_rank] = (path, piece)
             offset += len(local)
 
     def read(self, name: str) -> torch.Tensor:
         """A whole tensor; parts of tensor-parallel ranks are put together."""
-        parts = [part for _, part in sorted(self._parts[name].items())]
+        parts = []
+        for _, (path, part) in sorted(self._parts[name].items(), key=lambda item: item[0]):
+            with open(path, "rb") as file:
+                parts.append(read_described(file, part))
         return _merge(name, parts, self.arguments)
 
 
@@ -221,9 +307,8 @@ class DistributedCheckpoint:
             if any(not 0 <= i < n for i, n in zip(inside, size)):
                 continue
             with open(self._folder / storage["relative_path"], "rb") as file:
-                file.seek(storage["offset"])
-                data = io.BytesIO(file.read(storage["length"]))
-            piece = torch.load(data, map_location="cpu", weights_only=True)[inside]
+                described = describe_pickle(io.BufferedReader(_Section(file, storage["offset"], storage["length"])))
+                piece = read_described(file, described[inside], storage["offset"])
             whole = torch.empty(shape, dtype=piece.dtype) if whole is None else whole
             whole[tuple(slice(o, o + n) for o, n in zip(offset[len(at) :], piece.shape))] = piece
         if whole is None:
@@ -231,12 +316,12 @@ class DistributedCheckpoint:
         return whole
 
 
-def _order_chunks(stages: list[dict]) -> list[dict]:
+def _order_chunks(stages: list[dict], paths: list[Path]) -> list[tuple[Path, dict]]:
     """Model parts from bottom to top: with virtual pipelining, chunk v of stage p is part v * P + p."""
     if "model" in stages[0]:
-        return [stage["model"] for stage in stages]
+        return [(path, stage["model"]) for path, stage in zip(paths, stages)]
     chunks = sum(bool(re.fullmatch(r"model\d+", key)) for key in stages[0])
-    return [stage[f"model{v}"] for v in range(chunks) for stage in stages]
+    return [(path, stage[f"model{v}"]) for v in range(chunks) for path, stage in zip(paths, stages)]
 
 
 def _normalize(name: str) -> str:
@@ -319,9 +404,12 @@ __all__ = [
     "DistributedCheckpoint",
     "LegacyCheckpoint",
     "UnsafePickle",
+    "describe_pickle",
+    "find_offset",
     "find_split",
     "load_pickle",
     "name_rank",
     "open_checkpoint",
+    "read_described",
     "split_tensor",
 ]

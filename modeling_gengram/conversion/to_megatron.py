@@ -23,7 +23,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 from gengram import GengramConfig
 from gengram.conversion.megatron import SAFETENSORS_DTYPES, UnsupportedCheckpoint, make_skeleton, read_config
-from gengram.conversion.megatron_files import load_pickle, name_rank, split_tensor
+from gengram.conversion.megatron_files import describe_pickle, find_offset, name_rank, split_tensor
 
 _TYPES = ("llama", "qwen3", "mixtral", "qwen3_moe", "megatron_decoder")
 # Fields that say nothing about what a causal language model computes, or that Megatron keeps elsewhere.
@@ -241,7 +241,7 @@ def _check_arguments(arguments: dict[str, Any], config: PreTrainedConfig) -> Non
     if arguments["gengram_enabled"] and config.window_size is None:
         raise UnsupportedCheckpoint("window_size=None: Megatron's memory always has a window")
     told = read_config(arguments)
-    pairs = [(config, told)]
+    pairs: list[tuple[Any, Any]] = [(config, told)]
     if isinstance(config, GengramConfig):
         if not isinstance(told, GengramConfig):
             pairs = [(config.backbone_config, told)]
@@ -451,18 +451,17 @@ def _write_rank(
         return split_tensor(name, part.build(*(read(*place) for place in part.sources)), tensor_rank, ranks, arguments)
 
     model: dict[str, torch.Tensor | None] = {}
-    shapes = {name: whole and build(whole, source.describe) for name, whole in state.items()}
+    shapes = {name: None if whole is None else build(whole, source.describe) for name, whole in state.items()}
     with FakeTensorMode(), skip_data(materialize_fake_tensors=True):
         for name, like in shapes.items():
             model[name] = None if like is None else torch.empty(like.shape, dtype=like.dtype)
         content = {"args": argparse.Namespace(**arguments), "checkpoint_version": 3.0, "iteration": 0, "model": model}
         torch.save(content, path)
-    with FakeTensorMode():
-        written = load_pickle(path)["model"]
+    written = describe_pickle(str(path))["model"]
     with open(path, "r+b") as file:
         for name, whole in _by_place(state, written):
             tensor = build(whole, source.read).contiguous()
-            file.seek(written[name].untyped_storage()._checkpoint_offset)
+            file.seek(find_offset(written[name]))
             file.write(tensor.view(-1).view(torch.uint8).numpy().data)
             progress.update()
         file.flush()
@@ -472,7 +471,7 @@ def _write_rank(
 
 def _by_place(state: dict[str, str | None], written: dict[str, Any]) -> Iterator[tuple[str, str]]:
     named = [(name, whole) for name, whole in state.items() if whole is not None]
-    yield from sorted(named, key=lambda pair: written[pair[0]].untyped_storage()._checkpoint_offset)
+    yield from sorted(named, key=lambda pair: find_offset(written[pair[0]]))
 
 
 __all__ = ["convert_to_megatron", "make_arguments", "plan_parts"]

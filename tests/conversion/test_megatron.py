@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import pickle
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -259,3 +260,24 @@ def test_wrong_folders_and_incomplete_checkpoints(tmp_path):
     path.write_bytes(pickle.dumps({"args": 1}))
     with pytest.raises(ValueError, match="cannot be read as a Megatron checkpoint"):
         convert_megatron(broken, tmp_path / "out")
+
+
+def test_the_card_says_what_the_checkpoint_tells(tmp_path):
+    folder = write_checkpoint(tmp_path / "m", consumed_train_samples=1234)
+    card = (convert_megatron(folder, tmp_path / "converted") / "README.md").read_text()
+    assert "1,234 sequences of 64 tokens" in card and "does not tell what it was trained on" in card
+    assert "this card claims no figures" in card and "license: unknown" in card
+    assert 'pipeline("text-generation", model="converted"' in card
+
+
+def test_files_of_other_writers(tmp_path):
+    """Offsets are taken from the archive's directory, not from how torch would have written it."""
+    folder = write_checkpoint(tmp_path / "m")
+    path = folder / "iter_0000007" / "mp_rank_00" / "model_optim_rng.pt"
+    original = convert_megatron(folder, tmp_path / "original")
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(tmp_path / "x.pt", "w", zipfile.ZIP_STORED) as new:
+        for name in reversed(old.namelist()):
+            new.writestr(name, old.read(name))
+    os.replace(tmp_path / "x.pt", path)
+    again = convert_megatron(folder, tmp_path / "again")
+    assert (again / "model.safetensors").read_bytes() == (original / "model.safetensors").read_bytes()
