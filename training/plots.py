@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FOLDER = "plots"
+"""Of a run: where the plots are."""
 
 # Okabe and Ito (2008): eight colours that colour-blind readers tell apart, the darkest last.
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#F0E442")

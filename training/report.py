@@ -8,11 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
 
 from gengram.benchmarks.metrics.bootstrap import CONFIDENCE, find_interval
 from gengram.training.arguments import DataArguments, FinetuneArguments, ModelArguments
 from gengram.training.evaluation import BOOTSTRAP_SEED, METRICS, Scores
+from gengram.training.plots import FOLDER
+
+# Of the names under which Trainer logs how long something took.
+_TIMES = ("_runtime", "_per_second", "_per_step")
 
 
 def summarize_seeds(seeds: list[Scores]) -> dict[str, dict[str, Any]] | None:
@@ -102,15 +107,38 @@ def describe_arguments(
     return {"model": dataclasses.asdict(model), "data": dataclasses.asdict(data), "training": shown}
 
 
-def clear_earlier_run(output: Path) -> None:
-    """Remove an earlier report and the models that it names: from here on, they would not belong together."""
-    report = output / "report.json"
-    if not report.exists():
-        return
-    folders = json.loads(report.read_text(encoding="utf-8")).get("model_folders", [])
-    report.unlink()
+def read_histories(folders: list[Path]) -> list[list[dict[str, Any]]]:
+    """Return what Trainer logged for each model in the order of the steps: losses, learning rates, validation metrics.
+
+    How long something took is left out, so that the same run has the same history; NaN is None.
+    """
+    histories = []
     for folder in folders:
+        state = TrainerState.load_from_json(str(folder / TRAINER_STATE_NAME))
+        histories.append(
+            [
+                {name: _to_json(value) for name, value in entry.items() if not name.endswith(_TIMES)}
+                for entry in state.log_history
+            ]
+        )
+    return histories
+
+
+def clear_earlier_run(output: Path) -> None:
+    """Remove an earlier report, the models and plots that it names: from here on, they would not belong together."""
+    path = output / "report.json"
+    if not path.exists():
+        return
+    report = json.loads(path.read_text(encoding="utf-8"))
+    path.unlink()
+    (output / "report.md").unlink(missing_ok=True)
+    for folder in report.get("model_folders", []):
         shutil.rmtree(output / Path(folder).name, ignore_errors=True)
+    plots = output / FOLDER
+    for plot in report.get("plots", []):
+        (plots / Path(plot["file"]).name).unlink(missing_ok=True)
+    if plots.is_dir() and not any(plots.iterdir()):
+        plots.rmdir()
 
 
 def write_report(report: dict[str, Any], path: Path) -> None:
@@ -151,6 +179,7 @@ __all__ = [
     "clear_earlier_run",
     "describe_arguments",
     "describe_model",
+    "read_histories",
     "summarize_classes",
     "summarize_resamples",
     "summarize_seeds",

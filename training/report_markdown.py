@@ -16,7 +16,7 @@ from gengram.training.arguments import DataArguments, FinetuneArguments, ModelAr
 _MOST_CLASSES, _SHOWN_CLASSES = 40, 10
 _HASH_DIGITS = 12
 # What `finetune` sets by itself, or what says nothing about the outcome.
-_UNSAID = {"dataloader_pin_memory", "disable_tqdm", "overwrite", "processes", "resume_from_checkpoint"}
+_UNSAID = {"dataloader_pin_memory", "disable_tqdm", "do_eval", "overwrite", "push_to_hub", "resume_from_checkpoint"}
 _PATHS = {"output_dir", "train_file", "validation_file", "test_file", "dataset", "genome", "model_name_or_path"}
 _PATHS |= {"tokenizer_name_or_path", "deepspeed", "fsdp_config", "accelerator_config"}
 _TASKS = {
@@ -52,7 +52,8 @@ def render_markdown(report: dict[str, Any]) -> str:
         _tabulate(["what", "value"], [[name, _code(value)] for name, value in _list_settings(report)]),
         "## Again",
         f"```bash\n{render_command(report)}\n```",
-        "Files are named without their folders. On a CPU, the same command on the same files gives the same figures.",
+        "A file with an absolute path is named without its folder. On a CPU, the same command on the same files gives "
+        "the same figures.",
         _list_versions(report),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -69,9 +70,8 @@ def render_command(report: dict[str, Any]) -> str:
 
 def _find_changes(report: dict[str, Any]) -> dict[str, Any]:
     changes = {}
-    groups = {"model": ModelArguments, "data": DataArguments, "training": FinetuneArguments}
-    for group, kind in groups.items():
-        defaults = {field.name: _find_default(field) for field in dataclasses.fields(kind) if field.init}
+    for group, kind in (("model", ModelArguments), ("data", DataArguments), ("training", FinetuneArguments)):
+        defaults = _find_defaults(kind)
         for name, value in report["arguments"][group].items():
             derived = name in _UNSAID or (name == "eval_strategy" and report["validation"] is None)
             if name in defaults and value is not None and value != defaults[name] and not derived:
@@ -79,9 +79,15 @@ def _find_changes(report: dict[str, Any]) -> dict[str, Any]:
     return changes
 
 
-def _find_default(field: dataclasses.Field) -> Any:
-    default = field.default_factory() if callable(field.default_factory) else field.default
-    return getattr(default, "value", default)
+def _find_defaults(kind: type) -> dict[str, Any]:
+    fields = [field for field in dataclasses.fields(kind) if field.init]
+    if kind is FinetuneArguments:
+        # As in a report: with what TrainingArguments fills in by itself.
+        filled = json.loads(FinetuneArguments().to_json_string())
+        return {field.name: filled.get(field.name) for field in fields}
+    return {
+        field.name: field.default_factory() if callable(field.default_factory) else field.default for field in fields
+    }
 
 
 def _hide_folder(value: Any) -> Any:
@@ -94,7 +100,7 @@ def _hide_folder(value: Any) -> Any:
 def _write_value(value: Any) -> str:
     if isinstance(value, dict):
         return json.dumps(value)
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return str(value).lower() if isinstance(value, bool) else str(value).removesuffix(".0")
 
 
 def _summarize(report: dict[str, Any]) -> str:
@@ -144,7 +150,8 @@ def _tabulate_classes(report: dict[str, Any]) -> str:
     counts = described.get("rows_per_class") or described.get("bases_per_class") or {}
     first = next(iter(each))
     names = list(each[first])
-    title = f"Each class on the {split} rows, means over the seeds:"
+    kind = {"multi_label": "label", "regression": "target"}.get(report["data"]["problem"], "class")
+    title = f"Each {kind} on the {split} rows, means over the seeds:"
     if len(names) > _MOST_CLASSES:
         ranked = [name for name in names if each[first][name] is not None]
         ranked.sort(key=lambda name: -each[first][name])
@@ -156,7 +163,7 @@ def _tabulate_classes(report: dict[str, Any]) -> str:
             f"seeds ({undefined} more have no {first} there):"
         )
     unit = "bases" if "bases_per_class" in described else "rows"
-    head = ["class", *([unit] if counts else []), *each]
+    head = [kind, *([unit] if counts else []), *each]
     rows = [
         [_code(name), *([f"{counts[name]:,}"] if counts else []), *(_show(values[name]) for values in each.values())]
         for name in names
