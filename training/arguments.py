@@ -399,12 +399,12 @@ class FinetuneArguments(TrainingArguments):
                 raise ValueError(f"{name}={getattr(self, name)}: give 1 or more")
         if self.train_sampling_strategy not in ORDERS:
             raise ValueError(f"train_sampling_strategy={self.train_sampling_strategy!r}: choose {', '.join(ORDERS)}")
-        if self.max_tokens_per_step is not None:
-            if self.sequences_per_step is not None or self.train_sampling_strategy != "random":
-                raise ValueError(
-                    "max_tokens_per_step decides how many sequences a step has and in which order: leave "
-                    "sequences_per_step and train_sampling_strategy out"
-                )
+        divided = self.sequences_per_step is not None or self.train_sampling_strategy != "random"
+        if self.max_tokens_per_step is not None and divided:
+            raise ValueError(
+                "max_tokens_per_step decides how many sequences a step has and in which order: leave "
+                "sequences_per_step and train_sampling_strategy out"
+            )
         if self.sequences_per_step is not None:
             # Before the devices are set up: DeepSpeed's configuration is filled in with what is found here.
             processes = int(os.environ.get("WORLD_SIZE", "1"))

@@ -62,7 +62,7 @@ def find_checkpoint(folder: Path) -> Path | None:
 
 
 def clear_unusable(folder: Path) -> None:
-    """Remove all files and checkpoints of a seed that was not finished, but `find_checkpoint`'s answer and those before.
+    """Remove files and checkpoints of a seed that was not finished, but `find_checkpoint`'s answer and those before.
 
     Where the folder was moved since, the path of the best checkpoint in Trainer's state is mended.
     """

@@ -1,12 +1,10 @@
 """`gengram finetune`: train a model on labelled DNA, once for each seed, and report how good it is."""
 
 import argparse
-import copy
 import dataclasses
 import difflib
-import functools
+import json
 import os
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -15,38 +13,50 @@ from typing import Any
 import torch
 import transformers
 import yaml
-from peft import PeftModel
-from transformers import (
-    DataCollatorForTokenClassification,
-    DataCollatorWithPadding,
-    HfArgumentParser,
-    IntervalStrategy,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    Trainer,
-)
+from huggingface_hub import get_token
+from transformers import HfArgumentParser
 
 from gengram import __version__
-from gengram.training.adapters import LEARNING_RATES, add_adapter, describe_adapter, finish_adapter, refuse_adapter
+from gengram.training.adapters import add_adapter, describe_adapter, refuse_adapter
 from gengram.training.arguments import DataArguments, FinetuneArguments, ModelArguments
-from gengram.training.augmentation import augment_rows, check_augmentation, predict_split
+from gengram.training.augmentation import check_augmentation
 from gengram.training.classifier import build_classifier, load_config, load_tokenizer, measure_capacity
 from gengram.training.errors import InputError
-from gengram.training.evaluation import Scores, measure, score
+from gengram.training.evaluation import METRICS, Scores
 from gengram.training.inputs import LabelledSplits, prepare_splits
-from gengram.training.predictions import name_predictions, write_predictions
+from gengram.training.plots import write_plots
+from gengram.training.publish import prepare_upload
 from gengram.training.report import (
     clear_earlier_run,
     describe_arguments,
     describe_model,
+    read_histories,
     summarize_classes,
     summarize_resamples,
     summarize_seeds,
     tabulate,
     write_report,
 )
+from gengram.training.report_markdown import write_markdown
+from gengram.training.resume import (
+    begin_run,
+    check_same_run,
+    clear_unfinished,
+    describe_unfinished,
+    end_run,
+    forget_if_empty,
+    identify_checkpoint,
+    read_scores,
+)
+from gengram.training.train_seed import divide_steps, set_up_seed, train_seed
+from gengram.training.upload import check_repo_id, push
 from gengram.training.weights import choose_loss
 
+_VERSIONS = {
+    "gengram_version": __version__,
+    "transformers_version": transformers.__version__,
+    "torch_version": torch.__version__,
+}
 _EXAMPLE = """\
 example:
   gengram finetune --train_file train.csv --test_file test.csv --output_dir runs/splice --seeds 0 1 2 \\
@@ -86,48 +96,70 @@ def finetune(
         - `intervals`: 95% bootstrap intervals over the test rows, see `summarize_resamples`; `per_class`: for `test`
           and `validation` the metrics of each class, label or target, means over seeds.
         - `model`, `data`, `arguments`, versions, `seeds`, `parameters`, `seconds`, `model_folders`.
+        - in the main process: `history`, for each seed what Trainer logged; `plots`, the `file` and `title` of each.
 
     Raises:
-        `InputError`: whatever the user can mend. No model and no report is left half-written; models of seeds that
-            were finished before stay, and a folder without `report.json` is a run that did not come to its end.
+        `InputError`: whatever the user can mend. No model and no report is left half-written. Models of seeds that
+            were finished before and complete checkpoints stay, with `unfinished.json` beside them: the run can be
+            resumed.
     """
     started = time.perf_counter()
     output = Path(training_arguments.output_dir)
-    _check_arguments(training_arguments)
-    _check_output(output, training_arguments.overwrite)
+    is_main = training_arguments.process_index == 0
+    _check_push(training_arguments)
+    _check_output(output, training_arguments)
     refuse_adapter(model_arguments)
     tokenizer = load_tokenizer(model_arguments)
     config = load_config(model_arguments, tokenizer)
     tokenizer.model_max_length = measure_capacity(config, tokenizer)
     data = prepare_splits(data_arguments, tokenizer, config)
-    if training_arguments.load_best_model_at_end and "validation" not in data.splits:
-        raise InputError(
-            "load_best_model_at_end needs validation rows: give a validation_file or a validation_fraction"
-        )
-
+    _check_best(training_arguments, data)
     check_augmentation(data, training_arguments)
     loss = choose_loss(training_arguments, data)
+    seeds, validates = training_arguments.seeds, "validation" in data.splits
+    arguments = set_up_seed(training_arguments, model_arguments, seeds[0], validates)
+    divide_steps(arguments, data)
+    run = {
+        **_VERSIONS,
+        "checkpoint": identify_checkpoint(model_arguments.model_name_or_path, config),
+        "data": data.report,
+        "arguments": describe_arguments(model_arguments, data_arguments, arguments),
+        "seeds": seeds,
+    }
+    if training_arguments.resume_from_checkpoint:
+        check_same_run(output, run)
+        if (output / "report.json").is_file():
+            return json.loads((output / "report.json").read_text(encoding="utf-8"))
+
     scores: dict[str, list[Scores]] = {"validation": [], "test": []}
-    created = not output.exists()
+    model, created = None, not output.exists()
+    training_arguments.distributed_state.wait_for_everyone()  # All have seen the folder as it was.
     try:
-        for seed in training_arguments.seeds:
-            model, new_weights = build_classifier(model_arguments, config, data.classes, seed, data.problem)
-            trained = add_adapter(model, new_weights, model_arguments, data.problem)
-            if seed == training_arguments.seeds[0] and training_arguments.process_index == 0:
-                clear_earlier_run(output)
-            arguments = _set_up_seed(training_arguments, model_arguments, seed, validates="validation" in data.splits)
-            measured = _train_seed(trained, tokenizer, data, arguments, output / f"seed-{seed}")
+        for seed in seeds:
+            folder = output / f"seed-{seed}"
+            measured = read_scores(folder) if training_arguments.resume_from_checkpoint else None
+            if measured is None or model is None:
+                model, new_weights = build_classifier(model_arguments, config, data.classes, seed, data.problem)
+                trained = add_adapter(model, new_weights, model_arguments, data.problem)
+            if seed == seeds[0] and is_main:
+                if not training_arguments.resume_from_checkpoint:
+                    clear_earlier_run(output)
+                    clear_unfinished(output)
+                begin_run(output, run)
+            arguments = set_up_seed(training_arguments, model_arguments, seed, validates)
+            if measured is None:
+                measured = train_seed(trained, tokenizer, data, arguments, folder)
             for split, scored in measured.items():
                 scores[split].append(scored)
     except BaseException:
+        if is_main:
+            forget_if_empty(output)
         if created and output.is_dir() and not any(output.iterdir()):
             output.rmdir()
         raise
 
     report = {
-        "gengram_version": __version__,
-        "transformers_version": transformers.__version__,
-        "torch_version": torch.__version__,
+        **_VERSIONS,
         "model": describe_model(model, model_arguments, new_weights),
         "data": data.report,
         "arguments": describe_arguments(model_arguments, data_arguments, arguments),
@@ -142,8 +174,14 @@ def finetune(
         "seconds": round(time.perf_counter() - started, 3),
         "model_folders": [f"seed-{seed}" for seed in training_arguments.seeds],
     }
-    if training_arguments.process_index == 0:
+    if is_main:
+        report["history"] = read_histories([output / folder for folder in report["model_folders"]])
+        report["plots"] = write_plots(report, output)
+        write_markdown(report, output / "report.md")
         write_report(report, output / "report.json")
+        end_run(output, seeds)
+        if training_arguments.push_to_hub:
+            _publish(output, training_arguments)
     return report
 
 
@@ -190,8 +228,8 @@ def main(argv: list[str] | None = None) -> int:
         return _complain(str(error))
     except torch.OutOfMemoryError as error:
         return _complain(
-            f"the device has not enough memory ({error}). Lower --per_device_train_batch_size, raise "
-            "--gradient_accumulation_steps by the same factor, or use --bf16."
+            f"the device has not enough memory ({error}). Lower --per_device_train_batch_size (with "
+            "--sequences_per_step, the steps stay the same), or use --bf16."
         )
     finally:
         transformers.utils.logging.set_verbosity(verbosity)
@@ -231,100 +269,66 @@ def _suggest(name: str, known: list[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def _check_arguments(arguments: FinetuneArguments) -> None:
-    if arguments.push_to_hub:
-        raise InputError(
-            "push_to_hub is not supported here yet: load OUTPUT_DIR/seed-0 and call push_to_hub on the model"
+def _check_push(arguments: FinetuneArguments) -> None:
+    if not arguments.push_to_hub:
+        return
+    if arguments.hub_model_id is None:
+        raise InputError("push_to_hub needs the name of the repository: give --hub_model_id organization/name")
+    check_repo_id(arguments.hub_model_id)
+    if arguments.hub_token is None and get_token() is None:
+        raise InputError("push_to_hub needs a token: run `hf auth login`, or set HF_TOKEN to a token that may write")
+
+
+def _publish(output: Path, arguments: FinetuneArguments) -> None:
+    """Publish the run as `gengram push` does: of several seeds, the one that is best on the validation rows."""
+    try:
+        upload = prepare_upload(output, str(arguments.hub_model_id), license=arguments.hub_license)
+        commit = push(
+            upload,
+            private=bool(arguments.hub_private_repo),
+            revision=arguments.hub_revision,
+            token=arguments.hub_token,
         )
-    if arguments.resume_from_checkpoint:
-        raise InputError("resume_from_checkpoint is not supported here yet: start the run again with --overwrite")
+    except InputError as error:
+        raise InputError(
+            f"the run is complete, see {output / 'report.json'}, but it was not published: {error} Then: "
+            f"gengram push {output} {arguments.hub_model_id}"
+        ) from error
+    print(commit.commit_url)
 
 
-def _check_output(output: Path, overwrite: bool) -> None:
+def _check_best(arguments: FinetuneArguments, data: LabelledSplits) -> None:
+    """Refuse a choice of the best checkpoint that has nothing to choose by."""
+    if not arguments.load_best_model_at_end:
+        return
+    if "validation" not in data.splits:
+        raise InputError(
+            "load_best_model_at_end and early stopping need validation rows: give a validation_file or a "
+            "validation_fraction"
+        )
+    known = METRICS[data.problem]
+    metric = str(arguments.metric_for_best_model).removeprefix("eval_")
+    if metric not in known:
+        raise InputError(f"metric_for_best_model={metric!r}: choose {', '.join(known)}{_suggest(metric, list(known))}")
+
+
+def _check_output(output: Path, arguments: FinetuneArguments) -> None:
     existing = next(folder for folder in (output, *output.absolute().parents) if folder.exists())
     if not existing.is_dir():
         raise InputError(f"output_dir={str(output)!r}: {existing} is not a folder")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise InputError(f"output_dir={str(output)!r}: the folder {existing} is not writable")
-    if (output / "report.json").exists() and not overwrite:
+    if arguments.overwrite or arguments.resume_from_checkpoint:
+        return
+    if (output / "report.json").exists():
         raise InputError(
             f"output_dir={str(output)!r} already holds the report of a run: choose another folder, or --overwrite it"
         )
-
-
-def _set_up_seed(training: FinetuneArguments, model: ModelArguments, seed: int, validates: bool) -> FinetuneArguments:
-    # A shallow copy: the state of the processes and devices is shared, not set up again.
-    arguments = copy.copy(training)
-    arguments.seed = seed
-    if arguments.learning_rate is None:
-        default = 1e-3 if model.model_name_or_path is None else 3e-5
-        arguments.learning_rate = LEARNING_RATES.get(model.peft or "", default)
-    if arguments.device.type == "cpu":
-        arguments.dataloader_pin_memory = False  # There is no device to copy to, only a warning for each loader.
-    if not validates:
-        arguments.eval_strategy = IntervalStrategy.NO
-    return arguments
-
-
-def _train_seed(
-    model: PreTrainedModel | PeftModel,
-    tokenizer: PreTrainedTokenizerBase,
-    data: LabelledSplits,
-    arguments: FinetuneArguments,
-    folder: Path,
-) -> dict[str, Scores]:
-    """Train one model, save it in `folder`, and return the scores of each split that is not trained on."""
-    partial = folder.with_name(folder.name + ".partial")
-    in_partial = copy.copy(arguments)
-    in_partial.output_dir = str(partial)
-    collator = DataCollatorForTokenClassification if data.problem == "token" else DataCollatorWithPadding
-    half = arguments.bf16 or arguments.fp16
-    try:
-        trainer = Trainer(
-            model=model,
-            args=in_partial,
-            data_collator=collator(tokenizer, pad_to_multiple_of=8 if half else None),
-            train_dataset=augment_rows(data, tokenizer, arguments),
-            eval_dataset=data.splits.get("validation"),
-            processing_class=tokenizer,
-            compute_loss_func=choose_loss(arguments, data),
-            compute_metrics=functools.partial(measure, data.problem),
-            preprocess_logits_for_metrics=_keep_logits,
+    if (progress := describe_unfinished(output)) is not None:
+        raise InputError(
+            f"output_dir={str(output)!r} holds a run that did not come to its end ({progress}). Go on with it: the "
+            "same command with --resume_from_checkpoint; or start anew with --overwrite."
         )
-        trainer.train()
-        scores: dict[str, Scores] = {}
-        trainer.compute_metrics = None  # `score` measures more, once.
-        for split in ("validation", "test"):
-            if split in data.splits:
-                prediction = predict_split(trainer, data, split, tokenizer, arguments.average_strands)
-                scores[split] = score(data.problem, prediction, with_resamples=split == "test")
-                if trainer.is_world_process_zero():
-                    path = name_predictions(partial, split)
-                    write_predictions(
-                        path, data.splits[split], prediction, data.problem, data.classes, tokenizer, data.too_long
-                    )
-        trainer.save_model()
-        trainer.save_state()
-        trainer.accelerator.wait_for_everyone()
-        if trainer.is_world_process_zero():
-            # A pickle with the paths of this machine; report.json says the same.
-            (partial / "training_args.bin").unlink(missing_ok=True)
-            finish_adapter(partial, model)
-            if folder.exists():
-                shutil.rmtree(folder)
-            os.replace(partial, folder)
-        trainer.accelerator.wait_for_everyone()
-    except BaseException:
-        if arguments.process_index == 0:
-            shutil.rmtree(partial, ignore_errors=True)
-        raise
-    return scores
-
-
-def _keep_logits(outputs: torch.Tensor | tuple, labels: torch.Tensor) -> torch.Tensor:
-    # Some models return more than logits (router logits, caches), which would fill the memory.
-    logits = outputs[0] if isinstance(outputs, tuple) else outputs
-    return logits.float()
 
 
 __all__ = ["finetune", "main", "parse_arguments"]

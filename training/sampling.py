@@ -5,8 +5,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 import torch
 from accelerate.data_loader import SeedableRandomSampler
+from datasets import Dataset
 from transformers import TrainerCallback
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
@@ -114,6 +116,11 @@ def _fill_steps(lengths: np.ndarray, max_tokens: int) -> list[int]:
     return bounds
 
 
+def measure_lengths(rows: Dataset) -> np.ndarray:
+    """Return the number of tokens of each row, int (N,)."""
+    return pc.list_value_length(rows.with_format("arrow")[:]["input_ids"]).to_numpy()
+
+
 class EpochCallback(TrainerCallback):
     """Tells sampler and rows which epoch it is, also where a run is resumed.
 
@@ -129,4 +136,4 @@ class EpochCallback(TrainerCallback):
             listener.set_epoch(int(state.epoch or 0))
 
 
-__all__ = ["ORDERS", "EpochCallback", "StepBatches"]
+__all__ = ["ORDERS", "EpochCallback", "StepBatches", "measure_lengths"]

@@ -138,9 +138,15 @@ def test_a_window_shorter_than_the_largest_kmer(command, capsys, run_folder):
             {"backbone_config": {"vocab_size": 12}},
             "tokenizer has 16 ids, but the model has 12 embeddings",
         ),
-        ({"load_best_model_at_end": True, "save_strategy": "epoch", "validation_fraction": 0}, "needs validation rows"),
-        ({"push_to_hub": True}, "push_to_hub is not supported here yet"),
-        ({"resume_from_checkpoint": "x"}, "resume_from_checkpoint is not supported here yet"),
+        ({"load_best_model_at_end": True, "save_strategy": "epoch", "validation_fraction": 0}, "need validation rows"),
+        ({"early_stopping_patience": 1, "validation_fraction": 0}, "need validation rows"),
+        (
+            {"early_stopping_patience": 1, "metric_for_best_model": "pearson"},
+            "metric_for_best_model='pearson': choose mcc, accuracy, auroc, loss, macro_f1, auprc",
+        ),
+        ({"max_tokens_per_step": 20}, "max_tokens_per_step=20: the longest training sequence has 30 tokens"),
+        ({"push_to_hub": True}, "push_to_hub needs the name of the repository"),
+        ({"push_to_hub": True, "hub_model_id": "a b"}, "'a b' is no name for a repository"),
         ({"validation_fraction": 0.001}, "cannot put every class on both sides of a split"),
         ({"validation_chromosomes": ["chr9"]}, "validation_chromosomes: no row is on 'chr9'"),
         ({"tokenizer_name_or_path": "no/such/folder"}, "no/such/folder: no tokenizer can be read here"),
@@ -317,7 +323,7 @@ class TestOutput:
 
         monkeypatch.setattr(finetune, "build_classifier", spoil)
         expect_failure(command(seeds=[0, 1]), capsys, "the training diverged")
-        assert [path.name for path in run_folder.iterdir()] == ["seed-0"]
+        assert sorted(path.name for path in run_folder.iterdir()) == ["seed-0", "unfinished.json"]
 
     def test_a_device_that_is_too_small(self, command, capsys, run_folder, monkeypatch):
         def fill(*_, **__):

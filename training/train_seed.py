@@ -1,0 +1,160 @@
+"""One seed of a run: train a model, from its start or from where it was interrupted, save it and score it."""
+
+import copy
+import functools
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from transformers import (
+    DataCollatorForTokenClassification,
+    DataCollatorWithPadding,
+    EarlyStoppingCallback,
+    IntervalStrategy,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+)
+
+from gengram.training.adapters import LEARNING_RATES, finish_adapter
+from gengram.training.arguments import FinetuneArguments, ModelArguments
+from gengram.training.augmentation import augment_rows, predict_split
+from gengram.training.checkpoints import CheckpointSeal, clear_unusable, find_checkpoint, skip_rest
+from gengram.training.evaluation import Scores, measure, score
+from gengram.training.inputs import LabelledSplits
+from gengram.training.predictions import name_predictions, write_predictions
+from gengram.training.resume import write_scores
+from gengram.training.sampling import StepBatches, measure_lengths
+from gengram.training.trainer import MeanLoss, StepTrainer
+from gengram.training.weights import choose_loss
+
+
+def set_up_seed(training: FinetuneArguments, model: ModelArguments, seed: int, validates: bool) -> FinetuneArguments:
+    """Return the arguments of one seed, with the defaults that depend on the model and the data filled in."""
+    # A shallow copy: the state of the processes and devices is shared, not set up again.
+    arguments = copy.copy(training)
+    arguments.seed = seed
+    if arguments.learning_rate is None:
+        default = 1e-3 if model.model_name_or_path is None else 3e-5
+        arguments.learning_rate = LEARNING_RATES.get(model.peft or "", default)
+    if arguments.device.type == "cpu":
+        arguments.dataloader_pin_memory = False  # There is no device to copy to, only a warning for each loader.
+    if not validates:
+        arguments.eval_strategy = IntervalStrategy.NO
+    return arguments
+
+
+def divide_steps(arguments: FinetuneArguments, data: LabelledSplits) -> StepBatches:
+    """Return this process's training batches.
+
+    Raises:
+        `InputError`: a sequence is longer than `max_tokens_per_step`.
+    """
+    return StepBatches(
+        measure_lengths(data.splits["train"]),
+        arguments.count_sequences() or 1,
+        order=arguments.train_sampling_strategy,
+        seed=arguments.seed if arguments.data_seed is None else arguments.data_seed,
+        max_tokens=arguments.max_tokens_per_step,
+        accumulation=arguments.gradient_accumulation_steps,
+        processes=arguments.world_size,
+        process=arguments.process_index,
+    )
+
+
+def train_seed(
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    data: LabelledSplits,
+    arguments: FinetuneArguments,
+    folder: Path,
+) -> dict[str, Scores]:
+    """Train one model, save it in `folder`, and return the scores of each split that is not trained on.
+
+    Until all is there the folder is called `....partial`. With `resume_from_checkpoint`, the training goes on from the
+    last complete checkpoint in it. Without a checkpoint, nothing is left of it when the training is interrupted.
+    """
+    partial = folder.with_name(folder.name + ".partial")
+    is_main = arguments.process_index == 0
+    if is_main and arguments.resume_from_checkpoint:
+        clear_unusable(partial)
+    elif is_main and partial.exists():
+        shutil.rmtree(partial)
+    arguments.distributed_state.wait_for_everyone()
+    checkpoint = find_checkpoint(partial)
+    try:
+        trainer = _make_trainer(model, tokenizer, data, arguments, partial, checkpoint)
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        scores: dict[str, Scores] = {}
+        trainer.compute_metrics = None  # `score` measures more, once.
+        for split in ("validation", "test"):
+            if split in data.splits:
+                prediction = predict_split(trainer, data, split, tokenizer, arguments.average_strands)
+                scores[split] = score(data.problem, prediction, with_resamples=split == "test")
+                if is_main:
+                    path = name_predictions(partial, split)
+                    write_predictions(
+                        path, data.splits[split], prediction, data.problem, data.classes, tokenizer, data.too_long
+                    )
+        trainer.save_model()
+        trainer.save_state()
+        trainer.accelerator.wait_for_everyone()
+        if is_main:
+            # A pickle with the paths of this machine; report.json says the same.
+            (partial / "training_args.bin").unlink(missing_ok=True)
+            finish_adapter(partial, model)
+            write_scores(scores, partial)
+            if folder.exists():
+                shutil.rmtree(folder)
+            os.replace(partial, folder)
+        trainer.accelerator.wait_for_everyone()
+    except BaseException:
+        if is_main and find_checkpoint(partial) is None:
+            shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return scores
+
+
+def _make_trainer(
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    data: LabelledSplits,
+    arguments: FinetuneArguments,
+    folder: Path,
+    checkpoint: Path | None,
+) -> StepTrainer:
+    arguments = copy.copy(arguments)
+    arguments.output_dir = str(folder)
+    arguments.restore_callback_states_from_checkpoint = True  # How long early stopping has waited.
+    arguments.push_to_hub = False  # The whole run is published at its end, with our card.
+    if checkpoint is not None:
+        skip_rest(checkpoint, arguments)
+    callbacks: list[TrainerCallback] = [CheckpointSeal()]
+    if arguments.early_stopping_patience is not None:
+        callbacks.append(EarlyStoppingCallback(arguments.early_stopping_patience))
+    collator = DataCollatorForTokenClassification if data.problem == "token" else DataCollatorWithPadding
+    half = arguments.bf16 or arguments.fp16
+    return StepTrainer(
+        model=model,
+        args=arguments,
+        data_collator=collator(tokenizer, pad_to_multiple_of=8 if half else None),
+        train_dataset=augment_rows(data, tokenizer, arguments),
+        eval_dataset=data.splits.get("validation"),
+        processing_class=tokenizer,
+        steps=divide_steps(arguments, data),
+        compute_loss_func=choose_loss(arguments, data) or MeanLoss(data.problem, arguments.label_smoothing_factor),
+        compute_metrics=functools.partial(measure, data.problem),
+        preprocess_logits_for_metrics=_keep_logits,
+        callbacks=callbacks,
+    )
+
+
+def _keep_logits(outputs: torch.Tensor | tuple, labels: torch.Tensor) -> torch.Tensor:
+    # Some models return more than logits (router logits, caches), which would fill the memory.
+    logits = outputs[0] if isinstance(outputs, tuple) else outputs
+    return logits.float()
+
+
+__all__ = ["divide_steps", "set_up_seed", "train_seed"]
