@@ -31,7 +31,7 @@ _BESIDE = {
     "architectures", "attention_dropout", "auto_map", "backbone_config", "bos_token_id", "chunk_size_feed_forward",
     "classifier_dropout", "conv_init", "dtype", "eos_token_id", "id2label", "label2id", "memory_preset",
     "output_attentions", "output_hidden_states", "output_router_logits", "pad_token_id", "pooling", "problem_type",
-    "return_dict", "router_jitter_noise", "transformers_version", "use_cache", "_name_or_path",
+    "return_dict", "router_jitter_noise", "transformers_version", "use_cache", "window_sums", "_name_or_path",
 }  # fmt: skip
 # Layers for which Megatron writes an (empty) extra state; loading is strict about names.
 _EXTRA_STATE = {

@@ -121,6 +121,9 @@ class GengramConfig(PreTrainedConfig):
             Distance of its taps in tokens. Defaults to the largest k-mer size.
         conv_init (`"uniform"` or `"zeros"`, *optional*, defaults to `"uniform"`):
             PyTorch's default (released code) or zeros (Engram), which makes the convolution silent at the start.
+        window_sums (`"exact"` or `"prefix"`, *optional*, defaults to `"exact"`):
+            `"prefix"` takes the means as the released code does, from running sums in the weights' dtype, whose error
+            grows along the sequence: for the study of weights that were trained so.
         memory_norm_eps (`float`, *optional*, defaults to 1e-05):
             Epsilon of the memory's RMSNorms; independent of the backbone's.
         base_token_ids (`list[int]`, *optional*, defaults to `[8, 5, 6, 7, 9]`):
@@ -167,6 +170,7 @@ class GengramConfig(PreTrainedConfig):
     conv_kernel_size: int = 4
     conv_dilation: int | None = None
     conv_init: Literal["uniform", "zeros"] = "uniform"
+    window_sums: Literal["exact", "prefix"] = "exact"
     memory_norm_eps: float = 1e-5
     base_token_ids: list[int] | tuple[int, ...] | None = None
     pooling: Literal["mean", "last", "cls"] = "mean"
@@ -216,6 +220,11 @@ class GengramConfig(PreTrainedConfig):
             )
         if self.center_window and (self.window_size is None or not self.include_current):
             raise ValueError("center_window=True needs a window_size and include_current=True.")
+        if self.window_sums == "prefix" and (
+            self.window_size is None or self.deduplicate or self.tie_reverse_complement or not self.include_current
+            or self.center_window
+        ):  # fmt: skip
+            raise ValueError("window_sums='prefix' is the released algorithm: it has the released window only.")
         if len(self.base_token_ids) != 5 or len(set(self.base_token_ids)) != 5:
             raise ValueError(f"base_token_ids={self.base_token_ids}: give five distinct token ids, for A, C, G, T, N.")
         if not all(0 <= token < self.vocab_size for token in self.base_token_ids):

@@ -210,7 +210,13 @@ class GengramModel(GengramPreTrainedModel):
         inputs = {"attention_mask": attention_mask, "position_ids": position_ids, "inputs_embeds": inputs_embeds}
         if inputs_embeds is None:
             inputs["input_ids"] = input_ids
-        documents = self._find_documents(input_ids, attention_mask, position_ids, seq_idx, past_key_values)
+        spread = any(memory.context_parallel is not None for memory in self.memory.values())
+        if spread and (seq_idx is not None or use_cache or past_key_values is not None):
+            raise ValueError("Context parallelism takes one document a row and no cache: leave seq_idx and caches out.")
+        use_cache = False if spread else use_cache
+        documents = None  # spread over processes, positions of pieces are not those of documents
+        if not spread:
+            documents = self._find_documents(input_ids, attention_mask, position_ids, seq_idx, past_key_values)
         if self.config.is_causal:
             checkpointing = self.training and any(memory.gradient_checkpointing for memory in self.memory.values())
             if use_cache is None:

@@ -9,8 +9,10 @@ from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .configuration_gengram import GengramConfig
+from .context_parallel import ContextParallel
 from .cpu_kernel import Gating, load_kernel, read_fused, run_fused
 from .kmer_index import NUM_LETTERS, KmerContext, KmerWindow, shift
+from .memory_chunks import CHUNK, run_in_chunks
 from .memory_ops import (
     MergedTables,
     accumulation_dtype,
@@ -22,6 +24,7 @@ from .memory_ops import (
     read_chosen,
     read_merged,
 )
+from .prefix_sums import pool_by_prefix_sums
 from .table_cache import TableCache
 
 # Projecting R table rows costs 4 R E D operations, projecting N positions 4 N K E D. Merged tables are taken where that
@@ -91,6 +94,7 @@ class MotifMemory(GradientCheckpointingLayer):
     """
 
     path: str = "auto"
+    context_parallel: ContextParallel | None = None  # by `set_context_parallel`
 
     def __init__(self, config: GengramConfig, layer_idx: int = 0):
         super().__init__()
@@ -98,6 +102,8 @@ class MotifMemory(GradientCheckpointingLayer):
         self.layer_idx = layer_idx
         self.table_cache = TableCache()
         self.window = make_window(config)
+        if config.window_sums == "prefix":
+            self.path = "prefix"
         self.gate = config.gate
         self.mixer = config.mixer
         self.embeddings = nn.ModuleList([MotifTable(5**k, config.memory_dim) for k in config.kmer_sizes])
@@ -181,7 +187,14 @@ class MotifMemory(GradientCheckpointingLayer):
             if self.key_proj.bias is not None:
                 key, value = key + self.key_proj.bias, value + self.value_proj.bias
             return key, value
-        if path == "lifetime":
+        if path == "prefix":
+            if history or documents is not None:
+                raise ValueError(
+                    "window_sums='prefix' sums from the start of one sequence: pass use_cache=False and no packed "
+                    "documents, or use window_sums='exact'."
+                )
+            pooled = pool_by_prefix_sums(tables, letters, self.window)
+        elif path == "lifetime":
             pooled = pool_by_lifetime(tables, letters, self.window, documents, history)
         else:
             pooled = pool_by_definition(tables, letters, self.window, documents)[:, history:]
@@ -196,8 +209,22 @@ class MotifMemory(GradientCheckpointingLayer):
 
         Returns:
             `torch.Tensor` [B, T, D], the residual to add; zero at padding. Norms, gate and convolution are computed
-            in float32 or better.
+            in float32 or better. Long sequences are evaluated a piece at a time.
         """
+        reach = 0 if self.short_conv is None else self.short_conv.history
+        if self.path == "prefix":
+            if self.context_parallel is not None:
+                raise ValueError("window_sums='prefix' has no context parallelism; use window_sums='exact'.")
+            return self._write(hidden_states, context)
+        if self.context_parallel is not None:
+            return self.context_parallel.run(self._write, hidden_states, context, self.window, reach)
+        whole = self.training or torch.is_grad_enabled() or torch.compiler.is_compiling()
+        if whole or hidden_states.shape[1] <= CHUNK:
+            return self._write(hidden_states, context)
+        return run_in_chunks(self._write, hidden_states, context, self.window, reach)
+
+    def _write(self, hidden_states: torch.Tensor, context: KmerContext) -> torch.Tensor:
+        """The residual of all positions at once."""
         compute = accumulation_dtype(hidden_states.dtype)
         if self.choose_path(context) == "fused":
             residual, mixed = self._gate_fused(hidden_states.to(compute), context)
