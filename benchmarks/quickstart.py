@@ -10,8 +10,7 @@ import csv
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,17 +19,17 @@ import numpy as np
 import torch
 import transformers
 import yaml
+from scipy.special import softmax
 from sklearn.metrics import matthews_corrcoef
-from torch import nn
-from torch.nn.modules.module import register_module_forward_hook
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from gengram import GengramForSequenceClassification, __version__
+from gengram import __version__
 from gengram.benchmarks.baselines import make_kmer_classifier, make_position_classifier
 from gengram.benchmarks.builders.splice_sites import LENGTH, write_splice_sites
 from gengram.training.arguments import DataArguments, FinetuneArguments, ModelArguments
 from gengram.training.errors import InputError
 from gengram.training.finetune import finetune
+from gengram.training.predictions import name_predictions, read_predictions
 from gengram.training.report import write_report
 
 # Sizes by the clock: both models, three seeds each, within three minutes on two cores. BERT, because its positions
@@ -77,8 +76,8 @@ def run_quickstart(
 
     Returns:
         `gengram`, `baseline`: `test_mcc` (mean over seeds), `per_seed`, `parameters`; `one_hot_lr`, `kmer_lr`:
-        `test_mcc`; `reload_max_abs_diff`: largest difference between a test logit of the last seed's model in memory
-        and after saving and loading; `seconds` of all of it; `task`, `seeds` and versions.
+        `test_mcc`; `reload_max_abs_diff`: largest difference between a test probability of the last seed's model in
+        memory, as the run wrote it, and after saving and loading; `seconds` of all of it; `task`, `seeds` and versions.
 
     Raises:
         `InputError`, `OSError`: a folder that cannot be written.
@@ -113,16 +112,15 @@ def run_quickstart(
             logging_strategy="no",
             use_cpu=True,  # the same figures wherever it runs
         )
-        with record_logits(GengramForSequenceClassification) as batches:
-            scores = finetune(ModelArguments(**model), data, training)
+        scores = finetune(ModelArguments(**model), data, training)
         report[name] = {
             "test_mcc": scores["test"]["mcc"]["mean"],
             "per_seed": scores["test"]["mcc"]["per_seed"],
             "parameters": scores["parameters"],
         }
         if name == "gengram":
-            in_memory = torch.cat(batches)[-len(test[0]) :]
             report["model_folder"] = f"{name}/{scores['model_folders'][-1]}"
+            classes = scores["data"]["classes"]
 
     for name, classifier in (("one_hot_lr", make_position_classifier()), ("kmer_lr", make_kmer_classifier())):
         print(f"Fitting: {TITLES[name]}")
@@ -130,8 +128,10 @@ def run_quickstart(
         report[name] = {"test_mcc": float(matthews_corrcoef(test[1], predicted))}
 
     print("Reloading the last Gengram model with AutoModelForSequenceClassification")
-    reloaded = predict_logits(output / report["model_folder"], test[0])
-    report["reload_max_abs_diff"] = float((in_memory - reloaded).abs().max())
+    written = name_predictions(output / report["model_folder"], "test")
+    in_memory = np.concatenate([part for part, _ in read_predictions(written, "single_label", classes)])
+    reloaded = predict_probabilities(output / report["model_folder"], test[0])
+    report["reload_max_abs_diff"] = float(np.abs(in_memory - reloaded).max())
     write_recipe(output / "recipe.yaml", num_train_epochs, seeds)
     report["seconds"] = round(time.perf_counter() - started, 1)
     write_report(report, output / "report.json")
@@ -145,32 +145,14 @@ def read_rows(path: Path) -> tuple[list[str], np.ndarray]:
     return [row["sequence"] for row in rows], np.array([int(row["label"]) for row in rows])
 
 
-@contextmanager
-def record_logits(kind: type[nn.Module]) -> Iterator[list[torch.Tensor]]:
-    """What models of a class answer in evaluation while the context lasts: a list of [B, labels], in order.
-
-    The only way to a model that is trained and saved inside of a call before it is gone.
-    """
-    batches: list[torch.Tensor] = []
-
-    def keep(module: nn.Module, inputs: Any, outputs: Any) -> None:
-        if isinstance(module, kind) and not module.training:
-            batches.append(outputs.logits.detach().clone())
-
-    handle = register_module_forward_hook(keep)
-    try:
-        yield batches
-    finally:
-        handle.remove()
-
-
 @torch.inference_mode()
-def predict_logits(folder: Path, sequences: list[str]) -> torch.Tensor:
+def predict_probabilities(folder: Path, sequences: list[str]) -> np.ndarray:
     """Load a classifier and its tokenizer with the Auto classes; float32 [sequences, labels]."""
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     batches = (sequences[start : start + BATCH] for start in range(0, len(sequences), BATCH))
-    return torch.cat([model(**tokenizer(batch, padding=True, return_tensors="pt")).logits for batch in batches])
+    logits = [model(**tokenizer(batch, padding=True, return_tensors="pt")).logits for batch in batches]
+    return softmax(torch.cat(logits).numpy(), axis=1)
 
 
 def write_recipe(path: Path, num_train_epochs: float, seeds: Sequence[int]) -> None:
@@ -245,7 +227,7 @@ def main(argv: list[str] | None = None) -> int:
     print(f"\n{tabulate(report)}\n")
     print(
         "A site and its decoy have the same count of every k-mer up to 6, so counts alone score 0; positions decide.\n"
-        f"Reloaded {report['model_folder']}: largest difference of a logit {report['reload_max_abs_diff']}\n"
+        f"Reloaded {report['model_folder']}: largest difference of a probability {report['reload_max_abs_diff']}\n"
         f"{report['seconds']:.0f} s; everything is in {output}, the figures in {output / 'report.json'}\n\n"
         "The same with your own CSV (columns sequence, label):\n"
         f"  gengram finetune {output / 'recipe.yaml'} --train_file my.csv --output_dir runs/mine\n"
