@@ -287,7 +287,8 @@ class GengramModel(GengramPreTrainedModel):
         if input_ids is None:
             raise ValueError(
                 "The motif memory reads the bases: pass input_ids as well as inputs_embeds (the backbone then takes "
-                "the embeddings, the memory the ids)."
+                "the embeddings, the memory the ids). What hands over embeddings alone, like PEFT's prompt tuning, "
+                "cannot be used; LoRA and IA3 can."
             )
         attention_cut = None
         if cuts_attention:
