@@ -292,7 +292,8 @@ class MotifMemory(GradientCheckpointingLayer):
         if self.norm_out is not None:
             gated = _normalize(self.norm_out, gated, compute)
         if context.state is None:
-            return self.short_conv(gated, context.documents)
+            documents = context.documents
+            return self.short_conv(gated, None if documents is None else documents[:, context.history :])
         history = self.short_conv.history
         past = context.state.find_gated(self.layer_idx, history)
         context.state.add_gated(self.layer_idx, gated, history)
