@@ -72,7 +72,7 @@ class ContextParallel:
             raise ValueError("A cache cannot be spread over processes: pass use_cache=False with context parallelism.")
         if window.first_lag < 0:
             raise ValueError("A centred window sees bases to the right: it has no context parallelism.")
-        if T % P or T // P < halo:
+        if T % P or halo > T // P:
             raise ValueError(
                 f"{T} positions a process: context parallelism needs {P} equal pieces of at least {halo} positions."
             )
