@@ -125,6 +125,14 @@ class DataArguments:
     test_file: str | None = field(
         default=None, metadata={"help": "Rows for the final test; seen once, after the training."}
     )
+    label_files: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Tables with the labels of files that hold sequences only (FASTA): one for each of train_file, "
+            "validation_file and test_file that is given, in this order. Rows go together by a column name, else by "
+            "their order."
+        },
+    )
     dataset: str | None = field(
         default=None,
         metadata={
@@ -205,6 +213,11 @@ class DataArguments:
             raise ValueError("train_file is missing: give a file with the columns sequence, label, or a dataset")
         if self.dataset is not None and (self.train_file or self.validation_file or self.test_file):
             raise ValueError("give either a dataset or files (train_file, validation_file, test_file), not both")
+        if isinstance(self.label_files, str):
+            self.label_files = [self.label_files]
+        files = [file for file in (self.train_file, self.validation_file, self.test_file) if file]
+        if self.label_files is not None and len(self.label_files) != len(files):
+            raise ValueError(f"label_files: {len(self.label_files)} for {len(files)} files of sequences; give one each")
         if isinstance(self.label_column, str):
             self.label_column = [self.label_column]
         self.mask_labels = [str(label) for label in self.mask_labels]
@@ -291,8 +304,8 @@ class FinetuneArguments(TrainingArguments):
     pos_weight: dict[str, Any] | str | None = field(
         default=None,
         metadata={
-            "help": "Several labels: how much a row that has a label counts against one that has it not: balanced, or "
-            "factors by name as for class_weights."
+            "help": "Several labels: how much a row that has a label counts against one that has it not: balanced, one "
+            "factor for all labels, e.g. 8, or factors by name as for class_weights."
         },
     )
 
@@ -371,13 +384,17 @@ class FinetuneArguments(TrainingArguments):
 
     def __post_init__(self):
         self._plan_steps()
+        if self.overwrite and self.resume_from_checkpoint:
+            raise ValueError("overwrite begins a run anew, resume_from_checkpoint goes on with it: give one of the two")
         if self.early_stopping_patience is not None:
             if self.early_stopping_patience < 1:
                 raise ValueError(f"early_stopping_patience={self.early_stopping_patience}: give 1 or more validations")
             self.load_best_model_at_end = True
         if self.load_best_model_at_end and self.save_strategy == "no":
             self.save_strategy, self.save_steps = self.eval_strategy, self.eval_steps or self.save_steps
-            self.save_total_limit = self.save_total_limit or 1
+            self.save_total_limit = (
+                self.save_total_limit or 2
+            )  # The best and the last; with 1, an end may cost the last.
         seeds = self.seeds if isinstance(self.seeds, list) else [self.seeds]
         if not seeds or not all(isinstance(seed, int) and 0 <= seed < 2**32 for seed in seeds):
             raise ValueError(f"seeds={self.seeds}: give one or more whole numbers of at least 0, e.g. 0 1 2")
@@ -389,7 +406,9 @@ class FinetuneArguments(TrainingArguments):
         if self.max_shift < 0:
             raise ValueError(f"max_shift={self.max_shift}: give a number of bp, 0 or more")
         for name in ("class_weights", "pos_weight"):
-            if getattr(self, name) != "balanced":
+            if name == "pos_weight" and _is_factor(self.pos_weight):
+                self.pos_weight = str(self.pos_weight)  # of all labels
+            elif getattr(self, name) != "balanced":
                 setattr(self, name, _read_weights(name, getattr(self, name)))
         super().__post_init__()
 
@@ -427,6 +446,13 @@ def _read_mapping(name: str, value: dict[str, Any] | str | None) -> dict[str, An
     if value is not None and not isinstance(value, dict):
         raise ValueError(f"{name} must be a mapping of names to values, not {value!r}")
     return value
+
+
+def _is_factor(value: Any) -> bool:
+    try:
+        return 0 < float(value) < math.inf
+    except (TypeError, ValueError):
+        return False
 
 
 def _read_weights(name: str, value: dict[str, Any] | str | None) -> dict[str, float] | None:
