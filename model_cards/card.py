@@ -54,6 +54,7 @@ def render_card(
     base_model: str | None = None,
     dataset: str | None = None,
     origin: str = "",
+    plots: dict[str, str] | None = None,
 ) -> ModelCard:
     """Render the model card of a checkpoint.
 
@@ -68,6 +69,7 @@ def render_card(
         base_model: Hub id of the model it was trained from.
         dataset: Hub id of the dataset on which it was measured.
         origin: where the weights come from, in sentences, if neither a report nor `base_model` tells.
+        plots: images that will be published beside the card: path in the repository -> title.
 
     Returns:
         `ModelCard`: metadata (with the results as `model-index`) and text.
@@ -115,6 +117,7 @@ def render_card(
         results=results,
         each_class=_tabulate_classes(report),
         intervals=any(row["interval"] for row in results),
+        plots=plots or {},
         results_note=_explain_results(report, choice),
         limits=_list_limits(tokenizer, report),
         weights_license=_describe_license(license),

@@ -62,12 +62,14 @@ def write_plots(report: dict[str, Any], output: Path) -> list[dict[str, str]]:
     split = "test" if report["test"] else "validation"
     paths = [name_predictions(output / folder, split) for folder in report["model_folders"]]
     problem, classes = report["data"]["problem"], report["data"]["classes"]
-    rows = f"{split} {_name_unit(report)}"
+    several = len(report["seeds"]) > 1
+    rows = f"{split} {_name_unit(report)}" + (f", {len(report['seeds'])} seeds" if several else "")
     drawn: dict[str, tuple[str, Callable[[], Figure | None]]] = {
         "loss": ("Loss during the training", lambda: draw_loss(report))
     }
     if report[split] and problem == "regression":
-        drawn["scatter"] = (f"Predicted and measured values, {rows}", lambda: draw_scatter(report, paths[0]))
+        one = f", seed {report['seeds'][0]}" if several else ""
+        drawn["scatter"] = (f"Predicted and measured values, {split} rows{one}", lambda: draw_scatter(report, paths[0]))
     elif report[split]:
         outcomes = [collect_outcomes(path, problem, classes) for path in paths]
         kinds = "Precision and recall" if problem == "token" else "ROC, precision and recall"

@@ -18,6 +18,7 @@ from transformers.dynamic_module_utils import get_relative_import_files
 from gengram.model_cards.card import find_main_metric, is_hub_id, render_card, render_results
 from gengram.registration import MODELS
 from gengram.training.errors import InputError
+from gengram.training.plots import FOLDER
 from gengram.training.upload import (
     Upload,
     add_push_arguments,
@@ -47,13 +48,15 @@ _PUBLISHED = (
     "chat_template.jinja",
 )
 # What earlier pushes may have left in the repository, and a new one removes.
-_STALE = (*_WEIGHTS, "training_args.bin")
+_STALE = (*_WEIGHTS, "training_args.bin", f"{FOLDER}/*.png")
 _REASONS = {
     "*.bin": "a pickle",
     "*.pt": "a pickle",
     "*.pth": "a pickle",
     "README.md": "a new card is written",
     "checkpoint-*": "a checkpoint of the training",
+    "predictions-*.parquet": "predictions of single rows",
+    "trainer_state.json": "the log of the training",
 }
 _CARD_EXAMPLE = """\
 example:
@@ -178,7 +181,12 @@ def prepare_upload(
         if base_model is not None and not is_hub_id(base_model):
             raise InputError(f"base_model={base_model!r} is not the id of a model on the Hub: write organization/name")
         files |= _complete_code(config, folder)
-    rendered = _render(checkpoint, config, repo_id, license, base_model, dataset) if card is None else _read_card(card)
+    if card is None:
+        plots = _find_plots(checkpoint)
+        files |= {name: folder.absolute().parent / name for name in plots}
+        rendered = _render(checkpoint, config, repo_id, license, base_model, dataset, plots)
+    else:
+        rendered = _read_card(card)
     files["README.md"] = str(rendered).encode()
     if dataset is not None and card is None:
         entries = render_results(checkpoint.report, checkpoint.seed, dataset=dataset, task=task)
@@ -353,6 +361,14 @@ def _name_base(config: dict[str, Any], base_model: str | None, folder: Path) -> 
     return named
 
 
+def _find_plots(checkpoint: Checkpoint) -> dict[str, str]:
+    """The run's plots that are there: path in the repository -> title."""
+    named = {
+        f"{FOLDER}/{Path(plot['file']).name}": plot["title"] for plot in (checkpoint.report or {}).get("plots", [])
+    }
+    return {name: title for name, title in named.items() if (checkpoint.folder.absolute().parent / name).is_file()}
+
+
 def _find_base(report: dict[str, Any] | None) -> str | None:
     named = report["model"]["checkpoint"] if report else None
     return named if named and is_hub_id(named) else None
@@ -365,6 +381,7 @@ def _render(
     license: str,
     base_model: str | None,
     dataset: str | None,
+    plots: dict[str, str],
 ) -> ModelCard:
     try:
         return render_card(
@@ -377,6 +394,7 @@ def _render(
             license=license,
             base_model=base_model,
             dataset=dataset,
+            plots=plots,
         )
     except (OSError, ValueError, SafetensorError) as error:
         raise InputError(f"{checkpoint.folder}: no card can be written: {error}") from error

@@ -5,6 +5,7 @@ import json
 import random
 import re
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,7 @@ from gengram.training.upload import check_repo_id, find_leaks
 SMALL = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 MEMORY = {"memory_layers": [0, 1], "memory_dim": 8, "kmer_sizes": [1, 2, 3], "window_size": 3}
 SEEDS = [3, 0, 5]
+PLOTS = ("loss", "curves", "confusion", "calibration") if find_spec("matplotlib") else ()
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +131,18 @@ def test_a_folder_that_is_no_model(run, tmp_path):
 # Which files
 
 
+@pytest.mark.skipif(not PLOTS, reason="matplotlib is not installed")
+def test_the_card_shows_the_plots_that_go_up(run, tmp_path):
+    upload = prepare_upload(run, "lab/model")
+    shown = re.findall(r"!\[(.+)\]\((.+)\)", str(upload.card))
+    assert sorted(file for _, file in shown) == sorted(f"plots/{name}.png" for name in PLOTS)
+    assert all((run / file).read_bytes() == Path(upload.files[file]).read_bytes() for _, file in shown)
+    (run / "plots/loss.png").unlink()
+    assert "plots/loss.png" not in str(prepare_upload(run, "lab/model").card)
+    (tmp_path / "card.md").write_text("---\nlicense: mit\n---\nMine.\n")
+    assert not any(path.endswith(".png") for path in prepare_upload(run, "lab/model", card=tmp_path / "card.md").files)
+
+
 def test_only_what_makes_the_model_goes_up(run):
     folder = run / "seed-0"
     (folder / "training_args.bin").write_bytes(b"\x80")
@@ -145,8 +159,11 @@ def test_only_what_makes_the_model_goes_up(run):
         "model.safetensors",
         "tokenizer.json",
         "tokenizer_config.json",
+        *(f"plots/{name}.png" for name in PLOTS),
     }
     assert upload.left_out == {
+        **{f"predictions-{split}.parquet": "predictions of single rows" for split in ("validation", "test")},
+        "trainer_state.json": "the log of the training",
         "README.md": "a new card is written",
         "checkpoint-10": "a checkpoint of the training",
         "notes.txt": "not part of a model",
