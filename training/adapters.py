@@ -24,19 +24,20 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
 )
-from transformers.utils import cached_file, find_adapter_config_file
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file, find_adapter_config_file
 
 from gengram import GengramConfig
 from gengram.training.arguments import ModelArguments
 from gengram.training.classifier import LOADING_ERRORS
 from gengram.training.errors import InputError
 from gengram.training.labels import Problem
+from gengram.training.tables import hash_file
 
 ADAPTER_CONFIG = constants.CONFIG_NAME
 
 LABELS_FILE = "labels.json"
-"""Beside an adapter: names of its classes and the problem type, which PEFT does not save. Not called config.json, since
-transformers takes a folder with one for a complete model."""
+"""Beside an adapter, what PEFT does not save: names of the classes, the problem type, checksums of the base's weights.
+Not called config.json, since transformers takes a folder with one for a complete model."""
 
 LEARNING_RATES = {"lora": 5e-4, "ia3": 3e-3}
 """Published for the Nucleotide Transformer, LoRA with rank 1, alpha 32, dropout 0.1 and batches of 8, IA3 likewise."""
@@ -167,8 +168,18 @@ def finish_adapter(folder: Path, model: PreTrainedModel | PeftModel) -> None:
         return
     (folder / "README.md").unlink(missing_ok=True)
     config: Any = model.get_base_model().config
-    labels = {"id2label": config.id2label, "problem_type": config.problem_type}
+    base = model.peft_config[model.active_adapter].base_model_name_or_path
+    labels = {"id2label": config.id2label, "problem_type": config.problem_type, "base_sha256": hash_base(base)}
     (folder / LABELS_FILE).write_text(json.dumps(labels, indent=2) + "\n", encoding="utf-8")
+
+
+def hash_base(path: str) -> dict[str, str]:
+    """Return the SHA-256 of each file of a checkpoint's weights in safetensors, by name; none for other formats."""
+    files = [SAFE_WEIGHTS_NAME]
+    if (index := _find_file(path, SAFE_WEIGHTS_INDEX_NAME)) is not None:
+        files = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    found = {name: _find_file(path, name) for name in files}
+    return {name: hash_file(file) for name, file in found.items() if file is not None}
 
 
 def load_adapter(path: str | Path, base: str | None = None) -> PeftModel:
@@ -186,7 +197,7 @@ def load_adapter(path: str | Path, base: str | None = None) -> PeftModel:
         weights = load_peft_weights(str(path), device="cpu")
     except LOADING_ERRORS as error:
         raise InputError(f"{path}: no adapter can be loaded here: {error}") from error
-    named = settings.base_model_name_or_path
+    named, labels = settings.base_model_name_or_path, _read_labels(path)
     base = base or named
     auto_class: Any = {
         TaskType.SEQ_CLS: AutoModelForSequenceClassification,
@@ -197,7 +208,7 @@ def load_adapter(path: str | Path, base: str | None = None) -> PeftModel:
     if base is None:
         raise InputError(f"{path}: {ADAPTER_CONFIG} does not say what it adapts; name it with --base_model")
     try:
-        config = AutoConfig.from_pretrained(base, trust_remote_code=False, **_read_labels(path, weights))
+        config = AutoConfig.from_pretrained(base, trust_remote_code=False, **_name_classes(labels, weights))
         # The base's own head may be another one; what else does not fit is told below.
         model, found = auto_class.from_pretrained(
             base, config=config, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
@@ -212,6 +223,11 @@ def load_adapter(path: str | Path, base: str | None = None) -> PeftModel:
     except LOADING_ERRORS as error:
         raise _refuse(path, str(named), base, config, str(error)) from error
     _compare(adapted, weights, found, path, str(named), base)
+    given = hash_base(base)
+    for name, expected in (labels.get("base_sha256") or {}).items():
+        if given.get(name, expected) != expected:
+            message = f"{name} has the SHA-256 {given[name][:12]}..., not {expected[:12]}...: other weights"
+            raise _refuse(path, str(named), base, config, message)
     return adapted
 
 
@@ -237,18 +253,29 @@ def _refuse(path: str | Path, named: str, base: str, config: PreTrainedConfig, w
     )
 
 
-def _read_labels(path: str | Path, weights: dict[str, torch.Tensor]) -> dict[str, Any]:
-    file = cached_file(str(path), LABELS_FILE, _raise_exceptions_for_missing_entries=False)
-    if file is None:  # An adapter that was not made here has numbers for names.
+def _read_labels(path: str | Path) -> dict[str, Any]:
+    file = _find_file(str(path), LABELS_FILE)
+    if file is None:
+        return {}
+    try:
+        labels = json.loads(file.read_text(encoding="utf-8"))
+        return {**labels, "id2label": {int(label): str(name) for label, name in labels["id2label"].items()}}
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise InputError(f"{file}: no names of classes can be read here: {error!r}") from error
+
+
+def _name_classes(labels: dict[str, Any], weights: dict[str, torch.Tensor]) -> dict[str, Any]:
+    """The fields of the configuration that the adapter's head needs."""
+    if not labels:  # An adapter that was not made here has numbers for names.
         heads = [tensor for name, tensor in weights.items() if _is_head(name) and tensor.dim() == 2]
         return {"num_labels": heads[-1].shape[0]} if heads else {}
-    try:
-        labels = json.loads(Path(file).read_text(encoding="utf-8"))
-        id2label = {int(label): str(name) for label, name in labels["id2label"].items()}
-    except (OSError, ValueError, KeyError, AttributeError) as error:
-        raise InputError(f"{file}: no names of classes can be read here: {error!r}") from error
-    label2id = {name: label for label, name in id2label.items()}
-    return {"id2label": id2label, "label2id": label2id, "problem_type": labels.get("problem_type")}
+    label2id = {name: label for label, name in labels["id2label"].items()}
+    return {"id2label": labels["id2label"], "label2id": label2id, "problem_type": labels.get("problem_type")}
+
+
+def _find_file(path: str, name: str) -> Path | None:
+    file = cached_file(path, name, _raise_exceptions_for_missing_entries=False)
+    return None if file is None else Path(file)
 
 
 def _is_head(name: str) -> bool:
@@ -267,6 +294,7 @@ __all__ = [
     "describe_adapter",
     "find_targets",
     "finish_adapter",
+    "hash_base",
     "is_adapter",
     "load_adapter",
     "name_memories",
