@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import difflib
 import json
 import os
 import sys
@@ -12,7 +11,6 @@ from typing import Any
 
 import torch
 import transformers
-import yaml
 from huggingface_hub import get_token
 from transformers import HfArgumentParser
 
@@ -26,6 +24,7 @@ from gengram.training.evaluation import METRICS, Scores
 from gengram.training.inputs import LabelledSplits, prepare_splits
 from gengram.training.plots import write_plots
 from gengram.training.publish import prepare_upload
+from gengram.training.recipe import list_recipes, read_recipe, suggest
 from gengram.training.report import (
     clear_earlier_run,
     describe_arguments,
@@ -67,11 +66,15 @@ example:
 
   gengram finetune recipe.yaml --seeds 0 1 2     the same names as keys of a YAML file; flags win
 
+  gengram finetune gue --dataset GUE/tf_3 --model_name_or_path MODEL      published hyper-parameters, see below
+
 The tables need a column of sequences (sequence, seq, dna) and one or more of labels (label, label_...): classes,
 several labels, numbers, or a class for each base. Results go to OUTPUT_DIR/report.json, models to OUTPUT_DIR/seed-0,
 seed-1, ...
 
 exit codes: 0 done; 1 something has to be mended, the message says what; 2 wrong arguments
+
+recipes that come with the package (the comment at the top of each says where its numbers are from):
 """
 
 
@@ -186,10 +189,10 @@ def finetune(
 
 
 def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, FinetuneArguments]:
-    """Read flags, or a YAML file as the first argument and flags that override it.
+    """Read flags, or a recipe as the first argument (a YAML file, or one of the package by name) and flags over it.
 
     Raises:
-        `InputError`: a YAML file that cannot be read or has unknown keys.
+        `InputError`: a recipe that there is not, cannot be read or has unknown keys.
         `SystemExit`: code 2, with a message: unknown flags, or values that do not fit.
     """
     groups: list[Any] = [ModelArguments, DataArguments, FinetuneArguments]
@@ -197,14 +200,14 @@ def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, Fin
     parser = HfArgumentParser(
         groups,
         prog="gengram finetune",
-        usage="gengram finetune [RECIPE.yaml] [--train_file FILE --backbone NAME ...]",
+        usage="gengram finetune [RECIPE] [--train_file FILE --backbone NAME ...]",
         description="Train a model on labelled DNA, once for each seed, and report how good it is.",
-        epilog=_EXAMPLE,
+        epilog=_EXAMPLE + "".join(f"\n  {name:<33}{title}" for name, title in list_recipes().items()),
         formatter_class=_Help,
         allow_abbrev=False,
     )
-    if argv and argv[0].endswith((".yaml", ".yml")):
-        parser.set_defaults(**_read_recipe(argv[0], known))
+    if argv and not argv[0].startswith("-"):
+        parser.set_defaults(**read_recipe(argv[0], known))
         argv = argv[1:]
     try:
         model, data, training, unknown = parser.parse_args_into_dataclasses(
@@ -213,7 +216,7 @@ def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, Fin
     except ValueError as error:
         parser.error(str(error))
     if unknown:
-        parser.error(f"unknown arguments: {' '.join(unknown)}{_suggest(unknown[0].lstrip('-'), known)}")
+        parser.error(f"unknown arguments: {' '.join(unknown)}{suggest(unknown[0].lstrip('-'), known)}")
     return model, data, training
 
 
@@ -249,24 +252,6 @@ def _complain(message: str) -> int:
     if os.environ.get("RANK", "0") == "0":
         print(f"gengram finetune: error: {message}", file=sys.stderr)
     return 1
-
-
-def _read_recipe(path: str, known: list[str]) -> dict[str, Any]:
-    try:
-        recipe = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: cannot be read as YAML: {error}") from error
-    if not isinstance(recipe, dict):
-        raise InputError(f"{path}: a recipe is a mapping of argument names to values, e.g. `train_file: train.csv`")
-    for name in recipe:
-        if name not in known:
-            raise InputError(f"{path}: no argument is called {name!r}{_suggest(str(name), known)}")
-    return recipe
-
-
-def _suggest(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _check_push(arguments: FinetuneArguments) -> None:
@@ -309,7 +294,7 @@ def _check_best(arguments: FinetuneArguments, data: LabelledSplits) -> None:
     known = METRICS[data.problem]
     metric = str(arguments.metric_for_best_model).removeprefix("eval_")
     if metric not in known:
-        raise InputError(f"metric_for_best_model={metric!r}: choose {', '.join(known)}{_suggest(metric, list(known))}")
+        raise InputError(f"metric_for_best_model={metric!r}: choose {', '.join(known)}{suggest(metric, list(known))}")
 
 
 def _check_output(output: Path, arguments: FinetuneArguments) -> None:

@@ -98,6 +98,7 @@ def prepare_splits(
         report[split] = {
             "file": source.name,
             "sha256": source.sha256,
+            **({"label_file": source.label_file, "label_sha256": source.label_sha256} if source.label_file else {}),
             "truncated_rows_in_file": cut[split],
             **_describe_rows(splits[split], tokenizer, source.name),
             **_describe_labels(splits[split], problem, classes, source.name),

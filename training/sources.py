@@ -11,7 +11,7 @@ from datasets.exceptions import DatasetsError
 from gengram.training.arguments import DataArguments
 from gengram.training.errors import InputError
 from gengram.training.labels import LABEL_COLUMNS
-from gengram.training.tables import SUFFIXES, arrange_rows, hash_file, read_rows
+from gengram.training.tables import SUFFIXES, add_labels, arrange_rows, hash_file, read_rows
 
 SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "valid", "val", "dev", "eval"), "test": ("test",)}
 """What splits are called in folders and data sets, in the order of preference."""
@@ -29,12 +29,15 @@ class Source:
         rows: of `read_rows`.
         sha256: of the file's bytes; of a data set, of its sequences, one a line.
         label_columns: where the labels are by default, if not in a column of `LABEL_COLUMNS`.
+        label_file, label_sha256: the table that the labels are from, if they have a file of their own.
     """
 
     name: str
     rows: Dataset
     sha256: str
     label_columns: list[str] | None = None
+    label_file: str | None = None
+    label_sha256: str | None = None
 
 
 def read_sources(arguments: DataArguments) -> dict[str, Source]:
@@ -45,7 +48,12 @@ def read_sources(arguments: DataArguments) -> dict[str, Source]:
     """
     if arguments.dataset is None:
         files = {"train": arguments.train_file, "validation": arguments.validation_file, "test": arguments.test_file}
-        return {split: read_file(file, arguments) for split, file in files.items() if file is not None}
+        given = {split: file for split, file in files.items() if file is not None}
+        label_files: list[str] | list[None] = arguments.label_files or [None] * len(given)
+        return {
+            split: read_file(file, arguments, label_file=label_file)
+            for (split, file), label_file in zip(given.items(), label_files, strict=True)
+        }
     folder = Path(arguments.dataset)
     if arguments.dataset_config is not None and (folder / arguments.dataset_config).is_dir():
         folder = folder / arguments.dataset_config
@@ -66,11 +74,14 @@ def read_sources(arguments: DataArguments) -> dict[str, Source]:
     return sources
 
 
-def read_file(file: str, arguments: DataArguments, needs_labels: bool = True) -> Source:
-    """Read one file, see `read_rows`."""
+def read_file(file: str, arguments: DataArguments, needs_labels: bool = True, label_file: str | None = None) -> Source:
+    """Read one file, see `read_rows`, and its labels where they are in another one, see `add_labels`."""
     wanted = arguments.label_column or []
     text_columns = [*LABEL_COLUMNS, *(wanted if len(wanted) == 1 else [])]
-    rows = read_rows(file, arguments.sequence_column, text_columns, arguments.genome, needs_labels)
+    rows = read_rows(file, arguments.sequence_column, text_columns, arguments.genome, needs_labels and not label_file)
+    if label_file is not None:
+        rows = add_labels(rows, file, label_file, text_columns)
+        return Source(file, rows, hash_file(file), None, label_file, hash_file(label_file))
     # A BED file has its labels in the fourth column, unless its columns have names.
     named = {name.lower() for name in rows.column_names} & set(LABEL_COLUMNS)
     is_bed = Path(file.removesuffix(".gz")).suffix == ".bed"

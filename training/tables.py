@@ -9,13 +9,14 @@ import json
 import re
 import zlib
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
-from datasets import Dataset, DatasetInfo, Features, Value
+from datasets import Dataset, DatasetInfo, Features, Value, concatenate_datasets
 
 from gengram.training.errors import InputError
 from gengram.training.fasta import read_intervals, read_labelled_fasta
@@ -72,6 +73,52 @@ def read_rows(
         return arrange_rows(read_intervals(path, genome), path)
     text_columns = [*SEQUENCE_COLUMNS, sequence_column or SEQUENCE_COLUMNS[0], *text_columns]
     return arrange_rows(_read_arrow(path, suffix, set(text_columns)), path, sequence_column)
+
+
+def add_labels(
+    rows: Dataset, path: str | Path, label_path: str | Path, text_columns: tuple[str, ...] | list[str] = ()
+) -> Dataset:
+    """Add the columns of a table of labels to sequences that came without, such as those of a FASTA file.
+
+    Args:
+        rows: N rows with `sequence`.
+        path: where they are from, for messages.
+        label_path: a `.csv`, `.tsv`, `.txt` (separated by tabs), `.jsonl` or `.parquet` table, plain or `.gz`. If it
+            and the rows have a column `name`, rows are found by it, and the table may have more of them; otherwise its
+            rows are those of the sequences, in the same order.
+        text_columns: see `read_rows`.
+
+    Returns:
+        The rows with the table's columns behind their own.
+
+    Raises:
+        `InputError`: see `read_rows`; another number of rows, a name that the table lacks or has twice, a column that
+            both have.
+    """
+    label_path = Path(label_path)
+    suffix = (Path(label_path.stem) if label_path.suffix == ".gz" else label_path).suffix
+    table = _read_arrow(label_path, ".tsv" if suffix == ".txt" else suffix, {"name", *text_columns})
+    if "name" in table.column_names and "name" in rows.column_names:
+        table = table.take(_find_names(rows["name"], table["name"].to_pylist(), path, label_path)).drop_columns("name")
+    elif table.num_rows != len(rows):
+        raise InputError(
+            f"{label_path} has {table.num_rows} rows, but {path} has {len(rows)} sequences: without a column 'name' "
+            "the two go together row by row"
+        )
+    if both := [name for name in table.column_names if name in rows.column_names]:
+        raise InputError(f"{label_path}: {path} has a column {both[0]!r}, too; rename one of them")
+    return concatenate_datasets([rows, Dataset(table.replace_schema_metadata())], axis=1)
+
+
+def _find_names(names: Iterable[str], known: list[str], path: str | Path, label_path: Path) -> list[int]:
+    """Return the row of `known` that each name has."""
+    places = {name: place for place, name in enumerate(known)}
+    if len(places) < len(known):
+        twice = Counter(known).most_common(1)[0][0]
+        raise InputError(f"{label_path}: several rows are called {twice!r}, so it is not clear which is meant")
+    if missing := [name for name in names if name not in places]:
+        raise InputError(f"{label_path}: no row is called {missing[0]!r}, as a sequence of {path} is")
+    return [places[name] for name in names]
 
 
 def arrange_rows(table: pa.Table, path: str | Path, sequence_column: str | None = None) -> Dataset:
@@ -257,6 +304,7 @@ def _read_sequences(table: pa.Table, path: str | Path, column: str) -> pa.Chunke
 __all__ = [
     "SEQUENCE_COLUMNS",
     "SUFFIXES",
+    "add_labels",
     "arrange_rows",
     "find_column",
     "hash_file",

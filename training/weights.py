@@ -73,7 +73,7 @@ def choose_loss(arguments: FinetuneArguments, data: LabelledSplits) -> WeightedL
     - `class_weights="balanced"`: `N / (C * n[class])` for N labels of which n are of the class. Weights by name are
       scaled to the mean 1 over the training rows.
     - `pos_weight="balanced"`: for each label, rows without it divided by rows with it; 1 for a label that no or every
-      training row has. Factors by name are taken as they are.
+      training row has. Factors by name, or one for all labels, are taken as they are.
 
     Raises:
         `InputError`: weights for a problem that has no classes, or for a name that there is not; a class that no
@@ -91,7 +91,10 @@ def choose_loss(arguments: FinetuneArguments, data: LabelledSplits) -> WeightedL
     train = data.report["train"]
     counts: dict[str, int] = train["bases_per_class" if data.problem == "token" else "rows_per_class"]
     if data.problem == "multi_label":
-        weights = _balance_labels(counts, train["rows"]) if asked == "balanced" else _fill_in(asked, data.classes)
+        if isinstance(asked, str) and asked != "balanced":
+            weights = dict.fromkeys(data.classes, float(asked))
+        else:
+            weights = _balance_labels(counts, train["rows"]) if asked == "balanced" else _fill_in(asked, data.classes)
         return WeightedLoss(data.problem, weights)
     if absent := [name for name, count in counts.items() if not count]:
         raise InputError(f"{train['file']}: no row is left to train the class {absent[0]!r}, so it cannot be weighted")
