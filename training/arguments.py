@@ -392,7 +392,7 @@ class FinetuneArguments(TrainingArguments):
             self.load_best_model_at_end = True
         if self.load_best_model_at_end and self.save_strategy == "no":
             self.save_strategy, self.save_steps = self.eval_strategy, self.eval_steps or self.save_steps
-            # The best and the last: with 1, Trainer removes the last at its end, and a run killed there goes further back.
+            # The best and the last: with 1, Trainer removes the last one before the run has ended.
             self.save_total_limit = self.save_total_limit or 2
         seeds = self.seeds if isinstance(self.seeds, list) else [self.seeds]
         if not seeds or not all(isinstance(seed, int) and 0 <= seed < 2**32 for seed in seeds):
