@@ -153,6 +153,8 @@ class MotifMemory(GradientCheckpointingLayer):
         return plain and not stepping and context.letters.device.type == "cpu" and load_kernel() is not None
 
     def _keeps_tables(self) -> bool:
+        if hasattr(self, "unshard"):  # FSDP2 gathers weights anew for each call, past their version counters
+            return False
         return not self.training and not torch.is_grad_enabled()
 
     def _tables(self) -> list[torch.Tensor]:
