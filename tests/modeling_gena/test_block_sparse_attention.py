@@ -1,0 +1,155 @@
+"""Fast block-sparse attention: against transformers' own, in values and gradients, call by call."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.attention.flex_attention import flex_attention
+from transformers import BertConfig, BertModel, BigBirdConfig, BigBirdForMaskedLM, BigBirdModel
+
+from gengram.gena import block_sparse_attention
+from gengram.gena.block_sparse_attention import attend_sparsely, use_fast_attention
+
+SIZE = {
+    "vocab_size": 40,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 256,
+    "block_size": 8,
+    "num_random_blocks": 2,
+    "pad_token_id": 3,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+}  # sparse beyond (5 + 2 * 2) * 8 = 72 tokens
+
+
+def build_pair(random_blocks: str = "none", **fields) -> tuple[BigBirdModel, BigBirdModel]:
+    """Transformers' own model, and one with the same weights and fast attention."""
+    torch.manual_seed(0)
+    stock = BigBirdModel(BigBirdConfig(**{**SIZE, **fields})).double()
+    fast = BigBirdModel(BigBirdConfig(**{**SIZE, **fields})).double()
+    fast.load_state_dict(stock.state_dict())
+    return stock.eval(), use_fast_attention(fast.eval(), random_blocks)
+
+
+def make_batch(T: int) -> dict[str, torch.Tensor]:
+    torch.manual_seed(1)
+    mask = torch.ones(2, T, dtype=torch.long)
+    mask[1, T - 11 :] = 0
+    return {"input_ids": torch.randint(5, 40, (2, T)).masked_fill(mask == 0, 3), "attention_mask": mask}
+
+
+@pytest.mark.parametrize("T", [73, 80, 128, 201])
+@pytest.mark.parametrize("gradients", [False, True])
+def test_same_as_transformers(T, gradients):
+    stock, fast = build_pair()
+    batch = make_batch(T)
+    with torch.set_grad_enabled(gradients):
+        expected, ours = (model(**batch).last_hidden_state for model in (stock, fast))
+    assert torch.allclose(ours[batch["attention_mask"].bool()], expected[batch["attention_mask"].bool()], atol=1e-9)
+
+
+@pytest.mark.parametrize("random_blocks", ["none", "training"])
+def test_same_gradients_as_transformers(random_blocks):
+    stock, fast = build_pair(random_blocks)
+    if random_blocks == "training":
+        stock.train(), fast.train()
+    batch = make_batch(104)
+    real = batch["attention_mask"].bool()
+    for model in (stock, fast):
+        model(**batch).last_hidden_state[real].square().sum().backward()
+    theirs = dict(stock.named_parameters())
+    for name, parameter in fast.named_parameters():
+        if theirs[name].grad is not None:
+            assert torch.allclose(parameter.grad, theirs[name].grad, atol=1e-8), name
+
+
+@pytest.mark.parametrize("T", [96, 1024])
+def test_random_blocks_of_training_are_those_of_transformers(T):
+    stock, fast = build_pair("training", max_position_embeddings=1024)
+    stock.train(), fast.train()
+    batch = {"input_ids": torch.randint(5, 40, (1, T))}
+    with torch.no_grad():
+        assert torch.allclose(stock(**batch).last_hidden_state, fast(**batch).last_hidden_state, atol=1e-9)
+
+
+def test_numpy_generator_is_left_alone():
+    _, fast = build_pair("always")
+    np.random.seed(5)
+    expected = np.random.rand()
+    np.random.seed(5)
+    fast(**make_batch(120))
+    assert np.random.rand() == expected
+
+
+def test_short_input_does_not_change_what_follows():
+    stock, fast = build_pair()
+    long, short = make_batch(104), make_batch(40)
+    expected = stock(**long).last_hidden_state
+    assert torch.allclose(fast(**long).last_hidden_state, expected, atol=1e-9)
+    full = fast(**short).last_hidden_state[0]
+    assert torch.allclose(fast(**long).last_hidden_state, expected, atol=1e-9)
+    assert torch.allclose(full, stock(**short).last_hidden_state[0], atol=1e-9)
+    assert not torch.allclose(stock(**long).last_hidden_state, expected, atol=1e-3)  # transformers' own has changed
+
+
+def test_gradient_checkpointing_and_word_vectors():
+    _, fast = build_pair()
+    batch = make_batch(104)
+    expected = fast(**batch).last_hidden_state
+    fast.train().gradient_checkpointing_enable()
+    vectors = fast.get_input_embeddings()(batch["input_ids"])
+    again = fast(inputs_embeds=vectors, attention_mask=batch["attention_mask"]).last_hidden_state
+    assert torch.allclose(again, expected, atol=1e-9)
+    again.sum().backward()
+    assert fast.encoder.layer[0].attention.self.query.weight.grad.abs().max() > 0
+
+
+def test_saved_model_is_a_big_bird(tmp_path):
+    model = use_fast_attention(BigBirdForMaskedLM(BigBirdConfig(**SIZE)).eval())
+    model.save_pretrained(tmp_path)
+    stock, found = BigBirdForMaskedLM.from_pretrained(tmp_path, output_loading_info=True)
+    assert not found["missing_keys"] and not found["unexpected_keys"]
+    batch = make_batch(104)
+    with torch.no_grad():
+        ours, theirs = model(**batch).logits, stock.eval()(**batch).logits
+    assert torch.allclose(ours[batch["attention_mask"].bool()], theirs[batch["attention_mask"].bool()], atol=1e-4)
+
+
+def find_largest_saved(parts: list[torch.Tensor], mask: torch.Tensor) -> int:
+    sizes = []
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        sizes.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        attend_sparsely(*parts, mask, 8, 2)
+    return max(sizes)
+
+
+def test_memory_does_not_grow_with_the_square():
+    """The largest tensor that autograd keeps is a multiple of T, whatever T is."""
+    largest = []
+    for T in (256, 1024):
+        parts = [torch.randn(1, T, 2, 8, requires_grad=True) for _ in range(3)]
+        largest.append(find_largest_saved(parts, torch.ones(1, T)))
+    assert largest[1] <= 4.3 * largest[0]
+
+
+def test_flex_attention_gives_the_same(monkeypatch):
+    monkeypatch.setattr(block_sparse_attention, "_compile_flex", lambda: flex_attention)  # compiling takes a while
+    torch.manual_seed(0)
+    parts = [torch.randn(1, 128, 2, 16) for _ in range(3)]
+    mask = torch.ones(1, 128)
+    mask[0, 120:] = 0
+    with torch.no_grad():
+        gathered, flexed = (attend_sparsely(*parts, mask, 16, 3, flex=flex) for flex in (False, True))
+    assert torch.allclose(gathered, flexed, atol=1e-5)
+
+
+def test_other_models_are_refused():
+    config = BertConfig(num_hidden_layers=1, hidden_size=16, num_attention_heads=2, intermediate_size=8, vocab_size=9)
+    with pytest.raises(ValueError, match="BertModel is no BigBird"):
+        use_fast_attention(BertModel(config))
