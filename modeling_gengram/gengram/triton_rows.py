@@ -47,6 +47,11 @@ COLUMNS = [
 if triton.knobs.runtime.interpret:  # nothing to time
     COLUMNS = [triton.Config({"BLOCK_C": 32})]
 
+# What the tensor cores multiply: 0 or 1 by a row, exact in every dtype. The interpreter cannot multiply bfloat16.
+OPERANDS = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
+if triton.knobs.runtime.interpret:
+    OPERANDS[torch.bfloat16] = tl.float32
+
 # A copy of this file that travels with a checkpoint registers operators of its own.
 NAMESPACE = re.sub(r"\W", "_", __name__)
 
@@ -125,7 +130,7 @@ def _sum_rows(
         _sum_rows_kernel[grid](
             table.contiguous(), reads.layers, reads.rows, reads.life, reads.share, reads.documents, out,
             B, S, T, C, first, last, bounds[first], out.shape[2], column * C,
-            CUT=documents is not None, TILE=TILE, CHUNK=CHUNK,
+            CUT=documents is not None, OPERAND=OPERANDS[table.dtype], TILE=TILE, CHUNK=CHUNK,
         )  # fmt: skip
     return out
 
@@ -164,7 +169,7 @@ def _sum_rows_backward(
             _collect_kernel[grid](
                 gradient, reads.layers, keys, reads.life, reads.share, reads.documents, received,
                 B, S, T, C, n, bounds[-1], gradient.shape[2], column * C,
-                CUT=documents is not None, HALF=table.dtype != torch.float32, TILE=TILE, CHUNK=CHUNK,
+                CUT=documents is not None, OPERAND=OPERANDS[gradient.dtype], TILE=TILE, CHUNK=CHUNK,
             )  # fmt: skip
             _add_by_row(received, order, offsets, table, n * B * S, bounds[n], bounds[n + 1], bounds[first])
     return found
@@ -222,12 +227,13 @@ def _add_by_row(received, order, offsets, table, start: int, first_row: int, las
     _add_by_row_kernel[grid](received, order, offsets, table, C, start, first_row, base, **steps, num_warps=4)
 
 
-@triton.autotune(configs=COLUMNS, key=["C", "CUT"])
+@triton.autotune(configs=COLUMNS, key=["C", "CUT", "OPERAND"])
 @triton.jit
 def _sum_rows_kernel(
     table, layers, rows, life, share, documents, out,
     B, S, T, C, first_layer, last_layer, base, out_stride, out_column,
     CUT: tl.constexpr,  # documents count
+    OPERAND: tl.constexpr,  # dtype of the factors of the banded product
     TILE: tl.constexpr, CHUNK: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """Tile [TILE, BLOCK_C] of `out`: layers `first_layer` to `last_layer - 1`, of a table that begins at row `base`."""
@@ -259,19 +265,19 @@ def _sum_rows_kernel(
                     band = band & (t_document[:, None] == e_document[None, :])
                 at = (row - base).to(tl.int64)[:, None] * C + c[None, :]
                 x = tl.load(table + at, mask=(row >= 0)[:, None] & (c < C)[None, :], other=0.0)
-                layer_total = tl.dot(band.to(x.dtype), x, layer_total, input_precision="ieee")
+                layer_total = tl.dot(band.to(OPERAND), x.to(OPERAND), layer_total, input_precision="ieee")
             total += layer_total * part[:, None]
     at = (b * T + place)[:, None] * out_stride + out_column + c[None, :]
     tl.store(out + at, total.to(out.dtype.element_ty), mask=(place < T)[:, None] & (c < C)[None, :])
 
 
-@triton.autotune(configs=COLUMNS, key=["C", "CUT"])
+@triton.autotune(configs=COLUMNS, key=["C", "CUT", "OPERAND"])
 @triton.jit
 def _collect_kernel(
     gradient, layers, keys, life, share, documents, received,
     B, S, T, C, n, unread, stride, column,
     CUT: tl.constexpr,  # documents count
-    HALF: tl.constexpr,  # the gradient is bfloat16 or float16
+    OPERAND: tl.constexpr,  # dtype of the factors of the banded product
     TILE: tl.constexpr, CHUNK: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """Tile [TILE, BLOCK_C] of `received`: what the occurrences of layer n get from the positions that read them."""
@@ -300,14 +306,14 @@ def _collect_kernel(
             at = (b * T + t - (S - T))[:, None] * stride + column + c[None, :]
             d = tl.load(gradient + at, mask=(exists & (part > 0))[:, None] & (c < C)[None, :], other=0.0)
             scaled = d.to(tl.float32) * part[:, None]
-            if HALF:
+            if d.dtype != tl.float32:
                 # A share is a float32 number: two half-precision parts keep twice the digits of a rounded product.
                 high = scaled.to(d.dtype)
                 low = (scaled - high.to(tl.float32)).to(d.dtype)
-                total = tl.dot(band.to(d.dtype), high, total)
-                total = tl.dot(band.to(d.dtype), low, total)
+                total = tl.dot(band.to(OPERAND), high.to(OPERAND), total)
+                total = tl.dot(band.to(OPERAND), low.to(OPERAND), total)
             else:
-                total = tl.dot(band.to(tl.float32), scaled, total, input_precision="ieee")
+                total = tl.dot(band.to(OPERAND), scaled, total, input_precision="ieee")
         at = (b * S + e)[:, None] * C + c[None, :]
         tl.store(received + at, total, mask=(e < S)[:, None] & (c < C)[None, :])
 
