@@ -150,6 +150,8 @@ class GengramConfig(PreTrainedConfig):
 
     model_type = "gengram"
     sub_configs = {"backbone_config": AutoConfig}
+    # Each memory is a unit of its own when weights are sharded; the backbone brings its own plan.
+    base_model_fsdp_plan: ClassVar[dict[str, str]] = {"memory.*": "free_full_weight"}
     # AutoModel class name -> "file.Class"; filled at registration, written to config.json with every checkpoint.
     auto_classes: ClassVar[dict[str, str]] = {}
 

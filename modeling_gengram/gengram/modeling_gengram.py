@@ -420,6 +420,10 @@ class GengramLanguageModel(GengramPreTrainedModel):
             for target, source in (native._tied_weights_keys or {}).items()
         }
         native._tied_weights_keys, native.all_tied_weights_keys = None, {}
+        # What is left of its plans of parallelism is the head's; the backbone brings its own.
+        for plan in ("_tp_plan", "_ep_plan", "_pp_plan", "_fsdp_plan"):
+            entries = getattr(native, plan, None) or {}
+            setattr(native, plan, {name: rule for name, rule in entries.items() if not name.startswith(f"{prefix}.")})
         self.post_init()
 
     @classmethod
