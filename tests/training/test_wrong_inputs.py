@@ -425,3 +425,49 @@ class TestLabels:
             table = draw_table(20, 0).drop(columns="label")
             table.assign(label_a=range(20), label_b=range(20)).to_csv(file, index=False)
         expect_failure(command(), capsys, "--problem regression or --problem token", leaves=run_folder)
+
+
+class TestSequenceFiles:
+    """From the command line, so that code and output folder are seen too."""
+
+    @pytest.fixture
+    def genome(self, tmp_path) -> Path:
+        (tmp_path / "genome.fa").write_text(">chr1\n" + "ACGTTGCAAC" * 30 + "\n")
+        return tmp_path / "genome.fa"
+
+    def test_lower_case_and_iupac_codes_are_read_and_counted(self, command, tmp_path, run_folder, draw_table):
+        table = draw_table(40, 0)
+        records = [f">r{row}|{label}\n{bases[:6].lower()}RYKN{bases[6:]}" for row, (bases, label) in enumerate(
+            zip(table["seq"], table["label"]))]  # fmt: skip
+        (tmp_path / "mixed.fa").write_text("\n".join(records) + "\n")
+        argv = command(train_file=tmp_path / "mixed.fa", test_file=None, average_strands=True, reverse_complement=0.5)
+        assert main(argv) == 0
+        described = json.loads((run_folder / "report.json").read_text())["data"]["train"]
+        letters = described["characters"]
+        assert described["iupac_share"] == described["non_acgt_share"] == pytest.approx(4 * described["rows"] / letters)
+        assert described["lower_case_share"] == pytest.approx(6 * described["rows"] / letters)
+
+    @pytest.mark.parametrize(
+        ("name", "text", "message"),
+        [
+            ("t.fa", ">a|0\nACGT\n>b\nGGTT\n", "t.fa, line 3: the header 'b' has no label; write it as '>name|label'"),
+            ("t.bed", "chr1\t0\t40\tx\nchr1\t290\t310\ty\n", "t.bed, line 2: interval chr1:290-310"),
+            ("t.csv", "sequence,gc,at\nACGT,0.5,0.5\nACGG,0.75,nan\n", "t.csv, data row 2: target 'at' is nan"),
+            ("t.csv", "sequence,label\nACGT,01a0\nACGG,01a\n", "t.csv, data row 2: 3 labels for a sequence of 4 bp"),
+            (
+                "t.jsonl",
+                '{"sequence": "ACGT", "label": [0, 1, 0, 1]}\n{"sequence": "ACGG", "label": [0, 1, 0, 1, 1]}\n',
+                "t.jsonl, data row 2: 5 labels for a sequence of 4 bp",
+            ),
+        ],
+        ids=["header without label", "interval past the end", "target is nan", "text too short", "list too long"],
+    )
+    def test_faults(self, name, text, message, genome, command, tmp_path, capsys, run_folder):
+        (tmp_path / name).write_text(text)
+        changes = {"genome": genome} if name == "t.bed" else {}
+        if "gc," in text:
+            changes |= {"label_column": ["gc", "at"], "problem": "regression"}
+        if "labels for" in message:
+            changes |= {"problem": "token"}
+        argv = command(train_file=tmp_path / name, test_file=None, validation_fraction=0, **changes)
+        expect_failure(argv, capsys, message, leaves=run_folder)
