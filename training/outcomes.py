@@ -87,12 +87,12 @@ def trace_roc(positives: np.ndarray, negatives: np.ndarray) -> tuple[np.ndarray,
 def trace_precision(positives: np.ndarray, negatives: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return recall (x) and precision (y) at each threshold with positives, from the highest on; recall begins at 0.
 
-    There must be positives.
+    Without positives there are no points.
     """
     hits, alarms = positives.cumsum(), negatives.cumsum()
     found = positives > 0
     precision = hits[found] / (hits + alarms)[found]
-    return np.r_[0.0, hits[found] / max(positives.sum(), 1)], np.r_[precision[:1], precision]
+    return np.r_[np.zeros(int(found.any())), hits[found] / max(positives.sum(), 1)], np.r_[precision[:1], precision]
 
 
 def _find_bins(probabilities: np.ndarray) -> np.ndarray:

@@ -119,6 +119,7 @@ def write_predictions(
     """
     outputs, labels = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
     kept = [name for name in rows.column_names if name not in _INPUTS]
+    kept.sort(key=lambda name: name != ROW_COLUMN)
     step = max(1, _CHUNK // max(int(np.prod(outputs.shape[1:])), 1))
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")

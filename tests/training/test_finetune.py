@@ -47,7 +47,8 @@ def bert_folder(tmp_path, small) -> Path:
 def test_a_run_writes_a_report_and_models_that_give_its_figures(command, task, run_folder, capsys, draw_table):
     assert main(command(seeds=[0, 7], memory=True)) == 0
     report = read_report(run_folder)
-    assert sorted(path.name for path in run_folder.iterdir()) == ["report.json", "seed-0", "seed-7"]
+    names = {path.name for path in run_folder.iterdir()} - {"plots"}
+    assert names == {"report.json", "report.md", "seed-0", "seed-7"}
     assert report["seeds"] == [0, 7] and report["model_folders"] == ["seed-0", "seed-7"]
     assert report["seconds"] > 0
 
@@ -347,6 +348,8 @@ def test_from_python_the_report_is_returned(task, run_folder, small, memory):
         "per_class",
         "seconds",
         "model_folders",
+        "history",
+        "plots",
     }
 
 
@@ -354,7 +357,8 @@ def test_an_overwritten_run_leaves_nothing_of_the_one_before(command, run_folder
     assert main(command(seeds=[0, 1])) == 0
     (run_folder / "notes.txt").write_text("mine")
     assert main([*command(seeds=[2]), "--overwrite"]) == 0
-    assert sorted(path.name for path in run_folder.iterdir()) == ["notes.txt", "report.json", "seed-2"]
+    names = {path.name for path in run_folder.iterdir()} - {"plots"}
+    assert names == {"notes.txt", "report.json", "report.md", "seed-2"}
 
 
 def test_help_shows_an_example_and_our_arguments(capsys):
