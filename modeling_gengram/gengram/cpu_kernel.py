@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 from transformers.utils import logging
 
 from .kmer_index import KmerContext, KmerWindow
-from .memory_ops import MergedTables
+from .merged_tables import MergedTables
 
 logger = logging.get_logger(__name__)
 

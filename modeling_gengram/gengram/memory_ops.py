@@ -9,29 +9,22 @@ does not grow with S (the released code's prefix sums lose almost half of the si
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 
 from .kmer_index import (
     INVALID_LETTER,
-    NUM_LETTERS,
     KmerWindow,
     count_lifetimes,
     count_occurrences,
     index_kmers,
-    mirror_rows,
     same_document,
     shift,
 )
+from .merged_tables import MergedTables, accumulation_dtype
 
 GATE_FLOOR = 1e-6  # below it the square root is constant and has no gradient (released code)
-
-
-def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
-    """float32 for half precision, otherwise the dtype itself."""
-    return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
 
 
 def pool_by_definition(
@@ -164,103 +157,6 @@ def find_full_windows(letters: torch.Tensor, window: KmerWindow, documents: torc
     return full
 
 
-@dataclass(frozen=True)
-class MergedTables:
-    """
-    All tables of a memory, projected to keys and values and merged (`merge_tables`).
-
-    Args:
-        rows (`torch.Tensor` [R, 2D]): Q of each size, ascending, and below them the far rows of full windows.
-        places (`torch.Tensor` int32): row of each k-mer by its index in base 5, size after size, and of each far
-            (K-1)-mer (K here the largest size); -1 if it has none.
-        starts (`torch.Tensor` int64 [number of sizes + 1], on the CPU): where each of these begins in `places`.
-        num_letters (`int`): 5, or 4 if k-mers with N have no row.
-    """
-
-    rows: torch.Tensor
-    places: torch.Tensor
-    starts: torch.Tensor
-    num_letters: int
-
-    def find(self, number: int, kmers: torch.Tensor) -> torch.Tensor:
-        """Rows (int64) of k-mers of the size with this number, or, for the last number, of far (K-1)-mers."""
-        return self.places[self.starts[number].item() + kmers].long()
-
-
-def merge_tables(
-    tables: Sequence[torch.Tensor],
-    key_weight: torch.Tensor,
-    value_weight: torch.Tensor,
-    window: KmerWindow,
-    letters: torch.Tensor | None = None,
-) -> MergedTables:
-    """
-    Project the tables instead of the positions, and merge what a full window reads.
-
-    Lookup, mean and projection are linear. With k-mer indices in base 5 the row of a k-mer is its K-mer's modulo 5**k,
-    so the projected tables P_k add up to Q_K, `sum over k of P_k / L_k`, read at the L_K nearest places; the shorter
-    k-mers that end before the first K-mer does are a row more, chosen by the (K-1)-mer of the oldest bases. A full
-    window is then L_K + 1 row reads (17 for k = 1..6, W = 21). Q_k of the smaller sizes serve other windows: the share
-    of size k is the difference of Q_k and the Q before it.
-
-    Args:
-        tables (K tensors [5**k, E]), key_weight, value_weight (`torch.Tensor` [D, K * E]).
-        letters (`torch.Tensor` int64 [B, S], *optional*): project what these need: the largest k-mers that occur, and
-            N only if it does. Without, all k-mers of A, C, G, T.
-
-    Returns:
-        `MergedTables` in the accumulation dtype of the tables.
-
-    Raises:
-        ValueError: there is no window, or it is de-duplicated.
-    """
-    if window.size is None or window.deduplicate:
-        raise ValueError("Projected tables merge only where a window is full and every occurrence counts.")
-    compute = accumulation_dtype(tables[0].dtype)
-    device = tables[0].device
-    numbers = {k: i for i, k in enumerate(window.kmer_sizes)}
-    largest = max(numbers)
-    weights = torch.cat([key_weight, value_weight]).to(compute).split(tables[0].shape[1], dim=1)  # K x [2D, E]
-    num_letters = NUM_LETTERS if letters is not None and bool((letters == NUM_LETTERS - 1).any()) else NUM_LETTERS - 1
-
-    def share(k: int, kmers: torch.Tensor) -> torch.Tensor | float:
-        """P_k / L_k of some k-mers; 0 for a size that has no table."""
-        if k not in numbers:
-            return 0.0
-        rows = mirror_rows(k, device)[kmers] if window.tie_reverse_complement else kmers
-        return F.embedding(rows, tables[numbers[k]]).to(compute) @ (weights[numbers[k]].T / window.places(k))
-
-    # Q_j[b] = Q_{j-1}[b mod 5**(j-1)] + P_j[b] / L_j;  far[a] = sum over j of Q_j[a div 5**(K-1-j)].
-    kmers = torch.zeros(1, dtype=torch.int64, device=device)  # those of size j, over `num_letters` letters
-    level = weights[0].new_zeros(1, weights[0].shape[0])
-    far = weights[0].new_zeros(num_letters ** (largest - 1), weights[0].shape[0])
-    kept: list[tuple[torch.Tensor, torch.Tensor]] = []  # k-mers of a size, their rows
-    for j in range(1, largest):
-        leading = torch.arange(num_letters, device=device)[:, None] * NUM_LETTERS ** (j - 1)
-        kmers = (leading + kmers).flatten()
-        level = level.repeat(num_letters, 1) + share(j, kmers)
-        far = far + level.repeat_interleave(num_letters ** (largest - 1 - j), dim=0)
-        if j in numbers:
-            kept.append((kmers, level))
-    leading = torch.arange(num_letters, device=device)[:, None] * NUM_LETTERS ** (largest - 1)
-    used = (leading + kmers).flatten()
-    shorter = torch.arange(len(used), device=device) % len(kmers)
-    if letters is not None:
-        occurs = torch.zeros(NUM_LETTERS**largest, dtype=torch.bool, device=device)
-        rows, valid = index_kmers(letters, largest)
-        occurs[rows[valid]] = True
-        used, shorter = used[occurs[used]], shorter[occurs[used]]
-    kept += [(used, F.embedding(shorter, level) + share(largest, used)), (kmers, far)]
-    sizes = [*sorted(numbers), largest - 1]
-    starts = torch.tensor([0] + [NUM_LETTERS**k for k in sizes[:-1]]).cumsum(0)
-    places = torch.full((sum(NUM_LETTERS**k for k in sizes),), -1, dtype=torch.int32, device=device)
-    row = 0
-    for start, (kmers, _) in zip(starts.tolist(), kept):
-        places[start + kmers] = torch.arange(row, row + len(kmers), dtype=torch.int32, device=device)
-        row += len(kmers)
-    return MergedTables(torch.cat([rows for _, rows in kept]), places, starts, num_letters)
-
-
 def read_merged(
     merged: MergedTables,
     tables: Sequence[torch.Tensor],
@@ -287,10 +183,10 @@ def read_merged(
     known = letters.masked_fill(letters >= merged.num_letters, INVALID_LETTER)
     full = find_full_windows(known, window, documents)[:, history:]
     lags = window.first_lag + torch.arange(window.places(largest), device=device)
-    bags = [_read_at(merged.find(last, index_kmers(known, largest)[0]), lags, history).clamp(min=0)]
+    bags = [_read_at(merged.find(last, index_kmers(known, largest)[0]), lags, history)]
     if largest > 1:
         bags.append(_read_at(merged.find(last + 1, index_kmers(known, largest - 1)[0]), lags[-1:] + 1, history))
-    bag = torch.cat(bags, dim=-1).flatten(0, 1)  # [B * T, L_K + 1]
+    bag = torch.cat(bags, dim=-1).flatten(0, 1).clamp(min=0)  # [B * T, L_K + 1]; -1 only outside full windows
     kv = F.embedding_bag(bag, merged.rows, mode="sum").view(B, S - history, -1)
     partial = ~full
     if bool(partial.any()):
@@ -394,12 +290,9 @@ def convolve_causal(
 
 
 __all__ = [
-    "MergedTables",
-    "accumulation_dtype",
     "convolve_causal",
     "find_full_windows",
     "gate_scores",
-    "merge_tables",
     "pool_by_definition",
     "pool_by_lifetime",
     "read_chosen",

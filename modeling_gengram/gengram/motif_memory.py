@@ -14,23 +14,21 @@ from .cpu_kernel import Gating, load_kernel, read_fused, run_fused
 from .kmer_index import NUM_LETTERS, KmerContext, KmerWindow, shift
 from .memory_chunks import CHUNK, run_in_chunks
 from .memory_ops import (
-    MergedTables,
-    accumulation_dtype,
     convolve_causal,
     gate_scores,
-    merge_tables,
     pool_by_definition,
     pool_by_lifetime,
     read_chosen,
     read_merged,
 )
+from .merged_tables import MergedTables, accumulation_dtype, merge_tables
 from .prefix_sums import pool_by_prefix_sums
 from .table_cache import TableCache
 
-# Projecting R table rows costs 4 R E D operations, projecting N positions 4 N K E D. Merged tables are taken where that
-# saves at least this factor, because their rows are 2D wide and read L + 1 times a position (measured on CPU, float32:
-# equal at a factor of about 3, from (D, E) = (64, 64) to (1024, 256)).
-MERGED_SAVING = 4.0
+# Projecting R table rows costs 4 R E D operations, projecting N positions 4 N K E D. Tables are merged for one call where
+# that saves at least this factor. It is more for the eager form, which reads rows of 2D numbers L + 1 times a position
+# (measured on CPU, float32: equal at about 3, from (D, E) = (64, 64) to (1024, 256)); the kernel wins from 1 on.
+MERGED_SAVING = {"fused": 1.5, "merged": 4.0}
 # Merged tables are kept up to this many rows of 2D numbers: sizes up to 7, 7,221 rows for 1..6.
 MAX_KEPT_ROWS = 40_000
 
@@ -136,16 +134,12 @@ class MotifMemory(GradientCheckpointingLayer):
         parts += [(MotifProjection, self.key_proj), (MotifProjection, self.value_proj)]
         if not all(type(part) is kind and type(part.weight) is nn.Parameter for kind, part in parts):
             return "lifetime"
-        *shorter, largest = sorted(self.window.kmer_sizes)
+        form, largest = "fused" if self._can_fuse(context) else "merged", max(self.window.kmer_sizes)
         if self._keeps_tables():
-            merged = 4**largest + 4 ** (largest - 1) <= MAX_KEPT_ROWS
-        else:
-            tokens = context.letters.numel()
-            rows = sum(4**k for k in shorter) + min(tokens, 4**largest)  # few k-mers hold an N
-            merged = rows * MERGED_SAVING < tokens * len(self.window.kmer_sizes)
-        if not merged:
-            return "lifetime"
-        return "fused" if self._can_fuse(context) else "merged"
+            return form if 4**largest + 4 ** (largest - 1) <= MAX_KEPT_ROWS else "lifetime"
+        tokens = context.letters.numel()
+        rows = sum(min(tokens, 4**k) for k in self.window.kmer_sizes)  # in use, at most; few k-mers hold an N
+        return form if rows * MERGED_SAVING[form] < tokens * len(self.window.kmer_sizes) else "lifetime"
 
     def _can_fuse(self, context: KmerContext) -> bool:
         plain = type(self.norm_q) is nn.RMSNorm and type(self.norm_k) is nn.RMSNorm

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from .memory_ops import MergedTables
+from .merged_tables import MergedTables
 
 SAMPLES = 2048  # values of each weight that are compared
 

@@ -10,11 +10,11 @@ from gengram.gengram.memory_ops import (
     convolve_causal,
     find_full_windows,
     gate_scores,
-    merge_tables,
     pool_by_definition,
     pool_by_lifetime,
     read_merged,
 )
+from gengram.gengram.merged_tables import merge_tables
 
 SIZES = (1, 2, 3, 4, 5, 6)
 

@@ -33,22 +33,23 @@ OPERATIONS = {
 
 @pytest.mark.parametrize("kernel", [True, False], ids=["kernel", "no-kernel"])
 @pytest.mark.parametrize(
-    "fields, T, path",
+    "fields, T, with_kernel, without",
     [
-        ({}, 8192, "fused"),
-        ({}, 1000, "lifetime"),  # too few tokens to pay for projecting the tables
-        ({"kmer_sizes": [1, 2, 3]}, 1000, "fused"),
-        ({"memory_preset": "paper"}, 8192, "lifetime"),
-        ({"memory_preset": "paper", "deduplicate": False}, 8192, "fused"),
-        ({"window_size": None}, 8192, "lifetime"),
-        ({"kmer_sizes": [1, 8], "window_size": 12}, 30000, "lifetime"),  # as many rows as tokens
-        ({"center_window": True, "tie_reverse_complement": True}, 8192, "fused"),
+        ({}, 8192, "fused", "merged"),
+        ({}, 1000, "fused", "lifetime"),  # too few tokens to pay for reading merged tables in eager mode
+        ({}, 60, "lifetime", "lifetime"),  # almost as many rows as k-mers
+        ({"kmer_sizes": [1, 2, 3]}, 1000, "fused", "merged"),
+        ({"memory_preset": "paper"}, 8192, "lifetime", "lifetime"),
+        ({"memory_preset": "paper", "deduplicate": False}, 8192, "fused", "merged"),
+        ({"window_size": None}, 8192, "lifetime", "lifetime"),
+        ({"kmer_sizes": [1, 8], "window_size": 12}, 30000, "fused", "lifetime"),
+        ({"center_window": True, "tie_reverse_complement": True}, 8192, "fused", "merged"),
     ],
 )
-def test_the_form_is_chosen_and_runs(fields, T, path, kernel, monkeypatch):
+def test_the_form_is_chosen_and_runs(fields, T, with_kernel, without, kernel, monkeypatch):
     if not kernel:
         monkeypatch.setattr(motif_memory, "load_kernel", lambda: None)
-        path = "merged" if path == "fused" else path
+    path = with_kernel if kernel else without
     memory, context = make_memory(**fields), KmerContext(letters(1, T))
     assert memory.choose_path(context) == path
     ran = []

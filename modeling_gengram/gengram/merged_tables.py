@@ -1,0 +1,213 @@
+"""Which rows, projected once, give the keys and values of many positions: tables merged over the k-mer sizes.
+
+Letters: K k-mer sizes (in formulas also the largest of them), E memory_dim, D hidden size, W window in bases,
+L = W - k + 1 places of a k-mer in the window, R merged rows.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.autograd.function import once_differentiable
+
+from .kmer_index import INVALID_LETTER, NUM_LETTERS, KmerWindow, mirror_rows, shift
+
+
+def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
+    """float32 for half precision, otherwise the dtype itself."""
+    return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
+
+
+@dataclass(frozen=True)
+class MergedTables:
+    """
+    All tables of a memory, projected to keys and values and merged (`merge_tables`).
+
+    Args:
+        rows (`torch.Tensor` [R, 2D]): Q of each size, ascending, and below them the far rows of full windows.
+        places (`torch.Tensor` int32): row of each k-mer by its index in base 5, size after size, and of each far
+            (K-1)-mer; -1 if it has none.
+        starts (`torch.Tensor` int64 [number of sizes + 1], on the CPU): where each of these begins in `places`.
+        num_letters (`int`): 5, or 4 if k-mers with N have no row.
+    """
+
+    rows: torch.Tensor
+    places: torch.Tensor
+    starts: torch.Tensor
+    num_letters: int
+
+    def find(self, number: int, kmers: torch.Tensor) -> torch.Tensor:
+        """Rows (int64) of k-mers of the size with this number, or, for the last number, of far (K-1)-mers."""
+        return self.places[self.starts[number].item() + kmers].long()
+
+
+def merge_tables(
+    tables: Sequence[torch.Tensor],
+    key_weight: torch.Tensor,
+    value_weight: torch.Tensor,
+    window: KmerWindow,
+    letters: torch.Tensor | None = None,
+) -> MergedTables:
+    """
+    Project the tables instead of the positions, and merge what a full window reads.
+
+    Lookup, mean and projection are linear, and a k-mer is the end of every longer one. With P_k the projected table of
+    size k, all sizes add up to one row of the largest k-mer,
+
+        Q_k[a] = Q_{k-1}[a mod 5**(k-1)] + P_k[a] / L_k,
+
+    which a full window reads at the L_K nearest places. The shorter k-mers that end before the first K-mer does are a
+    row more, chosen by the (K-1)-mer of the oldest bases: `sum over k < K of Q_k[a div 5**(K-1-k)]`. That makes
+    L_K + 1 row reads (17 for k = 1..6, W = 21). Other windows weigh the sizes differently and find the share of one
+    in the difference of two Q.
+
+    Args:
+        tables (K tensors [5**k, E]), key_weight, value_weight (`torch.Tensor` [D, K * E]).
+        letters (`torch.Tensor` int64 [B, S], *optional*): project the k-mers that occur here, N included. Without,
+            all k-mers of A, C, G, T.
+
+    Returns:
+        `MergedTables` in the accumulation dtype of the tables; differentiable, and only the inputs are saved for it.
+
+    Raises:
+        ValueError: there is no window, or it is de-duplicated.
+    """
+    if window.size is None or window.deduplicate:
+        raise ValueError("Projected tables merge only where a window is full and every occurrence counts.")
+    device = tables[0].device
+    largest = max(window.kmer_sizes)
+    kmers = _list_kmers(largest, device) if letters is None else _find_kmers(letters, largest)
+    place_of = []  # by size: place among `kmers[k]` of each k-mer, -1 where it is not one of them
+    for k, some in enumerate(kmers):
+        place_of.append(torch.full((NUM_LETTERS**k,), -1, dtype=torch.int32, device=device))
+        place_of[k][some] = torch.arange(len(some), dtype=torch.int32, device=device)
+    far = kmers[largest - 1]
+    plan = _Plan(
+        numbers={k: number for number, k in enumerate(window.kmer_sizes)},
+        scales={k: 1 / window.places(k) for k in window.kmer_sizes},
+        rows=[mirror_rows(k, device)[some] if window.tie_reverse_complement and k else some
+              for k, some in enumerate(kmers)],
+        ends=[kmers[0]] + [place_of[k - 1][kmers[k] % NUM_LETTERS ** (k - 1)] for k in range(1, largest + 1)],
+        beginnings=[place_of[k][far // NUM_LETTERS ** (largest - 1 - k)] for k in range(largest)],
+    )  # fmt: skip
+    groups = [place_of[k] for k in sorted(window.kmer_sizes)] + [place_of[largest - 1]]
+    firsts = torch.tensor([0] + [len(kmers[k]) for k in sorted(window.kmer_sizes)]).cumsum(0).tolist()
+    return MergedTables(
+        rows=_Merge.apply(plan, key_weight, value_weight, *tables),
+        places=torch.cat([torch.where(group < 0, -1, group + first) for group, first in zip(groups, firsts)]),
+        starts=torch.tensor([0] + [len(group) for group in groups[:-1]]).cumsum(0),
+        num_letters=NUM_LETTERS - 1 if letters is None else NUM_LETTERS,
+    )
+
+
+def _list_kmers(largest: int, device: torch.device) -> list[torch.Tensor]:
+    """Indices of all k-mers of A, C, G, T, ascending, for k = 0 .. largest."""
+    kmers = [torch.zeros(1, dtype=torch.int64, device=device)]
+    for k in range(1, largest + 1):
+        leading = torch.arange(NUM_LETTERS - 1, device=device)[:, None] * NUM_LETTERS ** (k - 1)
+        kmers.append((leading + kmers[-1]).flatten())
+    return kmers
+
+
+def _find_kmers(letters: torch.Tensor, largest: int) -> list[torch.Tensor]:
+    """Indices of the k-mers that occur, ascending, for k = 0 .. largest; with each its ends and beginnings."""
+    rows, valid = torch.zeros_like(letters), torch.ones_like(letters, dtype=torch.bool)
+    kmers = [torch.zeros(1, dtype=torch.int64, device=letters.device)]
+    for k in range(1, largest + 1):
+        letter = shift(letters, k - 1, INVALID_LETTER)
+        valid = valid & (letter != INVALID_LETTER)
+        rows = rows + letter * NUM_LETTERS ** (k - 1)
+        occurs = torch.zeros(NUM_LETTERS**k, dtype=torch.bool, device=letters.device)
+        occurs[rows[valid]] = True
+        kmers.append(occurs.nonzero()[:, 0])
+    return kmers
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """
+    Args, each by size k = 0 .. largest, for the n_k k-mers that are merged:
+        numbers, scales (`dict`): table of the size, and 1 / L_k.
+        rows: rows of that table, [n_k].
+        ends: place of the (k-1)-mer at the end of each k-mer, among those of that size, [n_k].
+        beginnings: place of the k-mer at the beginning of each far (K-1)-mer, [n_{K-1}].
+    """
+
+    numbers: dict[int, int]
+    scales: dict[int, float]
+    rows: list[torch.Tensor]
+    ends: list[torch.Tensor]
+    beginnings: list[torch.Tensor]
+
+    def split(self, rows: torch.Tensor) -> tuple[dict[int, torch.Tensor], torch.Tensor]:
+        """Parts of [R, 2D]: Q by size, far rows."""
+        sizes = sorted(self.numbers)
+        *levels, far = rows.split([len(self.rows[k]) for k in sizes] + [len(self.rows[-2])])
+        return dict(zip(sizes, levels)), far
+
+
+class _Merge(torch.autograd.Function):
+    """`merge_tables` as one operation that writes into one tensor, and keeps nothing but its inputs for backward."""
+
+    @staticmethod
+    def forward(ctx, plan: _Plan, key_weight: torch.Tensor, value_weight: torch.Tensor, *tables: torch.Tensor):
+        ctx.plan = plan
+        ctx.save_for_backward(key_weight, value_weight, *tables)
+        compute, (D, E) = accumulation_dtype(tables[0].dtype), (len(key_weight), tables[0].shape[1])
+        num_rows = sum(len(plan.rows[k]) for k in plan.numbers) + len(plan.rows[-2])
+        merged = tables[0].new_zeros(num_rows, 2 * D, dtype=compute)
+        levels, far = plan.split(merged)
+        level = merged.new_zeros(1, 2 * D)
+        for k in range(1, len(plan.rows)):
+            level = torch.index_select(level, 0, plan.ends[k], out=levels.get(k))
+            if k in plan.numbers:
+                number, scale = plan.numbers[k], plan.scales[k]
+                found = tables[number][plan.rows[k]].to(compute)
+                for side, weight in zip(level.chunk(2, dim=1), (key_weight, value_weight)):
+                    side.addmm_(found, _columns(weight, number, E).to(compute).T, alpha=scale)
+            if k < len(plan.rows) - 1:
+                far += level[plan.beginnings[k]]
+        return merged
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: torch.Tensor):
+        plan, (key_weight, value_weight, *tables) = ctx.plan, ctx.saved_tensors
+        compute, E = grad.dtype, tables[0].shape[1]
+        levels, far = plan.split(grad)
+        wants = ctx.needs_input_grad[1:]
+        grads = [torch.empty_like(weight) if want else None for weight, want in zip((key_weight, value_weight), wants)]
+        grad_tables: list[torch.Tensor | None] = [None] * len(tables)
+        longer = None  # what the level above hands down
+        for k in range(len(plan.rows) - 1, 0, -1):
+            level = longer
+            if k in levels:
+                level = levels[k] if longer is None else longer.add_(levels[k])
+            if k < len(plan.rows) - 1:
+                level.index_add_(0, plan.beginnings[k], far)
+            if k in plan.numbers:
+                number, scale = plan.numbers[k], plan.scales[k]
+                table, rows = tables[number], plan.rows[k]
+                sides = level.chunk(2, dim=1)
+                if any(wants[:2]):
+                    found = table[rows].to(compute).mul_(scale)
+                    for side, weight_grad in zip(sides, grads):
+                        if weight_grad is not None:
+                            _columns(weight_grad, number, E).copy_(side.T @ found)
+                if wants[2 + number]:
+                    key_columns, value_columns = (
+                        _columns(w, number, E).to(compute) for w in (key_weight, value_weight)
+                    )
+                    found_grad = (sides[0] @ key_columns).addmm_(sides[1], value_columns).mul_(scale)
+                    table_grad = table.new_zeros(table.shape, dtype=compute).index_add_(0, rows, found_grad)
+                    grad_tables[number] = table_grad.to(table.dtype)
+            longer = level.new_zeros(len(plan.rows[k - 1]), level.shape[1]).index_add_(0, plan.ends[k], level)
+        return None, *grads, *grad_tables
+
+
+def _columns(weight: torch.Tensor, number: int, E: int) -> torch.Tensor:
+    """The part [D, E] of a projection [D, K * E] that belongs to one table."""
+    return weight[:, number * E : (number + 1) * E]
+
+
+__all__ = ["MergedTables", "accumulation_dtype", "merge_tables"]
