@@ -341,3 +341,26 @@ def test_a_folder_of_tables_becomes_a_dataset(hub, user, tmp_path):
         "streamed": ["ACGT", "ACGTA"],
         "intact": [True] * 4,
     }
+
+
+def test_a_revision_of_a_dataset_that_does_not_exist(hub, user, tmp_path):
+    def call_dataset(argv):
+        from gengram.cli import main
+
+        return main(["dataset", "push", *argv])
+
+    def call_finetune(argv):
+        from gengram.cli import main
+
+        return main(["finetune", *argv])
+
+    (tmp_path / "tables").mkdir()
+    lines = ["seq,label", *(f"ACGT{'A' * row},{row % 2}" for row in range(20))]
+    (tmp_path / "tables" / "train.csv").write_text("\n".join(lines))
+    assert user.call(call_dataset, argv=[str(tmp_path / "tables"), "lab/revised", "--license", "cc0-1.0"]) == 0, (
+        user.err
+    )
+    argv = ["--dataset", "lab/revised", "--backbone", "llama", "--output_dir", str(tmp_path / "run")]
+    assert user.call(call_finetune, argv=[*argv, "--dataset_revision", "nowhere"]) == 1
+    assert "gengram finetune: error: dataset='lab/revised'" in user.err and "nowhere" in user.err, user.err
+    assert not (tmp_path / "run").exists()
