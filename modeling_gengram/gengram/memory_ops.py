@@ -187,7 +187,10 @@ def read_merged(
     if largest > 1:
         bags.append(_read_at(merged.find(last + 1, index_kmers(known, largest - 1)[0]), lags[-1:] + 1, history))
     bag = torch.cat(bags, dim=-1).flatten(0, 1).clamp(min=0)  # [B * T, L_K + 1]; -1 only outside full windows
-    kv = F.embedding_bag(bag, merged.rows, mode="sum").view(B, S - history, -1)
+    if bool(full.any()):
+        kv = F.embedding_bag(bag, merged.rows, mode="sum").view(B, S - history, -1)
+    else:  # perhaps without a single row
+        kv = merged.rows.new_zeros(B, S - history, merged.rows.shape[1])
     partial = ~full
     if bool(partial.any()):
         kv[partial] = read_chosen(tables, key_weight, value_weight, letters, window, partial, documents, history)

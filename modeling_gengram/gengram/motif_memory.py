@@ -11,6 +11,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from .configuration_gengram import GengramConfig
 from .context_parallel import ContextParallel
 from .cpu_kernel import Gating, load_kernel, read_fused, run_fused
+from .gpu_kernel import can_run_kernels, mix_gated, pool_rows, project_tables, read_rows, score_gate
 from .kmer_index import NUM_LETTERS, KmerContext, KmerWindow, shift
 from .memory_chunks import CHUNK, run_in_chunks
 from .memory_ops import (
@@ -25,10 +26,12 @@ from .merged_tables import MergedTables, accumulation_dtype, merge_tables
 from .prefix_sums import pool_by_prefix_sums
 from .table_cache import TableCache
 
-# Projecting R table rows costs 4 R E D operations, projecting N positions 4 N K E D. Tables are merged for one call where
-# that saves at least this factor. It is more for the eager form, which reads rows of 2D numbers L + 1 times a position
-# (measured on CPU, float32: equal at about 3, from (D, E) = (64, 64) to (1024, 256)); the kernel wins from 1 on.
+# Projecting R table rows costs 4 R E D operations, projecting N positions 4 N K E D. Tables are merged for one call
+# where that saves at least this factor. It is more for the eager form, which reads rows of 2D numbers L + 1 times a
+# position (measured on CPU, float32: equal at about 3, from (D, E) = (64, 64) to (1024, 256)); the kernel wins from 1.
 MERGED_SAVING = {"fused": 1.5, "merged": 4.0}
+# The same on a GPU, where the kernels read each row about once (a guess from the roofline, not yet measured).
+PROJECTED_SAVING = 2.0
 # Merged tables are kept up to this many rows of 2D numbers: sizes up to 7, 7,221 rows for 1..6.
 MAX_KEPT_ROWS = 40_000
 
@@ -88,7 +91,8 @@ class MotifMemory(GradientCheckpointingLayer):
         layer_idx (`int`, *optional*, defaults to 0): the layer it writes to.
 
     Attributes:
-        path (`str`): `"auto"` (default), or the form to use: `"definition"`, `"lifetime"`, `"merged"`, `"fused"`.
+        path (`str`): `"auto"` (default), or the form to use: `"definition"`, `"lifetime"`, `"merged"`, `"fused"`,
+            `"triton"`, `"triton_pooled"`.
     """
 
     path: str = "auto"
@@ -124,15 +128,16 @@ class MotifMemory(GradientCheckpointingLayer):
         gradients in evaluation they are then always taken, the tables are kept (`TableCache`), and the result depends
         on nothing but weights and input. Otherwise the tables would be projected for this call alone, which needs
         enough tokens to pay (`MERGED_SAVING`). In all other cases `"lifetime"`; `"definition"` only on request
-        (`path`).
+        (`path`). On a GPU that runs the kernels, `"triton"` (projected tables, every window) and `"triton_pooled"`
+        stand for them by the same rules.
         """
         if self.path != "auto":
             return self.path
+        if can_run_kernels(context.letters.device.type, next(self.embeddings.parameters()).dtype):
+            return self._choose_kernels(context)
         if self.window.size is None or self.window.deduplicate or torch.compiler.is_compiling():
             return "lifetime"
-        parts: list[tuple[type, nn.Module]] = [(MotifTable, table) for table in self.embeddings]
-        parts += [(MotifProjection, self.key_proj), (MotifProjection, self.value_proj)]
-        if not all(type(part) is kind and type(part.weight) is nn.Parameter for kind, part in parts):
+        if not self._owns_weights():
             return "lifetime"
         form, largest = "fused" if self._can_fuse(context) else "merged", max(self.window.kmer_sizes)
         if self._keeps_tables():
@@ -140,6 +145,23 @@ class MotifMemory(GradientCheckpointingLayer):
         tokens = context.letters.numel()
         rows = sum(min(tokens, 4**k) for k in self.window.kmer_sizes)  # in use, at most; few k-mers hold an N
         return form if rows * MERGED_SAVING[form] < tokens * len(self.window.kmer_sizes) else "lifetime"
+
+    def _choose_kernels(self, context: KmerContext) -> str:
+        if torch.compiler.is_compiling() or not self._owns_weights():
+            return "triton_pooled"
+        *shorter, largest = sorted(self.window.kmer_sizes)
+        if self._keeps_tables():
+            rows = sum(NUM_LETTERS**k for k in (*shorter, largest, largest - 1)) + 4**largest
+            return "triton" if rows <= MAX_KEPT_ROWS else "triton_pooled"
+        tokens = context.letters.numel()
+        rows = sum(NUM_LETTERS**k for k in shorter) + min(tokens, 4**largest)
+        return "triton" if rows * PROJECTED_SAVING < tokens * (len(shorter) + 1) else "triton_pooled"
+
+    def _owns_weights(self) -> bool:
+        """Whether tables and projections are the memory's own: not wrapped by an adapter, sharded or quantised."""
+        parts: list[tuple[type, nn.Module]] = [(MotifTable, table) for table in self.embeddings]
+        parts += [(MotifProjection, self.key_proj), (MotifProjection, self.value_proj)]
+        return all(type(part) is kind and type(part.weight) is nn.Parameter for kind, part in parts)
 
     def _can_fuse(self, context: KmerContext) -> bool:
         plain = type(self.norm_q) is nn.RMSNorm and type(self.norm_k) is nn.RMSNorm
@@ -162,6 +184,16 @@ class MotifMemory(GradientCheckpointingLayer):
             make = functools.partial(merge_tables, tables, *weights, self.window)
             return self.table_cache.find([*tables, *weights], make)
 
+    def _project(self, context: KmerContext):
+        """Tables for the kernels. For one call, autocast takes the products as it would take those of positions."""
+        tables, weights = self._tables(), (self.key_proj.weight, self.value_proj.weight)
+        if not self._keeps_tables():
+            return project_tables(tables, *weights, self.window, context.letters)
+        make = functools.partial(project_tables, tables, *weights, self.window)
+        with torch.autocast(context.letters.device.type, enabled=False):
+            # In another order than in `_merge`, so that neither form finds the other's tables.
+            return self.table_cache.find([*weights, *tables], make)
+
     def read(self, context: KmerContext) -> tuple[torch.Tensor, torch.Tensor]:
         """
         Key and value of each position: a function of the bases alone.
@@ -172,6 +204,12 @@ class MotifMemory(GradientCheckpointingLayer):
         path = self.choose_path(context)
         tables, weights = self._tables(), (self.key_proj.weight, self.value_proj.weight)
         letters, documents, history = context.letters, context.documents, context.history
+        if path == "triton":
+            projected = self._project(context)
+            key_value = read_rows(projected.rows, projected.layout, letters, self.window, documents, history)
+            if (bias := self._bias(key_value.dtype)) is not None:
+                key_value = key_value + bias
+            return key_value.chunk(2, dim=-1)
         if path == "fused" and not torch.is_grad_enabled():
             gating, merged = self._describe_gating(context)
             key_value = read_fused(gating, merged.rows, self._bias(merged.rows.dtype)).to(tables[0].dtype)
@@ -190,6 +228,8 @@ class MotifMemory(GradientCheckpointingLayer):
                     "documents, or use window_sums='exact'."
                 )
             pooled = pool_by_prefix_sums(tables, letters, self.window)
+        elif path == "triton_pooled":
+            pooled = pool_rows(tables, letters, self.window, documents, history)
         elif path == "lifetime":
             pooled = pool_by_lifetime(tables, letters, self.window, documents, history)
         else:
@@ -222,18 +262,28 @@ class MotifMemory(GradientCheckpointingLayer):
     def _write(self, hidden_states: torch.Tensor, context: KmerContext) -> torch.Tensor:
         """The residual of all positions at once."""
         compute = accumulation_dtype(hidden_states.dtype)
-        if self.choose_path(context) == "fused":
+        path = self.choose_path(context)
+        if path == "fused":
             residual, mixed = self._gate_fused(hidden_states.to(compute), context)
             if mixed:
                 return residual.to(hidden_states.dtype)
         else:
             key, value = self.read(context)
-            gate = gate_scores(
-                _normalize(self.norm_q, hidden_states, compute), _normalize(self.norm_k, key, compute), self.gate
-            )
-            residual = gate * value.to(compute)
+            norms = self.norm_q, self.norm_k
+            if path.startswith("triton") and all(type(norm) is nn.RMSNorm for norm in norms):
+                weights, eps = [norm.weight for norm in norms], [norm.eps for norm in norms]
+                gate = score_gate(hidden_states, key, *weights, *eps, self.gate)
+            else:
+                query, key = _normalize(norms[0], hidden_states, compute), _normalize(norms[1], key, compute)
+                gate = gate_scores(query, key, self.gate)
             if context.real is not None:
-                residual = residual * context.real[..., None]
+                gate = gate * context.real[..., None]
+            mixes = self.mixer == "conv_residual" and self.norm_out is None and context.state is None
+            if path.startswith("triton") and mixes:
+                conv = self.short_conv.read_taps(), self.short_conv.conv.dilation[0]
+                documents = None if context.documents is None else context.documents[:, context.history :]
+                return mix_gated(value, gate, *conv, documents, hidden_states.dtype)
+            residual = gate * value.to(compute)
         if self.mixer == "silu_norm":
             residual = F.silu(_normalize(self.norm_out, residual, compute))
         elif self.mixer == "conv_residual":
