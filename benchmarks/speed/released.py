@@ -8,27 +8,13 @@ import torch
 import torch.nn.functional as F
 
 from gengram import MotifMemory
-from gengram.gengram.kmer_index import index_kmers
-
-
-def pool_by_prefix_sums(tables: list[torch.Tensor], letters: torch.Tensor, sizes: tuple[int, ...], W: int):
-    """Window means as differences of running sums: tables K x [5**k, E], letters int64 [B, T] -> [B, T, K * E]."""
-    pooled = []
-    for k, table in zip(sizes, tables):
-        rows, valid = index_kmers(letters, k)
-        places = W - k + 1
-        found = F.embedding(rows, table) * valid[..., None]
-        total, count = found.cumsum(1), valid.float().cumsum(1)
-        total = total - F.pad(total, (0, 0, places, 0))[:, : total.shape[1]]
-        count = count - F.pad(count, (places, 0))[:, : count.shape[1]]
-        pooled.append(total / count.clamp(min=1)[..., None].to(total.dtype))
-    return torch.cat(pooled, dim=-1)
+from gengram.gengram.prefix_sums import pool_by_prefix_sums
 
 
 def read_released(memory: MotifMemory, letters: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Key and value [B, T, D] by the released algorithm, with the weights of a `MotifMemory`."""
     tables = [table.weight for table in memory.embeddings]
-    features = pool_by_prefix_sums(tables, letters, memory.window.kmer_sizes, memory.window.size)
+    features = pool_by_prefix_sums(tables, letters, memory.window)
     return F.linear(features, memory.key_proj.weight), F.linear(features, memory.value_proj.weight)
 
 
@@ -46,4 +32,4 @@ def run_released(memory: MotifMemory, hidden: torch.Tensor, letters: torch.Tenso
     return gated + F.silu(mixed)
 
 
-__all__ = ["pool_by_prefix_sums", "read_released", "run_released"]
+__all__ = ["read_released", "run_released"]

@@ -98,12 +98,12 @@ def describe_pickle(file: BinaryIO | str) -> Any:
         ValueError: as `load_pickle`.
     """
     try:
-        archive = torch._C.PyTorchFileReader(file)
+        archive: Any = torch._C.PyTorchFileReader(file)
 
         def describe(identifier: tuple) -> torch.TypedStorage:
             _, kind, key, _, count = identifier
             dtype = kind._dtype  # its public name warns
-            storage = torch.UntypedStorage(count * dtype.itemsize, device="meta")
+            storage: Any = torch.UntypedStorage(count * dtype.itemsize, device="meta")
             storage._checkpoint_offset = archive.get_record_offset(f"data/{key}")
             return torch.TypedStorage(wrap_storage=storage, dtype=dtype, _internal=True)
 
@@ -134,7 +134,8 @@ def read_described(file: BinaryIO, described: torch.Tensor, start: int = 0) -> t
 
 def find_offset(described: torch.Tensor) -> int:
     """First byte of a tensor of `describe_pickle` in its archive."""
-    return described.untyped_storage()._checkpoint_offset + described.storage_offset() * described.itemsize
+    storage: Any = described.untyped_storage()
+    return storage._checkpoint_offset + int(described.storage_offset()) * described.itemsize
 
 
 class _Section(io.RawIOBase):
