@@ -1,7 +1,7 @@
 """A run of `gengram finetune` that ends with kill -9 at a moment of our choice; for `runpy.run_path`.
 
-Names that the caller sets: `argv`, and `moment`, a function's name and the number of the call in which it dies. A
-function that writes a file dies with half of it written.
+Names that the caller sets: `argv`, and `moment`, a function's name and the number of the call in which it dies; `rank`
+and `port` if it is one of two processes. A function that writes a file dies with half of it written.
 """
 
 import io
@@ -61,4 +61,7 @@ def run(argv: list[str], moment: tuple[str, int]) -> None:
         finetune.main(argv)
 
 
+if "rank" in globals():
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}  # noqa: F821
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}  # noqa: F821
 run(argv, moment)  # noqa: F821

@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -375,22 +374,3 @@ def test_help_shows_an_example_and_our_arguments(capsys):
         "exit codes",
     ):
         assert words in text
-
-
-def test_two_processes_give_the_figures_of_one(command, task, run_folder, tmp_path, draw_table):
-    # 64 rows, so that no batch is incomplete: the last batch would weigh differently.
-    draw_table(64, 0).to_csv(task["train_file"], index=False)
-    shared = {"memory": True, "validation_fraction": 0, "num_train_epochs": 2, "use_cpu": True}
-    assert main(command(per_device_train_batch_size=16, **shared)) == 0
-    argv = command(per_device_train_batch_size=8, ddp_backend="gloo", output_dir=tmp_path / "two", **shared)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = subprocess.run([*launch, "-m", "gengram.training.finetune", *argv], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-4000:]
-    one, two = read_report(run_folder), read_report(tmp_path / "two")
-    assert two["arguments"]["training"]["processes"] == 2
-    assert (
-        one["arguments"]["training"]["sequences_per_step"] == two["arguments"]["training"]["sequences_per_step"] == 16
-    )
-    for metric in ("mcc", "accuracy", "auroc", "loss"):
-        assert two["test"][metric]["mean"] == pytest.approx(one["test"][metric]["mean"], abs=1e-5)
-    assert done.stdout.count("report.json") == 1

@@ -30,6 +30,12 @@ BY_STEPS = {**RUN, "save_strategy": "steps", "save_steps": 2}
 BY_EPOCH = {**RUN, "num_train_epochs": 8, "early_stopping_patience": 2, "metric_for_best_model": "mcc"}
 
 
+@pytest.fixture(autouse=True)
+def no_plots(monkeypatch):
+    """Drawing takes longer than these runs, and is tested elsewhere."""
+    monkeypatch.setattr("gengram.training.finetune.write_plots", lambda *_: [])
+
+
 @pytest.fixture(scope="module")
 def kill():
     """Start a run in a process of its own, in which it dies at the given moment."""
