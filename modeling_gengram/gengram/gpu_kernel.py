@@ -19,6 +19,7 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 missing: Exception | None = None
 
 # Without a device for them the kernels, and triton, are not imported at all.
+mix_gated = pool_rows = project_tables = read_rows = score_gate = None
 if INTERPRETED or torch.backends.cuda.is_built():
     try:
         from .triton_convolution import mix_gated
@@ -67,7 +68,7 @@ def _run_once(device: torch.device, dtype: torch.dtype) -> None:
         key = key + pool_rows(tables, letters, window)[..., :16]
         ones = torch.ones(16, dtype=dtype, device=device)
         gate = score_gate(key, key, ones, ones, 1e-5, 1e-5, "signed_sqrt")
-        taps = torch.ones(16, 1, 2, dtype=dtype, device=device)
+        taps = torch.ones(2, 16, dtype=dtype, device=device)
         mix_gated(value, gate, taps, 2, None, dtype).sum().backward()
         if device.type == "cuda":
             torch.cuda.synchronize(device)

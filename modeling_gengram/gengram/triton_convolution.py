@@ -37,23 +37,23 @@ NAMESPACE = re.sub(r"\W", "_", __name__)
 def mix_gated(
     value: torch.Tensor,
     gate: torch.Tensor,
-    weight: torch.Tensor,
+    conv: torch.Tensor,
     dilation: int,
     documents: torch.Tensor | None,
     dtype: torch.dtype,
 ) -> torch.Tensor:
     """
-    `o + silu(convolve_causal(o, weight, dilation, documents))` of `o = gate * value`, fused.
+    `gate * value` and the SiLU of its causal convolution (`convolve_causal`), fused.
 
     Args:
         value (`torch.Tensor` [B, T, D]): rows may lie apart. gate (`torch.Tensor` float32 [B, T, 1]).
-        weight (`torch.Tensor` [D, 1, taps]), dilation (`int`), documents (`torch.Tensor` int64 [B, T], *optional*).
+        conv (`torch.Tensor` [taps, D]), dilation (`int`), documents (`torch.Tensor` int64 [B, T], *optional*).
         dtype (`torch.dtype`): of the result; everything is computed in float32.
 
     Returns:
-        `torch.Tensor` [B, T, D]. Differentiable in value, gate and weight.
+        `torch.Tensor` [B, T, D]. Differentiable in value, gate and conv.
     """
-    return _mix_gated(value, gate[..., 0], weight[:, 0], dilation, documents, dtype)
+    return _mix_gated(value, gate[..., 0], conv.T, dilation, documents, dtype)
 
 
 @torch.library.custom_op(f"{NAMESPACE}::mix_gated", mutates_args=())

@@ -57,7 +57,7 @@ def kernels(dtype: str) -> list:
 
 @pytest.mark.parametrize("capability, dtype", [(90, "bf16"), (80, "fp32")])
 def test_kernels_compile_without_spilling(capability, dtype, tmp_path, monkeypatch):
-    """An H100 and an A100; hidden sizes that 16 divides. What registers cannot hold lies on the stack, in slow memory."""
+    """An H100 and an A100; hidden sizes that 16 divides. What registers cannot hold lies on the slow stack."""
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     import triton
     from triton.backends.compiler import GPUTarget
