@@ -1,5 +1,7 @@
 """Which layers do adapters go to where nobody names them? PEFT's tables of target modules, with our model types."""
 
+from collections.abc import Mapping, Sequence
+
 from peft.utils import constants
 
 # PEFT matches the ends of module names, so one list serves every backbone: what a backbone does not have is not found.
@@ -34,7 +36,7 @@ def register_adapter_targets(model_types: list[str]) -> None:
         ia3[model_type] = _join(ia3, _IA3_FAMILIES, (*_IA3_ATTENTION, *_IA3_FEEDFORWARD))
 
 
-def _join(table: dict[str, list[str]], families: tuple[str, ...], more: tuple[str, ...]) -> list[str]:
+def _join(table: Mapping[str, Sequence[str]], families: tuple[str, ...], more: tuple[str, ...]) -> list[str]:
     return list(dict.fromkeys([*(name for family in families for name in table[family]), *more]))
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ LEARNING_RATES = {"lora": 5e-4, "ia3": 3e-3}
 """Published for the Nucleotide Transformer, LoRA with rank 1, alpha 32, dropout 0.1 and batches of 8, IA3 likewise."""
 
 _HEADS = ("classifier", "score")  # PEFT trains and saves modules of these names without being told.
-_TABLES: dict[str, dict[str, list[str]]] = {
+_TABLES: dict[str, Mapping[str, Sequence[str]]] = {
     "lora": constants.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING,
     "ia3": constants.TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING,
 }
@@ -169,7 +170,7 @@ def finish_adapter(folder: Path, model: PreTrainedModel | PeftModel) -> None:
     (folder / "README.md").unlink(missing_ok=True)
     config: Any = model.get_base_model().config
     base = model.peft_config[model.active_adapter].base_model_name_or_path
-    labels = {"id2label": config.id2label, "problem_type": config.problem_type, "base_sha256": hash_base(base)}
+    labels = {"id2label": config.id2label, "problem_type": config.problem_type, "base_sha256": hash_base(str(base))}
     (folder / LABELS_FILE).write_text(json.dumps(labels, indent=2) + "\n", encoding="utf-8")
 
 
@@ -282,7 +283,7 @@ def _is_head(name: str) -> bool:
     return any(part in _HEADS for part in name.split("."))
 
 
-def _ends_like(name: str, ends: list[str]) -> bool:
+def _ends_like(name: str, ends: Sequence[str]) -> bool:
     return any(name == end or name.endswith(f".{end}") for end in ends)
 
 

@@ -167,7 +167,7 @@ def finetune(
         "data": data.report,
         "arguments": describe_arguments(model_arguments, data_arguments, arguments),
         "adapter": describe_adapter(trained),
-        "loss_weights": loss and loss.weights,
+        "loss_weights": None if loss is None else loss.weights,
         "seeds": training_arguments.seeds,
         "parameters": model.num_parameters(),
         "test": summarize_seeds(scores["test"]),
