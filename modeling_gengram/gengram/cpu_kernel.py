@@ -44,6 +44,7 @@ _POINTERS = [
 ]
 _BACKWARD_POINTERS = ["grad_output", "grad_hidden", "grad_rows", "grad_shared", "strips"]
 # fmt: on
+_DIFFERENTIABLE = ["hidden", "rows", "bias", "norm_q", "norm_k", "conv"]
 
 
 class _Call(ctypes.Structure):
@@ -146,7 +147,19 @@ def run_fused(
     Returns:
         residual (`torch.Tensor` [B, T, D]) and gated vectors (`torch.Tensor` [B, kept, D]).
     """
-    return _Fused.apply(gating, hidden, rows, bias, norm_q, norm_k, conv)
+    tensors = dict(zip(_DIFFERENTIABLE, (hidden, rows, bias, norm_q, norm_k, conv)))
+    if torch.is_grad_enabled():
+        return _Fused.apply(gating, *tensors.values())
+    return _compute(gating, tensors)
+
+
+def _compute(gating: Gating, tensors: dict[str, torch.Tensor | None]) -> tuple[torch.Tensor, torch.Tensor]:
+    hidden = tensors["hidden"]
+    assert hidden is not None
+    B, T, D = hidden.shape
+    output, gated = hidden.new_empty(B, T, D), hidden.new_empty(B, min(gating.kept, T), D)
+    _run("forward", gating, tensors, output=output, gated=gated)
+    return output, gated
 
 
 def read_fused(gating: Gating, rows: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
@@ -156,7 +169,7 @@ def read_fused(gating: Gating, rows: torch.Tensor, bias: torch.Tensor | None) ->
     D = rows.shape[1] // 2
     hidden, ones = rows.new_zeros(B, T, D), rows.new_ones(D)
     key_value = rows.new_empty(B, T, 2 * D)
-    tensors = {"hidden": hidden, "rows": rows, "bias": bias, "norm_q": ones, "norm_k": ones, "conv": None}
+    tensors = dict(zip(_DIFFERENTIABLE, (hidden, rows, bias, ones, ones, None)))
     _run("forward", gating, tensors, output=torch.empty_like(hidden), key_value=key_value)
     return key_value
 
@@ -167,7 +180,7 @@ def _run(direction: str, gating: Gating, tensors: dict[str, torch.Tensor | None]
     assert hidden is not None and merged.places.dtype == torch.int32
     B, T, D = hidden.shape
     pointed = {
-        "sizes": torch.tensor(sorted(window.kmer_sizes)),
+        "sizes": _list_sizes(window),
         "letters": context.letters,
         "documents": context.documents,
         "real": context.real,
@@ -190,6 +203,11 @@ def _run(direction: str, gating: Gating, tensors: dict[str, torch.Tensor | None]
     getattr(load_kernel(), f"{direction}_{name}")(ctypes.byref(call))
 
 
+@functools.cache
+def _list_sizes(window: KmerWindow) -> torch.Tensor:
+    return torch.tensor(sorted(window.kmer_sizes))
+
+
 def _count_threads(hidden: torch.Tensor) -> int:
     return max(min(torch.get_num_threads(), hidden.numel() // WORK), 1)
 
@@ -197,11 +215,7 @@ def _count_threads(hidden: torch.Tensor) -> int:
 class _Fused(torch.autograd.Function):
     @staticmethod
     def forward(ctx, gating: Gating, *tensors: torch.Tensor | None):
-        hidden = tensors[0]
-        named = dict(zip(("hidden", "rows", "bias", "norm_q", "norm_k", "conv"), tensors))
-        output = torch.empty_like(hidden, memory_format=torch.contiguous_format)
-        gated = hidden.new_empty(hidden.shape[0], min(gating.kept, hidden.shape[1]), hidden.shape[2])
-        _run("forward", gating, named, output=output, gated=gated)
+        output, gated = _compute(gating, dict(zip(_DIFFERENTIABLE, tensors)))
         ctx.gating = gating
         ctx.save_for_backward(*tensors)
         ctx.mark_non_differentiable(gated)
@@ -210,7 +224,7 @@ class _Fused(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_output: torch.Tensor, _):
-        named = dict(zip(("hidden", "rows", "bias", "norm_q", "norm_k", "conv"), ctx.saved_tensors))
+        named = dict(zip(_DIFFERENTIABLE, ctx.saved_tensors))
         hidden, rows, conv = named["hidden"], named["rows"], named["conv"]
         B, T, D = hidden.shape
         taps = 0 if conv is None else len(conv)

@@ -17,7 +17,7 @@ class MotifMemoryLayer(CacheLayerMixin):
 
     Attributes:
         letters (`torch.Tensor` int64 [B, S] or `None`): letters of the latest S positions.
-        gated (`dict[int, torch.Tensor]`): memory layer -> gated vectors [B, S, D] of its latest S positions.
+        gated (`dict[int, Latest]`): memory layer -> gated vectors [B, S, D] of its latest S positions.
         seen (`int`): tokens seen so far.
     """
 
@@ -32,7 +32,7 @@ class MotifMemoryLayer(CacheLayerMixin):
 
     def reset(self) -> None:
         self.letters: torch.Tensor | None = None
-        self.gated: dict[int, torch.Tensor] = {}
+        self.gated: dict[int, Latest] = {}
         self.history: dict[int | None, int] = {}  # memory layer (None: the letters) -> positions it needs
         self.seen = 0
 
@@ -55,22 +55,22 @@ class MotifMemoryLayer(CacheLayerMixin):
 
     def find_gated(self, layer_idx: int, history: int) -> torch.Tensor | None:
         """The gated vectors of one memory layer at the last `history` positions, [B, history, D]; None before them."""
-        gated = self.gated.get(layer_idx)
-        if gated is None:
+        if layer_idx not in self.gated:
             return None
+        gated = self.gated[layer_idx].values
         missing = history - gated.shape[1]
         return gated[:, -history:] if missing <= 0 else F.pad(gated, (0, 0, missing, 0))
 
     def add_gated(self, layer_idx: int, gated: torch.Tensor, history: int) -> None:
         """Remember the gated vectors [B, T, D] of the latest positions of one memory layer."""
-        stored = torch.cat([self.gated[layer_idx], gated], dim=1) if layer_idx in self.gated else gated
-        self.gated[layer_idx] = _latest(stored, history)
         self.history[layer_idx] = history
+        self.gated.setdefault(layer_idx, Latest(history + ROLLBACK)).append(gated)
 
     def _map(self, change) -> None:
         if self.letters is not None:
             self.letters = change(self.letters)
-        self.gated = {layer_idx: change(gated) for layer_idx, gated in self.gated.items()}
+        for latest in self.gated.values():
+            latest.values = change(latest.values)
 
     def reorder_cache(self, beam_idx: torch.LongTensor) -> None:
         self._map(lambda x: x.index_select(0, beam_idx.to(x.device)))
@@ -89,7 +89,7 @@ class MotifMemoryLayer(CacheLayerMixin):
         if remove >= self.seen:
             return self.reset()
         seen = self.seen - remove
-        kept = {None: self.letters.shape[1], **{layer_idx: x.shape[1] for layer_idx, x in self.gated.items()}}
+        kept = {None: self.letters.shape[1], **{i: latest.values.shape[1] for i, latest in self.gated.items()}}
         for layer_idx, length in kept.items():
             if length - remove < min(self.history[layer_idx], seen):
                 raise RuntimeError(
@@ -120,6 +120,43 @@ class MotifMemoryLayer(CacheLayerMixin):
 
     def get_max_length(self) -> int:
         return -1
+
+
+class Latest:
+    """
+    The end of a growing sequence of vectors. They lie in a buffer with room for as many again, so that a step writes
+    its own vector and moves the others only once in a while.
+
+    Args:
+        length (`int`): positions to keep, at least.
+
+    Attributes:
+        values (`torch.Tensor` [B, S, D]): the latest S positions, at most twice `length`.
+    """
+
+    def __init__(self, length: int):
+        self.length = length
+        self.buffer: torch.Tensor | None = None
+        self.size = 0
+
+    @property
+    def values(self) -> torch.Tensor:
+        return self.buffer[:, : self.size]
+
+    @values.setter
+    def values(self, values: torch.Tensor) -> None:
+        self.buffer, self.size = values, values.shape[1]  # full: the next one to come makes room
+
+    def append(self, x: torch.Tensor) -> None:
+        """Add [B, T, D] behind."""
+        T = x.shape[1]
+        if self.buffer is None or self.size + T > self.buffer.shape[1]:
+            stored = x if self.buffer is None else torch.cat([self.values, x], dim=1)
+            stored = stored[:, -self.length :]
+            self.buffer = x.new_empty(x.shape[0], 2 * self.length, x.shape[2])
+            self.size, T, x = 0, stored.shape[1], stored
+        self.buffer[:, self.size : self.size + T] = x
+        self.size += T
 
 
 def _latest(x: torch.Tensor, history: int) -> torch.Tensor:

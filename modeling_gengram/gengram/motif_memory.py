@@ -1,6 +1,5 @@
 """The motif memory of one layer: k-mer tables, window means, key and value, gate, convolution."""
 
-import functools
 from dataclasses import replace
 
 import torch
@@ -13,6 +12,7 @@ from .context_parallel import ContextParallel
 from .cpu_kernel import Gating, load_kernel, read_fused, run_fused
 from .gpu_kernel import can_run_kernels, mix_gated, pool_rows, project_tables, read_rows, score_gate
 from .kmer_index import NUM_LETTERS, KmerContext, KmerWindow, shift
+from .memory_cache import ROLLBACK
 from .memory_chunks import CHUNK, run_in_chunks
 from .memory_ops import (
     convolve_causal,
@@ -178,21 +178,27 @@ class MotifMemory(GradientCheckpointingLayer):
 
     def _merge(self, context: KmerContext) -> MergedTables:
         tables, weights = self._tables(), (self.key_proj.weight, self.value_proj.weight)
-        with torch.autocast(context.letters.device.type, enabled=False):  # sums stay in the tables' own precision
-            if not self._keeps_tables():
-                return merge_tables(tables, *weights, self.window, context.letters)
-            make = functools.partial(merge_tables, tables, *weights, self.window)
-            return self.table_cache.find([*tables, *weights], make)
+
+        def merge(letters: torch.Tensor | None) -> MergedTables:
+            with torch.autocast(context.letters.device.type, enabled=False):  # sums stay in the tables' own precision
+                return merge_tables(tables, *weights, self.window, letters)
+
+        if self._keeps_tables():
+            return self.table_cache.find([*tables, *weights], lambda: merge(None))
+        return merge(context.letters)
 
     def _project(self, context: KmerContext):
         """Tables for the kernels. For one call, autocast takes the products as it would take those of positions."""
         tables, weights = self._tables(), (self.key_proj.weight, self.value_proj.weight)
         if not self._keeps_tables():
             return project_tables(tables, *weights, self.window, context.letters)
-        make = functools.partial(project_tables, tables, *weights, self.window)
-        with torch.autocast(context.letters.device.type, enabled=False):
-            # In another order than in `_merge`, so that neither form finds the other's tables.
-            return self.table_cache.find([*weights, *tables], make)
+
+        def project():
+            with torch.autocast(context.letters.device.type, enabled=False):
+                return project_tables(tables, *weights, self.window)
+
+        # In another order than in `_merge`, so that neither form finds the other's tables.
+        return self.table_cache.find([*weights, *tables], project)
 
     def read(self, context: KmerContext) -> tuple[torch.Tensor, torch.Tensor]:
         """
@@ -300,7 +306,7 @@ class MotifMemory(GradientCheckpointingLayer):
             conv = self.short_conv.read_taps().to(compute)
             history = self.short_conv.history
             past = None if state is None else state.find_gated(self.layer_idx, history)
-            kept = 0 if state is None else hidden_states.shape[1]
+            kept = 0 if state is None else history + ROLLBACK
             gating = replace(gating, dilation=self.short_conv.conv.dilation[0], past=past, kept=kept)
         norms = self.norm_q.weight.to(compute), self.norm_k.weight.to(compute)
         residual, gated = run_fused(gating, hidden_states, merged.rows, self._bias(compute), *norms, conv)

@@ -1,12 +1,12 @@
 """Merged tables kept between calls, for as long as the weights they were made of stay the same."""
 
 from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import torch
 
-from .merged_tables import MergedTables
-
-SAMPLES = 2048  # values of each weight that are compared
+Tables = TypeVar("Tables")  # `MergedTables`, or `ProjectedTables` on a GPU
+SAMPLES = 64  # values of each weight that are compared: few, since a step of generation looks at them, too
 
 
 class TableCache:
@@ -19,29 +19,28 @@ class TableCache:
     """
 
     def __init__(self):
-        self._merged: MergedTables | None = None
-        self._seen: list[tuple[torch.Tensor, int, torch.Tensor]] = []
+        self.clear()
 
-    def find(self, weights: Sequence[torch.Tensor], make: Callable[[], MergedTables]) -> MergedTables:
+    def find(self, weights: Sequence[torch.Tensor], make: Callable[[], Tables]) -> Tables:
         """The tables made of `weights`; `make` is called if there are none, or others were made of other values."""
         if self._merged is None or not self._is_current(weights):
-            self._seen = [(weight.detach(), _version(weight), _sample(weight)) for weight in weights]
+            self._seen = [_identify(weight) for weight in weights]
+            # Views of the weights: they keep the storages alive, so no other tensor can be at these addresses.
+            self._views = [_choose_values(weight.detach()) for weight in weights]
+            self._values = torch.cat(self._views)
             self._merged = make()
         return self._merged
 
     def clear(self) -> None:
         """Let go of the tables' memory."""
-        self._merged, self._seen = None, []
+        self._merged: Any = None
+        self._seen: list[tuple[int, torch.dtype, int]] = []
+        self._views: list[torch.Tensor] = []
+        self._values: torch.Tensor | None = None
 
     def _is_current(self, weights: Sequence[torch.Tensor]) -> bool:
-        # A seen tensor keeps its storage alive, so no other one can be at its address.
-        return len(weights) == len(self._seen) and all(
-            weight.data_ptr() == seen.data_ptr()
-            and weight.dtype == seen.dtype
-            and _version(weight) == version
-            and torch.equal(_sample(weight), sample)
-            for weight, (seen, version, sample) in zip(weights, self._seen)
-        )
+        same = [_identify(weight) for weight in weights] == self._seen
+        return same and torch.equal(torch.cat(self._views), self._values)
 
     def __getstate__(self) -> dict:
         return {}
@@ -50,13 +49,13 @@ class TableCache:
         self.clear()
 
 
-def _version(weight: torch.Tensor) -> int:
-    return 0 if weight.is_inference() else weight._version
+def _identify(weight: torch.Tensor) -> tuple[int, torch.dtype, int]:
+    return weight.data_ptr(), weight.dtype, 0 if weight.is_inference() else weight._version
 
 
-def _sample(weight: torch.Tensor) -> torch.Tensor:
-    values = weight.detach().reshape(-1)
-    return values[:: max(values.numel() // SAMPLES, 1)].clone()
+def _choose_values(weight: torch.Tensor) -> torch.Tensor:
+    values = weight.view(-1)
+    return values[:: max(values.numel() // SAMPLES, 1)]
 
 
 __all__ = ["TableCache"]

@@ -162,7 +162,7 @@ def test_a_cache_keeps_a_bounded_past_and_says_so(make_backbone, make_model, mak
     layer = find_memory_layer(cache, 3)
     window, conv = model.model.memory["0"].window, model.model.memory["0"].short_conv
     assert layer.letters.shape == (1, window.history + 4)
-    assert {gated.shape for gated in layer.gated.values()} == {(1, conv.history + 4, 32)}
+    assert {gated.values.shape for gated in layer.gated.values()} == {(1, conv.history + 4, 32)}
     layer.crop(-4)
     with pytest.raises(RuntimeError, match="cannot forget 1 tokens"):
         layer.crop(-1)
