@@ -109,7 +109,7 @@ def finetune(
     started = time.perf_counter()
     output = Path(training_arguments.output_dir)
     is_main = training_arguments.process_index == 0
-    _check_push(training_arguments)
+    _check_push(training_arguments, model_arguments)
     _check_output(output, training_arguments)
     refuse_adapter(model_arguments)
     tokenizer = load_tokenizer(model_arguments)
@@ -254,7 +254,7 @@ def _complain(message: str) -> int:
     return 1
 
 
-def _check_push(arguments: FinetuneArguments) -> None:
+def _check_push(arguments: FinetuneArguments, model: ModelArguments) -> None:
     if not arguments.push_to_hub:
         return
     if arguments.hub_model_id is None:
@@ -262,6 +262,11 @@ def _check_push(arguments: FinetuneArguments) -> None:
     check_repo_id(arguments.hub_model_id)
     if arguments.hub_token is None and get_token() is None:
         raise InputError("push_to_hub needs a token: run `hf auth login`, or set HF_TOKEN to a token that may write")
+    if model.peft is not None and Path(str(model.model_name_or_path)).is_dir():
+        raise InputError(
+            f"push_to_hub: an adapter is published with the Hub id of its base, but {model.model_name_or_path} is a "
+            "folder here. Leave push_to_hub out, and afterwards use `gengram push` with --base-model organization/name."
+        )
 
 
 def _publish(output: Path, arguments: FinetuneArguments) -> None:
