@@ -22,11 +22,11 @@ DIGITS = "ATCG"
 """The bases in the order of the vocabulary: `AAAAAA`, `AAAAAT`, `AAAAAC`, ... (not alphabetical)."""
 
 # v1 lists `<eos>` and `<bos>` behind the letters, where its embedding has no rows: they are left out.
-_SPECIAL: dict[str, tuple[str, ...]] = {
+_SPECIAL: dict[Layout, tuple[str, ...]] = {
     "v1": ("<unk>", "<pad>", "<mask>", "<cls>"),
     "v2": ("<unk>", "<pad>", "<mask>", "<cls>", "<eos>", "<bos>"),
 }
-_MAX_TOKENS: dict[str, int] = {"v1": 1000, "v2": 2048}
+_MAX_TOKENS: dict[Layout, int] = {"v1": 1000, "v2": 2048}
 _LONGEST_K = 8
 
 
@@ -142,7 +142,9 @@ def load_kmer_tokenizer(
         `OSError`: there is no `vocab.txt`.
         `ValueError`: the vocabulary is not that of a Nucleotide Transformer.
     """
-    vocabulary = Path(cached_file(pretrained_model_name_or_path, "vocab.txt", **kwargs)).read_text().split()
+    file = cached_file(pretrained_model_name_or_path, "vocab.txt", **kwargs)
+    assert file is not None  # a missing file has raised
+    vocabulary = Path(file).read_text().split()
     k = max((len(token) for token in vocabulary if set(token) <= set(DIGITS)), default=0)
     for layout, special in _SPECIAL.items():
         if 2 <= k <= _LONGEST_K and vocabulary[: len(special) + 1] == [*special, "A" * k]:

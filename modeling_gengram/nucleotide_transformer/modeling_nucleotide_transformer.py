@@ -158,7 +158,8 @@ class NucleotideTransformerPreTrainedModel(PreTrainedModel):
                 transformers would fill the first with random numbers and drop the second.
             RuntimeError: a weight has another shape (transformers).
         """
-        model, found = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
+        loaded: Any = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
+        model, found = loaded
         missing = sorted(name for name in found["missing_keys"] if not name.startswith(cls._trainable_heads))
         foreign = sorted(name for name in found["unexpected_keys"] if not name.startswith(cls._foreign_heads))
         for names, fault in ((missing, "are missing in the checkpoint"), (foreign, "have no place in the model")):

@@ -66,7 +66,7 @@ def segment_sequence(
         raise ValueError(
             f"the sequence has no stretch of {config.length_multiple} bases or more; the U-Net needs as many"
         )
-    probabilities = np.full((len(sequence), config.num_labels), np.nan, dtype=np.float32)
+    probabilities = np.full((len(sequence), len(config.features)), np.nan, dtype=np.float32)
     places = [place for start, end in stretches for place in _place_windows(config, start, end, window, overlap)]
     # Windows of one length share a batch: padding would change the numbers near it.
     places.sort(key=lambda place: (place[1] - place[0], place[0]))
