@@ -386,7 +386,7 @@ def plot_scores(report: dict[str, Any], path: Path) -> None:
 
     tasks = [task for task, found in report["tasks"].items() if "arms" in found]
     names = ["kmer_lr", "one_hot_lr", *dict.fromkeys(arm for task in tasks for arm in report["tasks"][task]["arms"])]
-    figure = Figure(figsize=(1.5 + 1.9 * len(tasks), 3.6), layout="constrained")
+    figure = Figure(figsize=(4 + 1.6 * len(tasks), 3.6), layout="constrained")
     axes = figure.subplots()
     for place, task in enumerate(tasks):
         found = report["tasks"][task]
@@ -408,7 +408,7 @@ def plot_scores(report: dict[str, Any], path: Path) -> None:
     axes.axhline(0, color="silver", linewidth=0.8)
     axes.set_xticks(range(len(tasks)), tasks, fontsize="small")
     axes.set_ylabel("Matthews correlation on the test rows")
-    axes.legend(fontsize="small", ncols=len(names), loc="lower center", bbox_to_anchor=(0.5, 1))
+    axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
     partial = path.with_name(f"{path.stem}.partial{path.suffix}")
     figure.savefig(partial, dpi=150)
     os.replace(partial, path)
