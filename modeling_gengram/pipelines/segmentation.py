@@ -9,8 +9,8 @@ import torch
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from .configuration_segment_nt import TRAINED_TOKENS, SegmentNTConfig
-from .modeling_segment_nt import SegmentNTForTokenClassification
+from ..nucleotide_transformer.configuration_segment_nt import TRAINED_TOKENS, SegmentNTConfig
+from ..nucleotide_transformer.modeling_segment_nt import SegmentNTForTokenClassification
 
 _NOT_BASES = re.compile("[^ACGTUacgtu]+")
 _BASES = re.compile("[ACGTUacgtu]+")
