@@ -115,7 +115,10 @@ def is_adapter(path: str | Path) -> bool:
     """Whether an adapter is in this folder or this repository on the Hub, and no whole model."""
     if Path(path).is_dir():
         return (Path(path) / ADAPTER_CONFIG).is_file() and not (Path(path) / "config.json").is_file()
-    return find_adapter_config_file(str(path)) is not None
+    try:
+        return find_adapter_config_file(str(path)) is not None
+    except (OSError, ValueError):  # Nothing of that name; who loads it as a model says so.
+        return False
 
 
 def find_targets(model: PreTrainedModel, method: str) -> list[str]:
