@@ -26,6 +26,8 @@ class NucleotideTransformerConfig(PreTrainedConfig):
     Args:
         vocab_size (`int`, *optional*, defaults to 4107):
             Rows of the embedding: 4105 in v1 and AgroNT, 4107 in v2, 75 in Codon-NT.
+        kmer_size (`int`, *optional*, defaults to 6):
+            Bases of a token: 3 in Codon-NT. The encoder does not depend on it; what reads single bases does.
         gated_mlp (`bool`, *optional*, defaults to `True`):
             `down(SiLU(gate) * up)`, with gate and up the halves of one projection (v2, Codon-NT); otherwise
             `down(GELU(up))` (v1, AgroNT).
@@ -69,6 +71,7 @@ class NucleotideTransformerConfig(PreTrainedConfig):
     emb_layer_norm_before: ClassVar[bool] = False
 
     vocab_size: int = 4107
+    kmer_size: int = 6
     hidden_size: int = 512
     num_hidden_layers: int = 12
     num_attention_heads: int = 16
@@ -106,6 +109,8 @@ class NucleotideTransformerConfig(PreTrainedConfig):
                 f"rescaling_factor={self.rescaling_factor} stretches rotary positions of heads of width 4 or more; "
                 f"these are {self.position_embedding_type}, of width {self.head_dim}."
             )
+        if self.kmer_size < 1:
+            raise ValueError(f"kmer_size={self.kmer_size}: a token has at least 1 base.")
         for field in ("pad_token_id", "mask_token_id"):
             if not 0 <= getattr(self, field) < self.vocab_size:
                 raise ValueError(f"{field}={getattr(self, field)}: outside the vocabulary of {self.vocab_size} tokens.")
@@ -166,8 +171,11 @@ class NucleotideTransformerConfig(PreTrainedConfig):
             raise ValueError(
                 "Rotary positions without add_bias_fnn: this looks like ESM-2, a protein model. Load it with AutoModel."
             )
+        # Besides 4**k k-mers there are five letters and four (v1) or six special tokens.
+        k = next((k for k in range(1, 9) if fields.get("vocab_size", 0) - 4**k in (9, 11)), 6)
         kept = {name: value for name, value in fields.items() if name not in _PUBLISHED_ONLY}
         return {
+            "kmer_size": k,
             **kept,
             "model_type": cls.model_type,
             "gated_mlp": gated,

@@ -49,7 +49,7 @@ class SegmentNTConfig(NucleotideTransformerConfig):
         others: see `NucleotideTransformerConfig`.
 
     Raises:
-        ValueError: no feature, or less than one base a token.
+        ValueError: no feature, or a U-Net without a level.
     """
 
     model_type = "segment_nt"
@@ -58,7 +58,6 @@ class SegmentNTConfig(NucleotideTransformerConfig):
     num_hidden_layers: int = 29
     intermediate_size: int = 4096
     num_layers_head: int = 2
-    kmer_size: int = 6
     rescaling_factor: float | None = 2.44140625
     focal_gamma: float = 2.0
 
@@ -74,10 +73,9 @@ class SegmentNTConfig(NucleotideTransformerConfig):
 
     def validate_head(self):
         """Checks across fields of the head."""
-        if self.num_labels < 1 or self.kmer_size < 1 or self.num_layers_head < 1:
+        if self.num_labels < 1 or self.num_layers_head < 1:
             raise ValueError(
-                f"{self.num_labels} features, kmer_size={self.kmer_size}, num_layers_head={self.num_layers_head}: "
-                "each must be at least 1."
+                f"{self.num_labels} features, num_layers_head={self.num_layers_head}: each must be at least 1."
             )
 
     @property

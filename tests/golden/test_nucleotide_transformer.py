@@ -219,7 +219,7 @@ def test_tokenized_sequences(tokenized, vocabulary):
         if max(expected) < len(strict):
             assert ids == expected, row["sequence"]
         else:  # <eos> and <bos> of v1, beyond the model's embedding
-            assert vocabulary == "v1" and {"<eos>", "<bos>"} & set(row["sequence"].replace("<", " <").split())
+            assert vocabulary == "v1" and any(name in row["sequence"] for name in ("<eos>", "<bos>"))
         if set(row["sequence"]) <= set("ACGTN"):
             assert default(row["sequence"], verbose=False)["input_ids"] == expected, row["sequence"]
 

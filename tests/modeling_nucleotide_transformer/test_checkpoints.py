@@ -107,6 +107,8 @@ def test_what_the_published_fields_mean():
     v1, v2 = NucleotideTransformerConfig.from_dict(V1), NucleotideTransformerConfig.from_dict(V2)
     assert (v1.gated_mlp, v1.mlp_bias, v1.token_dropout, v1.max_tokens) == (False, True, True, 32)
     assert (v2.gated_mlp, v2.mlp_bias, v2.token_dropout, v2.max_tokens) == (True, False, False, 32)
+    assert (v1.kmer_size, v2.kmer_size) == (6, 6)
+    assert NucleotideTransformerConfig.from_dict({**V2, "vocab_size": 75}).kmer_size == 3
     segment = SegmentNTConfig.from_dict(SEGMENT)
     assert segment.features == ["exon", "intron", "CTCF"] and segment.num_labels == 3
     assert (segment.rescaling_factor, segment.length_multiple) == (2.5, 24)
