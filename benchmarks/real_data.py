@@ -6,7 +6,7 @@ score of the arm *without* memory at the first seed. The checkpoint that is test
 rows are read once a model, after its training, and decide nothing.
 
 A finished cell (task, backbone, arm, seed) is a file and is not trained again, so that a run that was stopped goes on,
-and two processes can share a folder with different `--tasks`.
+and two processes can share a folder with different `--tasks`; the same command for all tasks then makes the table.
 """
 
 import argparse
@@ -82,7 +82,7 @@ class Size:
 
 
 # Chosen on validation rows of two tasks that are not in the table, GUE/mouse_4 and the UCI splice junctions, for the
-# arm without memory: with batches of 32 and half the steps, or twice the learning rate, it was still at chance.
+# arm without memory: with batches of 32 and half the steps, or three times the learning rate, it was still at chance.
 CPU = Size()
 # 4.7 million parameters with the memory.
 GPU = Size(hidden_size=176, layers=6, memory_dim=128, steps=10_000, batch_size=32, evaluations=10, bf16=True)
