@@ -1,15 +1,18 @@
 """How certain is a metric? Bootstrap over rows (Efron 1979): the metrics of many resamples of a test set at once.
 
 Calling scikit-learn a thousand times for each metric takes longer than training a small model. Here a resample is a
-vector of counts, how often each row was drawn, and each metric is written for a whole matrix of counts. The tests
-compare every one with scikit-learn's on the drawn rows.
+vector of counts, how often each row was drawn, and each metric is written for a whole matrix of counts. Where a row has
+many elements, its bases, the counts meet sums over each row only: the bases of a genome need no more memory for a
+thousand resamples than for one. The tests compare every metric with scikit-learn's on the drawn rows.
 
-Dimensions: B resamples, N rows, M measured elements (rows, or the labelled bases of all rows), C classes or columns.
+Dimensions: B resamples, N rows, M measured elements (rows, or the labelled bases of all rows), C classes or columns,
+G groups of elements between which thresholds lie.
 """
 
 from collections.abc import Iterator
 
 import numpy as np
+from scipy.sparse import csr_array
 from scipy.special import expit, log_softmax, softmax
 from scipy.stats import rankdata
 
@@ -20,6 +23,9 @@ CONFIDENCE = 0.95
 _CHUNK = 4_000_000
 _BUDGET = 2_000_000_000
 _FEWEST = 200
+
+# Thresholds at which curves are measured: more different scores of positives than these share them.
+_THRESHOLDS = 16_384
 
 
 def choose_resamples(elements: int, columns: int, most: int = 1000) -> int:
@@ -56,16 +62,15 @@ def resample_classification(
     """
     logits = np.asarray(logits, dtype=np.float64)
     classes = logits.shape[1]
+    rows = np.arange(len(logits)) if rows is None else rows
     cells = np.asarray(references) * classes + logits.argmax(axis=1)
+    confusion = _weigh(counts, _count_in_rows(rows, cells, (counts.shape[1], classes**2)))
     losses = -log_softmax(logits, axis=1)[np.arange(len(logits)), references]
+    loss, size = (counts @ np.bincount(rows, part, counts.shape[1]) for part in (losses, None))
     scores = softmax(logits, axis=1)
     ranked = _rank_resamples(scores, np.asarray(references)[:, None] == np.arange(classes), counts, rows)
-    confusion, loss = [], []
-    for weights in _spread(counts, rows):
-        confusion += [np.bincount(cells, line, minlength=classes**2).reshape(classes, classes) for line in weights]
-        loss += (weights @ losses / weights.sum(axis=1)).tolist()
     averaged = {name: values[:, 1] if classes == 2 else _average_columns(values) for name, values in ranked.items()}
-    return {**_judge_confusion(np.stack(confusion)), **averaged, "cross_entropy": np.array(loss)}
+    return {**_judge_confusion(confusion.reshape(-1, classes, classes)), **averaged, "cross_entropy": loss / size}
 
 
 def resample_multi_label(logits: np.ndarray, references: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
@@ -90,7 +95,7 @@ def resample_regression(predictions: np.ndarray, references: np.ndarray, counts:
     """Compute what `measure_regression` does, for every resample; see `resample_classification`."""
     predictions = np.asarray(predictions, dtype=np.float64).reshape(len(predictions), -1)
     references = np.asarray(references, dtype=np.float64).reshape(len(references), -1)
-    parts = [_resample_targets(predictions, references, weights) for weights in _spread(counts, None)]
+    parts = [_resample_targets(predictions, references, weights) for weights in _spread(counts, counts.shape[1])]
     return {metric: np.concatenate([part[metric] for part in parts]) for metric in parts[0]}
 
 
@@ -106,36 +111,59 @@ def find_interval(values: np.ndarray) -> list[float] | None:
     return np.quantile(defined, [tail, 1 - tail]).tolist()
 
 
-def _spread(counts: np.ndarray, rows: np.ndarray | None) -> Iterator[np.ndarray]:
-    """Yield (some of B, M) float64: the counts of the elements, as many resamples at once as memory allows."""
-    elements = counts.shape[1] if rows is None else len(rows)
-    step = max(1, _CHUNK // max(elements, 1))
+def _spread(counts: np.ndarray, width: int) -> Iterator[np.ndarray]:
+    """Yield (some of B, N) float64, as many resamples at once as memory allows for `width` numbers a resample."""
+    step = max(1, _CHUNK // max(width, 1))
     for start in range(0, len(counts), step):
-        chunk = counts[start : start + step].astype(np.float64)
-        yield chunk if rows is None else chunk[:, rows]
+        yield counts[start : start + step].astype(np.float64)
+
+
+def _count_in_rows(rows: np.ndarray, groups: np.ndarray, shape: tuple[int, int]) -> csr_array:
+    """Return (N, G): how many elements of each row are in each group."""
+    return csr_array((np.ones(len(rows)), (rows, groups)), shape=shape)
+
+
+def _weigh(counts: np.ndarray, in_rows: csr_array) -> np.ndarray:
+    """Return float64 (B, G): how many elements of each group a resample has."""
+    return np.concatenate([weights @ in_rows for weights in _spread(counts, max(counts.shape[1], in_rows.shape[1]))])
 
 
 def _rank_resamples(
     scores: np.ndarray, truth: np.ndarray, counts: np.ndarray, rows: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
     """Return AUROC and AUPRC of each column in each resample, float64 (B, C); NaN where a column is constant."""
-    orders = [np.argsort(-column, kind="stable") for column in scores.T]
-    measured: dict[str, list[np.ndarray]] = {"auroc": [], "auprc": []}
-    for weights in _spread(counts, rows):
-        areas = np.full((2, len(weights), len(orders)), np.nan)
-        for label, order in enumerate(orders):
-            if truth[:, label].any():
-                areas[:, :, label] = _integrate(scores[order, label], truth[order, label], weights[:, order])
-        measured["auroc"].append(areas[0])
-        measured["auprc"].append(areas[1])
-    return {name: np.concatenate(parts) for name, parts in measured.items()}
+    rows = np.arange(len(scores)) if rows is None else rows
+    areas = np.full((2, len(counts), scores.shape[1]), np.nan)
+    for label, (column, positive) in enumerate(zip(scores.T, truth.T)):
+        if not positive.any():
+            continue
+        groups, number = _group_scores(column, positive)
+        shape = (counts.shape[1], number)
+        hits, alarms = (_count_in_rows(rows[part], groups[part], shape) for part in (positive, ~positive))
+        parts = [
+            _integrate(weights @ hits, weights @ alarms) for weights in _spread(counts, max(counts.shape[1], number))
+        ]
+        areas[:, :, label] = np.concatenate(parts, axis=1)
+    return {"auroc": areas[0], "auprc": areas[1]}
 
 
-def _integrate(scores: np.ndarray, truth: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return AUROC (Mann-Whitney, ties count half) and average precision, (2, B), of scores that fall."""
-    ties = np.flatnonzero(np.r_[True, np.diff(scores) != 0])
-    positives = np.add.reduceat(weights * truth, ties, axis=1)
-    negatives = np.add.reduceat(weights * ~truth, ties, axis=1)
+def _group_scores(scores: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, int]:
+    """Return the group of each element, from the highest score on, and the number of groups.
+
+    Only the order of negatives and positives matters, so all negatives between two neighbouring scores of positives are
+    one group. That is exact; where the positives have more than `_THRESHOLDS` scores, those between two of so many
+    quantiles count as equal.
+    """
+    edges = np.unique(scores[positive])
+    if len(edges) > _THRESHOLDS:
+        edges = edges[np.linspace(0, len(edges) - 1, _THRESHOLDS).round().astype(int)]
+    above = np.searchsorted(edges, scores)
+    equal = edges[np.minimum(above, len(edges) - 1)] == scores
+    return 2 * len(edges) - (2 * above + equal), 2 * len(edges) + 1
+
+
+def _integrate(positives: np.ndarray, negatives: np.ndarray) -> np.ndarray:
+    """Return AUROC (Mann-Whitney, ties count half) and average precision, (2, B), of groups (B, G) by falling score."""
     hits, alarms = positives.cumsum(axis=1), negatives.cumsum(axis=1)
     pairs = hits[:, -1] * alarms[:, -1]
     above = (negatives * (hits - positives / 2)).sum(axis=1)

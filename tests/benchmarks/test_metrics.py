@@ -1,6 +1,7 @@
 """The metrics agree with scikit-learn and work offline, by class and by path."""
 
 import sys
+import tracemalloc
 
 import evaluate
 import numpy as np
@@ -243,6 +244,29 @@ class TestBootstrap:
         counts = draw_resamples(15, 40, seed=3)
         expected = [measure_regression(guess[rows], truth[rows]) for rows in expand(counts)]
         expect_equal(resample_regression(guess, truth, counts), expected)
+
+    def test_shared_thresholds_change_little(self, monkeypatch):
+        logits, references = draw_scores(2, rows=2000)
+        counts = draw_resamples(2000, 20, seed=0)
+        exact = resample_classification(logits, references, counts)
+        monkeypatch.setattr(bootstrap, "_THRESHOLDS", 200)
+        shared = resample_classification(logits, references, counts)
+        for metric, values in shared.items():
+            assert np.abs(values - exact[metric]).max() < 2e-3, metric
+        assert (shared["auroc"] != exact["auroc"]).any()
+
+    def test_many_bases_need_little_memory_and_time(self):
+        random = np.random.default_rng(0)
+        labels = random.choice(3, (40, 5000), p=[0.998, 0.001, 0.001])
+        logits = random.normal(size=(40, 5000, 3)) + 2 * np.eye(3)[labels]
+        flat, references, rows = select_labelled_bases(logits, labels)
+        counts = draw_resamples(40, 1000, seed=0)
+        tracemalloc.start()
+        resampled = resample_classification(flat, references, counts, rows)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 300e6, "a thousand weights of each base are 1.6 GB"
+        assert np.isfinite(resampled["auprc"]).all()
 
     def test_chunks_make_no_difference(self, monkeypatch):
         logits, references = draw_scores(3, rows=40)
