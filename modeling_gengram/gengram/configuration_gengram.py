@@ -209,8 +209,8 @@ class GengramConfig(PreTrainedConfig):
         if self.memory_layers and (k := getattr(self.backbone_config, "kmer_size", 1)) > 1:
             raise ValueError(
                 "The motif memory reads single bases, but a token of this backbone "
-                f"({self.backbone_config.model_type}) is a k-mer of {k} bases. Take a backbone of single bases, or memory_layers=[] "
-                "for none."
+                f"({self.backbone_config.model_type}) is a k-mer of {k} bases. Take a backbone of single bases, or "
+                "memory_layers=[] for none."
             )
         layers = self.num_hidden_layers
         if missing := [layer for layer in self.memory_layers if not 0 <= layer < layers]:
