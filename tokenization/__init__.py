@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gengram.tokenization.alphabet import IUPAC_BASES, reverse_complement
+    from gengram.tokenization.bpe import BpeTokenizer, load_bpe_tokenizer
     from gengram.tokenization.coordinates import assign_bases, find_tokens, locate_tokens
     from gengram.tokenization.encode import EncodedSequences, KmerEncoder
+    from gengram.tokenization.encode_bpe import BpeEncoder
     from gengram.tokenization.kmer import build_kmer_tokenizer, list_kmer_vocabulary, load_kmer_tokenizer
     from gengram.tokenization.nucleotide import EMBEDDING_ROWS, NUCLEOTIDE_VOCABULARY, build_nucleotide_tokenizer
 
 _DEFINED_IN = {
+    "BpeTokenizer": "bpe",
+    "load_bpe_tokenizer": "bpe",
+    "BpeEncoder": "encode_bpe",
     "IUPAC_BASES": "alphabet",
     "reverse_complement": "alphabet",
     "assign_bases": "coordinates",
@@ -46,6 +51,8 @@ __all__ = [
     "EMBEDDING_ROWS",
     "IUPAC_BASES",
     "NUCLEOTIDE_VOCABULARY",
+    "BpeEncoder",
+    "BpeTokenizer",
     "EncodedSequences",
     "KmerEncoder",
     "assign_bases",
@@ -53,6 +60,7 @@ __all__ = [
     "build_nucleotide_tokenizer",
     "find_tokens",
     "list_kmer_vocabulary",
+    "load_bpe_tokenizer",
     "load_kmer_tokenizer",
     "locate_tokens",
     "reverse_complement",

@@ -1,0 +1,152 @@
+"""The BPE tokenizers of GENA-LM, as published and mended, and the form that trained ones have."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Regex, Tokenizer
+from tokenizers.normalizers import Replace
+from tokenizers.normalizers import Sequence as NormalizerSequence
+from transformers import AutoTokenizer, TokenizersBackend
+
+from gengram.tokenization.alphabet import ANY_BASE, URACIL
+from gengram.tokenization.policies import Case, Uracil, check_choice
+
+GAP = "-"
+"""The token of a run of N."""
+_NAMES = {"unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "pad": "[PAD]", "mask": "[MASK]"}
+
+
+class BpeTokenizer(TokenizersBackend):
+    """A BPE tokenizer of DNA: its offsets cover runs of N, and it gives sequences back, or says that it cannot.
+
+    Where this package is not installed, a saved one loads as a plain `TokenizersBackend` with the same ids.
+    """
+
+    def _convert_encoding(self, encoding, *args, **kwargs):
+        converted, encodings = super()._convert_encoding(encoding, *args, **kwargs)
+        gap = self.backend_tokenizer.token_to_id(GAP)
+        if gap is not None and "offset_mapping" in converted:
+            for offsets, each in zip(converted["offset_mapping"], encodings):
+                _widen_gaps(offsets, each.ids, gap)
+        return converted, encodings
+
+    def restore_sequence(
+        self, ids: Sequence[int], offsets: Sequence[tuple[int, int]] | np.ndarray | None = None
+    ) -> str:
+        """
+        Return the sequence that tokens stand for, base for base.
+
+        Args:
+            ids: of the tokens; special tokens among them are left out.
+            offsets: of the tokens (`return_offsets_mapping=True`), start and end in bp. With them a run of N has its
+                length back, and so have unknown characters, as N.
+
+        Raises:
+            `ValueError`: there is a run of N or an unknown character, and no offsets tell its length.
+        """
+        names = self.convert_ids_to_tokens(list(ids))
+        added = {self.cls_token, self.sep_token, self.pad_token, self.mask_token} - {None}
+        parts = []
+        for place, name in enumerate(names):
+            if name in added:
+                continue
+            if name not in (GAP, self.unk_token):
+                parts.append(name)
+            elif offsets is None:
+                what = "a run of N of unknown length" if name == GAP else "an unknown character"
+                raise ValueError(
+                    f"token {place} is {what}: give the offsets of the tokens to restore the sequence's length"
+                )
+            else:
+                parts.append(ANY_BASE * int(offsets[place][1] - offsets[place][0]))
+        return "".join(parts)
+
+
+def load_bpe_tokenizer(
+    pretrained_model_name_or_path: str | Path,
+    *,
+    case: Case = "fold",
+    uracil: Uracil = "thymine",
+    model_max_length: int = 512,
+    **kwargs: Any,
+) -> BpeTokenizer:
+    """
+    Load a BPE tokenizer of GENA-LM with its defects mended; ids of upper-case DNA are the original's.
+
+    - Lower case is read as upper case; originally each soft-masked base is `[UNK]`.
+    - The offsets of a run of ten or more N cover all of it; originally only its last N.
+    - Names of special tokens in a sequence are letters; originally `[MASK]` is read as a mask.
+    - `model_max_length` is set, and `token_type_ids` are returned for pairs.
+
+    `AutoTokenizer.from_pretrained` loads the original as it is.
+
+    Args:
+        pretrained_model_name_or_path: folder or Hub id.
+        case: `"fold"` or `"unknown"` (as in the original).
+        uracil: `"thymine"` reads `U` as `T`; `"unknown"` gives `[UNK]`.
+        model_max_length: in tokens, `[CLS]` and `[SEP]` included: 512 for the BERT models, 4096 for the sparse ones.
+        kwargs: of `AutoTokenizer.from_pretrained` (`revision`, `token` ...).
+
+    Raises:
+        `OSError`: no tokenizer can be read.
+        `ValueError`: it is no BPE tokenizer, a policy that does not exist, a `model_max_length` below 1.
+    """
+    original = AutoTokenizer.from_pretrained(pretrained_model_name_or_path, trust_remote_code=False, **kwargs)
+    if not original.is_fast or json.loads(original.backend_tokenizer.to_str())["model"]["type"] != "BPE":
+        raise ValueError(f"{pretrained_model_name_or_path}: this is no BPE tokenizer with a tokenizer.json")
+    backend = Tokenizer.from_str(original.backend_tokenizer.to_str())
+    letters = {token for token in backend.get_vocab() if len(token) == 1 and token.isalpha()}
+    folding = fold_letters(letters, case=case, uracil=uracil)
+    steps = [*folding, *([backend.normalizer] if backend.normalizer is not None else [])]
+    if steps:
+        backend.normalizer = NormalizerSequence(steps)
+    return wrap_bpe(backend, model_max_length)
+
+
+def fold_letters(letters: set[str], *, case: Case, uracil: Uracil) -> list[Replace]:
+    """Return the normalizers that read lower case and uracil as letters of the vocabulary, one character for one."""
+    check_choice("case", case, Case)
+    check_choice("uracil", uracil, Uracil)
+    read_as = {URACIL: "T"} if uracil == "thymine" and URACIL not in letters else {}
+    if case == "fold":
+        lower = {letter.lower(): letter for letter in letters} | {name.lower(): base for name, base in read_as.items()}
+        read_as |= {name: base for name, base in lower.items() if name not in letters}
+    groups: dict[str, list[str]] = {}
+    for letter, base in read_as.items():
+        groups.setdefault(base, []).append(letter)
+    return [Replace(Regex(f"[{''.join(sorted(group))}]"), base) for base, group in sorted(groups.items())]
+
+
+def wrap_bpe(backend: Tokenizer, model_max_length: int) -> BpeTokenizer:
+    """Make a tokenizer for transformers of one with GENA-LM's special tokens.
+
+    Raises:
+        `ValueError`: a special token is missing, or `model_max_length` is below 1.
+    """
+    if model_max_length < 1:
+        raise ValueError(f"model_max_length={model_max_length}: give the model's length in tokens, 1 or more")
+    if lacking := [name for name in _NAMES.values() if backend.token_to_id(name) is None]:
+        raise ValueError(f"the tokenizer has no {lacking[0]}: GENA-LM's have {', '.join(_NAMES.values())}")
+    return BpeTokenizer(
+        tokenizer_object=backend,
+        **{f"{kind}_token": name for kind, name in _NAMES.items()},
+        model_max_length=model_max_length,
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+        split_special_tokens=True,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def _widen_gaps(offsets: list[tuple[int, int]], ids: list[int], gap: int) -> None:
+    """Let each gap begin where the token before it ends: the library gives it its last N only."""
+    before = 0
+    for place, index in enumerate(ids):
+        if index == gap and offsets[place][1] > 0:
+            offsets[place] = (min(before, offsets[place][0]), offsets[place][1])
+        before = offsets[place][1]
+
+
+__all__ = ["GAP", "BpeTokenizer", "fold_letters", "load_bpe_tokenizer", "wrap_bpe"]
