@@ -215,7 +215,8 @@ class MotifMemory(GradientCheckpointingLayer):
             key_value = read_rows(projected.rows, projected.layout, letters, self.window, documents, history)
             if (bias := self._bias(key_value.dtype)) is not None:
                 key_value = key_value + bias
-            return key_value.chunk(2, dim=-1)
+            key, value = key_value.chunk(2, dim=-1)
+            return key, value
         if path == "fused" and not torch.is_grad_enabled():
             gating, merged = self._describe_gating(context)
             key_value = read_fused(gating, merged.rows, self._bias(merged.rows.dtype)).to(tables[0].dtype)

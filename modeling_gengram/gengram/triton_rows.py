@@ -205,7 +205,10 @@ def _describe(window: KmerWindow) -> list[int]:
 def _find_reads(letters, documents, layout, window, bounds, merged, history) -> RowReads:
     size, first_lag, deduplicate, tie, *sizes = window
     described = KmerWindow(tuple(sizes), size or None, first_lag, bool(deduplicate), bool(tie))
-    found = RowLayout(*layout, tuple(bounds), merged) if layout else lay_out_tables(described, letters.device)
+    if layout:
+        found = RowLayout(layout[0], layout[1], tuple(bounds), merged)
+    else:
+        found = lay_out_tables(described, letters.device)
     return find_reads(found, letters, described, documents, history)
 
 
