@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from torch.nn import functional
-from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification, pipeline
 
 from gengram import (
     NucleotideTransformerConfig,
@@ -14,6 +14,7 @@ from gengram import (
     NucleotideTransformerForTokenClassification,
     NucleotideTransformerModel,
 )
+from gengram.tokenization import build_kmer_tokenizer
 
 GENERATIONS = {
     "v1": {"gated_mlp": False, "mlp_bias": True, "position_embedding_type": "absolute", "token_dropout": True},
@@ -379,6 +380,25 @@ def test_new_model_from_auto_class():
         elif weight.dim() == 2:
             assert 0.01 < weight.std() < 0.03, name
     assert not NucleotideTransformerForMaskedLM(make_config()).lm_head.bias.any()
+
+
+def test_pipelines_of_transformers():
+    tokenizer = build_kmer_tokenizer(3)
+    masked = pipeline("fill-mask", model=build(NucleotideTransformerForMaskedLM), tokenizer=tokenizer)
+    best = masked("ACGT<mask>TTT", top_k=2)
+    assert len(best) == 2 and best[0]["score"] >= best[1]["score"]
+    assert best[0]["sequence"] == "ACGT" + best[0]["token_str"] + "TTT"
+    features = pipeline("feature-extraction", model=build(NucleotideTransformerModel), tokenizer=tokenizer)
+    assert torch.tensor(features("ACGTTT")).shape == (1, 3, 24)
+
+
+def test_exported_graph_takes_any_batch_and_length():
+    model, batch = build(NucleotideTransformerForMaskedLM), make_batch()
+    free = {0: torch.export.Dim("B", min=2, max=8), 1: torch.export.Dim("T", min=3, max=60)}
+    exported = torch.export.export(model, (), batch, dynamic_shapes=dict.fromkeys(batch, free)).module()
+    part = {name: value[:2, :7] for name, value in batch.items()}
+    with torch.no_grad():
+        torch.testing.assert_close(exported(**part).logits, model(**part).logits, rtol=0, atol=1e-5)
 
 
 def test_compiled_model_equals_eager():
