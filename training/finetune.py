@@ -161,7 +161,7 @@ def finetune(
             output.rmdir()
         raise
 
-    report = {
+    report: dict[str, Any] = {
         **_VERSIONS,
         "model": describe_model(model, model_arguments, new_weights),
         "data": data.report,

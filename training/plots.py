@@ -27,7 +27,7 @@ FOLDER = "plots"
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#F0E442")
 _BLUE, _ORANGE = _COLOURS[:2]
 _GREY = "#767676"
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 9,
     "axes.spines.top": False,
