@@ -30,16 +30,20 @@ TASKS: dict[str, Any] = {
     "sequence_classification": AutoModelForSequenceClassification,
     "token_classification": AutoModelForTokenClassification,
 }
-# What chooses and fetches a file; the rest of the arguments is the model's.
+# Arguments that choose and fetch a file, and those of a model that a configuration would take for its own.
 _HUB = {"cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token"}
+_MODEL = {"attn_implementation", "dtype", "experts_implementation", "quantization_config", "torch_dtype"}
 
 
-def load_config(pretrained_model_name_or_path: str | Path, **kwargs: Any) -> PreTrainedConfig:
+def load_config(pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Any:
     """Read the configuration of any model that transformers or this package knows; no remote code is run.
 
     Args:
         pretrained_model_name_or_path: Hub id or folder.
-        kwargs: of `AutoConfig.from_pretrained` (`revision`, `token`, `num_labels` ...).
+        kwargs: of `AutoConfig.from_pretrained` (`revision`, `token`, `num_labels`, `return_unused_kwargs` ...).
+
+    Returns:
+        `PreTrainedConfig`, or with `return_unused_kwargs` that and the arguments that are none of its fields.
 
     Raises:
         `OSError`: there is no config.json.
@@ -80,7 +84,8 @@ def auto(pretrained_model_name_or_path: str | Path, task: str = "base", **kwargs
     Args:
         pretrained_model_name_or_path: Hub id or folder.
         task: `base`, `masked_lm`, `causal_lm`, `sequence_classification` or `token_classification`.
-        kwargs: of `from_pretrained` (`dtype`, `attn_implementation`, `revision` ...).
+        kwargs: of `from_pretrained` (`dtype`, `attn_implementation`, `revision` ...), and fields of the configuration
+            (`num_labels`, `rescaling_factor` ...).
 
     Raises:
         `ValueError`: a task that does not exist, or that the architecture has no class for; a checkpoint that does not
@@ -96,11 +101,12 @@ def auto(pretrained_model_name_or_path: str | Path, task: str = "base", **kwargs
     ```"""
     if task not in TASKS:
         raise ValueError(f"task={task!r}: choose one of {', '.join(TASKS)}")
-    config = kwargs.pop("config", None)
-    if config is None:
-        names = {"num_labels", "id2label", "label2id", "problem_type"} | _HUB
-        config = load_config(pretrained_model_name_or_path, **{name: kwargs[name] for name in names & kwargs.keys()})
-    return TASKS[task].from_pretrained(pretrained_model_name_or_path, config=config, **kwargs)
+    if "config" not in kwargs:
+        fields = {name: value for name, value in kwargs.items() if name not in _MODEL}
+        config, rest = load_config(pretrained_model_name_or_path, return_unused_kwargs=True, **fields)
+        kwargs = {name: kwargs[name] for name in kwargs.keys() & (rest.keys() | _HUB | _MODEL)}
+        kwargs["config"] = config
+    return TASKS[task].from_pretrained(pretrained_model_name_or_path, **kwargs)
 
 
 __all__ = ["TASKS", "auto", "load_config", "load_tokenizer"]

@@ -115,6 +115,26 @@ def test_what_the_published_fields_mean():
     assert SegmentNTConfig.from_dict({**SEGMENT, "rescaling_factor": None}).rescaling_factor is None
 
 
+def test_fields_and_arguments_of_the_model_are_told_apart(tmp_path):
+    publish(tmp_path, V2)
+    model, found = gengram.auto(
+        tmp_path,
+        "sequence_classification",
+        num_labels=3,
+        rescaling_factor=2.0,
+        dtype=torch.bfloat16,
+        attn_implementation="eager",
+        output_loading_info=True,
+    )
+    assert (model.config.num_labels, model.config.rescaling_factor) == (3, 2.0)
+    assert (model.dtype, model.config._attn_implementation) == (torch.bfloat16, "eager")
+    assert model.esm.rotary_embeddings.base > 10000 and "classifier.dense.weight" in found["missing_keys"]
+    named = gengram.auto(tmp_path, "token_classification", id2label={0: "a", 1: "b"}, label2id={"a": 0, "b": 1})
+    assert named.config.id2label == {0: "a", 1: "b"} and named.dtype == torch.float32
+    given = gengram.auto(tmp_path, "masked_lm", config=NucleotideTransformerConfig.from_pretrained(tmp_path))
+    assert isinstance(given, NucleotideTransformerForMaskedLM)
+
+
 def test_auto_class_loads_a_file_without_architecture_by_our_configuration(tmp_path):
     publish(tmp_path, V2)
     model = AutoModelForMaskedLM.from_pretrained(tmp_path, config=NucleotideTransformerConfig.from_pretrained(tmp_path))
