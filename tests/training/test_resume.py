@@ -61,7 +61,15 @@ def uninterrupted():
 def collect(folder: Path) -> dict:
     report = json.loads((folder / "report.json").read_text())
     figures = {name: report[name] for name in ("test", "validation", "intervals", "per_class", "model", "parameters")}
-    return figures | {seed: (folder / f"seed-{seed}" / "model.safetensors").read_bytes() for seed in SEEDS}
+    # What was validated, and when; not how long it took.
+    validations = [
+        [(line["step"], line["eval_loss"]) for line in one if "eval_loss" in line] for one in report["history"]
+    ]
+    return (
+        figures
+        | {"validations": validations}
+        | {seed: (folder / f"seed-{seed}" / "model.safetensors").read_bytes() for seed in SEEDS}
+    )
 
 
 @pytest.mark.parametrize(
