@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from gengram.benchmarks import real_data
-from gengram.benchmarks.real_data import QUICK, Size, count_parameters, describe_model, main, tabulate, widen
+from gengram.benchmarks.real_data import QUICK, Size, count_parameters, describe_model, main, widen
+from gengram.benchmarks.real_data_report import tabulate
 
 TASKS = ["A/motif", "B/lengths"]
 
@@ -63,7 +64,7 @@ def test_a_run_compares_the_arms_and_goes_on_where_it_stopped(data, tmp_path, ca
     assert results["A/motif"]["linear"]["kmer_lr"] == 1
     assert results["B/lengths"]["linear"]["one_hot_lr"] is None
     table = (output / "results.md").read_text()
-    assert table in capsys.readouterr().out and "| A/motif | 60 / 20 | 2 | 20 | 1.000 | 1.000 | 1.000 |" in table
+    assert table in capsys.readouterr().out and "| A/motif | 60 / 20 | 0 | 2 | 20 | 1.000 | 1.000 | 1.000 |" in table
     assert (output / "scores.png").stat().st_size > 10_000
     assert not list(output.glob("cells/*.models"))
 
@@ -116,12 +117,13 @@ def test_a_table_shows_the_spread_only_of_several_seeds():
     arm = {"test_mcc": {"mean": 0.5, "sd": None, "per_seed": [0.5], "intervals": [[0.4, 0.6]]}, "test_auroc": 0.7}
     arm |= {"parameters": 1000, "seconds": 2.0, "cpu_seconds": 1.5}
     linear = {"kmer_lr": 0.1, "kmer_lr_10000": 0.1, "one_hot_lr": None, "rows": {"train": 9, "test": 3}}
+    linear |= {"test_in_train": {"exact": 0, "reverse_complement": 1}}
     report = {
         "tasks": {
             "T": {"linear": linear | {"classes": 2, "length": [5, 7]}, "backbone": "bert", "arms": {"memory": arm}}
         }
     }
-    assert "| T | 9 / 3 | 2 | 5-7 | 0.100 | 0.100 | - | 0.500 |" in tabulate(report)
+    assert "| T | 9 / 3 | 1 | 2 | 5-7 | 0.100 | 0.100 | - | 0.500 |" in tabulate(report)
 
 
 @pytest.mark.parametrize("task", ["GUE/mouse_3", "GB/human_ocr_ensembl", "other/promoter_ecoli_81"])
