@@ -89,8 +89,8 @@ def clear_unusable(folder: Path) -> None:
 def skip_rest(checkpoint: Path, arguments: Any) -> None:
     """Change the arguments so that Trainer, which forgets it, does not train on after an early stop."""
     state = _read_state(checkpoint)
-    control = state.stateful_callbacks.get("TrainerControl", {})
-    if isinstance(control, dict) and control.get("args", {}).get("should_training_stop"):
+    callbacks: Any = state.stateful_callbacks  # By name, as it was saved.
+    if callbacks["TrainerControl"]["args"]["should_training_stop"]:
         arguments.num_train_epochs, arguments.max_steps = math.floor(state.epoch), -1
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import transformers
 from huggingface_hub import get_token
-from transformers import HfArgumentParser
+from transformers import HfArgumentParser, PreTrainedModel
 
 from gengram import __version__
 from gengram.training.adapters import add_adapter, describe_adapter, refuse_adapter
@@ -132,10 +132,13 @@ def finetune(
     if training_arguments.resume_from_checkpoint:
         check_same_run(output, run)
         if (output / "report.json").is_file():
+            if is_main:
+                end_run(output, seeds)
             return json.loads((output / "report.json").read_text(encoding="utf-8"))
 
     scores: dict[str, list[Scores]] = {"validation": [], "test": []}
-    model, created = None, not output.exists()
+    model: PreTrainedModel | None = None
+    created = not output.exists()
     training_arguments.distributed_state.wait_for_everyone()  # All have seen the folder as it was.
     try:
         for seed in seeds:
@@ -161,6 +164,8 @@ def finetune(
             output.rmdir()
         raise
 
+    assert model is not None  # There is a seed.
+    training_arguments.distributed_state.wait_for_everyone()  # All have read the scores of seeds that were finished.
     report: dict[str, Any] = {
         **_VERSIONS,
         "model": describe_model(model, model_arguments, new_weights),

@@ -47,7 +47,7 @@ class StepBatches(torch.utils.data.Sampler[list[int]]):
 
     def __init__(
         self,
-        lengths: Sequence[int],
+        lengths: Sequence[int] | np.ndarray,
         sequences: int,
         *,
         order: str = "random",

@@ -89,26 +89,26 @@ class StepTrainer(Trainer):
         others: see `Trainer`.
     """
 
-    # For transformers before and after it had the second.
-    model_accepts_loss_kwargs = False
+    # Trainer must not divide the loss by the number of accumulated batches; older versions see it from compute_loss_func.
     loss_is_scaled_for_ga = True
 
     def __init__(self, *, steps: StepBatches, compute_loss_func: Callable[..., torch.Tensor], **others):
         super().__init__(compute_loss_func=compute_loss_func, **others)
-        self.model_accepts_loss_kwargs = False  # Trainer has looked at the model's signature.
+        self.step_loss = compute_loss_func
+        self.model_accepts_loss_kwargs = False  # Whatever the model's signature says: its own loss is not used.
         self.steps = steps
         self.add_callback(EpochCallback(steps, self.train_dataset))
 
     def get_train_dataloader(self) -> DataLoader:
         """Return this process's batches. They are dealt out already, so accelerate must not do it again."""
-        rows, collator = self.train_dataset, self.data_collator
+        rows: Any = self.train_dataset
         if hasattr(rows, "column_names"):
             rows = self._remove_unused_columns(rows, description="training")
         workers = self.args.dataloader_num_workers
         return DataLoader(
             rows,
             batch_sampler=self.steps,
-            collate_fn=FillingCollator(collator, rows[0]),
+            collate_fn=FillingCollator(self.data_collator, rows[0]),
             num_workers=workers,
             pin_memory=self.args.dataloader_pin_memory,
             persistent_workers=self.args.dataloader_persistent_workers,
@@ -129,7 +129,7 @@ class StepTrainer(Trainer):
         is_filler = inputs.pop(_FILLER, False)
         labels = inputs.pop("labels")
         outputs = model(**inputs)
-        loss = self.compute_loss_func(outputs, labels, num_items_in_batch=num_items_in_batch)
+        loss = self.step_loss(outputs, labels, num_items_in_batch=num_items_in_batch)
         if num_items_in_batch is not None:
             loss = loss * self.accelerator.num_processes
         if is_filler:
