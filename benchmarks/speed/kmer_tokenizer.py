@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from transformers import EsmTokenizer
 
 from gengram import __version__
-from gengram.benchmarks.speed.memory import compare
+from gengram.benchmarks.speed.measure import compare
 from gengram.tokenization import KmerEncoder, build_kmer_tokenizer, list_kmer_vocabulary
 
 LENGTHS = [1_000, 12_000, 100_000, 1_000_000]  # bp a sequence
