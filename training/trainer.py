@@ -89,7 +89,7 @@ class StepTrainer(Trainer):
         others: see `Trainer`.
     """
 
-    # Trainer must not divide the loss by the number of accumulated batches; older versions see it from compute_loss_func.
+    # The loss is that of the whole step: Trainer must not divide it by the number of accumulated batches.
     loss_is_scaled_for_ga = True
 
     def __init__(self, *, steps: StepBatches, compute_loss_func: Callable[..., torch.Tensor], **others):
