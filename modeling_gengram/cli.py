@@ -62,6 +62,13 @@ def dataset(argv: list[str]) -> int:
     return main(argv)
 
 
+def train_tokenizer(argv: list[str]) -> int:
+    """train a BPE tokenizer on genomes"""
+    from gengram.training.train_tokenizer import main
+
+    return main(argv)
+
+
 VERBS = {
     "bench": bench,
     "convert": convert,
@@ -71,6 +78,7 @@ VERBS = {
     "push": push,
     "card": card,
     "dataset": dataset,
+    "train-tokenizer": train_tokenizer,
 }
 
 
@@ -82,7 +90,7 @@ def main(argv: list[str] | None = None) -> int:
         description="Genomic language models in Hugging Face Transformers.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="verbs:\n"
-        + "\n".join(f"  {name:<12}{verb.__doc__}" for name, verb in VERBS.items())
+        + "\n".join(f"  {name:<17}{verb.__doc__}" for name, verb in VERBS.items())
         + "\n\n`gengram VERB --help` shows a verb's options and an example.",
     )
     parser.add_argument("--version", action="version", version=f"gengram {__version__}")
