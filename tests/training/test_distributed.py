@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import transformers
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from packaging.version import Version
 
 from gengram.training.accelerate_configs import CONFIGS
 from gengram.training.finetune import main
@@ -122,6 +124,10 @@ def test_two_processes_train_as_one(command, tables, tmp_path):
         compare(tmp_path / f"one {name}", tmp_path / f"two {name}")
 
 
+@pytest.mark.skipif(
+    Version(transformers.__version__) < Version("5.23"),
+    reason="seen in 5.17: transformers loads the optimizer of several processes on CPUs to 'cpu:0', which torch refuses",
+)
 def test_two_killed_processes_go_on_together(command, tmp_path):
     settings = {**SHARED, "backbone": "bert", "save_strategy": "steps", "save_steps": 2, "ddp_backend": "gloo"}
     settings |= {"memory": None, "per_device_train_batch_size": 3}
