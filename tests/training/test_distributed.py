@@ -126,7 +126,7 @@ def test_two_processes_train_as_one(command, tables, tmp_path):
 
 @pytest.mark.skipif(
     Version(transformers.__version__) < Version("5.23"),
-    reason="seen in 5.17: transformers loads the optimizer of several processes on CPUs to 'cpu:0', which torch refuses",
+    reason="transformers 5.17 loads the optimizer of several CPU processes to 'cpu:0', which torch refuses",
 )
 def test_two_killed_processes_go_on_together(command, tmp_path):
     settings = {**SHARED, "backbone": "bert", "save_strategy": "steps", "save_steps": 2, "ddp_backend": "gloo"}
