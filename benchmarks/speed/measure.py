@@ -1,5 +1,6 @@
 """Measuring side by side on a machine that is not quiet: turns, medians, memory; and what the machine can do."""
 
+import ctypes
 import os
 import statistics
 import time
@@ -71,6 +72,8 @@ def measure_peak(run: Callable[[], Any], device: str) -> int | None:
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - resting
     reset = Path("/proc/self/clear_refs")
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)  # memory that was freed but kept by the allocator would hide what `run` takes
     try:
         reset.write_text("5")  # the peak of the resident memory starts anew (Linux)
     except OSError:

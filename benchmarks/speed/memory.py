@@ -317,7 +317,7 @@ def plot(report: dict[str, Any], path: Path) -> None:
     for axes, mode in zip(figure.subplots(1, 2, sharey=True), MODES):
         cells = [cell for cell in report["speed"] if cell["mode"] == mode and "skipped" not in cell]
         for number, (D, E) in enumerate(SHAPES):
-            for peer, style in (("eager", "-"), ("compiled", "--")):
+            for peer, style in (("eager", "o-"), ("compiled", "s--")):
                 found = [
                     (c["T"], c["ratios"][peer]) for c in cells if (c["D"], c["E"]) == (D, E) and peer in c["ratios"]
                 ]
@@ -326,11 +326,14 @@ def plot(report: dict[str, Any], path: Path) -> None:
                     middle = [r["ratio"] for r in ratios]
                     spread = [[r["ratio"] - r["low"] for r in ratios], [r["high"] - r["ratio"] for r in ratios]]
                     axes.errorbar(
-                        lengths, middle, spread, fmt=f"o{style}", color=f"C{number}", capsize=2,
+                        lengths, middle, spread, fmt=style, color=f"C{number}", capsize=2,
                         label=f"D = {D}, E = {E}, {peer}",
                     )  # fmt: skip
         axes.axhline(1, color="grey", linewidth=0.8)
         axes.set(xscale="log", yscale="log", xlabel="bases", title={"train": "forward and backward"}.get(mode, mode))
+        lengths = sorted({cell["T"] for cell in cells})
+        axes.set_xticks(lengths, [f"{length:,}" for length in lengths])
+        axes.set_xticks([], minor=True)
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("released algorithm's time / this memory's")
     figure.axes[0].legend(fontsize=7)

@@ -31,7 +31,7 @@ INSTRUCTIONS = {
     "AVX2": ["-mavx2", "-mfma"],
 }
 STRIP_BYTES = 128  # a strip of columns, in `cpu_kernel.cpp`
-WORK = 2**16  # numbers a thread should have at least
+WORK = 2**14  # numbers a thread should have at least
 
 
 # fmt: off

@@ -77,27 +77,23 @@ def merge_tables(
     device = tables[0].device
     largest = max(window.kmer_sizes)
     kmers = _list_kmers(largest, device) if letters is None else _find_kmers(letters, largest)
-    place_of = []  # by size: place among `kmers[k]` of each k-mer, -1 where it is not one of them
-    for k, some in enumerate(kmers):
-        place_of.append(torch.full((NUM_LETTERS**k,), -1, dtype=torch.int32, device=device))
-        place_of[k][some] = torch.arange(len(some), dtype=torch.int32, device=device)
     far = kmers[largest - 1]
     plan = _Plan(
         numbers={k: number for number, k in enumerate(window.kmer_sizes)},
         scales={k: 1 / window.places(k) for k in window.kmer_sizes},
         rows=[mirror_rows(k, device)[some] if window.tie_reverse_complement and k else some
               for k, some in enumerate(kmers)],
-        ends=[kmers[0]] + [place_of[k - 1][kmers[k] % NUM_LETTERS ** (k - 1)] for k in range(1, largest + 1)],
-        beginnings=[place_of[k][far // NUM_LETTERS ** (largest - 1 - k)] for k in range(largest)],
+        ends=[kmers[0]] + [torch.searchsorted(kmers[k - 1], kmers[k] % NUM_LETTERS ** (k - 1))
+                           for k in range(1, largest + 1)],
+        beginnings=[torch.searchsorted(kmers[k], far // NUM_LETTERS ** (largest - 1 - k)) for k in range(largest)],
     )  # fmt: skip
-    groups = [place_of[k] for k in sorted(window.kmer_sizes)] + [place_of[largest - 1]]
-    firsts = torch.tensor([0] + [len(kmers[k]) for k in sorted(window.kmer_sizes)]).cumsum(0).tolist()
-    return MergedTables(
-        rows=_Merge.apply(plan, key_weight, value_weight, *tables),
-        places=torch.cat([torch.where(group < 0, -1, group + first) for group, first in zip(groups, firsts)]),
-        starts=torch.tensor([0] + [len(group) for group in groups[:-1]]).cumsum(0),
-        num_letters=NUM_LETTERS - 1 if letters is None else NUM_LETTERS,
-    )
+    groups = [*sorted(window.kmer_sizes), largest - 1]
+    starts = torch.tensor([0] + [NUM_LETTERS**k for k in groups]).cumsum(0)
+    with_row = torch.cat([start + kmers[k] for start, k in zip(starts.tolist(), groups)])
+    places = torch.full((int(starts[-1]),), -1, dtype=torch.int32, device=device)
+    places[with_row] = torch.arange(len(with_row), dtype=torch.int32, device=device)
+    rows = _Merge.apply(plan, key_weight, value_weight, *tables)
+    return MergedTables(rows, places, starts[:-1], NUM_LETTERS - 1 if letters is None else NUM_LETTERS)
 
 
 def _list_kmers(largest: int, device: torch.device) -> list[torch.Tensor]:
@@ -155,18 +151,19 @@ class _Merge(torch.autograd.Function):
         ctx.save_for_backward(key_weight, value_weight, *tables)
         compute, (D, E) = accumulation_dtype(tables[0].dtype), (len(key_weight), tables[0].shape[1])
         num_rows = sum(len(plan.rows[k]) for k in plan.numbers) + len(plan.rows[-2])
-        merged = tables[0].new_zeros(num_rows, 2 * D, dtype=compute)
+        merged = tables[0].new_empty(num_rows, 2 * D, dtype=compute)
         levels, far = plan.split(merged)
+        far.zero_()
         level = merged.new_zeros(1, 2 * D)
         for k in range(1, len(plan.rows)):
             level = torch.index_select(level, 0, plan.ends[k], out=levels.get(k))
             if k in plan.numbers:
                 number, scale = plan.numbers[k], plan.scales[k]
-                found = tables[number][plan.rows[k]].to(compute)
+                found = tables[number].index_select(0, plan.rows[k]).to(compute)
                 for side, weight in zip(level.chunk(2, dim=1), (key_weight, value_weight)):
                     side.addmm_(found, _columns(weight, number, E).to(compute).T, alpha=scale)
             if k < len(plan.rows) - 1:
-                far += level[plan.beginnings[k]]
+                far += level.index_select(0, plan.beginnings[k])
         return merged
 
     @staticmethod
@@ -190,10 +187,14 @@ class _Merge(torch.autograd.Function):
                 table, rows = tables[number], plan.rows[k]
                 sides = level.chunk(2, dim=1)
                 if any(wants[:2]):
-                    found = table[rows].to(compute).mul_(scale)
+                    found = table.index_select(0, rows).to(compute).mul_(scale)
                     for side, weight_grad in zip(sides, grads):
                         if weight_grad is not None:
-                            _columns(weight_grad, number, E).copy_(side.T @ found)
+                            columns = _columns(weight_grad, number, E)
+                            if columns.dtype == compute:
+                                torch.mm(side.T, found, out=columns)
+                            else:
+                                columns.copy_(side.T @ found)
                 if wants[2 + number]:
                     key_columns, value_columns = (
                         _columns(w, number, E).to(compute) for w in (key_weight, value_weight)
