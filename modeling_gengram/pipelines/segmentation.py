@@ -43,7 +43,8 @@ def segment_sequence(
         overlap: bp that neighbouring windows share, a multiple of twice `config.length_multiple`.
         batch_size: windows a forward pass.
         unknown: what happens to `N` and other letters, where no k-mer is whole: `"error"`, or `"skip"`: the stretches
-            between them are read one by one, and the rest has no probability (not a number).
+            between them of at least `config.length_multiple` bp are read one by one, and the rest has no probability
+            (not a number).
         progress: show a progress bar.
 
     Returns:
@@ -54,7 +55,7 @@ def segment_sequence(
             the `rescaling_factor`, a tokenizer of other tokens.
     """
     config = model.config
-    _check_windows(config, window, overlap)
+    check_windows(config, window, overlap)
     fault = _NOT_BASES.search(sequence)
     if fault and unknown != "skip":
         raise ValueError(
@@ -62,7 +63,7 @@ def segment_sequence(
             "Give a sequence without N, or unknown='skip' to read the stretches between them"
         )
     stretches = [match.span() for match in _BASES.finditer(sequence) if len(match[0]) >= config.length_multiple]
-    if not stretches:
+    if not stretches and unknown != "skip":
         raise ValueError(
             f"the sequence has no stretch of {config.length_multiple} bases or more; the U-Net needs as many"
         )
@@ -87,7 +88,12 @@ def segment_sequence(
     return probabilities
 
 
-def _check_windows(config: SegmentNTConfig, window: int, overlap: int) -> None:
+def check_windows(config: SegmentNTConfig, window: int, overlap: int) -> None:
+    """Refuse windows that a model cannot read.
+
+    Raises:
+        `ValueError`: see `segment_sequence`.
+    """
     multiple = config.length_multiple
     if window < multiple or window % multiple:
         raise ValueError(
@@ -117,4 +123,4 @@ def _place_windows(
     return [(start, start + length, *kept) for start, kept in zip(starts, pairwise(cuts))]
 
 
-__all__ = ["segment_sequence"]
+__all__ = ["check_windows", "segment_sequence"]
