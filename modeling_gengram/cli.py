@@ -27,6 +27,13 @@ def finetune(argv: list[str]) -> int:
     return main(argv)
 
 
+def embed(argv: list[str]) -> int:
+    """write a vector for each sequence, token or base of a file"""
+    from gengram.training.embed import main
+
+    return main(argv)
+
+
 def predict(argv: list[str]) -> int:
     """predict new sequences with a fine-tuned model"""
     from gengram.training.predict import main
@@ -73,6 +80,7 @@ VERBS = {
     "bench": bench,
     "convert": convert,
     "finetune": finetune,
+    "embed": embed,
     "predict": predict,
     "quickstart": quickstart,
     "push": push,

@@ -20,6 +20,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
 from .registration import MODELS
 
@@ -109,4 +110,19 @@ def auto(pretrained_model_name_or_path: str | Path, task: str = "base", **kwargs
     return TASKS[task].from_pretrained(pretrained_model_name_or_path, **kwargs)
 
 
-__all__ = ["TASKS", "auto", "load_config", "load_tokenizer"]
+def measure_capacity(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return the longest input in tokens that both the model and the tokenizer allow."""
+    if config.model_type == "rmt":
+        # The encoder sees segments; the whole may be of any length, unless their number is limited.
+        segments = config.max_segments
+        return VERY_LARGE_INTEGER if segments is None else segments * config.content_length
+    backbone = config.get_text_config()
+    positions = getattr(backbone, "max_position_embeddings", None) or tokenizer.model_max_length
+    if backbone.model_type == "esm" and backbone.position_embedding_type == "absolute":
+        # ESM numbers positions from pad_token_id + 1.
+        positions -= backbone.pad_token_id + 1
+    positions = getattr(backbone, "max_tokens", positions)
+    return int(min(positions, tokenizer.model_max_length))
+
+
+__all__ = ["TASKS", "auto", "load_config", "load_tokenizer", "measure_capacity"]

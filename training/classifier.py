@@ -18,7 +18,17 @@ from transformers import (
     set_seed,
 )
 
-from gengram import GengramConfig, GengramForSequenceClassification, GengramForTokenClassification, loading
+from gengram import (
+    GengramConfig,
+    GengramForSequenceClassification,
+    GengramForTokenClassification,
+    RmtConfig,
+    RmtForSequenceClassification,
+    RmtForTokenClassification,
+    loading,
+)
+from gengram.gena.published import speed_up
+from gengram.loading import measure_capacity
 from gengram.tokenization import EMBEDDING_ROWS, build_nucleotide_tokenizer
 from gengram.training.arguments import ModelArguments
 from gengram.training.errors import InputError
@@ -86,18 +96,7 @@ def load_config(arguments: ModelArguments, tokenizer: PreTrainedTokenizerBase) -
         config = _add_memory(backbone, memory, tokenizer)
     if len(tokenizer) > config.vocab_size:
         raise InputError(f"the tokenizer has {len(tokenizer)} ids, but the model has {config.vocab_size} embeddings")
-    return config
-
-
-def measure_capacity(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
-    """Return the longest input in tokens that both the model and the tokenizer allow."""
-    backbone = config.get_text_config()
-    positions = getattr(backbone, "max_position_embeddings", None) or tokenizer.model_max_length
-    if backbone.model_type == "esm" and backbone.position_embedding_type == "absolute":
-        # ESM numbers positions from pad_token_id + 1.
-        positions -= backbone.pad_token_id + 1
-    positions = getattr(backbone, "max_tokens", positions)
-    return min(positions, tokenizer.model_max_length)
+    return config if arguments.rmt is None else _add_segments(config, _as_mapping(arguments.rmt), tokenizer)
 
 
 def align_classes(classes: list[str], config: PreTrainedConfig) -> list[str]:
@@ -132,13 +131,26 @@ def build_classifier(
             BERT pooler) may be new, anything else may not.
     """
     config = copy.deepcopy(config)
-    config.id2label = dict(enumerate(classes))
-    config.label2id = {name: label for label, name in enumerate(classes)}
-    config.problem_type = _PROBLEM_TYPES[problem]
+    encoder = config if arguments.rmt is None else config.backbone_config
+    for each in (config, encoder):
+        each.id2label = dict(enumerate(classes))
+        each.label2id = {name: label for label, name in enumerate(classes)}
+        each.problem_type = _PROBLEM_TYPES[problem]
+    set_seed(seed)
+    model, new = _build_encoder(arguments, encoder, problem)
+    if arguments.rmt is None:
+        return model, new
+    rmt_class = RmtForTokenClassification if problem == "token" else RmtForSequenceClassification
+    return rmt_class(config, model), ["memory_tokens.weight", *(f"model.{name}" for name in new)]
+
+
+def _build_encoder(
+    arguments: ModelArguments, config: PreTrainedConfig, problem: Problem
+) -> tuple[PreTrainedModel, list[str]]:
+    """`build_classifier` without segments; the configuration has the classes."""
     by_base = problem == "token"
     auto_class = AutoModelForTokenClassification if by_base else AutoModelForSequenceClassification
     gengram_class = GengramForTokenClassification if by_base else GengramForSequenceClassification
-    set_seed(seed)
     path = arguments.model_name_or_path
     if path is None:
         model = auto_class.from_config(config, dtype=torch.float32)
@@ -162,11 +174,12 @@ def build_classifier(
             f"{path}: the checkpoint does not fit {type(model).__name__}: {len(lacking)} weights of the model's body "
             f"are missing or of another size, e.g. {lacking[0]}"
         )
-    return model, new
+    return speed_up(model), new
 
 
 def _list_body(model: PreTrainedModel) -> set[str]:
-    body = {id(parameter) for parameter in model.base_model.parameters()}
+    # The base model of a recurrent memory is the encoder with its head.
+    body = {id(parameter) for parameter in model.base_model.base_model.parameters()}
     return {name for name, parameter in model.named_parameters() if id(parameter) in body}
 
 
@@ -217,6 +230,20 @@ def _add_memory(
         return GengramConfig(backbone_config=backbone, **fields)
     except _CONFIG_ERRORS as error:
         raise InputError(f"memory does not fit: {_tell(error)}") from error
+
+
+def _add_segments(backbone: PreTrainedConfig, rmt: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> RmtConfig:
+    """Return the configuration of a recurrent memory around a model; its segments have the tokenizer's tokens."""
+    known = {entry.name for entry in dataclasses.fields(RmtConfig)} - {"backbone_config"}
+    _refuse_unknown(rmt, known, "rmt", RmtConfig)
+    fields = {"pad_token_id": tokenizer.pad_token_id}
+    for name, other in (("cls", "bos"), ("sep", "eos")):
+        found = [getattr(tokenizer, f"{kind}_token_id", None) for kind in (name, other)]
+        fields[f"{name}_token_id"] = next((token for token in found if token is not None), -1)
+    try:
+        return RmtConfig(backbone_config=backbone, **{**fields, **rmt})
+    except _CONFIG_ERRORS as error:
+        raise InputError(f"rmt does not fit: {_tell(error)}") from error
 
 
 def _refuse_unknown(given: dict[str, Any], known: set[str], argument: str, config_class: type) -> None:
