@@ -22,6 +22,7 @@ from transformers import (
 )
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
+from .gena.published import has_gena_tokens, mend_config, speed_up
 from .registration import MODELS
 
 TASKS: dict[str, Any] = {
@@ -55,11 +56,14 @@ def load_config(pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Any
     for config_class in MODELS:
         if hasattr(config_class, "recognizes") and config_class.recognizes(fields):
             return config_class.from_pretrained(pretrained_model_name_or_path, **kwargs)
-    return AutoConfig.from_pretrained(pretrained_model_name_or_path, trust_remote_code=False, **kwargs)
+    found = AutoConfig.from_pretrained(pretrained_model_name_or_path, trust_remote_code=False, **kwargs)
+    mend_config(found[0] if isinstance(found, tuple) else found)
+    return found
 
 
 def load_tokenizer(pretrained_model_name_or_path: str | Path, **kwargs: Any) -> PreTrainedTokenizerBase:
-    """Read a tokenizer; of a published Nucleotide Transformer make the one of `load_kmer_tokenizer`.
+    """Read a tokenizer; of a published Nucleotide Transformer make the one of `load_kmer_tokenizer`, of a BPE like
+    GENA-LM's that of `load_bpe_tokenizer`.
 
     Args:
         pretrained_model_name_or_path: Hub id or folder.
@@ -69,13 +73,17 @@ def load_tokenizer(pretrained_model_name_or_path: str | Path, **kwargs: Any) -> 
         `OSError` or `ValueError`: as `AutoTokenizer.from_pretrained`.
     """
     tokenizer = AutoTokenizer.from_pretrained(pretrained_model_name_or_path, trust_remote_code=False, **kwargs)
+    hub = {name: kwargs[name] for name in _HUB & kwargs.keys()}
+    if has_gena_tokens(tokenizer):
+        from gengram.tokenization import load_bpe_tokenizer
+
+        length = tokenizer.model_max_length
+        return load_bpe_tokenizer(pretrained_model_name_or_path, model_max_length=length, **hub)
     # A protein vocabulary has single letters and no such run.
     if isinstance(tokenizer, EsmTokenizer) and {"AAA", "AAAAAA"} & tokenizer.get_vocab().keys():
         from gengram.tokenization import load_kmer_tokenizer
 
-        return load_kmer_tokenizer(
-            pretrained_model_name_or_path, **{name: kwargs[name] for name in _HUB & kwargs.keys()}
-        )
+        return load_kmer_tokenizer(pretrained_model_name_or_path, **hub)
     return tokenizer
 
 
@@ -107,7 +115,9 @@ def auto(pretrained_model_name_or_path: str | Path, task: str = "base", **kwargs
         config, rest = load_config(pretrained_model_name_or_path, return_unused_kwargs=True, **fields)
         kwargs = {name: kwargs[name] for name in kwargs.keys() & (rest.keys() | _HUB | _MODEL)}
         kwargs["config"] = config
-    return TASKS[task].from_pretrained(pretrained_model_name_or_path, **kwargs)
+    loaded = TASKS[task].from_pretrained(pretrained_model_name_or_path, **kwargs)
+    speed_up(loaded[0] if isinstance(loaded, tuple) else loaded)  # with output_loading_info there is more
+    return loaded
 
 
 def measure_capacity(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:

@@ -48,6 +48,14 @@ class ModelArguments:
             "Without this: the same model, no memory."
         },
     )
+    rmt: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={
+            "help": "Fields of RmtConfig as JSON (a mapping in YAML): read sequences in segments that hand memory on "
+            'to each other, so that they may be longer than the model, e.g. \'{"num_memory_tokens": 10, '
+            '"segment_length": 512}\'.'
+        },
+    )
     tokenizer_name_or_path: str | None = field(
         default=None,
         metadata={"help": "Tokenizer folder or Hub id. Default: the checkpoint's; one token a base for a new model."},
@@ -81,6 +89,7 @@ class ModelArguments:
             )
         self.backbone_config = _read_mapping("backbone_config", self.backbone_config)
         self.memory = _read_mapping("memory", self.memory)
+        self.rmt = _read_mapping("rmt", self.rmt)
         if self.backbone is None and self.backbone_config is not None:
             raise ValueError("backbone_config describes a new model; a checkpoint brings its own configuration")
         self._check_peft()
@@ -95,6 +104,12 @@ class ModelArguments:
             raise ValueError("peft_target_modules and peft_memory describe an adapter: say which with peft")
         if self.peft is not None and self.backbone is not None:
             raise ValueError("peft adapts a checkpoint (model_name_or_path); a new backbone has nothing to keep")
+        if self.peft is not None and self.rmt is not None:
+            raise ValueError(
+                "peft and rmt exclude each other: an adapter is saved without its base, and the memory tokens would be "
+                "saved nowhere. Train all weights, or save the base in an RMT first (from_backbone, then "
+                "save_pretrained)."
+            )
         if self.peft is not None and self.memory is not None:
             raise ValueError(
                 "peft and memory exclude each other: an adapter is saved without its base, and a base with a new "
