@@ -220,7 +220,8 @@ class MotifMemory(GradientCheckpointingLayer):
         if path == "fused" and not torch.is_grad_enabled():
             gating, merged = self._describe_gating(context)
             key_value = read_fused(gating, merged.rows, self._bias(merged.rows.dtype)).to(tables[0].dtype)
-            return key_value.chunk(2, dim=-1)
+            key, value = key_value.chunk(2, dim=-1)
+            return key, value
         if path in ("fused", "merged"):
             merged = self._merge(context)
             with torch.autocast(letters.device.type, enabled=False):

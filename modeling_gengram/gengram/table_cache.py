@@ -18,6 +18,11 @@ class TableCache:
     values. Copies and pickles of a model leave the tables behind.
     """
 
+    _merged: Any
+    _seen: list[tuple[int, torch.dtype, int]]
+    _views: list[torch.Tensor]
+    _values: torch.Tensor | None
+
     def __init__(self):
         self.clear()
 
@@ -33,10 +38,7 @@ class TableCache:
 
     def clear(self) -> None:
         """Let go of the tables' memory."""
-        self._merged: Any = None
-        self._seen: list[tuple[int, torch.dtype, int]] = []
-        self._views: list[torch.Tensor] = []
-        self._values: torch.Tensor | None = None
+        self._merged, self._seen, self._views, self._values = None, [], [], None
 
     def _is_current(self, weights: Sequence[torch.Tensor]) -> bool:
         same = [_identify(weight) for weight in weights] == self._seen
