@@ -21,7 +21,15 @@ from .gengram.modeling_gengram import (
 from .gengram.motif_memory import MotifMemory
 from .loading import auto
 from .nucleotide_transformer.configuration_nucleotide_transformer import NucleotideTransformerConfig
+from .nucleotide_transformer.configuration_ntv3 import NTv3Config, NTv3PostTrainedConfig
 from .nucleotide_transformer.configuration_segment_nt import SegmentNTConfig
+from .nucleotide_transformer.modeling_ntv3 import (
+    NTv3ForMaskedLM,
+    NTv3ForSequenceClassification,
+    NTv3ForTokenClassification,
+    NTv3Model,
+)
+from .nucleotide_transformer.modeling_ntv3_post_trained import NTv3PostTrainedModel
 from .nucleotide_transformer.modeling_nucleotide_transformer import (
     NucleotideTransformerForMaskedLM,
     NucleotideTransformerForSequenceClassification,
@@ -50,6 +58,13 @@ __all__ = [
     "GengramForTokenClassification",
     "GengramModel",
     "MotifMemory",
+    "NTv3Config",
+    "NTv3ForMaskedLM",
+    "NTv3ForSequenceClassification",
+    "NTv3ForTokenClassification",
+    "NTv3Model",
+    "NTv3PostTrainedConfig",
+    "NTv3PostTrainedModel",
     "NucleotideTransformerConfig",
     "NucleotideTransformerForMaskedLM",
     "NucleotideTransformerForSequenceClassification",

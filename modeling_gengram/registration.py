@@ -32,7 +32,15 @@ from .gengram.modeling_gengram import (
 from .megatron_decoder.configuration_megatron_decoder import MegatronDecoderConfig
 from .megatron_decoder.modeling_megatron_decoder import MegatronDecoderForCausalLM, MegatronDecoderModel
 from .nucleotide_transformer.configuration_nucleotide_transformer import NucleotideTransformerConfig
+from .nucleotide_transformer.configuration_ntv3 import NTv3Config, NTv3PostTrainedConfig
 from .nucleotide_transformer.configuration_segment_nt import SegmentNTConfig
+from .nucleotide_transformer.modeling_ntv3 import (
+    NTv3ForMaskedLM,
+    NTv3ForSequenceClassification,
+    NTv3ForTokenClassification,
+    NTv3Model,
+)
+from .nucleotide_transformer.modeling_ntv3_post_trained import NTv3PostTrainedModel
 from .nucleotide_transformer.modeling_nucleotide_transformer import (
     NucleotideTransformerForMaskedLM,
     NucleotideTransformerForSequenceClassification,
@@ -76,6 +84,13 @@ MODELS: dict[Any, dict[Any, Any]] = {
         AutoModel: SegmentNTModel,
         AutoModelForTokenClassification: SegmentNTForTokenClassification,
     },
+    NTv3Config: {
+        AutoModel: NTv3Model,
+        AutoModelForMaskedLM: NTv3ForMaskedLM,
+        AutoModelForSequenceClassification: NTv3ForSequenceClassification,
+        AutoModelForTokenClassification: NTv3ForTokenClassification,
+    },
+    NTv3PostTrainedConfig: {AutoModel: NTv3PostTrainedModel},
 }
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from gengram.tokenization.encode import EncodedSequences, KmerEncoder
     from gengram.tokenization.encode_bpe import BpeEncoder
     from gengram.tokenization.kmer import build_kmer_tokenizer, list_kmer_vocabulary, load_kmer_tokenizer
+    from gengram.tokenization.ntv3 import NTV3_VOCABULARY, build_ntv3_tokenizer
     from gengram.tokenization.nucleotide import EMBEDDING_ROWS, NUCLEOTIDE_VOCABULARY, build_nucleotide_tokenizer
 
 _DEFINED_IN = {
@@ -29,6 +30,8 @@ _DEFINED_IN = {
     "build_kmer_tokenizer": "kmer",
     "list_kmer_vocabulary": "kmer",
     "load_kmer_tokenizer": "kmer",
+    "NTV3_VOCABULARY": "ntv3",
+    "build_ntv3_tokenizer": "ntv3",
     "EMBEDDING_ROWS": "nucleotide",
     "NUCLEOTIDE_VOCABULARY": "nucleotide",
     "build_nucleotide_tokenizer": "nucleotide",
@@ -50,6 +53,7 @@ def __dir__() -> list[str]:
 __all__ = [
     "EMBEDDING_ROWS",
     "IUPAC_BASES",
+    "NTV3_VOCABULARY",
     "NUCLEOTIDE_VOCABULARY",
     "BpeEncoder",
     "BpeTokenizer",
@@ -57,6 +61,7 @@ __all__ = [
     "KmerEncoder",
     "assign_bases",
     "build_kmer_tokenizer",
+    "build_ntv3_tokenizer",
     "build_nucleotide_tokenizer",
     "find_tokens",
     "list_kmer_vocabulary",

@@ -1,0 +1,338 @@
+"""NTv3: convolutions halve the length of a sequence of bases, a transformer reads what is left, and back up again.
+
+Implemented from a written description of the published models; names of weights are those of the published checkpoints.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.modeling_outputs import (
+    BaseModelOutput,
+    MaskedLMOutput,
+    SequenceClassifierOutput,
+    TokenClassifierOutput,
+)
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs, can_return_tuple
+from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
+
+from .configuration_ntv3 import NTv3Config
+from .modeling_nucleotide_transformer import (
+    NucleotideTransformerPreTrainedModel,
+    NucleotideTransformerRotaryEmbedding,
+)
+from .ntv3_layers import Conditions, NTv3Attention, NTv3Conv1d, NTv3ConvBlock, NTv3DeconvBlock, NTv3Layer, gelu
+
+
+class NTv3LMHead(nn.Module):
+    """GELU, any hidden layers, and a letter of the alphabet for each base."""
+
+    def __init__(self, config: NTv3Config):
+        super().__init__()
+        D = config.conv_init_embed_dim
+        self.hidden_layers = nn.ModuleList(nn.Linear(D, D) for _ in range(config.num_hidden_layers_head))
+        self.head = nn.Linear(D, config.alphabet_size)
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """[B, T, D] -> [B, T, alphabet]."""
+        states = gelu(states)
+        for layer in self.hidden_layers:
+            states = gelu(layer(states))
+        return self.head(states)
+
+
+class NTv3NormedHead(nn.Module):
+    """A norm and a projection."""
+
+    def __init__(self, config: NTv3Config, outputs: int):
+        super().__init__()
+        self.layer_norm = nn.LayerNorm(config.conv_init_embed_dim, eps=config.layer_norm_eps)
+        self.head = nn.Linear(config.conv_init_embed_dim, outputs)
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """[..., D] -> [..., outputs]."""
+        return self.head(self.layer_norm(states))
+
+
+@dataclass
+class NTv3ModelOutput(BaseModelOutput):
+    """
+    Args:
+        last_hidden_state (`torch.Tensor` [B, T, conv_init_embed_dim]): of each base.
+        after_transformer_embedding (`torch.Tensor` [B, T / 2**num_downsamples, embed_dim]): of each stretch of
+            `2**num_downsamples` bp, behind the transformer.
+        hidden_states (*optional*): of each convolution block [B, T / 2**i, ...] before it is halved, each layer of the
+            transformer, each deconvolution block with what was added to it.
+        attentions (*optional*): of each layer of the transformer.
+    """
+
+    after_transformer_embedding: torch.FloatTensor | None = None
+
+
+class NTv3PreTrainedModel(NucleotideTransformerPreTrainedModel):
+    """What every NTv3 can do; see `NucleotideTransformerPreTrainedModel`."""
+
+    config: NTv3Config
+    base_model_prefix = "core"
+    _no_split_modules = ["NTv3ConvBlock", "NTv3Layer", "NTv3DeconvBlock"]
+    _can_record_outputs = {
+        "hidden_states": [
+            OutputRecorder(block, capture_initial_hidden_state=False)
+            for block in (NTv3ConvBlock, NTv3Layer, NTv3DeconvBlock)
+        ],
+        "attentions": OutputRecorder(NTv3Attention, index=1),
+    }
+    # Buffers of the rotation, which follow from the configuration.
+    _keys_to_ignore_on_load_unexpected = [r"rotary_embedding\.(inv_freq|cos_cached|sin_cached)$"]
+    _foreign_heads = ("core.lm_head.", "classifier.")
+
+
+class NTv3Model(NTv3PreTrainedModel):
+    """The U-Net without a head."""
+
+    def __init__(self, config: NTv3Config):
+        super().__init__(config)
+        widths = config.widths
+        self.embed_layer = nn.Embedding(config.alphabet_size, config.token_embed_dim)
+        self.cond_tables = nn.ModuleList(nn.Embedding(rows, config.token_embed_dim) for rows in config.condition_sizes)
+        self.stem = nn.Sequential(OrderedDict(conv=NTv3Conv1d(config.token_embed_dim, widths[0], 15)))
+        self.conv_tower_blocks = nn.ModuleList(NTv3ConvBlock(config, *pair) for pair in pairwise(widths))
+        self.transformer_blocks = nn.ModuleList(NTv3Layer(config) for _ in range(config.num_layers))
+        self.rotary_embedding = NucleotideTransformerRotaryEmbedding(config)
+        self.deconv_tower_blocks = nn.ModuleList(NTv3DeconvBlock(config, *pair) for pair in pairwise(widths[::-1]))
+        self.gradient_checkpointing = False
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.embed_layer
+
+    def set_input_embeddings(self, value: nn.Module):
+        self.embed_layer = value
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        species_ids: torch.LongTensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> NTv3ModelOutput:
+        """
+        Args:
+            input_ids (`torch.LongTensor` [B, T]): one token a base, no special tokens; T a multiple of
+                `2**num_downsamples`, `N` where there is no sequence.
+            attention_mask (`torch.Tensor` [B, T], *optional*): taken and not read: convolutions and attention see
+                padding, as they did in training, which is why it must be `N`.
+            inputs_embeds (`torch.FloatTensor` [B, T, token_embed_dim], *optional*): embeddings instead of `input_ids`.
+            species_ids (`torch.LongTensor` [B]): of post-trained models, see `NTv3PostTrainedConfig.encode_species`.
+
+        Returns:
+            `NTv3ModelOutput`.
+
+        Raises:
+            ValueError: neither ids nor embeddings, or both; a length that cannot be halved so often; species for a
+                model without, or none for one with.
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("Give either input_ids or inputs_embeds.")
+        states = self.embed_layer(input_ids) if inputs_embeds is None else inputs_embeds
+        self._check_length(states.shape[1])
+        conditions = self._embed_conditions(species_ids)
+
+        states = gelu(self.stem(states))
+        skipped: list[torch.Tensor | None] = []
+        for down in self.conv_tower_blocks:
+            skipped.append(states if self.config.use_skip_connection else None)
+            states = nn.functional.avg_pool1d(down(states, conditions).transpose(1, 2), 2).transpose(1, 2)
+        rotation = self.rotary_embedding(torch.arange(states.shape[1], device=states.device)[None])
+        for layer in self.transformer_blocks:
+            states = layer(states, rotation, conditions, **kwargs)
+        bottom = states
+        for up in self.deconv_tower_blocks:
+            states = up(states, skipped.pop(), conditions)
+        return NTv3ModelOutput(last_hidden_state=states, after_transformer_embedding=bottom)
+
+    def _check_length(self, length: int):
+        multiple = self.config.length_multiple
+        if length < 1 or length % multiple:
+            raise ValueError(
+                f"The input has {length} bases, but the model needs a multiple of {multiple}: cut the sequences, or "
+                f"fill them up with N, tokenizer(..., padding=True, pad_to_multiple_of={multiple})."
+            )
+
+    def _embed_conditions(self, species_ids: torch.Tensor | None) -> Conditions:
+        if (species_ids is None) == (len(self.cond_tables) > 0):
+            raise ValueError(
+                "Give species_ids, e.g. torch.tensor(model.config.encode_species(['human']))."
+                if species_ids is None
+                else "species_ids are for post-trained models; this one knows no species."
+            )
+        return [table(species_ids) for table in self.cond_tables]
+
+
+class NTv3ForMaskedLM(NTv3PreTrainedModel):
+    """Prediction of masked bases."""
+
+    def __init__(self, config: NTv3Config):
+        super().__init__(config)
+        self.core = NTv3Model(config)
+        self.core.lm_head = NTv3LMHead(config)  # inside, as the published names have it
+        self.post_init()
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.core.lm_head.head
+
+    def set_output_embeddings(self, new_embeddings: nn.Module):
+        self.core.lm_head.head = new_embeddings
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        labels: torch.LongTensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> MaskedLMOutput:
+        """
+        Args:
+            labels (`torch.LongTensor` [B, T], *optional*): ids at masked positions, -100 elsewhere.
+            num_items_in_batch (`int`, *optional*): labels over accumulated batches; the loss is divided by it.
+            others: see `NTv3Model.forward`.
+
+        Returns:
+            `MaskedLMOutput`: loss, logits [B, T, alphabet], hidden_states, attentions.
+        """
+        outputs = self.core(input_ids, attention_mask, inputs_embeds, **kwargs)
+        logits = self.core.lm_head(outputs.last_hidden_state)
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(
+                logits, labels, vocab_size=self.config.alphabet_size, num_items_in_batch=num_items_in_batch
+            )
+        return MaskedLMOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+
+class NTv3Classifier(NTv3PreTrainedModel):
+    """What both classifiers share: inputs of any length, filled up with `N`."""
+
+    def __init__(self, config: NTv3Config):
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.core = NTv3Model(config)
+        self.classifier = NTv3NormedHead(config, config.num_labels)
+        self.post_init()
+
+    def _embed_bases(
+        self,
+        input_ids: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
+        inputs_embeds: torch.Tensor | None,
+        **kwargs: Any,
+    ) -> NTv3ModelOutput:
+        """Ids [B, T] or embeddings [B, T, E] -> the model's output, last_hidden_state [B, T, conv_init_embed_dim]."""
+        given = input_ids if input_ids is not None else inputs_embeds
+        length = given.shape[1]
+        short = -length % self.config.length_multiple
+        if short:
+            filling = given.new_full((len(given), short), self.config.n_token_id, dtype=torch.long)
+            if input_ids is not None:
+                input_ids = torch.cat([input_ids, filling], dim=1)
+            else:
+                inputs_embeds = torch.cat([inputs_embeds, self.core.embed_layer(filling)], dim=1)
+        outputs = self.core(input_ids, attention_mask, inputs_embeds, **kwargs)
+        outputs.last_hidden_state = outputs.last_hidden_state[:, :length]
+        return outputs
+
+
+class NTv3ForSequenceClassification(NTv3Classifier):
+    """
+    One prediction a sequence, from the mean over its bases: norm, projection. Sequences may have any length.
+
+    `config.problem_type` is `"single_label_classification"`, `"multi_label_classification"` or `"regression"`;
+    if it is not set, the number and type of the labels decide, as everywhere in transformers.
+    """
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        labels: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> SequenceClassifierOutput:
+        """
+        Args:
+            attention_mask (`torch.Tensor` [B, T], *optional*): 0 at padding, which the mean leaves out.
+            labels (`torch.Tensor`, *optional*): class indices [B], 0/1 floats [B, labels] (multi-label), or floats
+                [B] or [B, labels] (regression).
+            others: see `NTv3ForMaskedLM.forward`.
+
+        Returns:
+            `SequenceClassifierOutput`: loss, logits [B, labels], hidden_states, attentions.
+        """
+        outputs = self._embed_bases(input_ids, attention_mask, inputs_embeds, **kwargs)
+        states = outputs.last_hidden_state
+        weights = torch.ones_like(states[..., :1]) if attention_mask is None else attention_mask[..., None].to(states)
+        logits = self.classifier((states * weights).sum(1) / weights.sum(1).clamp(min=1))
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(
+                labels=labels, pooled_logits=logits, config=self.config, num_items_in_batch=num_items_in_batch
+            )
+        return SequenceClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+
+class NTv3ForTokenClassification(NTv3Classifier):
+    """One prediction a base: norm, projection. Sequences may have any length."""
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        labels: torch.LongTensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> TokenClassifierOutput:
+        """
+        Args:
+            labels (`torch.LongTensor` [B, T], *optional*): class indices; -100 is ignored.
+            others: see `NTv3ForMaskedLM.forward`.
+
+        Returns:
+            `TokenClassifierOutput`: loss, logits [B, T, labels], hidden_states, attentions.
+        """
+        outputs = self._embed_bases(input_ids, attention_mask, inputs_embeds, **kwargs)
+        logits = self.classifier(outputs.last_hidden_state)
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(logits, labels, self.config, num_items_in_batch=num_items_in_batch)
+        return TokenClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+
+__all__ = [
+    "NTv3ForMaskedLM",
+    "NTv3ForSequenceClassification",
+    "NTv3ForTokenClassification",
+    "NTv3Model",
+    "NTv3ModelOutput",
+    "NTv3PreTrainedModel",
+]
