@@ -76,6 +76,13 @@ def train_tokenizer(argv: list[str]) -> int:
     return main(argv)
 
 
+def segment(argv: list[str]) -> int:
+    """find the features of single bases along a genome, as tracks"""
+    from gengram.pipelines.segment_genome import main
+
+    return main(argv)
+
+
 VERBS = {
     "bench": bench,
     "convert": convert,
@@ -83,6 +90,7 @@ VERBS = {
     "embed": embed,
     "predict": predict,
     "quickstart": quickstart,
+    "segment": segment,
     "push": push,
     "card": card,
     "dataset": dataset,

@@ -1,0 +1,405 @@
+"""`gengram segment`: which features does a genome have where? SegmentNT along regions or whole records, as tracks.
+
+One record of the genome is in memory at a time, and of the probabilities one piece (about 1 Mb). Finished pieces lie in
+the folder `partial` of the output until the tracks are written, so that an interrupted run goes on where it was.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+from transformers import PreTrainedTokenizerBase
+
+from gengram import SegmentNTConfig, SegmentNTForTokenClassification
+from gengram.loading import load_config, load_tokenizer
+from gengram.pipelines.locus_plot import plot_locus
+from gengram.pipelines.segmentation import check_windows, segment_sequence
+from gengram.pipelines.tracks import (
+    Locus,
+    Piece,
+    TrackFormat,
+    check_format,
+    name_tracks,
+    replace_together,
+    write_tracks,
+)
+from gengram.training.adapters import hash_base
+from gengram.training.classifier import LOADING_ERRORS
+from gengram.training.errors import InputError
+from gengram.training.fasta import check_region, read_fasta, read_regions
+
+SUMMARY_FILE = "segment.json"
+PLOT_FILE = "locus.png"
+PARTIAL_FOLDER = "partial"
+
+_PIECE = 1_000_000
+_PLOTTED = 100_000
+_NO_LETTER = re.compile("[^ACGTUNRYSWKMBDHVacgtunryswkmbdhv]")
+_NO_BASE = re.compile("[^ACGTUacgtu]")
+_LOCUS = re.compile(r"(.+):(\d[\d,]*)-(\d[\d,]*)")
+
+
+class _Plan(NamedTuple):
+    """What is read: lengths of all contigs in the order of the genome, the loci in that order, their content's hash."""
+
+    lengths: dict[str, int]
+    loci: list[Locus]
+    digest: str
+
+
+def segment_genome(
+    model_path: str | Path,
+    genome: str | Path,
+    out: str | Path,
+    *,
+    regions: str | Path | None = None,
+    window: int = 30_000,
+    overlap: int = 6_000,
+    batch_size: int = 1,
+    unknown: Literal["skip", "error"] = "skip",
+    threshold: float = 0.5,
+    track_format: TrackFormat = "bigwig",
+    arrays: bool = False,
+    locus: str | None = None,
+) -> Path:
+    """Write the probability of each feature at each base of a genome, or of regions of it.
+
+    A region is read with half of the overlap on either side, as far as its contig goes, so that its ends have context
+    as well; beyond 30 kb the rescaling factor for the window is computed.
+
+    Args:
+        model_path: a SegmentNT: folder or Hub id.
+        genome: FASTA file, plain or gzip; a contig's name is its header up to the first blank. Soft-masked (lower-case)
+            bases are bases.
+        out: folder of the results; made if it is not there, files of an earlier run are replaced.
+        regions: BED file; regions that overlap or touch are joined, strands are not looked at. Without it, all records.
+        window, overlap, batch_size: see `segment_sequence`.
+        unknown: what happens to `N` and other letters, where no k-mer is whole: `"skip"` leaves them, and stretches
+            shorter than 24 bp between them, without a value, `"error"` stops before the model reads anything.
+        threshold: probability from which on a feature is called.
+        track_format: `"bigwig"` or `"bedgraph"`.
+        arrays: also write an npz file for each region.
+        locus: what the plot shows, `CONTIG:START-END`, counted as in BED; by default the first region, at most 100 kb.
+
+    Returns:
+        The folder. In it a track of each feature (`FEATURE.bw`), `features.bed` with the called ones, `locus.png`
+        (where matplotlib is), `arrays/CONTIG_START-END.npz` if asked for, and `segment.json` about the run. Positions
+        are those of the FASTA records.
+
+    Raises:
+        `InputError`: a model without features of bases, a window that does not fit it, a file that cannot be read, a
+            region that is not in the genome, a letter that no sequence has.
+    """
+    genome, out = Path(genome), Path(out)
+    if not out.absolute().parent.is_dir():
+        raise InputError(f"{out}: the folder {out.absolute().parent} does not exist")
+    check_format(track_format)
+    plan = _plan(genome, regions, unknown)
+    shown = _choose_locus(locus, plan)
+    model, tokenizer = load_segmenter(model_path, window, overlap)
+    features = model.config.features
+    name_tracks(features, track_format)
+    step = window - overlap
+    # Pieces of whole steps: the windows of all of them are in one frame.
+    pieces = [part for one in plan.loci for part in _cut(one, step * max(1, _PIECE // step))]
+    partial = out / PARTIAL_FOLDER
+    settings = {
+        "weights": hash_base(str(model_path)) or str(model_path),
+        "rescaling_factor": model.config.rescaling_factor,
+        "window": window,
+        "overlap": overlap,
+        "genome": plan.digest,
+    }
+    _start(partial, settings)
+    _fill(partial, pieces, genome, model, tokenizer, window, overlap, batch_size)
+
+    files = write_tracks(
+        _read_pieces(partial, pieces),
+        out,
+        features,
+        plan.lengths,
+        track_format=track_format,
+        threshold=threshold,
+        arrays=plan.loci if arrays else (),
+    )
+    if find_spec("matplotlib") is None:
+        print("no plot: matplotlib is not installed (pip install 'gengram[plots]')", file=sys.stderr)
+    else:
+        plot_locus(out / PLOT_FILE, shown, _collect(partial, pieces, shown, len(features)), features, threshold)
+        files.append(PLOT_FILE)
+    bases = sum(one.end - one.start for one in plan.loci)
+    empty = sum(int(np.isnan(piece.probabilities[:, 0]).sum()) for piece in _read_pieces(partial, pieces))
+    summary = {
+        "model": str(model_path),
+        "genome": str(genome),
+        "regions": None if regions is None else str(regions),
+        "features": features,
+        **{name: settings[name] for name in ("window", "overlap", "rescaling_factor")},
+        "threshold": threshold,
+        "loci": len(plan.loci),
+        "bases": bases,
+        "bases_without_value": empty,
+        "plot_shows": str(shown),
+        "files": files,
+    }
+    with replace_together([out / SUMMARY_FILE]) as (temporary,):
+        temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    shutil.rmtree(partial)
+    if empty:
+        print(f"{empty} of {bases} bases have no value: no k-mer is whole there", file=sys.stderr)
+    return out
+
+
+def load_segmenter(
+    path: str | Path, window: int, overlap: int
+) -> tuple[SegmentNTForTokenClassification, PreTrainedTokenizerBase]:
+    """Load a SegmentNT for windows of this length, in evaluation mode on the accelerator if there is one.
+
+    Raises:
+        `InputError`: nothing can be read there, or another model, or weights are missing; a window that does not fit.
+    """
+    try:
+        config = load_config(path)
+        if not isinstance(config, SegmentNTConfig):
+            raise InputError(f"{path}: a {config.model_type} has no features of single bases; give a SegmentNT model")
+        config.rescaling_factor = config.measure_rescaling(window)
+        model, found = SegmentNTForTokenClassification.from_pretrained(
+            path, config=config, dtype=torch.float32, output_loading_info=True
+        )
+        tokenizer = load_tokenizer(path)
+    except InputError:
+        raise
+    except LOADING_ERRORS as error:
+        raise InputError(f"{path}: no model can be loaded here: {error}") from error
+    if lacking := sorted(found["missing_keys"]):
+        raise InputError(f"{path}: {len(lacking)} weights are missing, e.g. {lacking[0]}; train the model first")
+    try:
+        check_windows(config, window, overlap)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
+    return model.eval().to(device), tokenizer
+
+
+def _plan(genome: Path, regions: str | Path | None, unknown: str) -> _Plan:
+    """Read the genome once, and refuse what is wrong with it or with the regions before a model is loaded."""
+    given = None if regions is None else read_regions(regions)
+    wanted: dict[str, list[tuple[int, int]]] = {}
+    for region in given or ():
+        wanted.setdefault(region.chrom, []).append((region.start, region.end))
+    lengths: dict[str, int] = {}
+    loci: list[Locus] = []
+    fault: InputError | None = None
+    digest = hashlib.sha256()
+    for line, header, sequence in read_fasta(genome):
+        chrom = header.split()[0]
+        if chrom in lengths:
+            raise InputError(f"{genome}, line {line}: a second contig is called {chrom!r}")
+        lengths[chrom] = len(sequence)
+        for start, end in _join([(0, len(sequence))] if given is None else wanted.get(chrom, [])):
+            part = sequence[start:end]
+            loci.append(Locus(chrom, start, end))
+            fault = fault or _find_fault(genome, chrom, start, part, unknown)
+            digest.update(f"{loci[-1]} {part}\n".encode())
+    for region in given or ():
+        check_region(region, str(regions), lengths, genome)
+    if fault:
+        raise fault
+    return _Plan(lengths, loci, digest.hexdigest())
+
+
+def _find_fault(genome: Path, chrom: str, start: int, part: str, unknown: str) -> InputError | None:
+    where = f"{genome}, contig {chrom!r}, position"
+    if strange := _NO_LETTER.search(part):
+        return InputError(
+            f"{where} {start + strange.start()} (counted from 0): {strange.group()!r} is neither a base nor an IUPAC "
+            "code; is this DNA?"
+        )
+    if unknown == "error" and (gap := _NO_BASE.search(part)):
+        return InputError(
+            f"{where} {start + gap.start()} (counted from 0): {gap.group()!r} is no base, and no k-mer is whole there. "
+            "Leave such bases without a value with --unknown skip, or choose regions without them"
+        )
+    return None
+
+
+def _join(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Sort the spans, and make one of those that overlap or touch."""
+    joined: list[tuple[int, int]] = []
+    for start, end in sorted(spans):
+        if joined and start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+        else:
+            joined.append((start, end))
+    return joined
+
+
+def _cut(locus: Locus, length: int) -> list[Locus]:
+    """Cut a locus into pieces, the last of them up to twice as long: a short one would have little to read."""
+    starts = [*range(locus.start, max(locus.start + 1, locus.end - length), length)]
+    return [Locus(locus.chrom, start, end) for start, end in zip(starts, [*starts[1:], locus.end])]
+
+
+def _choose_locus(text: str | None, plan: _Plan) -> Locus:
+    if text is None:
+        first = plan.loci[0]
+        return first._replace(end=min(first.end, first.start + _PLOTTED))
+    match = _LOCUS.fullmatch(text)
+    if match is None:
+        raise InputError(f"--locus {text!r}: write it as CONTIG:START-END, e.g. chr20:1000000-1100000")
+    shown = Locus(match[1], *(int(match[group].replace(",", "")) for group in (2, 3)))
+    for one in plan.loci:
+        if one.chrom == shown.chrom and one.start <= shown.start < shown.end <= one.end:
+            return shown
+    raise InputError(f"--locus {text}: it is not within what is read, e.g. {plan.loci[0]}")
+
+
+def _start(partial: Path, settings: dict[str, Any]) -> None:
+    """Keep the pieces of an interrupted run with the same settings, and no others."""
+    file = partial / "settings.json"
+    content = json.dumps(settings, indent=2)
+    if file.is_file() and file.read_text(encoding="utf-8") == content:
+        print(f"going on with the interrupted run in {partial}", file=sys.stderr)
+        return
+    if partial.exists():
+        shutil.rmtree(partial)
+    partial.mkdir(parents=True)
+    file.write_text(content, encoding="utf-8")
+
+
+def _fill(
+    partial: Path,
+    pieces: Sequence[Locus],
+    genome: Path,
+    model: SegmentNTForTokenClassification,
+    tokenizer: PreTrainedTokenizerBase,
+    window: int,
+    overlap: int,
+    batch_size: int,
+) -> None:
+    """Compute the pieces that are not there yet, a file each."""
+    missing: dict[str, list[tuple[Path, Locus]]] = {}
+    for file, piece in zip(_name_pieces(partial, pieces), pieces):
+        if not file.is_file():
+            missing.setdefault(piece.chrom, []).append((file, piece))
+    total = sum(piece.end - piece.start for piece in pieces)
+    left = sum(piece.end - piece.start for parts in missing.values() for _, piece in parts)
+    with tqdm(total=total, initial=total - left, desc="Segmenting", unit="bp", unit_scale=True) as progress:
+        for _, header, sequence in read_fasta(genome) if missing else ():
+            for file, piece in missing.get(header.split()[0], ()):
+                begin = max(0, piece.start - overlap // 2)
+                found = segment_sequence(
+                    model,
+                    tokenizer,
+                    sequence[begin : piece.end + overlap // 2],
+                    window=window,
+                    overlap=overlap,
+                    batch_size=batch_size,
+                    unknown="skip",
+                )[piece.start - begin : piece.end - begin]
+                temporary = file.with_suffix(".tmp")
+                with open(temporary, "wb") as handle:
+                    np.save(handle, found)
+                os.replace(temporary, file)
+                progress.update(piece.end - piece.start)
+
+
+def _name_pieces(partial: Path, pieces: Sequence[Locus]) -> list[Path]:
+    return [partial / f"{number}-{piece.start}-{piece.end}.npy" for number, piece in enumerate(pieces)]
+
+
+def _read_pieces(partial: Path, pieces: Sequence[Locus]) -> Iterator[Piece]:
+    for file, piece in zip(_name_pieces(partial, pieces), pieces):
+        yield Piece(piece.chrom, piece.start, np.load(file, allow_pickle=False))
+
+
+def _collect(partial: Path, pieces: Sequence[Locus], locus: Locus, features: int) -> np.ndarray:
+    """Return the probabilities of a locus, float32 [bp, features], put together from its pieces."""
+    found = np.full((locus.end - locus.start, features), np.nan, dtype=np.float32)
+    for file, piece in zip(_name_pieces(partial, pieces), pieces):
+        start, end = max(piece.start, locus.start), min(piece.end, locus.end)
+        if piece.chrom == locus.chrom and start < end:
+            values = np.load(file, mmap_mode="r", allow_pickle=False)
+            found[start - locus.start : end - locus.start] = values[start - piece.start : end - piece.start]
+    return found
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run `gengram segment`; returns the exit code: 0, or 1 after a message about what has to be mended."""
+    parser = argparse.ArgumentParser(
+        prog="gengram segment",
+        description="Find the features of single bases (SegmentNT) along a genome or regions of it, as tracks.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="example:\n"
+        "  gengram segment chr20.fa.gz --regions genes.bed --model InstaDeepAI/segment_nt --out tracks\n\n"
+        "written: FEATURE.bw (or .bedgraph) for each feature, features.bed, locus.png, segment.json\n"
+        "interrupted: the same command goes on where it was\n"
+        "exit codes: 0 done; 1 something has to be mended, the message says what; 2 wrong arguments",
+    )
+    parser.add_argument("genome", help="FASTA file, plain or .gz; lower-case bases are bases")
+    parser.add_argument("--model", required=True, help="a SegmentNT: a folder or a Hub id")
+    parser.add_argument("--out", required=True, help="the folder for the tracks")
+    parser.add_argument("--regions", help="BED file, plain or .gz: what is read (default: all records)")
+    parser.add_argument(
+        "--window",
+        type=int,
+        default=30_000,
+        help="bp read at once; beyond 30 kb the model's positions are rescaled (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--overlap",
+        type=int,
+        default=6_000,
+        help="bp that neighbouring windows share; each base comes from the window in whose middle it is (default: "
+        "%(default)s)",
+    )
+    parser.add_argument("--batch_size", type=int, default=1, help="windows a step (default: %(default)s)")
+    parser.add_argument(
+        "--unknown",
+        choices=("skip", "error"),
+        default="skip",
+        help="N and other letters, where no k-mer is whole: leave them without a value, or stop (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        default=0.5,
+        help="probability from which on a feature is in features.bed (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--format",
+        dest="track_format",
+        choices=get_args(TrackFormat),
+        default="bigwig",
+        help="of the tracks; bigwig needs pip install 'gengram[genomics]' (default: %(default)s)",
+    )
+    parser.add_argument("--arrays", action="store_true", help="also write the probabilities of each region as npz")
+    parser.add_argument(
+        "--locus", help="CONTIG:START-END that locus.png shows (default: the first region, at most 100 kb)"
+    )
+    arguments = vars(parser.parse_args(argv))
+    if arguments["batch_size"] < 1:
+        parser.error(f"--batch_size {arguments['batch_size']}: give a whole number of at least 1")
+    if not 0 < arguments["threshold"] <= 1:
+        parser.error(f"--threshold {arguments['threshold']}: give a probability above 0 and up to 1")
+    try:
+        out = segment_genome(arguments.pop("model"), arguments.pop("genome"), arguments.pop("out"), **arguments)
+    except (InputError, OSError) as error:
+        print(f"gengram segment: error: {error}", file=sys.stderr)
+        return 1
+    print(out)
+    return 0
+
+
+__all__ = ["PLOT_FILE", "SUMMARY_FILE", "load_segmenter", "main", "segment_genome"]

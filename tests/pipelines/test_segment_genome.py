@@ -1,0 +1,278 @@
+"""`gengram segment`: tracks are what one pass says, at the right bases; an interrupted run goes on; clear refusals."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from gengram import (
+    NucleotideTransformerConfig,
+    NucleotideTransformerForMaskedLM,
+    SegmentNTConfig,
+    SegmentNTForTokenClassification,
+    SegmentNTModel,
+)
+from gengram.pipelines import segment_genome as command
+from gengram.pipelines.segment_genome import main
+from gengram.pipelines.tracks import Piece, write_tracks
+from gengram.tokenization import build_kmer_tokenizer
+
+FEATURES = ["exon", "5UTR", "CTCF-bound"]
+SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 20}
+WINDOWS = ["--window", "960", "--overlap", "480"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> str:
+    """A random model without attention: a base is seen only by its neighbours, so that windows can be exact."""
+    torch.manual_seed(0)
+    model = SegmentNTForTokenClassification(SegmentNTConfig(features=FEATURES, **SMALL))
+    with torch.no_grad():  # large enough for the U-Net to say something
+        for name, weight in model.named_parameters():
+            if name.startswith(("unet", "fc")) and weight.dim() > 1:
+                weight.normal_(0, (2 / weight[0].numel()) ** 0.5)
+        for layer in model.esm.encoder.layer:
+            layer.attention.output.dense.weight.zero_()
+    folder = tmp_path_factory.mktemp("segment_nt")
+    model.save_pretrained(folder)
+    build_kmer_tokenizer().save_pretrained(folder)
+    return str(folder)
+
+
+def draw(length: int, seed: int) -> str:
+    return "".join(np.random.default_rng(seed).choice(list("ACGT"), length))
+
+
+CONTIGS = {"one": draw(2400, 0), "two": draw(480, 1) + "N" * 20 + draw(100, 2) + "NRN" + draw(20, 3)}
+
+
+@pytest.fixture
+def genome(tmp_path) -> str:
+    path = tmp_path / "genome.fa"
+    soft = CONTIGS["one"][:700] + CONTIGS["one"][700:900].lower() + CONTIGS["one"][900:]
+    path.write_text(f">one chromosome\n{soft[:1000]}\n{soft[1000:]}\n>empty\nACGTACGT\n>two\n{CONTIGS['two']}\n")
+    return str(path)
+
+
+def run_once(folder: str, sequence: str) -> np.ndarray:
+    """Probabilities [bp, features] of one forward pass."""
+    model = SegmentNTForTokenClassification.from_pretrained(folder).eval()
+    with torch.no_grad():
+        ids = build_kmer_tokenizer()(sequence, verbose=False, return_tensors="pt")["input_ids"]
+        return model(ids).logits.softmax(-1)[0, ..., 1].numpy()
+
+
+def read_bigwig(path, chrom: str, start: int, end: int) -> np.ndarray:
+    pyBigWig = pytest.importorskip("pyBigWig")
+    with pyBigWig.open(str(path)) as track:
+        return np.array(track.values(chrom, start, end), dtype=np.float32)
+
+
+def read_calls(path) -> list[tuple]:
+    rows = [line.split("\t") for line in path.read_text().splitlines()]
+    return [(row[0], int(row[1]), int(row[2]), row[3]) for row in rows]
+
+
+def find_calls(probabilities: np.ndarray, chrom: str, start: int = 0) -> list[tuple]:
+    """By a loop over bases, what features.bed should say."""
+    calls = []
+    for column, feature in enumerate(FEATURES):
+        begin = None
+        for base, value in enumerate([*probabilities[:, column], -1.0]):
+            if value >= 0.5 and begin is None:
+                begin = base
+            elif not value >= 0.5 and begin is not None:
+                calls.append((chrom, start + begin, start + base, feature))
+                begin = None
+    order = {feature: position for position, feature in enumerate(FEATURES)}
+    return sorted(calls, key=lambda call: (call[1], call[2], order[call[3]]))
+
+
+def test_whole_records(model, genome, tmp_path, monkeypatch, capsys):
+    pyBigWig = pytest.importorskip("pyBigWig")
+    monkeypatch.setattr(command, "_PIECE", 500)  # several pieces
+    out = tmp_path / "tracks"
+    assert main([genome, "--model", model, "--out", str(out), "--arrays", *WINDOWS]) == 0
+    said = capsys.readouterr()
+    assert said.out.strip() == str(out) and "51 of 3031 bases have no value" in said.err
+    expected = {"one": run_once(model, CONTIGS["one"])}
+    assert expected["one"].std() > 0.01
+    first = run_once(model, CONTIGS["two"][:480])
+    for column, feature in enumerate(FEATURES):
+        path = out / f"{feature}.bw"
+        with pyBigWig.open(str(path)) as track:
+            assert track.chroms() == {"one": 2400, "empty": 8, "two": len(CONTIGS["two"])}
+        np.testing.assert_allclose(read_bigwig(path, "one", 0, 2400), expected["one"][:, column], rtol=0, atol=1e-5)
+        np.testing.assert_allclose(read_bigwig(path, "two", 0, 480), first[:, column], rtol=0, atol=1e-5)
+        known = np.isfinite(read_bigwig(path, "two", 480, 623))
+        assert known.tolist() == [False] * 20 + [True] * 100 + [False] * 23
+        assert not np.isfinite(read_bigwig(path, "empty", 0, 8)).any()
+    arrays = np.load(out / "arrays" / "one_0-2400.npz")
+    np.testing.assert_allclose(arrays["probabilities"], expected["one"], rtol=0, atol=1e-5)
+    assert arrays["features"].tolist() == FEATURES and (str(arrays["chrom"]), int(arrays["end"])) == ("one", 2400)
+    calls = [call for call in read_calls(out / "features.bed") if call[0] == "one"]
+    assert calls == find_calls(arrays["probabilities"], "one") and len(calls) > 10
+    summary = json.loads((out / "segment.json").read_text())
+    assert summary["bases_without_value"] == 51 and summary["plot_shows"] == "one:0-2400"
+    assert all((out / file).is_file() for file in summary["files"])
+    assert (out / "locus.png").read_bytes().startswith(b"\x89PNG")
+    assert not (out / "partial").exists() and not list(out.rglob("*.partial"))
+
+
+def test_regions_have_the_context_of_their_contig(model, genome, tmp_path):
+    bed = tmp_path / "regions.bed"
+    bed.write_text("two\t490\t520\none\t1000\t1500\none\t1440\t1600\n")  # the last two overlap
+    out = tmp_path / "tracks"
+    assert main([genome, "--model", model, "--out", str(out), "--regions", str(bed), "--arrays", *WINDOWS]) == 0
+    assert {path.name for path in (out / "arrays").iterdir()} == {"one_1000-1600.npz", "two_490-520.npz"}
+    # In the frame of the first window, which begins 240 bp before the region.
+    expected = run_once(model, CONTIGS["one"][760:1840])[240:840]
+    values = read_bigwig(out / "exon.bw", "one", 0, 2400)
+    np.testing.assert_allclose(values[1000:1600], expected[:, 0], rtol=0, atol=1e-5)
+    assert np.isnan(values[:1000]).all() and np.isnan(values[1600:]).all()
+    assert np.isfinite(read_bigwig(out / "exon.bw", "two", 490, 520)).tolist() == [False] * 10 + [True] * 20
+
+
+def test_an_interrupted_run_goes_on(model, genome, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(command, "_PIECE", 500)
+    whole, out = tmp_path / "whole", tmp_path / "tracks"
+    options = ["--model", model, "--format", "bedgraph", *WINDOWS]
+    assert main([genome, *options, "--out", str(whole)]) == 0
+    right, done = command.segment_sequence, []
+
+    def segment_some(*args, **kwargs):
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(1)
+        return right(*args, **kwargs)
+
+    monkeypatch.setattr(command, "segment_sequence", segment_some)
+    with pytest.raises(KeyboardInterrupt):
+        main([genome, *options, "--out", str(out)])
+    assert [path.name for path in out.iterdir()] == ["partial"]
+    monkeypatch.setattr(command, "segment_sequence", lambda *args, **kwargs: done.append(1) or right(*args, **kwargs))
+    capsys.readouterr()
+    assert main([genome, *options, "--out", str(out)]) == 0
+    assert "going on" in capsys.readouterr().err
+    files = sorted(path.name for path in whole.iterdir())
+    assert files == sorted(path.name for path in out.iterdir())
+    assert all((whole / file).read_bytes() == (out / file).read_bytes() for file in files)
+    pieces = len(done)
+
+    with pytest.raises(KeyboardInterrupt):  # with another window the pieces are others
+        done[:] = []
+        monkeypatch.setattr(command, "segment_sequence", segment_some)
+        main([genome, *options, "--out", str(out)])
+    done[:] = []
+    monkeypatch.setattr(command, "segment_sequence", lambda *args, **kwargs: done.append(1) or right(*args, **kwargs))
+    assert main([genome, "--out", str(out), *options, "--overlap", "432"]) == 0
+    assert "going on" not in capsys.readouterr().err and len(done) >= pieces
+
+
+def test_bedgraph_says_the_same(model, genome, tmp_path):
+    out = tmp_path / "tracks"
+    assert main([genome, "--model", model, "--out", str(out), "--format", "bedgraph", *WINDOWS]) == 0
+    values = np.full(2400, np.nan)
+    lines = (out / "CTCF-bound.bedgraph").read_text().splitlines()
+    assert lines[0] == 'track type=bedGraph name="CTCF-bound"'
+    for chrom, start, end, value in (line.split("\t") for line in lines[1:]):
+        if chrom == "one":
+            values[int(start) : int(end)] = float(value)
+    np.testing.assert_allclose(values, run_once(model, CONTIGS["one"])[:, 2], rtol=0, atol=1e-5)
+
+
+def test_calls_go_on_over_pieces_and_not_over_gaps(tmp_path):
+    high, low = np.full((10, 3), 0.8, dtype=np.float32), np.full((10, 3), 0.2, dtype=np.float32)
+    low[:4, 1] = 0.6
+    pieces = [
+        Piece("a", 0, high),
+        Piece("a", 10, low),
+        Piece("a", 20, high),
+        Piece("a", 40, high),
+        Piece("b", 50, high),
+    ]
+    write_tracks(pieces, tmp_path, FEATURES, {"a": 60, "b": 60}, track_format="bedgraph")
+    found = [line.split("\t") for line in (tmp_path / "features.bed").read_text().splitlines()]
+    assert [(row[0], int(row[1]), int(row[2]), int(row[4])) for row in found if row[3] == "5UTR"] == [
+        ("a", 0, 14, 743),
+        ("a", 20, 30, 800),
+        ("a", 40, 50, 800),
+        ("b", 50, 60, 800),
+    ]
+    assert [(row[0], int(row[1])) for row in found] == sorted((row[0], int(row[1])) for row in found)
+
+
+def test_nothing_is_left_of_tracks_that_failed(tmp_path):
+    def break_off():
+        yield Piece("a", 0, np.ones((5, 3), dtype=np.float32))
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_tracks(break_off(), tmp_path, FEATURES, {"a": 60}, track_format="bedgraph")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("bed", "options", "message"),
+    [
+        (
+            "one\t2000\t2401\n",
+            [],
+            "line 1: interval one:2000-2401 goes past the end of contig 'one', which has 2400 bp",
+        ),
+        ("one\t0\t50\nchr1\t0\t50\n", [], "line 2: interval chr1:0-50: the genome"),
+        ("one\t50\t50\n", [], "holds no bases"),
+        ("one\t5\tx\n", [], "end 'x' is not a position"),
+        ("two\t450\t550\n", ["--unknown", "error"], "contig 'two', position 480 (counted from 0): 'N' is no base"),
+        ("one\t0\t50\n", ["--window", "500"], "window=500: give a multiple of 24 bp, e.g. 480"),
+        ("one\t0\t50\n", ["--window", "480", "--overlap", "480"], "overlap=480"),
+        ("one\t0\t50\n", ["--locus", "one:40-60"], "--locus one:40-60: it is not within what is read, e.g. one:0-50"),
+        ("one\t0\t50\n", ["--locus", "one"], "write it as CONTIG:START-END"),
+    ],
+)
+def test_what_cannot_be(bed, options, message, model, genome, tmp_path, capsys):
+    (tmp_path / "regions.bed").write_text(bed)
+    out = tmp_path / "tracks"
+    argv = [genome, "--model", model, "--out", str(out), "--regions", str(tmp_path / "regions.bed"), *options]
+    assert main(argv) == 1
+    assert message in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_proteins_and_other_models(model, genome, tmp_path, capsys):
+    (tmp_path / "protein.fa").write_text(">p\nMKVLAA\n")
+    out = ["--out", str(tmp_path / "tracks")]
+    assert main([str(tmp_path / "protein.fa"), "--model", model, *out]) == 1
+    assert "position 3 (counted from 0): 'L' is neither a base nor an IUPAC code" in capsys.readouterr().err
+    NucleotideTransformerForMaskedLM(NucleotideTransformerConfig(**SMALL)).save_pretrained(tmp_path / "nt")
+    assert main([genome, "--model", str(tmp_path / "nt"), *out]) == 1
+    assert "a nucleotide_transformer has no features of single bases" in capsys.readouterr().err
+    SegmentNTModel(SegmentNTConfig(features=FEATURES, **SMALL)).save_pretrained(tmp_path / "encoder")
+    build_kmer_tokenizer().save_pretrained(tmp_path / "encoder")
+    assert main([genome, "--model", str(tmp_path / "encoder"), *out]) == 1
+    assert "weights are missing, e.g. fc.bias" in capsys.readouterr().err
+    assert main([genome, "--model", str(tmp_path / "nothing"), *out]) == 1
+    assert not (tmp_path / "tracks").exists()
+
+
+def test_without_pybigwig_the_remedy_is_named(model, genome, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "pyBigWig", None)
+    monkeypatch.setattr("gengram.pipelines.tracks.find_spec", lambda name: None)
+    assert main([genome, "--model", model, "--out", str(tmp_path / "tracks")]) == 1
+    message = capsys.readouterr().err
+    assert "pip install 'gengram[genomics]'" in message and "--format bedgraph" in message
+    assert main([genome, "--model", model, "--out", str(tmp_path / "tracks"), "--format", "bedgraph", *WINDOWS]) == 0
+
+
+@pytest.mark.parametrize("option", [("--batch_size", "0"), ("--threshold", "0"), ("--format", "wig")])
+def test_wrong_arguments(option, genome):
+    with pytest.raises(SystemExit) as stop:
+        main([genome, "--model", "m", "--out", "o", *option])
+    assert stop.value.code == 2
+
+
+def test_longer_windows_are_rescaled(model, tmp_path, monkeypatch):
+    factor = command.load_segmenter(model, 40_008, 6_000)[0].config.rescaling_factor
+    assert factor == 6669 / 2048 and command.load_segmenter(model, 30_000, 6_000)[0].config.rescaling_factor < 2.5
