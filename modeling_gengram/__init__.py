@@ -20,8 +20,8 @@ from .gengram.modeling_gengram import (
 )
 from .gengram.motif_memory import MotifMemory
 from .loading import auto
-from .nucleotide_transformer.configuration_nucleotide_transformer import NucleotideTransformerConfig
 from .nucleotide_transformer.configuration_ntv3 import NTv3Config, NTv3PostTrainedConfig
+from .nucleotide_transformer.configuration_nucleotide_transformer import NucleotideTransformerConfig
 from .nucleotide_transformer.configuration_segment_nt import SegmentNTConfig
 from .nucleotide_transformer.modeling_ntv3 import (
     NTv3ForMaskedLM,

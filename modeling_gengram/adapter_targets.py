@@ -9,10 +9,11 @@ from peft.utils import constants
 # them, and what takes their place in multi-head latent attention (deepseek_v3).
 _LORA_FAMILIES = ("llama", "bert", "gpt_neox", "mpt")
 _LORA_LATENT = ("q_b_proj", "kv_b_proj")
+_LORA_NTV3 = ("query_head.linear", "value_head.linear")
 # Keys, values and the layer behind the feed-forward network's hidden one (arXiv 2205.05638).
 _IA3_FAMILIES = ("llama", "bert", "gpt_neox")
-_IA3_ATTENTION = ("Wqkv", "kv_b_proj")
-_IA3_FEEDFORWARD = ("mlp.Wo",)
+_IA3_ATTENTION = ("Wqkv", "kv_b_proj", "key_head.linear", "value_head.linear")
+_IA3_FEEDFORWARD = ("mlp.Wo", "fc2")
 
 
 def register_adapter_targets(model_types: list[str]) -> None:
@@ -31,7 +32,7 @@ def register_adapter_targets(model_types: list[str]) -> None:
     ]
     for model_type in model_types:
         for table in like_lora:
-            table[model_type] = _join(lora, _LORA_FAMILIES, _LORA_LATENT)
+            table[model_type] = _join(lora, _LORA_FAMILIES, (*_LORA_LATENT, *_LORA_NTV3))
         feedforward[model_type] = _join(feedforward, _IA3_FAMILIES, _IA3_FEEDFORWARD)
         ia3[model_type] = _join(ia3, _IA3_FAMILIES, (*_IA3_ATTENTION, *_IA3_FEEDFORWARD))
 

@@ -4,6 +4,7 @@ Nucleotide Transformer v2 names no architecture, SegmentNT names the wrong one, 
 today's transformers. A family's configuration class says which published files are its own (`recognizes`).
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,10 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
+from transformers.utils import cached_file
 
 from .gena.published import has_gena_tokens, mend_config, speed_up
+from .nucleotide_transformer.configuration_ntv3 import NTv3Config, NTv3PostTrainedConfig
 from .registration import MODELS
 
 TASKS: dict[str, Any] = {
@@ -62,8 +65,8 @@ def load_config(pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Any
 
 
 def load_tokenizer(pretrained_model_name_or_path: str | Path, **kwargs: Any) -> PreTrainedTokenizerBase:
-    """Read a tokenizer; of a published Nucleotide Transformer make the one of `load_kmer_tokenizer`, of a BPE like
-    GENA-LM's that of `load_bpe_tokenizer`.
+    """Read a tokenizer; of a published Nucleotide Transformer make the one of `load_kmer_tokenizer`, of NTv3 that of
+    `build_ntv3_tokenizer`, of a BPE like GENA-LM's that of `load_bpe_tokenizer`.
 
     Args:
         pretrained_model_name_or_path: Hub id or folder.
@@ -72,8 +75,12 @@ def load_tokenizer(pretrained_model_name_or_path: str | Path, **kwargs: Any) -> 
     Raises:
         `OSError` or `ValueError`: as `AutoTokenizer.from_pretrained`.
     """
-    tokenizer = AutoTokenizer.from_pretrained(pretrained_model_name_or_path, trust_remote_code=False, **kwargs)
     hub = {name: kwargs[name] for name in _HUB & kwargs.keys()}
+    if _has_tokenizer_of_ntv3(pretrained_model_name_or_path, hub):
+        from gengram.tokenization import build_ntv3_tokenizer
+
+        return build_ntv3_tokenizer()
+    tokenizer = AutoTokenizer.from_pretrained(pretrained_model_name_or_path, trust_remote_code=False, **kwargs)
     if has_gena_tokens(tokenizer):
         from gengram.tokenization import load_bpe_tokenizer
 
@@ -85,6 +92,21 @@ def load_tokenizer(pretrained_model_name_or_path: str | Path, **kwargs: Any) -> 
 
         return load_kmer_tokenizer(pretrained_model_name_or_path, **hub)
     return tokenizer
+
+
+def _has_tokenizer_of_ntv3(pretrained_model_name_or_path: str | Path, hub: dict[str, Any]) -> bool:
+    """Whether this is an NTv3 as published, whose tokenizer is remote code."""
+
+    def find(name: str) -> str | None:
+        return cached_file(pretrained_model_name_or_path, name, _raise_exceptions_for_missing_entries=False, **hub)
+
+    def read(name: str) -> dict[str, Any]:
+        file = find(name)
+        return {} if file is None else json.loads(Path(file).read_text())
+
+    if read("config.json").get("model_type") not in (NTv3Config.model_type, NTv3PostTrainedConfig.model_type):
+        return False
+    return "auto_map" in read("tokenizer_config.json") or find("tokenizer.json") is None
 
 
 def auto(pretrained_model_name_or_path: str | Path, task: str = "base", **kwargs: Any) -> PreTrainedModel:

@@ -31,8 +31,8 @@ from .gengram.modeling_gengram import (
 )
 from .megatron_decoder.configuration_megatron_decoder import MegatronDecoderConfig
 from .megatron_decoder.modeling_megatron_decoder import MegatronDecoderForCausalLM, MegatronDecoderModel
-from .nucleotide_transformer.configuration_nucleotide_transformer import NucleotideTransformerConfig
 from .nucleotide_transformer.configuration_ntv3 import NTv3Config, NTv3PostTrainedConfig
+from .nucleotide_transformer.configuration_nucleotide_transformer import NucleotideTransformerConfig
 from .nucleotide_transformer.configuration_segment_nt import SegmentNTConfig
 from .nucleotide_transformer.modeling_ntv3 import (
     NTv3ForMaskedLM,
