@@ -117,7 +117,8 @@ class Embedder:
         # The longest first: what does not fit into memory is seen at once.
         order = sorted(range(len(windows)), key=lambda number: -len(windows[number][1]))
         found: list[tuple[np.ndarray, int]] = [(np.empty(0), 0)] * len(windows)
-        for batch in _make_batches(order, [len(positions) for _, positions in windows], self.batch_tokens):
+        lengths = [len(positions) for _, positions in windows]
+        for batch in _make_batches(order, lengths, self.batch_tokens, _find_block(self.model)):
             rows = [(encoded[windows[number][0]], windows[number][1]) for number in batch]
             for number, one in zip(batch, self._embed_batch(rows)):
                 found[number] = one
@@ -351,13 +352,25 @@ def join_windows(parts: Sequence[tuple[np.ndarray, int]], pool: Pool) -> np.ndar
     return weights @ np.stack(vectors) / weights.sum()
 
 
-def _make_batches(order: list[int], lengths: list[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Cut numbers in descending order of length into batches of at most `batch_tokens`, padding included."""
+def _make_batches(order: list[int], lengths: list[int], batch_tokens: int, block: int) -> Iterator[list[int]]:
+    """Cut numbers in descending order of length into batches of at most `batch_tokens`, padding included, and of
+    lengths that fill the same number of blocks."""
     start = 0
     while start < len(order):
-        size = max(1, batch_tokens // lengths[order[start]])
-        yield order[start : start + size]
-        start += size
+        longest = lengths[order[start]]
+        batch = order[start : start + max(1, batch_tokens // longest)]
+        if block > 1:
+            batch = [number for number in batch if -(-lengths[number] // block) == -(-longest // block)]
+        yield batch
+        start += len(batch)
+
+
+def _find_block(model: PreTrainedModel) -> int:
+    """Tokens of a block of sparse attention, 1 where there is none. BigBird's last block sees all others: padded by a
+    block, a sequence would be another."""
+    config = model.config.get_text_config()
+    is_sparse = config.model_type == "big_bird" and config.attention_type == "block_sparse"
+    return config.block_size if is_sparse else 1
 
 
 class EmbeddingPipeline(ChunkPipeline):
@@ -365,7 +378,7 @@ class EmbeddingPipeline(ChunkPipeline):
 
     It takes the options `layer`, `pool`, `exclude_special`, `too_long` and `max_length` of `Embedder`, when it is made
     or called, and `batch_size` as every pipeline. Sequences are not sorted by length: for many, `embed_sequences` is
-    faster.
+    faster; and BigBird's sparse attention sees padding, so leave its `batch_size` at 1.
 
     Example:
         >>> from transformers import pipeline

@@ -1,0 +1,38 @@
+"""A run of `gengram embed` that ends with kill -9 in the middle of a file; for `runpy.run_path`.
+
+Names that the caller sets: `argv`, and `part`, the number of the part that is half written then; None: the final file.
+"""
+
+import os
+import signal
+from unittest import mock
+
+from gengram.training import embed, embedding_files
+
+
+def die(*_) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def write_half(stream, _):
+    stream.write(b"ARROW1 and no more")
+    stream.flush()
+    die()
+
+
+def run(argv: list[str], part: int | None) -> None:
+    open_part, number = embedding_files.pa.ipc.new_file, -1
+
+    def open_or_die(stream, schema):
+        nonlocal number
+        number += 1
+        return write_half(stream, schema) if number == part else open_part(stream, schema)
+
+    with mock.patch.object(embedding_files.pa.ipc, "new_file", open_or_die):
+        if part is None:
+            with mock.patch.object(embedding_files.pa.parquet.ParquetWriter, "close", die):
+                embed.main(argv)
+        embed.main(argv)
+
+
+run(argv, part)  # noqa: F821
