@@ -150,13 +150,13 @@ class NTv3Model(NTv3PreTrainedModel):
         skipped: list[torch.Tensor | None] = []
         for down in self.conv_tower_blocks:
             skipped.append(states if self.config.use_skip_connection else None)
-            states = nn.functional.avg_pool1d(down(states, conditions).transpose(1, 2), 2).transpose(1, 2)
+            states = nn.functional.avg_pool1d(down(states, *conditions).transpose(1, 2), 2).transpose(1, 2)
         rotation = self.rotary_embedding(torch.arange(states.shape[1], device=states.device)[None])
         for layer in self.transformer_blocks:
-            states = layer(states, rotation, conditions, **kwargs)
+            states = layer(states, rotation, *conditions, **kwargs)
         bottom = states
         for up in self.deconv_tower_blocks:
-            states = up(states, skipped.pop(), conditions)
+            states = up(states, skipped.pop(), *conditions)
         return NTv3ModelOutput(last_hidden_state=states, after_transformer_embedding=bottom)
 
     def _check_length(self, length: int):

@@ -145,14 +145,18 @@ class NTv3ResidualConvolution(nn.Module):
 
 
 class NTv3ConvBlock(GradientCheckpointingLayer):
-    """Two convolutions on the way down; the length is halved behind them."""
+    """
+    Two convolutions on the way down; the length is halved behind them.
+
+    Like the other blocks it takes each condition as an argument of its own: reentrant checkpointing looks into no list.
+    """
 
     def __init__(self, config: NTv3Config, in_width: int, out_width: int):
         super().__init__()
         self.conv = NTv3Convolution(config, NTv3Conv1d(in_width, out_width, 5))
         self.res_conv = NTv3ResidualConvolution(config, NTv3PointConv1d(out_width))
 
-    def forward(self, states: torch.Tensor, conditions: Conditions = ()) -> torch.Tensor:
+    def forward(self, states: torch.Tensor, *conditions: torch.Tensor) -> torch.Tensor:
         """[B, T, C] -> [B, T, C']."""
         return self.res_conv(self.conv(states, conditions), conditions)
 
@@ -165,9 +169,7 @@ class NTv3DeconvBlock(GradientCheckpointingLayer):
         self.conv = NTv3Deconvolution(config, NTv3Conv1d(in_width, out_width, 5))
         self.res_conv = NTv3ResidualConvolution(config, NTv3PointConvTranspose1d(out_width))
 
-    def forward(
-        self, states: torch.Tensor, skipped: torch.Tensor | None = None, conditions: Conditions = ()
-    ) -> torch.Tensor:
+    def forward(self, states: torch.Tensor, skipped: torch.Tensor | None, *conditions: torch.Tensor) -> torch.Tensor:
         """[B, T, C], [B, 2 * T, C'] -> [B, 2 * T, C']."""
         states = self.res_conv(self.conv(states, conditions), conditions)
         return states if skipped is None else states + skipped
@@ -218,7 +220,7 @@ class NTv3Layer(GradientCheckpointingLayer):
         self,
         states: torch.Tensor,
         rotation: tuple[torch.Tensor, torch.Tensor],
-        conditions: Conditions = (),
+        *conditions: torch.Tensor,
         **kwargs: Unpack[TransformersKwargs],
     ) -> torch.Tensor:
         """[B, T, D] -> [B, T, D]."""
