@@ -129,6 +129,7 @@ def _make_trainer(
     arguments.output_dir = str(folder)
     arguments.restore_callback_states_from_checkpoint = True  # How long early stopping has waited.
     arguments.push_to_hub = False  # The whole run is published at its end, with our card.
+    arguments.label_names = ["labels"]  # Trainer takes every argument of a model with "label" in it: also a mask.
     if checkpoint is not None:
         skip_rest(checkpoint, arguments)
     callbacks: list[TrainerCallback] = [CheckpointSeal()]

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
 
 from gengram.training.errors import InputError
 from gengram.training.tables import add_labels, hash_file, read_rows
@@ -127,6 +128,51 @@ def build_splice_sites(sources: dict[str, str | Path], output: str | Path) -> di
 
     note = f"Splice sites of SpliceAI. Labels of bases, -1 at the {FLANK:,} bp of context on either side."
     return _convert(sources, output, convert, note, "parquet")
+
+
+def encode_splice_sites(
+    sequence: str, labels: np.ndarray, tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> dict[str, np.ndarray]:
+    """
+    Encode a row of `build_splice_sites` for a model whose tokens are longer than a base, as GENA-LM was trained.
+
+    The labelled middle and its flanks are read on their own: `[CLS] left [SEP] middle [SEP] right [SEP]`. A token of
+    the middle has the labels of all its bases. The flanks are cut to the same length, so that everything fits.
+
+    Args:
+        sequence: L bp.
+        labels: integers [L]: 0, 1, 2, or -1 where nothing is known.
+        tokenizer: with `[CLS]` and `[SEP]`, and offsets.
+        max_length: T tokens at most; the middle has to fit.
+
+    Returns:
+        `input_ids` int64 [T], `labels` float32 [T, 3] for `GenaBertForTokenClassification` with several labels,
+        `labels_mask` bool [T]: the tokens of the middle with a base that has a label.
+
+    Raises:
+        `ValueError`: no base has a label, or the middle does not fit.
+    """
+    known = np.flatnonzero(labels >= 0)
+    if not len(known):
+        raise ValueError("no base has a label")
+    start, end = min(known[0], FLANK), max(known[-1] + 1, len(sequence) - FLANK)
+    left, right = (_read_tokens(tokenizer, part)[0] for part in (sequence[:start], sequence[end:]))
+    middle, offsets = _read_tokens(tokenizer, sequence[start:end])
+    room = max_length - len(middle) - 4
+    if room < 0:
+        raise ValueError(f"the middle of {end - start} bp is {len(middle)} tokens; with 4 more it exceeds {max_length}")
+    before = min(len(left), max(room // 2, room - len(right)))
+    after = min(len(right), room - before)
+    cls, sep = [tokenizer.cls_token_id], [tokenizer.sep_token_id]
+    ids = np.concatenate([cls, left[len(left) - before :], sep, middle, sep, right[:after], sep]).astype(np.int64)
+    classes = np.arange(3)
+    spans = [labels[start + a : start + b] for a, b in offsets]
+    place = before + 2
+    targets = np.zeros((len(ids), 3), dtype=np.float32)
+    targets[place : place + len(middle)] = [(span[:, None] == classes).any(0) for span in spans]
+    mask = np.zeros(len(ids), dtype=bool)
+    mask[place : place + len(middle)] = [(span >= 0).any() for span in spans]
+    return {"input_ids": ids, "labels": targets, "labels_mask": mask}
 
 
 def build_chromatin(sources: dict[str, str | Path], output: str | Path) -> dict[str, int]:
@@ -267,6 +313,11 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+def _read_tokens(tokenizer: PreTrainedTokenizerBase, sequence: str) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    encoded = tokenizer(sequence, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    return np.array(encoded["input_ids"], dtype=np.int64), encoded["offset_mapping"]
+
+
 def _find(folder: Path, name: str) -> Path:
     for path in (folder / name, folder / f"{name}.gz"):
         if path.is_file():
@@ -323,6 +374,7 @@ __all__ = [
     "build_polyadenylation",
     "build_promoters",
     "build_splice_sites",
+    "encode_splice_sites",
     "main",
 ]
 

@@ -44,7 +44,7 @@ def draw_sequences(rows: int) -> list[str]:
     return ["".join(letters) for letters in np.random.default_rng(0).choice(list("ACGT"), (rows, LENGTH))]
 
 
-def write_sample(problem: str, folder) -> list[str]:
+def write_sample(problem: str, folder, recipe: dict) -> list[str]:
     """A small table in the published layout of the problem's benchmark, as arguments."""
     random, sequences = np.random.default_rng(1), draw_sequences(24)
     if problem == "single_label":
@@ -55,6 +55,10 @@ def write_sample(problem: str, folder) -> list[str]:
         table.insert(0, "sequence", sequences)
         table.to_csv(folder / "train.csv.gz", index=False, header=False)
         return ["--train_file", str(folder / "train.csv.gz")]
+    if "sequence_column" in recipe:
+        table = pd.DataFrame({recipe["sequence_column"]: sequences, recipe["label_column"]: random.random(24)})
+        table.to_csv(folder / "train.csv", index=False)
+        return ["--train_file", str(folder / "train.csv")]
     if problem == "regression":
         names = [f"chr2R_{row}_{row + LENGTH}_+_peaks" for row in range(24)]
         (folder / "train.fa").write_text("".join(f">{name}\n{bases}\n" for name, bases in zip(names, sequences)))
@@ -76,7 +80,7 @@ def run_recipe(name: str, arguments: list[str], **changes) -> int:
 @pytest.mark.parametrize("name", list_recipes())
 def test_every_recipe_trains_a_saved_gengram_on_a_sample(name, base, tmp_path):
     recipe = yaml.safe_load((RECIPES / f"{name}.yaml").read_text())
-    sample = write_sample(recipe["problem"], tmp_path)
+    sample = write_sample(recipe["problem"], tmp_path, recipe)
     run = tmp_path / "run"
 
     assert run_recipe(name, sample, model_name_or_path=base, output_dir=run, disable_tqdm=True) == 0
