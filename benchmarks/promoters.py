@@ -23,7 +23,7 @@ import numpy as np
 import torch
 import transformers
 from datasets.utils import logging as datasets_logging
-from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.metrics import f1_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -73,7 +73,9 @@ QUICK = Size(hidden_size=16, layers=1, vocab_size=64, epochs=1, rows=200)
 def make_neighbour_classifier() -> Pipeline:
     """The class of the training row that shares most 12-mers, by cosine: the partner, where it is there."""
     return make_pipeline(
-        CountVectorizer(analyzer="char", ngram_range=(12, 12), dtype=np.float32),
+        HashingVectorizer(
+            analyzer="char", ngram_range=(12, 12), n_features=2**22, alternate_sign=False, dtype=np.float32
+        ),
         KNeighborsClassifier(n_neighbors=1, metric="cosine", algorithm="brute"),
     )
 
