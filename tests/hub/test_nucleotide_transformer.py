@@ -7,12 +7,14 @@ import pytest
 import torch
 
 from gengram import (
+    NTv3Config,
+    NTv3ForMaskedLM,
     NucleotideTransformerConfig,
     NucleotideTransformerForMaskedLM,
     SegmentNTConfig,
     SegmentNTForTokenClassification,
 )
-from gengram.tokenization import build_kmer_tokenizer, list_kmer_vocabulary
+from gengram.tokenization import build_kmer_tokenizer, build_ntv3_tokenizer, list_kmer_vocabulary
 
 SIZES = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 20}
 SEQUENCE = "ATTCCGATTCCGACGTGTTTTTTT"
@@ -110,16 +112,19 @@ def test_a_published_model_loads_by_id(hub, user, published):
     torch.testing.assert_close(torch.tensor(answer["logits"]), expected, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("family", ["nt", "segment"])
+@pytest.mark.parametrize("family", ["nt", "segment", "ntv3"])
 def test_a_pushed_model_comes_back_without_the_package(hub, user, stranger, family, tmp_path):
     torch.manual_seed(1)
+    tokenizer = build_kmer_tokenizer()
     if family == "nt":
         model, auto = NucleotideTransformerForMaskedLM(NucleotideTransformerConfig(**SIZES)), "AutoModelForMaskedLM"
+    elif family == "ntv3":
+        config = NTv3Config(conv_init_embed_dim=8, embed_dim=12, ffn_embed_dim=8, num_downsamples=3)
+        model, auto, tokenizer = NTv3ForMaskedLM(config), "AutoModelForMaskedLM", build_ntv3_tokenizer()
     else:
         config = SegmentNTConfig(**SIZES, features=["exon", "intron"])
         model, auto = SegmentNTForTokenClassification(config), "AutoModelForTokenClassification"
     model.save_pretrained(tmp_path)
-    tokenizer = build_kmer_tokenizer()
     tokenizer.save_pretrained(tmp_path)
     repo = f"lab/{family}-pushed"
     user.call(push, folder=tmp_path, repo=repo)
