@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import PreTrainedModel
 from transformers.models.big_bird.modeling_big_bird import BigBirdBlockSparseAttention, BigBirdModel
@@ -286,19 +286,28 @@ def _attend_flex(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, S: int, num_random_blocks: int
 ) -> torch.Tensor:
     """The same by flex_attention, which visits only the blocks that are seen."""
-    B, T = mask.shape
-    last, more = T // S - 1, math.log(1 + num_random_blocks)
+    n, more = mask.shape[1] // S, math.log(1 + num_random_blocks)
     real = mask.bool()
 
     def sees(b, h, q, k):
         i, j = q // S, k // S
-        return real[b, k] & ((i == 0) | (i == last) | (j == 0) | (j == last) | ((i - j).abs() <= 1))
+        return real[b, k] & ((i == 0) | (i == n - 1) | (j == 0) | (j == n - 1) | ((i - j).abs() <= 1))
 
     def weigh(score, b, h, q, k):
         i = q // S
-        return torch.where((k < S) & (i > 0) & (i < last), score + more, score)
+        return torch.where((k < S) & (i > 0) & (i < n - 1), score + more, score)
 
-    blocks = create_block_mask(sees, B, None, T, T, device=query.device, BLOCK_SIZE=S)
+    # The blocks as well: from the function alone they would be found by asking it for every pair of tokens.
+    rows = torch.arange(n, device=mask.device)
+    seen = (rows[:, None] - rows).abs() <= 1
+    seen[[0, -1]] = seen[:, [0, -1]] = True
+    blocks = BlockMask.from_kv_blocks(
+        seen.sum(1, dtype=torch.int32)[None, None],
+        seen.int().argsort(dim=1, descending=True, stable=True).int()[None, None],
+        BLOCK_SIZE=S,
+        mask_mod=sees,
+        seq_lengths=(n * S, n * S),
+    )
     parts = (part.transpose(1, 2).contiguous() for part in (query, key, value))
     return _compile_flex()(*parts, score_mod=weigh, block_mask=blocks).transpose(1, 2)
 
