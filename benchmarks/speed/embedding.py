@@ -1,8 +1,8 @@
 """`python -m gengram.benchmarks.speed.embedding`: `gengram embed` beside the loop that everybody writes, in one run.
 
-The loop pads to the longest input of the model, in float32, 16 sequences at a time, and keeps Python lists; then both
-write Parquet. They take turns on parts of the sequences, so that a machine that slows down slows both. `--memory`
-measures instead how the peak of the memory depends on the number of sequences.
+The loop pads to the longest input of the model, in float32, 16 sequences at a time, and keeps Python lists; both load
+the model and write Parquet. They take turns on parts of the sequences, so that a machine that slows down slows both.
+`--memory` measures instead how the peak of the memory depends on the number of sequences.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import pyarrow.parquet
 import torch
 import transformers
 from tqdm.auto import tqdm
-from transformers import AutoModel, BertConfig, BertModel, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
 
 from gengram import __version__
 from gengram.benchmarks.speed.measure import summarize_ratio
@@ -68,10 +68,10 @@ def write_fasta(path: Path, sequences: list[str]) -> None:
 
 
 @torch.no_grad()
-def embed_naively(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sequences: list[str], out: Path
-) -> list[list[float]]:
+def embed_naively(folder: Path, sequences: list[str], out: Path) -> list[list[float]]:
     """Mean over attended tokens, as the model cards of the Nucleotide Transformers have it."""
+    model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
     vectors: list[list[float]] = []
     for start in range(0, len(sequences), BATCH):
         batch = tokenizer(
@@ -96,8 +96,6 @@ def compare_speed(genome: Path | None, count: int, rounds: int, layers: int, wid
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         save_model(folder / "model", layers, width)
-        naive = AutoModel.from_pretrained(folder / "model", dtype=torch.float32).eval()
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "model")
         sequences = cut_sequences(genome, count)
         for number in (bar := tqdm(range(rounds), desc="Rounds")):
             part = sequences[number::rounds]
@@ -106,7 +104,7 @@ def compare_speed(genome: Path | None, count: int, rounds: int, layers: int, wid
             embed_file(folder / "model", folder / "part.fa", folder / "ours.parquet")
             times["ours"].append(time.perf_counter() - begun)
             begun = time.perf_counter()
-            vectors = np.array(embed_naively(naive, tokenizer, part, folder / "loop.parquet"))
+            vectors = np.array(embed_naively(folder / "model", part, folder / "loop.parquet"))
             times["loop"].append(time.perf_counter() - begun)
             bar.set_postfix({name: f"{found[-1]:.1f} s" for name, found in times.items()})
             column = pyarrow.parquet.read_table(folder / "ours.parquet")["embedding"].combine_chunks()
