@@ -122,7 +122,9 @@ def train_gena(tables: Path, folder: Path, seed: int, size: Size) -> dict[str, A
             tokenizer_name_or_path=str(tokenizer),
         ),
         DataArguments(
-            **{f"{split}_file": str(tables / f"{split}.csv.gz") for split in ("train", "validation", "test")},
+            train_file=str(tables / "train.csv.gz"),
+            validation_file=str(tables / "validation.csv.gz"),
+            test_file=str(tables / "test.csv.gz"),
             label_column=["label"],
         ),
         FinetuneArguments(

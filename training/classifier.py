@@ -131,14 +131,14 @@ def build_classifier(
             BERT pooler) may be new, anything else may not.
     """
     config = copy.deepcopy(config)
-    encoder = config if arguments.rmt is None else config.backbone_config
+    encoder: Any = config.backbone_config if isinstance(config, RmtConfig) and arguments.rmt is not None else config
     for each in (config, encoder):
         each.id2label = dict(enumerate(classes))
         each.label2id = {name: label for label, name in enumerate(classes)}
         each.problem_type = _PROBLEM_TYPES[problem]
     set_seed(seed)
     model, new = _build_encoder(arguments, encoder, problem)
-    if arguments.rmt is None:
+    if not isinstance(config, RmtConfig) or encoder is config:
         return model, new
     rmt_class = RmtForTokenClassification if problem == "token" else RmtForSequenceClassification
     return rmt_class(config, model), ["memory_tokens.weight", *(f"model.{name}" for name in new)]
@@ -179,7 +179,8 @@ def _build_encoder(
 
 def _list_body(model: PreTrainedModel) -> set[str]:
     # The base model of a recurrent memory is the encoder with its head.
-    body = {id(parameter) for parameter in model.base_model.base_model.parameters()}
+    inner: Any = model.base_model
+    body = {id(parameter) for parameter in inner.base_model.parameters()}
     return {name for name, parameter in model.named_parameters() if id(parameter) in body}
 
 

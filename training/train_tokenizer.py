@@ -225,7 +225,7 @@ def train_tokenizer(
         )
     except ValueError as error:
         raise InputError(str(error)) from error
-    report = {
+    report: dict[str, Any] = {
         "files": [{"file": str(file), "sha256": hash_file(file)} for file in files],
         "settings": {
             "vocab_size": vocab_size,

@@ -287,16 +287,16 @@ def main(argv: list[str] | None = None) -> int:
     polyadenylation.add_argument("source", help="csv with seq_ext, library, target")
     polyadenylation.add_argument("output", help="folder to make")
     polyadenylation.set_defaults(build=build_polyadenylation)
-    for name, build, files in (
+    for name, builder, files in (
         ("splice-sites", build_splice_sites, 1),
         ("chromatin", build_chromatin, 1),
         ("enhancers", build_enhancers, 2),
     ):
-        task = tasks.add_parser(name, help=(build.__doc__ or "").split("\n")[1].strip())
+        task = tasks.add_parser(name, help=(builder.__doc__ or "").split("\n")[1].strip())
         task.add_argument("output", help="folder to make")
         for split in ("train", "validation", "test"):
             task.add_argument(f"--{split}", nargs=files, metavar="FILE", required=split == "train")
-        task.set_defaults(build=build)
+        task.set_defaults(build=builder)
     arguments = vars(parser.parse_args(argv))
     build: Callable[..., dict[str, int]] = arguments.pop("build")
     if arguments.pop("task") not in ("promoters", "polyadenylation"):

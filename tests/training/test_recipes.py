@@ -56,7 +56,7 @@ def write_sample(problem: str, folder, recipe: dict) -> list[str]:
         table.to_csv(folder / "train.csv.gz", index=False, header=False)
         return ["--train_file", str(folder / "train.csv.gz")]
     if "sequence_column" in recipe:
-        table = pd.DataFrame({recipe["sequence_column"]: sequences, recipe["label_column"]: random.random(24)})
+        table = pd.DataFrame({recipe["sequence_column"]: sequences, recipe["label_column"][0]: random.random(24)})
         table.to_csv(folder / "train.csv", index=False)
         return ["--train_file", str(folder / "train.csv")]
     if problem == "regression":
