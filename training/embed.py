@@ -160,9 +160,10 @@ def _load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
 
 def _load_model(path: str | Path, dtype: torch.dtype) -> PreTrainedModel:
     try:
-        model, found = loading.auto(path, "base", dtype=dtype, output_loading_info=True)
+        loaded: Any = loading.auto(path, "base", dtype=dtype, output_loading_info=True)
     except LOADING_ERRORS as error:
         raise InputError(f"{path}: no model can be loaded here: {error}") from error
+    model, found = loaded
     # BERT's pooler reads <cls> for a head; vectors are taken before it.
     if lacking := sorted(name for name in found["missing_keys"] if "pooler" not in name):
         raise InputError(f"{path}: {len(lacking)} weights are missing, e.g. {lacking[0]}")

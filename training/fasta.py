@@ -9,7 +9,7 @@ import re
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -126,9 +126,9 @@ def stream_intervals(path: str | Path, genome: str | Path, rows: int = 1024) -> 
     intervals = _read_bed(path)
     while block := list(itertools.islice(intervals, rows)):
         names = block[0][0]
-        columns: dict[str, list] = {
+        columns: dict[str, Any] = {
             "sequence": [_cut(path, line, dict(zip(names, row)), contigs, lengths, genome) for _, line, row in block],
-            **dict(zip(names, zip(*(row for _, _, row in block)))),
+            **{name: [row[place] for *_, row in block] for place, name in enumerate(names)},
         }
         columns |= {name: np.array(columns[name], dtype=np.int64) for name in ("start", "end")}
         yield pa.table(columns)

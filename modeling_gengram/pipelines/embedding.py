@@ -141,8 +141,11 @@ class Embedder:
             ids[row, : len(positions)] = tokens.ids[positions]
             special[row, : len(positions)] = tokens.special[positions]
             mask[row, : len(positions)] = 1
-        on_device = [torch.from_numpy(array).to(self.model.device) for array in (ids, mask, special)]
-        vectors, counted = read_vectors(self.model, *on_device, self.layer, self.pool, self.exclude_special)
+        on_device = (torch.from_numpy(array).to(self.model.device) for array in (ids, mask, special))
+        input_ids, attention_mask, added = on_device
+        vectors, counted = read_vectors(
+            self.model, input_ids, attention_mask, added, self.layer, self.pool, self.exclude_special
+        )
         return [
             (one[places].numpy() if self.pool == "none" else one.numpy(), int(places.sum()))
             for one, places in zip(vectors.cpu(), counted.cpu())
@@ -306,9 +309,10 @@ def read_vectors(
     Raises:
         `ValueError`: `"cls"` where the first token is a base, or a model that does not give that layer.
     """
-    if hasattr(model, "set_attention_type"):
+    set_attention: Any = getattr(model, "set_attention_type", None)
+    if set_attention is not None:
         # A short batch turns BigBird's sparse attention off for good; what a sequence gets must not depend on that.
-        model.set_attention_type(model.config.attention_type)
+        set_attention(model.config.attention_type)
     options = {"use_cache": False} if getattr(model.config, "use_cache", False) else {}
     if layer != -1:
         options["output_hidden_states"] = True
@@ -388,10 +392,10 @@ class EmbeddingPipeline(ChunkPipeline):
         (768,)
     """
 
-    _load_processor = False
-    _load_image_processor = False
-    _load_feature_extractor = False
-    _load_tokenizer = True
+    _load_processor = False  # type: ignore[assignment]
+    _load_image_processor = False  # type: ignore[assignment]
+    _load_feature_extractor = False  # type: ignore[assignment]
+    _load_tokenizer = True  # type: ignore[assignment]
 
     def _sanitize_parameters(self, **options: Any) -> tuple[dict, dict, dict]:
         groups: tuple[tuple[str, ...], ...] = (
@@ -406,11 +410,12 @@ class EmbeddingPipeline(ChunkPipeline):
         )
         return preprocess, forward, postprocess
 
-    def preprocess(
+    def preprocess(  # type: ignore[override]
         self, sequence: str, too_long: str = "error", max_length: int | None = None
     ) -> Iterator[dict[str, Any]]:
-        tokens = tokenize_sequences(self.tokenizer, [sequence])[0]
-        limit = choose_limit(self.model, self.tokenizer, max_length)
+        tokenizer: Any = self.tokenizer
+        tokens = tokenize_sequences(tokenizer, [sequence])[0]
+        limit = choose_limit(self.model, tokenizer, max_length)
         windows = find_windows(tokens, 0, len(sequence), limit, too_long)
         for number, positions in enumerate(windows, start=1):
             yield {
@@ -420,7 +425,7 @@ class EmbeddingPipeline(ChunkPipeline):
                 "special_tokens_mask": torch.from_numpy(tokens.special[positions].astype(np.int64))[None],
             }
 
-    def _forward(
+    def _forward(  # type: ignore[override]
         self, model_inputs: dict[str, Any], layer: int = -1, pool: Pool = "mean", exclude_special: bool = False
     ) -> dict[str, Any]:
         is_last = model_inputs.pop("is_last")
@@ -435,7 +440,9 @@ class EmbeddingPipeline(ChunkPipeline):
         )
         return {"is_last": is_last, "vectors": vectors, "counted": counted}
 
-    def postprocess(self, model_outputs: list[dict[str, Any]], pool: Pool = "mean") -> np.ndarray:
+    def postprocess(  # type: ignore[override]
+        self, model_outputs: list[dict[str, Any]], pool: Pool = "mean"
+    ) -> np.ndarray:
         parts = []
         for output in model_outputs:
             vectors, places = output["vectors"][0], output["counted"][0].bool()
