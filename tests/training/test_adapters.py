@@ -24,14 +24,21 @@ from safetensors.torch import load_file
 from scipy.special import softmax
 from transformers import (
     CONFIG_MAPPING,
+    AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     BertConfig,
     BertForMaskedLM,
 )
 
-from gengram import GengramConfig, GengramForCausalLM, GengramForSequenceClassification
-from gengram.tokenization import build_nucleotide_tokenizer
+from gengram import (
+    GenaBertConfig,
+    GengramConfig,
+    GengramForCausalLM,
+    GengramForSequenceClassification,
+    NucleotideTransformerConfig,
+)
+from gengram.tokenization import build_kmer_tokenizer, build_nucleotide_tokenizer
 from gengram.training.arguments import FinetuneArguments, ModelArguments
 from gengram.training.finetune import main
 from gengram.training.predict import main as predict
@@ -146,6 +153,39 @@ def test_a_run_saves_an_adapter_that_everyone_loads(method, base, command, task,
     assert (predicted["prediction"] == [classes[label] for label in logits.argmax(-1)]).all()
     loss = torch.nn.functional.cross_entropy(logits, torch.tensor([classes.index(one) for one in table["label"]]))
     assert report["test"]["loss"]["per_seed"][1] == pytest.approx(loss.item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("method", ["lora", "ia3"])
+@pytest.mark.parametrize("family", ["gena_bert", "nucleotide_transformer"])
+def test_other_families_need_no_list_of_layers_and_load_again(
+    family, method, command, task, run_folder, tmp_path, draw_table
+):
+    torch.manual_seed(0)
+    if family == "gena_bert":
+        config, tokenizer = GenaBertConfig(vocab_size=128, **_SMALL), build_nucleotide_tokenizer(model_max_length=64)
+    else:
+        config, tokenizer = NucleotideTransformerConfig(**_SMALL), build_kmer_tokenizer(model_max_length=64)
+    AutoModelForMaskedLM.from_config(config).save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    assert main(command(model_name_or_path=tmp_path / "base", peft=method, learning_rate=1e-2)) == 0
+    folder = run_folder / "seed-0"
+    weights = load_file(folder / "adapter_model.safetensors")
+    owners = {name.split(".lora_")[0].split(".ia3_l")[0].split("layer.")[-1] for name in weights if ".layer." in name}
+    attention = {"query", "value"} if method == "lora" else {"key", "value", "output.dense"}
+    expected = {f"{layer}.attention{'' if '.' in name else '.self'}.{name}" for layer in (0, 1) for name in attention}
+    assert owners == expected | ({"0.output.dense", "1.output.dense"} if method == "ia3" else set())
+    assert any("classifier" in name for name in weights)
+    assert any("pooler" in name for name in weights) == (family == "gena_bert")  # no masked model has one
+    assert (folder / "adapter_model.safetensors").stat().st_size < 20_000
+
+    batch = tokenizer(draw_table(8, 2)["seq"].tolist(), padding=True, return_tensors="pt")
+    adapted = AutoPeftModelForSequenceClassification.from_pretrained(folder, num_labels=2).eval()
+    plain = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=2).eval()
+    with torch.no_grad():
+        logits = adapted(**batch).logits
+        assert logits.std() > 0
+        if Version(transformers.__version__) >= Version("5.23"):  # 5.17 itself loses the head that PEFT saved.
+            torch.testing.assert_close(plain(**batch).logits, logits, rtol=0, atol=0)
 
 
 def test_learning_rates_and_sizes_are_the_published_ones(base, command, run_folder, tmp_path):
