@@ -40,6 +40,8 @@ class NTv3Config(PreTrainedConfig):
             Twice the length by repeating each position, or by zeros between positions.
         deconv_phase (`"odd"` or `"even"`, *optional*, defaults to `"odd"`):
             Where zeros go in between: the positions that the states take.
+        initializer_range (`float`, *optional*, defaults to 0.02):
+            Standard deviation of new modulations by conditions; all other new weights are scaled by their inputs.
         n_token_id (`int`, *optional*, defaults to 10):
             Id of `N`, which pads: `<pad>` was never trained.
 

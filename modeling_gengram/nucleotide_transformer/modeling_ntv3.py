@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import initialization as init
 from transformers.modeling_outputs import (
     BaseModelOutput,
     MaskedLMOutput,
@@ -26,7 +27,16 @@ from .modeling_nucleotide_transformer import (
     NucleotideTransformerPreTrainedModel,
     NucleotideTransformerRotaryEmbedding,
 )
-from .ntv3_layers import Conditions, NTv3Attention, NTv3Conv1d, NTv3ConvBlock, NTv3DeconvBlock, NTv3Layer, gelu
+from .ntv3_layers import (
+    Conditions,
+    NTv3Attention,
+    NTv3Conv1d,
+    NTv3ConvBlock,
+    NTv3DeconvBlock,
+    NTv3Layer,
+    NTv3Modulation,
+    gelu,
+)
 
 
 class NTv3LMHead(nn.Module):
@@ -90,6 +100,15 @@ class NTv3PreTrainedModel(NucleotideTransformerPreTrainedModel):
     # Buffers of the rotation, which follow from the configuration.
     _keys_to_ignore_on_load_unexpected = [r"rotary_embedding\.(inv_freq|cos_cached|sin_cached)$"]
     _foreign_heads = ("core.lm_head.", "classifier.")
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module):
+        super()._init_weights(module)
+        # LeCun's: the usual 0.02 leaves so little of a base in narrow convolutions that nothing is learnt from it.
+        if isinstance(module, nn.Embedding):
+            init.normal_(module.weight)
+        elif isinstance(module, (nn.Linear, nn.Conv1d, nn.ConvTranspose1d)) and not isinstance(module, NTv3Modulation):
+            init.normal_(module.weight, std=max(module.weight[:1].numel(), 1) ** -0.5)
 
 
 class NTv3Model(NTv3PreTrainedModel):

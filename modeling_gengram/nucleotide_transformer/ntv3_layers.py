@@ -42,9 +42,13 @@ def eager_attention_forward(
     return (weights @ value).transpose(1, 2).contiguous(), weights
 
 
+class NTv3Modulation(nn.Linear):
+    """What a condition does to a norm or a branch; new ones do next to nothing."""
+
+
 def make_modulations(config: NTv3Config, width: int) -> nn.ModuleList:
-    """One projection a condition."""
-    return nn.ModuleList(nn.Linear(config.token_embed_dim, width) for _ in config.condition_sizes)
+    """One a condition."""
+    return nn.ModuleList(NTv3Modulation(config.token_embed_dim, width) for _ in config.condition_sizes)
 
 
 class NTv3LayerNorm(nn.LayerNorm):
@@ -240,6 +244,7 @@ __all__ = [
     "NTv3Deconvolution",
     "NTv3Layer",
     "NTv3LayerNorm",
+    "NTv3Modulation",
     "NTv3PointConv1d",
     "NTv3PointConvTranspose1d",
     "NTv3ResidualConvolution",
