@@ -20,6 +20,9 @@ POOLS: tuple[Pool, ...] = ("mean", "max", "cls", "none")
 BATCH_TOKENS = 8192
 """Tokens of a batch, padding included: enough to keep two cores or a small GPU busy."""
 
+# Batches are padded to a multiple of so many tokens: for every shape that it meets, oneDNN keeps code and buffers.
+_STEP = 32
+
 
 class LongSequenceError(ValueError):
     """A sequence is longer than the model; `index` is its number among those given, from 0."""
@@ -100,6 +103,8 @@ class Embedder:
         self.exclude_special = exclude_special or per_base
         self.per_base, self.too_long, self.batch_tokens = per_base, too_long, batch_tokens
         self.limit = choose_limit(model, tokenizer, max_length)
+        self.block = _find_block(model)
+        self.step = self.block if self.block > 1 else _STEP
 
     def __call__(self, sequences: Sequence[str]) -> list[Embedded]:
         """Embed B sequences; the order stays.
@@ -118,7 +123,7 @@ class Embedder:
         order = sorted(range(len(windows)), key=lambda number: -len(windows[number][1]))
         found: list[tuple[np.ndarray, int]] = [(np.empty(0), 0)] * len(windows)
         lengths = [len(positions) for _, positions in windows]
-        for batch in _make_batches(order, lengths, self.batch_tokens, _find_block(self.model)):
+        for batch in _make_batches(order, lengths, self.batch_tokens, self.step, self.block):
             rows = [(encoded[windows[number][0]], windows[number][1]) for number in batch]
             for number, one in zip(batch, self._embed_batch(rows)):
                 found[number] = one
@@ -134,7 +139,8 @@ class Embedder:
 
     def _embed_batch(self, rows: list[tuple[Tokens, np.ndarray]]) -> list[tuple[np.ndarray, int]]:
         """The vectors of each row and how many tokens they are of."""
-        B, T = len(rows), max(len(positions) for _, positions in rows)
+        B, longest = len(rows), max(len(positions) for _, positions in rows)
+        T = max(longest, min(_round_up(longest, self.step), self.limit))
         ids = np.full((B, T), self.tokenizer.pad_token_id or 0, dtype=np.int64)
         mask, special = np.zeros((B, T), dtype=np.int64), np.ones((B, T), dtype=np.int64)
         for row, (tokens, positions) in enumerate(rows):
@@ -356,17 +362,23 @@ def join_windows(parts: Sequence[tuple[np.ndarray, int]], pool: Pool) -> np.ndar
     return weights @ np.stack(vectors) / weights.sum()
 
 
-def _make_batches(order: list[int], lengths: list[int], batch_tokens: int, block: int) -> Iterator[list[int]]:
-    """Cut numbers in descending order of length into batches of at most `batch_tokens`, padding included, and of
-    lengths that fill the same number of blocks."""
+def _make_batches(
+    order: list[int], lengths: list[int], batch_tokens: int, step: int, block: int
+) -> Iterator[list[int]]:
+    """Cut numbers in descending order of length into batches of at most `batch_tokens`, padding to a multiple of `step`
+    included, and of lengths that fill the same number of blocks."""
     start = 0
     while start < len(order):
         longest = lengths[order[start]]
-        batch = order[start : start + max(1, batch_tokens // longest)]
+        batch = order[start : start + max(1, batch_tokens // _round_up(longest, step))]
         if block > 1:
-            batch = [number for number in batch if -(-lengths[number] // block) == -(-longest // block)]
+            batch = [number for number in batch if _round_up(lengths[number], block) == _round_up(longest, block)]
         yield batch
         start += len(batch)
+
+
+def _round_up(length: int, step: int) -> int:
+    return -(-length // step) * step
 
 
 def _find_block(model: PreTrainedModel) -> int:
