@@ -228,8 +228,8 @@ def build_tables(tokens: dict[str, int], alphabet: dict[str, int], merges: np.nd
     trie = np.full((len(nodes), max(len(alphabet) + 1, 16)), -1, dtype=np.int32)  # a row is a cache line or more
     trie[:, -1] = ends
     for node, steps in enumerate(nodes):
-        for letter, step in steps.items():
-            trie[node, letter] = step
+        for number, step in steps.items():
+            trie[node, number] = step
     bases = np.full(256, 4, dtype=np.uint8)
     starts = np.full((4**6, 2), -1, dtype=np.int32)
     if alphabet.keys() >= set("ACGT"):
@@ -239,7 +239,8 @@ def build_tables(tokens: dict[str, int], alphabet: dict[str, int], merges: np.nd
     lefts, rights = np.arange(size, dtype=np.int32), np.arange(size, dtype=np.int32)
     lefts[merges[:, 2]], rights[merges[:, 2]] = merges[:, 0], merges[:, 1]
     pairs = np.full((1 << max(4, (2 * len(merges)).bit_length()), 4), -1, dtype=np.int32)
-    fill_pairs(*(np.ascontiguousarray(column) for column in merges.T), pairs)
+    left, right, merged = (np.ascontiguousarray(column) for column in merges.T)
+    fill_pairs(left, right, merged, pairs)
     return trie, starts, bases, lengths, shorter, lefts, rights, pairs
 
 

@@ -127,7 +127,8 @@ class BpeEncoder:
 
         letters = np.frombuffer(text.encode("ascii").translate(self._letters), dtype=np.uint8)
         ids, stops = np.empty(len(letters), dtype=np.int32), np.empty(len(letters), dtype=np.int64)
-        count = encode(letters, *self._tables, *self._gap, self._unknown, ids, stops)
+        arguments = (letters, *self._tables, *self._gap, self._unknown, ids, stops)
+        count = encode(*arguments)
         return ids[:count].copy(), stops[:count].copy()
 
     def _splice(self, sequence: str, chunks: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:

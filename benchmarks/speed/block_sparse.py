@@ -66,8 +66,8 @@ def make_arms(T: int) -> dict[str, Callable[[list[torch.Tensor]], torch.Tensor]]
 
     return {
         "transformers": run_transformers,
-        "gather": lambda parts: attend_sparsely(*parts, mask, BLOCK, RANDOM, flex=False),
-        "flex": lambda parts: attend_sparsely(*parts, mask, BLOCK, RANDOM, flex=True),
+        "gather": lambda parts: attend_sparsely(parts[0], parts[1], parts[2], mask, BLOCK, RANDOM, flex=False),
+        "flex": lambda parts: attend_sparsely(parts[0], parts[1], parts[2], mask, BLOCK, RANDOM, flex=True),
         "dense": run_dense,
     }
 

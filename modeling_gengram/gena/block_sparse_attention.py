@@ -101,17 +101,18 @@ class FastBlockSparseAttention(nn.Module):
             attention_mask: of the full attention, [B, 1, T, T] or None.
         """
         B, T, _ = hidden_states.shape
-        heads = [part(hidden_states).view(B, T, self.num_heads, -1) for part in (self.query, self.key, self.value)]
+        query, key, value = (
+            part(hidden_states).view(B, T, self.num_heads, -1) for part in (self.query, self.key, self.value)
+        )
         if to_mask is None:
-            query, key, value = (part.transpose(1, 2) for part in heads)
+            query, key, value = (part.transpose(1, 2) for part in (query, key, value))
             dropout = self.config.attention_probs_dropout_prob if self.training else 0.0
             attended = scaled_dot_product_attention(query, key, value, attention_mask, dropout_p=dropout)
             return attended.transpose(1, 2).reshape(B, T, -1), None
         draws = self.random_blocks == "always" or (self.random_blocks == "training" and self.training)
         plan = draw_random_blocks(self.config, self.seed, T, draws)
-        attended = attend_sparsely(
-            *heads, to_mask.reshape(B, T), self.config.block_size, self.config.num_random_blocks, plan, self.flex
-        )
+        block, r = self.config.block_size, self.config.num_random_blocks
+        attended = attend_sparsely(query, key, value, to_mask.reshape(B, T), block, r, plan, self.flex)
         return attended.flatten(2) * from_mask.reshape(B, T, 1), None
 
 

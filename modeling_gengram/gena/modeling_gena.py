@@ -7,6 +7,7 @@ as they are; whatever a file lacks or has too much is an error here, never a fre
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -186,7 +187,8 @@ class GenaBertPreTrainedModel(BertPreTrainedModel):
             ValueError: the file does not fit the configuration: weights are missing (a LayerNorm of another variant,
                 the head of a language model), left over, or the decoder is not the word embedding that it must be.
         """
-        model, found = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
+        loaded: Any = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
+        model, found = loaded
         missing = sorted(name for name in found["missing_keys"] if not _NEW_HEADS.match(name))
         left_over = sorted(name for name in found["unexpected_keys"] if not _OTHER_HEADS.match(name))
         if missing or left_over:

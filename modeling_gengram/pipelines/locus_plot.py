@@ -5,6 +5,7 @@ matplotlib is an extra (`pip install "gengram[plots]"`); it is imported only whe
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -38,13 +39,13 @@ def plot_locus(
     padded = np.full((-(-bp // width) * width, count), np.nan, dtype=np.float32)
     padded[:bp] = probabilities
     columns = padded.reshape(-1, width, count)
-    known = ~np.isnan(columns).all(axis=1)
+    known = np.asarray(~np.isnan(columns).all(axis=1))
     heights = np.where(known, np.where(np.isnan(columns), -np.inf, columns).max(axis=1), np.nan)
     edges = np.minimum(locus.start + width * np.arange(len(columns) + 1), locus.end)
-    style = {"font.size": 8, "axes.spines.top": False, "axes.spines.right": False}
+    style: Any = {"font.size": 8, "axes.spines.top": False, "axes.spines.right": False}
     with matplotlib.rc_context(style):
         figure = Figure(figsize=(9, 0.8 + 0.55 * count), layout="constrained")
-        panels = np.atleast_1d(figure.subplots(count, 1, sharex=True, sharey=True))
+        panels = figure.subplots(count, 1, sharex=True, sharey=True, squeeze=False)[:, 0]
         for position, (panel, feature) in enumerate(zip(panels, features)):
             colour = _COLOURS[position % len(_COLOURS)]
             panel.stairs(heights[:, position], edges, fill=True, color=colour, alpha=0.75, linewidth=0)

@@ -123,7 +123,8 @@ class RmtPreTrainedModel(PreTrainedModel):
         Raises:
             ValueError: weights of the encoder or the memory tokens are missing in the checkpoint.
         """
-        model, found = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
+        loaded: Any = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
+        model, found = loaded
         body = {
             id(parameter) for parameter in (*model.model.base_model.parameters(), *model.memory_tokens.parameters())
         }
@@ -208,7 +209,8 @@ class RmtPreTrainedModel(PreTrainedModel):
         kept = []
 
         def read(step: Step, entering: torch.Tensor):
-            answer, leaving = self.read_segment(*self._lay_out(input_ids, step, pad_token_id), entering)
+            ids, mask = self._lay_out(input_ids, step, pad_token_id)
+            answer, leaving = self.read_segment(ids, mask, entering)
             return digest(step, answer), leaving
 
         for step in steps:
