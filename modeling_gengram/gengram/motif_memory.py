@@ -57,11 +57,7 @@ class ShortConvolution(nn.Module):
         self.conv = MotifConvolution(
             hidden_size, hidden_size, kernel_size, groups=hidden_size, dilation=dilation, bias=False
         )
-
-    @property
-    def history(self) -> int:
-        """Positions before t that reach into position t."""
-        return (self.conv.kernel_size[0] - 1) * self.conv.dilation[0]
+        self.history = (kernel_size - 1) * dilation  # positions in front that an output depends on
 
     def forward(self, x: torch.Tensor, documents: torch.Tensor | None = None) -> torch.Tensor:
         """x [B, S, D] -> [B, S, D]; `documents` [B, S] cut the taps."""
