@@ -115,7 +115,9 @@ def run(rank: int, folder: Path) -> None:
         for shard in (shard_by_transformers, shard_by_accelerate):
             results[name, shard.__name__] = compare(shard, folder / name, folder, rank)
     torch.save(results, folder / f"{rank}.pt")
-    dist.destroy_process_group()
+    dist.barrier()
+    # Now and then gloo's threads abort a process that takes the interpreter down.
+    os._exit(0)
 
 
 @pytest.fixture(scope="module")
