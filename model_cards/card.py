@@ -294,10 +294,15 @@ def _describe_protocol(report: dict[str, Any] | None) -> list[str]:
     data, training = report["arguments"]["data"], report["arguments"]["training"]
     if data.get("validation_file"):
         validation = "a file of its own"
+    elif chromosomes := data.get("validation_chromosomes"):
+        validation = f"the rows of {', '.join(chromosomes)}"
     elif report["data"].get("validation"):
+        likes = "its copies and its reverse complement"
+        if data.get("group_similarity", 1) < 1:
+            likes = "its copies, its reverse complement and near-duplicates of both"
         validation = (
             f"{data['validation_fraction']:.0%} of the distinct training sequences, drawn with seed "
-            f"{data['split_seed']}; a sequence, its copies and its reverse complement are on one side"
+            f"{data['split_seed']}; a sequence, {likes} are on one side"
         )
     else:
         validation = "none"

@@ -12,6 +12,7 @@ from datasets import Dataset
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from gengram.tokenization.alphabet import AMBIGUITY_CODES, ANY_BASE
+from gengram.tokenization.windows import cut_tokens
 from gengram.training.arguments import DataArguments
 from gengram.training.classifier import align_classes
 from gengram.training.duplicates import count_duplicates
@@ -161,7 +162,10 @@ def tokenize_rows(
         columns = dict(encoding)
         if cut and too_long == "center":
             special = columns.pop("special_tokens_mask")
-            kept = [_find_middle(np.asarray(one), limit) for one in special]
+            try:
+                kept = [cut_tokens(np.asarray(one, dtype=bool), limit, "center")[0] for one in special]
+            except ValueError as error:
+                raise InputError(f"max_length: {error}") from error
             columns = {
                 name: [[one[position] for position in keep] for one, keep in zip(values, kept)]
                 for name, values in columns.items()
@@ -210,14 +214,6 @@ def _number_rows(rows: Dataset) -> Dataset:
 
 class _LongTokenError(Exception):
     """A token covers several labelled bases."""
-
-
-def _find_middle(special: np.ndarray, limit: int) -> np.ndarray:
-    """Return the positions of at most `limit` tokens: all special ones, and the middle of the others."""
-    body = np.flatnonzero(special == 0)
-    room = max(limit - int(special.sum()), 0)
-    start = max(len(body) - room, 0) // 2
-    return np.sort(np.concatenate([np.flatnonzero(special), body[start : start + room]])).astype(int)
 
 
 def _label_tokens(offsets: list[tuple[int, int]], labels: list[int]) -> np.ndarray:
