@@ -448,6 +448,68 @@ void backward(const Call<scalar>& call) {
   }
 }
 
+// Merged tables before and after: `table_levels.py`, whose `TableLevels` says what the fields are.
+template <class scalar>
+struct Levels {
+  int64_t columns, num_sizes, num_far, num_parts, threads;
+  const int64_t* bounds;   // [num_sizes + 1]
+  const int64_t* parents;  // [bounds[num_sizes]]
+  const int64_t* parts;    // [num_far, num_parts]
+  scalar* merged;          // [bounds[num_sizes] + num_far, columns]
+  // backward only
+  const int64_t* children;  // rows that contain row r: from starts[r] to starts[r + 1]
+  const int64_t* starts;    // [bounds[num_sizes] + 1]
+  const scalar* grad;       // as merged
+  scalar* total;            // [bounds[num_sizes - 1], columns]
+};
+
+// Size after size, since a row needs that of its end: the threads share the rows of one size.
+template <class scalar>
+void add_up(const Levels<scalar>& levels) {
+  const int64_t C = levels.columns, first_far = levels.bounds[levels.num_sizes];
+#pragma omp parallel num_threads(static_cast<int>(levels.threads))
+  {
+    for (int64_t size = 1; size < levels.num_sizes; size++) {
+#pragma omp for
+      for (int64_t row = levels.bounds[size]; row < levels.bounds[size + 1]; row++) {
+        scalar* sum = levels.merged + row * C;
+        const scalar* end = levels.merged + levels.parents[row] * C;
+#pragma omp simd
+        for (int64_t c = 0; c < C; c++) sum[c] += end[c];
+      }
+    }
+#pragma omp for
+    for (int64_t far = 0; far < levels.num_far; far++) {
+      scalar* sum = levels.merged + (first_far + far) * C;
+      std::fill_n(sum, C, scalar(0));
+      for (int64_t i = 0; i < levels.num_parts; i++) {
+        const scalar* part = levels.merged + levels.parts[far * levels.num_parts + i] * C;
+#pragma omp simd
+        for (int64_t c = 0; c < C; c++) sum[c] += part[c];
+      }
+    }
+  }
+}
+
+template <class scalar>
+void hand_down(const Levels<scalar>& levels) {
+  const int64_t C = levels.columns, largest = levels.bounds[levels.num_sizes - 1];
+#pragma omp parallel num_threads(static_cast<int>(levels.threads))
+  for (int64_t size = levels.num_sizes - 2; size >= 0; size--) {
+#pragma omp for schedule(dynamic, 4)
+    for (int64_t row = levels.bounds[size]; row < levels.bounds[size + 1]; row++) {
+      scalar* sum = levels.total + row * C;
+      std::copy_n(levels.grad + row * C, C, sum);
+      for (int64_t i = levels.starts[row]; i < levels.starts[row + 1]; i++) {
+        const int64_t child = levels.children[i];
+        const scalar* from = (child < largest ? levels.total : levels.grad) + child * C;
+#pragma omp simd
+        for (int64_t c = 0; c < C; c++) sum[c] += from[c];
+      }
+    }
+  }
+}
+
 }  // namespace
 
 extern "C" {
@@ -455,4 +517,8 @@ void forward_float(const Call<float>* call) { forward(*call); }
 void forward_double(const Call<double>* call) { forward(*call); }
 void backward_float(const Call<float>* call) { backward(*call); }
 void backward_double(const Call<double>* call) { backward(*call); }
+void add_up_float(const Levels<float>* levels) { add_up(*levels); }
+void add_up_double(const Levels<double>* levels) { add_up(*levels); }
+void hand_down_float(const Levels<float>* levels) { hand_down(*levels); }
+void hand_down_double(const Levels<double>* levels) { hand_down(*levels); }
 }

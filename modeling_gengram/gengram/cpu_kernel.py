@@ -1,38 +1,17 @@
-"""The merged memory on a CPU as one compiled pass: `cpu_kernel.cpp`, its compilation, its call, its gradients.
-
-The compiler runs when the kernel is first needed and takes a few seconds; the library is kept for later processes.
-Without a compiler the eager form serves.
-"""
+"""The merged memory on a CPU as one compiled pass of `cpu_kernel.cpp`: its call and its gradients."""
 
 import ctypes
 import functools
-import hashlib
-import os
-import shutil
-import subprocess
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch.autograd.function import once_differentiable
-from transformers.utils import logging
 
+from .cpu_library import WORK, load_kernel
 from .kmer_index import KmerContext, KmerWindow
 from .merged_tables import MergedTables
 
-logger = logging.get_logger(__name__)
-
-SOURCE = Path(__file__).with_name("cpu_kernel.cpp")
-FLAGS = ["-O3", "-std=c++17", "-shared", "-fPIC", "-fopenmp"]
-# The instructions that PyTorch found on this processor; a file system may serve several kinds.
-INSTRUCTIONS = {
-    "AVX512": ["-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"],
-    "AVX2": ["-mavx2", "-mfma"],
-}
 STRIP_BYTES = 128  # a strip of columns, in `cpu_kernel.cpp`
-WORK = 2**14  # numbers a thread should have at least
-
 
 # fmt: off
 _INTEGERS = [
@@ -57,47 +36,6 @@ class _Call(ctypes.Structure):
         ("num_rows", ctypes.c_int64),
         *((name, ctypes.c_void_p) for name in _BACKWARD_POINTERS),
     ]
-
-
-@functools.cache
-def load_kernel() -> ctypes.CDLL | None:
-    """The compiled kernel; None, with one warning, where it cannot be compiled."""
-    if not SOURCE.exists():
-        return None  # a checkpoint's code on the Hub brings the Python files only
-    compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
-    if compiler is None:
-        logger.warning("No C++ compiler (c++, g++, clang++): the motif memory runs its slower eager form on the CPU.")
-        return None
-    try:
-        return ctypes.CDLL(str(_compile(compiler)))
-    except (OSError, subprocess.SubprocessError) as error:
-        reason = getattr(error, "stderr", None) or error
-        logger.warning(f"The motif memory runs its slower eager form: {compiler} cannot compile {SOURCE}: {reason}")
-        return None
-
-
-def _compile(compiler: str) -> Path:
-    """Path of the library, which is compiled if there is none of this source, these flags and this compiler yet."""
-    flags = FLAGS + INSTRUCTIONS.get(torch.backends.cpu.get_cpu_capability(), [])
-    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
-    key = hashlib.sha256("\0".join([SOURCE.read_text(), *flags, version]).encode()).hexdigest()[:16]
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gengram"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(dir=folder))
-    except OSError:  # no home: for this process alone
-        folder = unfinished = Path(tempfile.mkdtemp())
-    library = folder / f"memory_{key}.so"
-    try:
-        if not library.exists():
-            # Under a name of its own first: processes that start together do not wait for each other.
-            command = [compiler, *flags, str(SOURCE), "-o", str(unfinished / library.name)]
-            subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
-            os.replace(unfinished / library.name, library)
-    finally:
-        if unfinished != folder:
-            shutil.rmtree(unfinished, ignore_errors=True)
-    return library
 
 
 @dataclass(frozen=True)
@@ -241,4 +179,4 @@ class _Fused(torch.autograd.Function):
         return None, grad_hidden, grad_rows, bias, summed[2], summed[3], None if conv is None else summed[4:]
 
 
-__all__ = ["Gating", "load_kernel", "read_fused", "run_fused"]
+__all__ = ["Gating", "read_fused", "run_fused"]

@@ -11,6 +11,7 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from .kmer_index import INVALID_LETTER, NUM_LETTERS, KmerWindow, mirror_rows, shift
+from .table_levels import TableLevels, find_levels, sum_rows
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -77,17 +78,14 @@ def merge_tables(
     device = tables[0].device
     largest = max(window.kmer_sizes)
     kmers = _list_kmers(largest, device) if letters is None else _find_kmers(letters, largest)
-    far = kmers[largest - 1]
+    sizes = sorted(window.kmer_sizes)
     plan = _Plan(
-        numbers={k: number for number, k in enumerate(window.kmer_sizes)},
-        scales={k: 1 / window.places(k) for k in window.kmer_sizes},
-        rows=[mirror_rows(k, device)[some] if window.tie_reverse_complement and k else some
-              for k, some in enumerate(kmers)],
-        ends=[kmers[0]] + [torch.searchsorted(kmers[k - 1], kmers[k] % NUM_LETTERS ** (k - 1))
-                           for k in range(1, largest + 1)],
-        beginnings=[torch.searchsorted(kmers[k], far // NUM_LETTERS ** (largest - 1 - k)) for k in range(largest)],
-    )  # fmt: skip
-    groups = [*sorted(window.kmer_sizes), largest - 1]
+        find_levels(kmers, sizes),
+        numbers=[window.kmer_sizes.index(k) for k in sizes],
+        scales=[1 / window.places(k) for k in sizes],
+        rows=[mirror_rows(k, device)[kmers[k]] if window.tie_reverse_complement else kmers[k] for k in sizes],
+    )
+    groups = [*sizes, largest - 1]
     starts = torch.tensor([0] + [NUM_LETTERS**k for k in groups]).cumsum(0)
     with_row = torch.cat([start + kmers[k] for start, k in zip(starts.tolist(), groups)])
     places = torch.full((int(starts[-1]),), -1, dtype=torch.int32, device=device)
@@ -122,24 +120,15 @@ def _find_kmers(letters: torch.Tensor, largest: int) -> list[torch.Tensor]:
 @dataclass(frozen=True)
 class _Plan:
     """
-    Args, each by size k = 0 .. largest, for the n_k k-mers that are merged:
-        numbers, scales (`dict`): table of the size, and 1 / L_k.
-        rows: rows of that table, [n_k].
-        ends: place of the (k-1)-mer at the end of each k-mer, among those of that size, [n_k].
-        beginnings: place of the k-mer at the beginning of each far (K-1)-mer, [n_{K-1}].
+    Args:
+        levels (`TableLevels`): of the merged rows.
+        numbers, scales, rows: of each size, ascending: which table, 1 / L_k, and its rows that are merged.
     """
 
-    numbers: dict[int, int]
-    scales: dict[int, float]
+    levels: TableLevels
+    numbers: list[int]
+    scales: list[float]
     rows: list[torch.Tensor]
-    ends: list[torch.Tensor]
-    beginnings: list[torch.Tensor]
-
-    def split(self, rows: torch.Tensor) -> tuple[dict[int, torch.Tensor], torch.Tensor]:
-        """Parts of [R, 2D]: Q by size, far rows."""
-        sizes = sorted(self.numbers)
-        *levels, far = rows.split([len(self.rows[k]) for k in sizes] + [len(self.rows[-2])])
-        return dict(zip(sizes, levels)), far
 
 
 class _Merge(torch.autograd.Function):
@@ -149,60 +138,42 @@ class _Merge(torch.autograd.Function):
     def forward(ctx, plan: _Plan, key_weight: torch.Tensor, value_weight: torch.Tensor, *tables: torch.Tensor):
         ctx.plan = plan
         ctx.save_for_backward(key_weight, value_weight, *tables)
-        compute, (D, E) = accumulation_dtype(tables[0].dtype), (len(key_weight), tables[0].shape[1])
-        num_rows = sum(len(plan.rows[k]) for k in plan.numbers) + len(plan.rows[-2])
-        merged = tables[0].new_empty(num_rows, 2 * D, dtype=compute)
-        levels, far = plan.split(merged)
-        far.zero_()
-        level = merged.new_zeros(1, 2 * D)
-        for k in range(1, len(plan.rows)):
-            level = torch.index_select(level, 0, plan.ends[k], out=levels.get(k))
-            if k in plan.numbers:
-                number, scale = plan.numbers[k], plan.scales[k]
-                found = tables[number].index_select(0, plan.rows[k]).to(compute)
-                for side, weight in zip(level.chunk(2, dim=1), (key_weight, value_weight)):
-                    side.addmm_(found, _columns(weight, number, E).to(compute).T, alpha=scale)
-            if k < len(plan.rows) - 1:
-                far += level.index_select(0, plan.beginnings[k])
+        compute, (D, E), levels = (
+            accumulation_dtype(tables[0].dtype),
+            (len(key_weight), tables[0].shape[1]),
+            plan.levels,
+        )
+        merged = tables[0].new_empty(levels.bounds[-1] + len(levels.parts), 2 * D, dtype=compute)
+        for number, scale, rows, begin in zip(plan.numbers, plan.scales, plan.rows, levels.bounds):
+            found = tables[number].index_select(0, rows).to(compute)
+            for side, weight in zip(merged[begin : begin + len(rows)].chunk(2, 1), (key_weight, value_weight)):
+                side.addmm_(found, _columns(weight, number, E).to(compute).T, beta=0, alpha=scale)
+        levels.add_up(merged)
         return merged
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: torch.Tensor):
         plan, (key_weight, value_weight, *tables) = ctx.plan, ctx.saved_tensors
-        compute, E = grad.dtype, tables[0].shape[1]
-        levels, far = plan.split(grad)
-        wants = ctx.needs_input_grad[1:]
+        compute, E, wants = grad.dtype, tables[0].shape[1], ctx.needs_input_grad[1:]
         grads = [torch.empty_like(weight) if want else None for weight, want in zip((key_weight, value_weight), wants)]
         grad_tables: list[torch.Tensor | None] = [None] * len(tables)
-        longer = None  # what the level above hands down
-        for k in range(len(plan.rows) - 1, 0, -1):
-            level = longer
-            if k in levels:
-                level = levels[k] if longer is None else longer.add_(levels[k])
-            if k < len(plan.rows) - 1:
-                level.index_add_(0, plan.beginnings[k], far)
-            if k in plan.numbers:
-                number, scale = plan.numbers[k], plan.scales[k]
-                table, rows = tables[number], plan.rows[k]
-                sides = level.chunk(2, dim=1)
-                if any(wants[:2]):
-                    found = table.index_select(0, rows).to(compute).mul_(scale)
-                    for side, weight_grad in zip(sides, grads):
-                        if weight_grad is not None:
-                            columns = _columns(weight_grad, number, E)
-                            if columns.dtype == compute:
-                                torch.mm(side.T, found, out=columns)
-                            else:
-                                columns.copy_(side.T @ found)
-                if wants[2 + number]:
-                    key_columns, value_columns = (
-                        _columns(w, number, E).to(compute) for w in (key_weight, value_weight)
-                    )
-                    found_grad = (sides[0] @ key_columns).addmm_(sides[1], value_columns).mul_(scale)
-                    table_grad = table.new_zeros(table.shape, dtype=compute).index_add_(0, rows, found_grad)
-                    grad_tables[number] = table_grad.to(table.dtype)
-            longer = level.new_zeros(len(plan.rows[k - 1]), level.shape[1]).index_add_(0, plan.ends[k], level)
+        projected = plan.levels.hand_down(grad)
+        for number, scale, rows, level in zip(plan.numbers, plan.scales, plan.rows, projected):
+            table, sides = tables[number], level.chunk(2, 1)
+            if any(wants[:2]):
+                found = table.index_select(0, rows).to(compute).mul_(scale)
+                for side, weight_grad in zip(sides, grads):
+                    if weight_grad is not None:
+                        columns = _columns(weight_grad, number, E)
+                        if columns.dtype == compute:
+                            torch.mm(side.T, found, out=columns)
+                        else:
+                            columns.copy_(side.T @ found)
+            if wants[2 + number]:
+                weights = [_columns(weight, number, E).to(compute) for weight in (key_weight, value_weight)]
+                found_grad = (sides[0] @ weights[0]).addmm_(sides[1], weights[1]).mul_(scale)
+                grad_tables[number] = sum_rows(found_grad, rows, len(table)).to(table.dtype)
         return None, *grads, *grad_tables
 
 

@@ -9,7 +9,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .configuration_gengram import GengramConfig
 from .context_parallel import ContextParallel
-from .cpu_kernel import Gating, load_kernel, read_fused, run_fused
+from .cpu_kernel import Gating, read_fused, run_fused
+from .cpu_library import load_kernel
 from .gpu_kernel import can_run_kernels, mix_gated, pool_rows, project_tables, read_rows, score_gate
 from .kmer_index import NUM_LETTERS, KmerContext, KmerWindow, shift
 from .memory_cache import ROLLBACK

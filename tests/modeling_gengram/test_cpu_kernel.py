@@ -6,10 +6,10 @@ from torch.utils.checkpoint import checkpoint
 from transformers import LlamaConfig
 
 from gengram import GengramConfig, MotifMemory
-from gengram.gengram import cpu_kernel
+from gengram.gengram import cpu_kernel, cpu_library
 from gengram.gengram.kmer_index import KmerContext
 
-pytestmark = pytest.mark.skipif(cpu_kernel.load_kernel() is None, reason="needs a C++ compiler")
+pytestmark = pytest.mark.skipif(cpu_library.load_kernel() is None, reason="needs a C++ compiler")
 
 
 @pytest.fixture(autouse=True)
@@ -138,24 +138,24 @@ def test_half_precision_and_autocast_sum_in_float32():
 
 def test_without_a_compiler_the_eager_form_serves_and_says_so(monkeypatch, tmp_path):
     warnings = []
-    monkeypatch.setattr(cpu_kernel.logger, "warning", warnings.append)
+    monkeypatch.setattr(cpu_library.logger, "warning", warnings.append)
     memory, context = make_memory(), KmerContext(make_letters(1, 5000))
     for compiler, word in ((str(tmp_path / "nothing"), "nothing"), ("false", "false")):
         monkeypatch.setenv("CXX", compiler)
-        cpu_kernel.load_kernel.cache_clear()
+        cpu_library.load_kernel.cache_clear()
         try:
             assert [memory.choose_path(context) for _ in range(3)] == ["merged"] * 3
         finally:
-            cpu_kernel.load_kernel.cache_clear()
+            cpu_library.load_kernel.cache_clear()
         assert len(warnings) == 1 and "slower eager form" in warnings[0] and word in warnings.pop()
 
 
 def test_compiled_once_and_kept(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     runs = []
-    run = cpu_kernel.subprocess.run
-    monkeypatch.setattr(cpu_kernel.subprocess, "run", lambda *a, **k: runs.append(a[0]) or run(*a, **k))
-    compiler = cpu_kernel.shutil.which("c++") or cpu_kernel.shutil.which("g++")
-    first, second = cpu_kernel._compile(compiler), cpu_kernel._compile(compiler)
+    run = cpu_library.subprocess.run
+    monkeypatch.setattr(cpu_library.subprocess, "run", lambda *a, **k: runs.append(a[0]) or run(*a, **k))
+    compiler = cpu_library.shutil.which("c++") or cpu_library.shutil.which("g++")
+    first, second = cpu_library._compile(compiler), cpu_library._compile(compiler)
     assert first == second and [path.name for path in (tmp_path / "gengram").iterdir()] == [first.name]
     assert sum("--version" not in command for command in runs) == 1
