@@ -113,32 +113,109 @@ def read_fused(gating: Gating, rows: torch.Tensor, bias: torch.Tensor | None) ->
 
 
 def _run(direction: str, gating: Gating, tensors: dict[str, torch.Tensor | None], **results) -> None:
-    window, context, merged = gating.window, gating.context, gating.merged
-    hidden, conv = tensors["hidden"], tensors["conv"]
-    assert hidden is not None and merged.places.dtype == torch.int32
-    B, T, D = hidden.shape
-    pointed = {
-        "sizes": _list_sizes(window),
+    context, hidden = gating.context, tensors["hidden"]
+    assert hidden is not None
+    call, kept = _begin_call(gating, {name: tensor for name, tensor in tensors.items() if name != "hidden"})
+    call.B, call.T, _ = hidden.shape
+    call.S, call.kept, call.threads = context.letters.shape[1], min(gating.kept, call.T), _count_threads(hidden)
+    positions = {
         "letters": context.letters,
         "documents": context.documents,
         "real": context.real,
-        "places": merged.places,
-        "starts": merged.starts,
         "past": gating.past,
         **dict(zip(("rest_of", "rest"), gating.rest or ())),
-        **tensors,
+        "hidden": hidden,
         **results,
     }
-    pointed = {name: tensor.contiguous() for name, tensor in pointed.items() if tensor is not None}
+    kept += _point(call, positions)
+    _find_function(direction, hidden.dtype)(ctypes.byref(call))
+
+
+def _begin_call(gating: Gating, weights: dict[str, torch.Tensor | None]) -> tuple[_Call, list[torch.Tensor]]:
+    """A call without its positions, and the tensors that must live as long as it does."""
+    window, merged, conv = gating.window, gating.merged, weights["conv"]
+    assert merged.places.dtype == torch.int32
     call = _Call(
-        B=B, S=context.letters.shape[1], T=T, D=D,
-        num_sizes=len(window.kmer_sizes), window=window.size, first_lag=window.first_lag,
-        taps=0 if conv is None else len(conv), dilation=gating.dilation, kept=min(gating.kept, T),
-        signed_sqrt=gating.kind == "signed_sqrt", threads=_count_threads(hidden), eps=gating.eps,
-        num_rows=len(merged.rows), **{name: tensor.data_ptr() for name, tensor in pointed.items()},
+        D=merged.rows.shape[1] // 2, num_sizes=len(window.kmer_sizes), window=window.size, first_lag=window.first_lag,
+        taps=0 if conv is None else len(conv), dilation=gating.dilation, signed_sqrt=gating.kind == "signed_sqrt",
+        eps=gating.eps, num_rows=len(merged.rows),
     )  # fmt: skip
-    name = {torch.float32: "float", torch.float64: "double"}[hidden.dtype]
-    getattr(load_kernel(), f"{direction}_{name}")(ctypes.byref(call))
+    tables = {"sizes": _list_sizes(window), "places": merged.places, "starts": merged.starts}
+    return call, _point(call, {**tables, **weights})
+
+
+def _point(call: _Call, tensors: dict[str, torch.Tensor | None]) -> list[torch.Tensor]:
+    """Fill pointers in; the tensors that they point to."""
+    given = {name: tensor.contiguous() for name, tensor in tensors.items() if tensor is not None}
+    for name, tensor in given.items():
+        setattr(call, name, tensor.data_ptr())
+    return list(given.values())
+
+
+def _find_function(direction: str, dtype: torch.dtype):
+    return getattr(load_kernel(), f"{direction}_{ {torch.float32: 'float', torch.float64: 'double'}[dtype] }")
+
+
+class FusedStep:
+    """
+    `run_fused` for the steps of one generation: tables, norms and convolution are looked up once, so that a step of one
+    base costs little more than its 17 rows. It serves the weights that it was made of, as the keys and values of
+    attention in the same cache do.
+
+    Args:
+        gating (`Gating`): of the first call; only its context, `past` and `rest` do not matter.
+        rows, bias, norm_q, norm_k, conv: as in `run_fused`.
+
+    Attributes:
+        history (`int`): positions before the first whose gated vectors it asks for.
+    """
+
+    def __init__(
+        self,
+        gating: Gating,
+        rows: torch.Tensor,
+        bias: torch.Tensor | None,
+        norm_q: torch.Tensor,
+        norm_k: torch.Tensor,
+        conv: torch.Tensor,
+    ):
+        self.history = (len(conv) - 1) * gating.dilation
+        weights = dict(zip(_DIFFERENTIABLE[1:], (rows, bias, norm_q, norm_k, conv)))
+        # Detached: a parameter that is given other data keeps its old ones alive here.
+        weights = {name: None if tensor is None else tensor.detach() for name, tensor in weights.items()}
+        self._call, self._weights = _begin_call(gating, weights)
+        self._run = _find_function("forward", rows.dtype)
+        self._kept = gating.kept
+        self._num_letters = gating.merged.num_letters
+
+    def serves(self, context: KmerContext) -> bool:
+        """Whether every row is there, N included, and all positions are of one document."""
+        return context.documents is None and int(context.letters.max()) < self._num_letters
+
+    def __call__(
+        self, hidden: torch.Tensor, context: KmerContext, past: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """
+        Args:
+            hidden (`torch.Tensor` [B, T, D]), context (`KmerContext`), past (`torch.Tensor`, *optional*): as in
+            `run_fused` and `Gating`.
+
+        Returns:
+            residual (`torch.Tensor` [B, T, D]) and gated vectors (`torch.Tensor` [B, kept, D]).
+        """
+        call, (B, T, D) = self._call, hidden.shape
+        kept = min(self._kept, T)
+        hidden, letters = hidden.contiguous(), context.letters.contiguous()
+        output, gated = hidden.new_empty(B, T, D), hidden.new_empty(B, kept, D)
+        call.B, call.S, call.T, call.kept, call.threads = B, letters.shape[1], T, kept, _count_threads(hidden)
+        call.letters, call.hidden = letters.data_ptr(), hidden.data_ptr()
+        call.output, call.gated = output.data_ptr(), gated.data_ptr()
+        past = None if past is None else past.contiguous()
+        real = None if context.real is None else context.real.contiguous()
+        call.past = None if past is None else past.data_ptr()
+        call.real = None if real is None else real.data_ptr()
+        self._run(ctypes.byref(call))
+        return output, gated
 
 
 @functools.cache
@@ -179,4 +256,4 @@ class _Fused(torch.autograd.Function):
         return None, grad_hidden, grad_rows, bias, summed[2], summed[3], None if conv is None else summed[4:]
 
 
-__all__ = ["Gating", "read_fused", "run_fused"]
+__all__ = ["FusedStep", "Gating", "read_fused", "run_fused"]

@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from transformers import Cache
 from transformers.cache_utils import CacheLayerMixin
 
+from .cpu_kernel import FusedStep
+
 # Positions kept beyond what the next step needs, so that a rollback (assisted generation) finds its past.
 ROLLBACK = 128
 
@@ -16,8 +18,9 @@ class MotifMemoryLayer(CacheLayerMixin):
     and reset together with the keys and values.
 
     Attributes:
-        letters (`torch.Tensor` int64 [B, S] or `None`): letters of the latest S positions.
-        gated (`dict[int, Latest]`): memory layer -> gated vectors [B, S, D] of its latest S positions.
+        latest (`dict[int | None, Latest]`): memory layer -> gated vectors [B, S, D] of its latest S positions;
+            `None` -> letters [B, S].
+        steps (`dict[int, FusedStep]`): memory layer -> what its steps on a CPU have in common. Copies leave it behind.
         seen (`int`): tokens seen so far.
     """
 
@@ -31,10 +34,13 @@ class MotifMemoryLayer(CacheLayerMixin):
         self.reset()
 
     def reset(self) -> None:
-        self.letters: torch.Tensor | None = None
-        self.gated: dict[int, Latest] = {}
-        self.history: dict[int | None, int] = {}  # memory layer (None: the letters) -> positions it needs
+        self.latest: dict[int | None, Latest] = {}
+        self.history: dict[int | None, int] = {}  # positions that each of them needs
+        self.steps: dict[int, FusedStep] = {}
         self.seen = 0
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "steps": {}}
 
     def extend_letters(self, letters: torch.Tensor, history: int) -> tuple[torch.Tensor, int]:
         """
@@ -46,30 +52,39 @@ class MotifMemoryLayer(CacheLayerMixin):
         Returns:
             letters [B, H + T] with H <= history, and H.
         """
-        stored = letters if self.letters is None else torch.cat([self.letters, letters], dim=1)
-        self.letters = _latest(stored, history)
-        self.history[None] = history
-        self.seen += letters.shape[1]
-        start = max(stored.shape[1] - letters.shape[1] - history, 0)
-        return stored[:, start:], stored.shape[1] - start - letters.shape[1]
+        T = letters.shape[1]
+        before = self._find(None, history) if T > ROLLBACK else None
+        self._add(None, letters, history)
+        self.seen += T
+        if T > ROLLBACK:  # more than is remembered
+            found = letters if before is None else torch.cat([before, letters], dim=1)
+        else:
+            found = self._find(None, history + T)
+        return found, found.shape[1] - T
 
     def find_gated(self, layer_idx: int, history: int) -> torch.Tensor | None:
         """The gated vectors of one memory layer at the last `history` positions, [B, history, D]; None before them."""
-        if layer_idx not in self.gated:
-            return None
-        gated = self.gated[layer_idx].values
-        missing = history - gated.shape[1]
-        return gated[:, -history:] if missing <= 0 else F.pad(gated, (0, 0, missing, 0))
+        gated = self._find(layer_idx, history)
+        if gated is None or gated.shape[1] == history:
+            return gated
+        return F.pad(gated, (0, 0, history - gated.shape[1], 0))
 
     def add_gated(self, layer_idx: int, gated: torch.Tensor, history: int) -> None:
         """Remember the gated vectors [B, T, D] of the latest positions of one memory layer."""
-        self.history[layer_idx] = history
-        self.gated.setdefault(layer_idx, Latest(history + ROLLBACK)).append(gated)
+        self._add(layer_idx, gated, history)
+
+    def _find(self, name: int | None, history: int) -> torch.Tensor | None:
+        latest = self.latest.get(name)
+        return None if latest is None else latest.values[:, max(latest.size - history, 0) :]
+
+    def _add(self, name: int | None, values: torch.Tensor, history: int) -> None:
+        if name not in self.latest:
+            self.latest[name] = Latest(history + ROLLBACK)
+        self.history[name] = history
+        self.latest[name].append(values)
 
     def _map(self, change) -> None:
-        if self.letters is not None:
-            self.letters = change(self.letters)
-        for latest in self.gated.values():
+        for latest in self.latest.values():
             latest.values = change(latest.values)
 
     def reorder_cache(self, beam_idx: torch.LongTensor) -> None:
@@ -84,14 +99,13 @@ class MotifMemoryLayer(CacheLayerMixin):
     def crop(self, tokens_to_remove: int) -> None:
         """Forget the latest `-tokens_to_remove` tokens; a positive number is the length to keep (before 5.18)."""
         remove = max(self.seen - tokens_to_remove, 0) if tokens_to_remove > 0 else -tokens_to_remove
-        if remove == 0 or self.letters is None:
+        if remove == 0 or not self.latest:
             return
         if remove >= self.seen:
             return self.reset()
         seen = self.seen - remove
-        kept = {None: self.letters.shape[1], **{i: latest.values.shape[1] for i, latest in self.gated.items()}}
-        for layer_idx, length in kept.items():
-            if length - remove < min(self.history[layer_idx], seen):
+        for name, latest in self.latest.items():
+            if latest.size - remove < min(self.history[name], seen):
                 raise RuntimeError(
                     f"The cache cannot forget {remove} tokens: the motif memory keeps the past of the last {ROLLBACK} "
                     "tokens only. Start again from an empty cache."
@@ -124,14 +138,14 @@ class MotifMemoryLayer(CacheLayerMixin):
 
 class Latest:
     """
-    The end of a growing sequence of vectors. They lie in a buffer with room for as many again, so that a step writes
-    its own vector and moves the others only once in a while.
+    The end of a growing sequence of letters or vectors. They lie in a buffer with room for as many again,
+    so that a step writes its own and moves the others only once in a while.
 
     Args:
         length (`int`): positions to keep, at least.
 
     Attributes:
-        values (`torch.Tensor` [B, S, D]): the latest S positions, at most twice `length`.
+        values (`torch.Tensor` [B, S, ...]): the latest S positions, at most twice `length`.
     """
 
     def __init__(self, length: int):
@@ -148,21 +162,15 @@ class Latest:
         self.buffer, self.size = values, values.shape[1]  # full: the next one to come makes room
 
     def append(self, x: torch.Tensor) -> None:
-        """Add [B, T, D] behind."""
+        """Add T positions behind."""
         T = x.shape[1]
         if self.buffer is None or self.size + T > self.buffer.shape[1]:
             stored = x if self.buffer is None else torch.cat([self.values, x], dim=1)
             stored = stored[:, -self.length :]
-            self.buffer = x.new_empty(x.shape[0], 2 * self.length, x.shape[2])
+            self.buffer = x.new_empty(x.shape[0], 2 * self.length, *x.shape[2:])
             self.size, T, x = 0, stored.shape[1], stored
         self.buffer[:, self.size : self.size + T] = x
         self.size += T
-
-
-def _latest(x: torch.Tensor, history: int) -> torch.Tensor:
-    """The positions that the next step or a rollback can need, as a tensor of their own."""
-    start = x.shape[1] - history - ROLLBACK
-    return x[:, start:].clone() if start > 0 else x
 
 
 def find_memory_layer(cache: Cache, num_hidden_layers: int) -> MotifMemoryLayer:

@@ -9,7 +9,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .configuration_gengram import GengramConfig
 from .context_parallel import ContextParallel
-from .cpu_kernel import Gating, read_fused, run_fused
+from .cpu_kernel import FusedStep, Gating, read_fused, run_fused
 from .cpu_library import load_kernel
 from .gpu_kernel import can_run_kernels, mix_gated, pool_rows, project_tables, read_rows, score_gate
 from .kmer_index import NUM_LETTERS, KmerContext, KmerWindow, shift
@@ -252,11 +252,11 @@ class MotifMemory(GradientCheckpointingLayer):
             `torch.Tensor` [B, T, D], the residual to add; zero at padding. Norms, gate and convolution are computed
             in float32 or better. Long sequences are evaluated a piece at a time.
         """
-        reach = 0 if self.short_conv is None else self.short_conv.history
         if self.path == "prefix":
             if self.context_parallel is not None:
                 raise ValueError("window_sums='prefix' has no context parallelism; use window_sums='exact'.")
             return self._write(hidden_states, context)
+        reach = 0 if self.short_conv is None else self.short_conv.history
         if self.context_parallel is not None:
             return self.context_parallel.run(self._write, hidden_states, context, self.window, reach)
         whole = self.training or torch.is_grad_enabled() or torch.compiler.is_compiling()
@@ -267,6 +267,8 @@ class MotifMemory(GradientCheckpointingLayer):
     def _write(self, hidden_states: torch.Tensor, context: KmerContext) -> torch.Tensor:
         """The residual of all positions at once."""
         compute = accumulation_dtype(hidden_states.dtype)
+        if (step := self._find_step(context)) is not None:
+            return self._take_step(step, hidden_states.to(compute), context).to(hidden_states.dtype)
         path = self.choose_path(context)
         if path == "fused":
             residual, mixed = self._gate_fused(hidden_states.to(compute), context)
@@ -308,10 +310,25 @@ class MotifMemory(GradientCheckpointingLayer):
             kept = 0 if state is None else history + ROLLBACK
             gating = replace(gating, dilation=self.short_conv.conv.dilation[0], past=past, kept=kept)
         norms = self.norm_q.weight.to(compute), self.norm_k.weight.to(compute)
-        residual, gated = run_fused(gating, hidden_states, merged.rows, self._bias(compute), *norms, conv)
+        weights = merged.rows, self._bias(compute), *norms, conv
+        residual, gated = run_fused(gating, hidden_states, *weights)
         if conv is not None and state is not None:
             state.add_gated(self.layer_idx, gated, history)
+            if self._keeps_tables():
+                state.steps[self.layer_idx] = FusedStep(gating, *weights)
         return residual, mixes
+
+    def _find_step(self, context: KmerContext) -> FusedStep | None:
+        if context.state is None or torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return None
+        step = context.state.steps.get(self.layer_idx)
+        return step if step is not None and step.serves(context) else None
+
+    def _take_step(self, step: FusedStep, hidden_states: torch.Tensor, context: KmerContext) -> torch.Tensor:
+        state, history = context.state, step.history
+        residual, gated = step(hidden_states, context, state.find_gated(self.layer_idx, history))
+        state.add_gated(self.layer_idx, gated, history)
+        return residual
 
     def _describe_gating(self, context: KmerContext) -> tuple[Gating, MergedTables]:
         merged = self._merge(context)

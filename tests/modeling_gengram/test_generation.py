@@ -1,10 +1,13 @@
 """Generation with a cache is the full forward, token for token."""
 
+import copy
+
 import pytest
 import torch
 from transformers import DynamicCache, StaticCache
 
 from gengram.gengram import memory_cache
+from gengram.gengram.cpu_library import load_kernel
 from gengram.gengram.memory_cache import MotifMemoryLayer, find_memory_layer
 
 PRESETS = [
@@ -161,13 +164,43 @@ def test_a_cache_keeps_a_bounded_past_and_says_so(make_backbone, make_model, mak
         cache = model(ids, use_cache=True).past_key_values
     layer = find_memory_layer(cache, 3)
     window, conv = model.model.memory["0"].window, model.model.memory["0"].short_conv
-    assert layer.letters.shape == (1, window.history + 4)
-    assert {gated.values.shape for gated in layer.gated.values()} == {(1, conv.history + 4, 32)}
+    shapes = {name: latest.values.shape for name, latest in layer.latest.items()}
+    assert shapes.pop(None) == (1, window.history + 4)
+    assert set(shapes.values()) == {(1, conv.history + 4, 32)}
     layer.crop(-4)
     with pytest.raises(RuntimeError, match="cannot forget 1 tokens"):
         layer.crop(-1)
     layer.crop(-56)
-    assert layer.get_seq_length() == 0 and layer.letters is None
+    assert layer.get_seq_length() == 0 and not layer.latest
+
+
+def test_steps_of_one_generation_look_their_weights_up_once(make_backbone, make_model, make_ids, monkeypatch):
+    if load_kernel() is None:
+        pytest.skip("needs a C++ compiler")
+    model, ids = make_model(make_backbone("llama-mha")), make_ids(2, 40)
+    ids[0, 33] = model.config.base_token_ids[4]  # N has no row: the steps that see it take the general way
+    memory = model.model.memory["0"]
+    decided = []
+    choose_path = memory.choose_path
+    monkeypatch.setattr(memory, "choose_path", lambda context: decided.append(1) or choose_path(context))
+    expected = model(ids, use_cache=False).logits[:, 30:].detach()
+    decided.clear()
+    with torch.no_grad():
+        cache = model(ids[:, :30], use_cache=True).past_key_values
+        copied = copy.deepcopy(cache)
+        assert find_memory_layer(cache, 3).steps and not find_memory_layer(copied, 3).steps
+        for some in (cache, copied):
+            parts = [model(ids[:, t : t + 2], past_key_values=some, use_cache=True).logits for t in range(30, 40, 2)]
+            torch.testing.assert_close(torch.cat(parts, dim=1), expected, rtol=0, atol=1e-9)
+    assert len(decided) == (1 + 4) + (1 + 4)  # prefill and N; the copy's first step and N
+
+
+def test_a_step_with_gradients_has_them(make_backbone, make_model, make_ids):
+    model, ids = make_model(make_backbone("llama-mha")), make_ids(1, 21)
+    with torch.no_grad():
+        cache = model(ids[:, :20], use_cache=True).past_key_values
+    model(ids[:, 20:], past_key_values=cache, use_cache=True).logits.sum().backward()
+    assert float(model.model.memory["0"].key_proj.weight.grad.abs().max()) > 0
 
 
 def test_a_cache_filled_by_another_model_is_refused(make_backbone, make_model, make_ids):
@@ -199,4 +232,4 @@ def test_batch_operations_of_the_cache(make_backbone, make_model, make_ids):
     torch.testing.assert_close(step, expected, rtol=0, atol=1e-9)
     layer = find_memory_layer(cache, 3)
     layer.reset()
-    assert layer.letters is None and not layer.gated and layer.get_seq_length() == 0
+    assert not layer.latest and layer.get_seq_length() == 0
