@@ -2,10 +2,11 @@
 
 import torch
 import torch.nn.functional as F
-from transformers import Cache
+from transformers import Cache, StaticCache
 from transformers.cache_utils import CacheLayerMixin
 
 from .cpu_kernel import FusedStep
+from .kmer_index import INVALID_LETTER
 
 # Positions kept beyond what the next step needs, so that a rollback (assisted generation) finds its past.
 ROLLBACK = 128
@@ -21,7 +22,7 @@ class MotifMemoryLayer(CacheLayerMixin):
         latest (`dict[int | None, Latest]`): memory layer -> gated vectors [B, S, D] of its latest S positions;
             `None` -> letters [B, S].
         steps (`dict[int, FusedStep]`): memory layer -> what its steps on a CPU have in common. Copies leave it behind.
-        seen (`int`): tokens seen so far.
+        seen (`int`; a tensor beside static layers): tokens seen so far.
     """
 
     is_compileable = False
@@ -37,7 +38,7 @@ class MotifMemoryLayer(CacheLayerMixin):
         self.latest: dict[int | None, Latest] = {}
         self.history: dict[int | None, int] = {}  # positions that each of them needs
         self.steps: dict[int, FusedStep] = {}
-        self.seen = 0
+        self.seen: int | torch.Tensor = 0
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "steps": {}}
@@ -126,14 +127,63 @@ class MotifMemoryLayer(CacheLayerMixin):
     def update(self, key_states, value_states, *args, **kwargs):
         raise NotImplementedError("A motif memory layer holds no keys and values.")
 
-    def get_seq_length(self) -> int:
+    def get_seq_length(self) -> int | torch.Tensor:
         return self.seen
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self.seen + query_length, 0
+        return int(self.seen) + query_length, 0
 
     def get_max_length(self) -> int:
         return -1
+
+
+class StaticMotifMemoryLayer(MotifMemoryLayer):
+    """
+    The same beside static layers: tensors of one size, changed in place, so that a step of generation is compiled once.
+    What lies before the first token is no base and a vector of zeros. Only the past of the next step is kept: no crop.
+    """
+
+    is_compileable = True
+    is_croppable = False
+
+    def reset(self) -> None:
+        super().reset()
+        self.static: dict[int | None, torch.Tensor] = {}  # as `latest`, [B, history, ...]
+        self.seen = torch.tensor(0)  # an integer would compile each step anew
+
+    def extend_letters(self, letters: torch.Tensor, history: int) -> tuple[torch.Tensor, int]:
+        if not self.static:
+            self.seen = _mark_static(self.seen.to(letters.device))
+        self.seen.add_(letters.shape[1])
+        return self._append(None, letters, history, INVALID_LETTER), history
+
+    def find_gated(self, layer_idx: int, history: int) -> torch.Tensor | None:
+        return self.static.get(layer_idx)
+
+    def add_gated(self, layer_idx: int, gated: torch.Tensor, history: int) -> None:
+        self._append(layer_idx, gated, history, 0)
+
+    def _append(self, name: int | None, new: torch.Tensor, history: int, before: float) -> torch.Tensor:
+        """The new values behind those that are kept; then the last of them are kept."""
+        if name not in self.static:
+            shape = new.shape[0], history, *new.shape[2:]
+            self.static[name] = _mark_static(new.new_full(shape, before))
+        both = torch.cat([self.static[name], new], dim=1)
+        self.static[name].copy_(both[:, both.shape[1] - history :])
+        return both
+
+    def _map(self, change) -> None:
+        self.static = {name: change(values) for name, values in self.static.items()}
+
+    def crop(self, tokens_to_remove: int) -> None:
+        raise RuntimeError("A static cache cannot forget its last tokens; use a dynamic one.")
+
+
+def _mark_static(x: torch.Tensor) -> torch.Tensor:
+    """Its address will not change: compiled code may keep it."""
+    if not torch.compiler.is_compiling():
+        torch._dynamo.mark_static_address(x)
+    return x
 
 
 class Latest:
@@ -195,7 +245,7 @@ def find_memory_layer(cache: Cache, num_hidden_layers: int) -> MotifMemoryLayer:
     if cache.layer_class_to_replicate is not None:
         while len(cache.layers) < num_hidden_layers:
             cache.layers.append(cache.layer_class_to_replicate())
-    layer = MotifMemoryLayer()
+    layer = StaticMotifMemoryLayer() if isinstance(cache, StaticCache) else MotifMemoryLayer()
     cache.layers.append(layer)
     return layer
 

@@ -24,6 +24,7 @@ from transformers import (
     PreTrainedModel,
 )
 from transformers import initialization as init
+from transformers.masking_utils import create_masks_for_generate
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import (
     BaseModelOutput,
@@ -473,11 +474,15 @@ class GengramForCausalLM(GengramLanguageModel, GenerationMixin):
             raise ValueError("center_window=True shows the memory the bases to predict; set it to False.")
         super().__init__(config, native)
 
-    def prepare_inputs_for_generation(self, *args, past_key_values: Cache | None = None, **kwargs):
-        # Before transformers asks the cache whether a step can be compiled: with a memory it cannot.
-        if past_key_values is not None and self.config.memory_layers:
-            find_memory_layer(past_key_values, self.config.num_hidden_layers)
-        return super().prepare_inputs_for_generation(*args, past_key_values=past_key_values, **kwargs)
+    def create_masks_for_generate(self, config: PreTrainedConfig, inputs_embeds: torch.Tensor, **kwargs) -> Any:
+        """
+        The attention masks that `generate` makes ahead of a forward pass with a static cache. A prompt keeps its own
+        [B, T], which tells the memory where padding is.
+        """
+        if inputs_embeds.shape[1] > 1:
+            return kwargs["attention_mask"]
+        create = getattr(self.head, "create_masks_for_generate", create_masks_for_generate)
+        return create(config=self.config.backbone_config, inputs_embeds=inputs_embeds, **kwargs)
 
     @can_return_tuple
     def forward(
@@ -730,7 +735,7 @@ def find_layers(backbone: PreTrainedModel) -> nn.ModuleList:
     return stacks[0]
 
 
-def read_padding(attention_mask: Any, T: int, seen: int = 0) -> torch.Tensor | None:
+def read_padding(attention_mask: Any, T: int, seen: int | torch.Tensor = 0) -> torch.Tensor | None:
     """
     Which of T positions are not padding.
 
@@ -743,11 +748,15 @@ def read_padding(attention_mask: Any, T: int, seen: int = 0) -> torch.Tensor | N
     """
     if not isinstance(attention_mask, torch.Tensor) or attention_mask.dim() != 2:
         return None
+    if isinstance(seen, torch.Tensor):  # a mask of a static cache, or of these positions
+        if attention_mask.shape[1] > T:
+            attention_mask = attention_mask.index_select(1, seen + torch.arange(T, device=seen.device))
+        return attention_mask.bool()
     start = seen if attention_mask.shape[1] >= seen + T else attention_mask.shape[1] - T
     return attention_mask[:, start : start + T].bool()
 
 
-def _count_seen(cache: Cache | None) -> int:
+def _count_seen(cache: Cache | None) -> int | torch.Tensor:
     """Tokens that a cache's motif memory layer has seen."""
     layers = [] if cache is None else [layer for layer in cache.layers if isinstance(layer, MotifMemoryLayer)]
     return layers[0].seen if layers else 0

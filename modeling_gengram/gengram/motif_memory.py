@@ -364,8 +364,8 @@ class MotifMemory(GradientCheckpointingLayer):
             return self.short_conv(gated, None if documents is None else documents[:, context.history :])
         history = self.short_conv.history
         past = context.state.find_gated(self.layer_idx, history)
-        context.state.add_gated(self.layer_idx, gated, history)
         with_past = gated if past is None else torch.cat([past, gated], dim=1)
+        context.state.add_gated(self.layer_idx, gated, history)  # may overwrite the past
         return self.short_conv(with_past)[:, -gated.shape[1] :]
 
 

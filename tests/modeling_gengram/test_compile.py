@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from transformers import CompileConfig, StaticCache
 
 from gengram import GengramForCausalLM, MotifMemory
 from gengram.gengram.kmer_index import KmerContext
+from gengram.gengram.memory_cache import find_memory_layer
 from gengram.gengram.modeling_gengram import find_letters
 
 
@@ -82,9 +84,52 @@ def test_merged_tables_are_left_to_eager_mode(make_backbone, make_config, make_i
     assert paths[-1] == "lifetime"
 
 
-def test_generation_compiles_nothing_it_cannot(make_backbone, make_config, make_ids):
-    """A static cache works; the memory's part of it tells transformers not to compile the step."""
-    model = GengramForCausalLM(make_config(make_backbone("llama-mha"))).eval()
-    ids = make_ids(1, 20)
-    kwargs = {"max_new_tokens": 8, "do_sample": False, "eos_token_id": None}
-    assert torch.equal(model.generate(ids, cache_implementation="static", **kwargs), model.generate(ids, **kwargs))
+@pytest.mark.parametrize(
+    "fields, padded",
+    [
+        ({}, False),
+        ({}, True),
+        ({"memory_preset": "paper"}, True),
+        ({"window_size": None}, False),
+        ({"conv_norm": True}, True),
+    ],
+)
+def test_a_step_of_generation_is_compiled_once(make_backbone, make_config, make_ids, fields, padded):
+    """With a static cache transformers compiles the step; the memory's state is part of the one graph."""
+    model = GengramForCausalLM(make_config(make_backbone("llama-mha"), **fields)).eval()
+    ids = make_ids(2, 20)
+    mask = torch.ones_like(ids)
+    if padded:
+        ids[0, :7] = mask[0, :7] = 0
+    kwargs = {"attention_mask": mask, "max_new_tokens": 24, "do_sample": False, "eos_token_id": None}
+    expected = model.generate(ids, **kwargs)
+    graphs = []
+
+    def count(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    compile_config = CompileConfig(backend=count, fullgraph=True, mode=None)
+    compile_config._compile_all_devices = True  # otherwise on GPUs only
+    again = model.generate(ids, cache_implementation="static", compile_config=compile_config, **kwargs)
+    assert torch.equal(again, expected)
+    assert len(graphs) == 1
+
+
+def test_a_static_cache_begins_anew_and_follows_its_rows(make_backbone, make_config, make_ids):
+    config = make_config(make_backbone("llama-mha"))
+    model, ids = GengramForCausalLM(config).eval(), make_ids(2, 30)
+    cache = StaticCache(config.backbone_config, 40)
+    with torch.no_grad():
+        expected = model(ids, use_cache=False).logits
+        for _ in range(2):
+            first = model(ids[:, :12], past_key_values=cache, use_cache=True).logits
+            rest = [model(ids[:, t : t + 1], past_key_values=cache, use_cache=True).logits for t in range(12, 30)]
+            torch.testing.assert_close(torch.cat([first, *rest], dim=1), expected, rtol=1e-4, atol=1e-5)
+            cache.reset()
+        model(ids[:, :12], past_key_values=cache, use_cache=True)
+        cache.reorder_cache(torch.tensor([1, 0]))
+        turned = model(ids[[1, 0], 12:13], past_key_values=cache, use_cache=True).logits
+        torch.testing.assert_close(turned, expected[[1, 0], 12:13], rtol=1e-4, atol=1e-5)
+    with pytest.raises(RuntimeError, match="use a dynamic one"):
+        find_memory_layer(cache, 3).crop(-1)
