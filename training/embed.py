@@ -153,9 +153,13 @@ class _LengthCheck:
 
 def _load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     try:
-        return loading.load_tokenizer(path)
+        tokenizer = loading.load_tokenizer(path)
     except LOADING_ERRORS as error:
         raise InputError(f"{path}: no tokenizer can be read here: {error}") from error
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if hasattr(getattr(backend, "model", None), "_resize_cache"):
+        backend.model._resize_cache(0)  # it keeps the tokens of 10,000 words, which are whole sequences here
+    return tokenizer
 
 
 def _load_model(path: str | Path, dtype: torch.dtype) -> PreTrainedModel:
