@@ -156,9 +156,9 @@ def _load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
         tokenizer = loading.load_tokenizer(path)
     except LOADING_ERRORS as error:
         raise InputError(f"{path}: no tokenizer can be read here: {error}") from error
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if hasattr(getattr(backend, "model", None), "_resize_cache"):
-        backend.model._resize_cache(0)  # it keeps the tokens of 10,000 words, which are whole sequences here
+    algorithm: Any = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
+    if hasattr(algorithm, "_resize_cache"):
+        algorithm._resize_cache(0)  # it keeps the tokens of 10,000 words, which are whole sequences here
     return tokenizer
 
 
