@@ -141,6 +141,20 @@ struct Kmers {
   int32_t find(int64_t size_number, int64_t k, int64_t s) const {
     return call.places[call.starts[size_number] + index[s] % powers[k]];
   }
+  const scalar* row_of(int64_t s) const {  // Q of the largest k-mer that ends at letter s
+    return call.rows + find(call.num_sizes - 1, largest, s) * 2 * call.D;
+  }
+
+  int64_t places() const { return call.window - largest + 1; }
+
+  // The letter at which the window of position t of sequence b ends; it may lie outside.
+  int64_t end_of(int64_t b, int64_t t) const { return b * call.S + call.S - call.T + t - call.first_lag; }
+
+  // Whether every letter of the window that ends there is a base, of the document of its position.
+  bool is_full(int64_t b, int64_t end) const {
+    if (end < b * call.S || end >= (b + 1) * call.S || run[end] < call.window) return false;
+    return !call.documents || call.documents[end] == call.documents[end + call.first_lag];
+  }
 
   // The rows that position t of sequence b reads; returns their number.
   //
@@ -149,13 +163,12 @@ struct Kmers {
   // the share of size k (j the next smaller one), the k-mers that end at e add up to
   // w_m Q_m + sum over k < m of (w_k - w_next(k)) Q_k, m being the largest that is inside window and document.
   int64_t collect(int64_t b, int64_t t, Read<scalar>* reads) const {
-    const int64_t first = b * call.S, here = first + call.S - call.T + t, end = here - call.first_lag;
-    const int64_t W = call.window, last = call.num_sizes - 1, places = W - largest + 1;
-    const bool inside = end >= first && end < first + call.S;
+    const int64_t first = b * call.S, end = end_of(b, t), here = end + call.first_lag;
+    const int64_t W = call.window, last = call.num_sizes - 1;
     int64_t count = 0;
-    if (inside && run[end] >= W && (!call.documents || call.documents[end] == call.documents[here])) {
-      for (int64_t lag = 0; lag < places; lag++) reads[count++] = {find(last, largest, end - lag), 1};
-      if (largest > 1) reads[count++] = {find(last + 1, largest - 1, end - places), 1};
+    if (is_full(b, end)) {
+      for (int64_t lag = 0; lag < places(); lag++) reads[count++] = {find(last, largest, end - lag), 1};
+      if (largest > 1) reads[count++] = {find(last + 1, largest - 1, end - places()), 1};
       return count;
     }
     const int64_t begin = std::max(end - W + 1, first), stop = std::min(end + 1, first + call.S);
@@ -197,6 +210,66 @@ int64_t add_rows(const Read<scalar>* reads, int64_t count, const scalar* rows, i
   return at;
 }
 
+// Sums of Q over the places of full windows, for positions in turn: of blocks of L letters the sums from each letter to
+// the block's end and those from its begin up to the present letter are kept. A window of L places is the end of one
+// block and the begin of the next, so that a position adds up four rows instead of L + 1, and nothing is subtracted,
+// which would let rounding errors build up.
+template <class scalar>
+struct SlidingSum {
+  const Call<scalar>& call;
+  const Kmers<scalar>& kmers;
+  const int64_t L, width;
+  std::vector<scalar> begin_sum, end_sums;  // [2D], [L, 2D]
+  int64_t begin_last = -1;                  // the letter up to which `begin_sum` goes
+  int64_t end_block = -1;                   // the block that follows the one of `end_sums`
+
+  SlidingSum(const Call<scalar>& call, const Kmers<scalar>& kmers)
+      : call(call), kmers(kmers), L(kmers.places()), width(2 * call.D) {}
+
+  // Worth it, and the same choice for every thread, since the order of the sums differs.
+  bool serves() const { return L > 4 && call.T >= 4 * L; }
+
+  static void add(scalar* sum, const scalar* row, const scalar* other, int64_t width) {
+#pragma omp simd
+    for (int64_t c = 0; c < width; c++) sum[c] = row[c] + other[c];
+  }
+
+  // Key and value of the position of sequence b whose full window ends at letter `end`.
+  void read(int64_t b, int64_t end, scalar* key) {
+    if (begin_sum.empty()) {
+      begin_sum.resize(width);
+      end_sums.resize(L * width);
+    }
+    const int64_t offset = (end - b * call.S) % L, block = end - offset;
+    int64_t from = begin_last + 1;
+    if (begin_last != end - 1 || offset == 0) {
+      std::copy_n(kmers.row_of(block), width, begin_sum.data());
+      from = block + 1;
+    }
+    for (int64_t s = from; s <= end; s++) add(begin_sum.data(), begin_sum.data(), kmers.row_of(s), width);
+    begin_last = end;
+    const scalar* whole = begin_sum.data();
+    if (offset < L - 1) {
+      if (end_block != block) {
+        scalar* sums = end_sums.data();
+        std::copy_n(kmers.row_of(block - 1), width, sums + (L - 1) * width);
+        for (int64_t i = L - 2; i > offset; i--)
+          add(sums + i * width, kmers.row_of(block - L + i), sums + (i + 1) * width, width);
+        end_block = block;
+      }
+      add(key, begin_sum.data(), end_sums.data() + (offset + 1) * width, width);
+      whole = key;
+    }
+    if (kmers.largest > 1) {
+      const scalar* far = call.rows + kmers.find(call.num_sizes, kmers.largest - 1, end - L) * width;
+      add(key, whole, far, width);
+    } else if (whole != key) {
+      std::copy_n(whole, width, key);
+    }
+    if (call.bias) add(key, key, call.bias, width);
+  }
+};
+
 // What the gate of a position was computed from.
 template <class scalar>
 struct Gate {
@@ -209,14 +282,15 @@ struct Walk {
   const Call<scalar>& call;
   const Kmers<scalar>& kmers;
   const int64_t D, history;
+  SlidingSum<scalar> sliding;
   std::vector<Read<scalar>> reads;
   std::vector<scalar> key_value, gated, mixed, slope, grad;  // rings of `history + 1` positions; scratch
   std::vector<Gate<scalar>> gates;
 
   Walk(const Call<scalar>& call, const Kmers<scalar>& kmers)
       : call(call), kmers(kmers), D(call.D), history(call.taps ? (call.taps - 1) * call.dilation : 0),
-        reads(kmers.capacity()), key_value((history + 1) * 2 * D), gated((history + 1) * D), mixed(D),
-        slope((history + 1) * D), grad(3 * D), gates(history + 1) {}
+        sliding(call, kmers), reads(kmers.capacity()), key_value((history + 1) * 2 * D), gated((history + 1) * D),
+        mixed(D), slope((history + 1) * D), grad(3 * D), gates(history + 1) {}
 
   int64_t slot(int64_t t) const { return t % (history + 1); }
   scalar* gated_at(int64_t t) { return gated.data() + slot(t) * D; }
@@ -231,14 +305,17 @@ struct Walk {
   void read(int64_t b, int64_t t) {
     scalar* key = key_value.data() + slot(t) * 2 * D;
     const int32_t rest = call.rest_of ? call.rest_of[b * call.T + t] : -1;
+    const int64_t end = kmers.end_of(b, t);
     if (rest >= 0) {
       std::copy_n(call.rest + rest * 2 * D, 2 * D, key);
-    } else if (call.bias) {
-      std::copy_n(call.bias, 2 * D, key);
+    } else if (sliding.serves() && kmers.is_full(b, end)) {
+      sliding.read(b, end, key);
     } else {
-      std::fill_n(key, 2 * D, scalar(0));
-    }
-    if (rest < 0) {
+      if (call.bias) {
+        std::copy_n(call.bias, 2 * D, key);
+      } else {
+        std::fill_n(key, 2 * D, scalar(0));
+      }
       const int64_t count = kmers.collect(b, t, reads.data());
       int64_t at = add_rows<scalar, 8>(reads.data(), count, call.rows, 2 * D, 0, key);
       at = add_rows<scalar, 1>(reads.data(), count, call.rows, 2 * D, at, key);
@@ -247,12 +324,7 @@ struct Walk {
     }
     const scalar *value = key + D, *x = call.hidden + (b * call.T + t) * D;
     scalar dot = 0, squares_q = 0, squares_k = 0;
-#pragma omp simd reduction(+ : dot, squares_q, squares_k)
-    for (int64_t c = 0; c < D; c++) {
-      dot += x[c] * call.norm_q[c] * call.norm_k[c] * key[c];
-      squares_q += x[c] * x[c];
-      squares_k += key[c] * key[c];
-    }
+    multiply(x, key, dot, squares_q, squares_k);
     Gate<scalar>& gate = gates[slot(t)];
     gate.inverse_q = 1 / std::sqrt(squares_q / D + static_cast<scalar>(call.eps));
     gate.inverse_k = 1 / std::sqrt(squares_k / D + static_cast<scalar>(call.eps));
@@ -267,6 +339,30 @@ struct Walk {
     const scalar factor = is_real(b, t) ? gate.value : 0;
 #pragma omp simd
     for (int64_t c = 0; c < D; c++) out[c] = factor * value[c];
+  }
+
+  // <x * norm_q, key * norm_k>, <x, x>, <key, key>. GCC 12 does not vectorize it from a plain loop.
+  void multiply(const scalar* x, const scalar* key, scalar& dot, scalar& squares_q, scalar& squares_k) const {
+    using lanes = typename Lanes<scalar>::type;
+    lanes dots{}, all_q{}, all_k{};
+    int64_t c = 0;
+    for (; c + WIDTH<scalar> <= D; c += WIDTH<scalar>) {
+      const lanes q = *reinterpret_cast<const lanes*>(x + c), k = *reinterpret_cast<const lanes*>(key + c);
+      const lanes norm_q = *reinterpret_cast<const lanes*>(call.norm_q + c);
+      dots += q * norm_q * *reinterpret_cast<const lanes*>(call.norm_k + c) * k;
+      all_q += q * q;
+      all_k += k * k;
+    }
+    for (int i = 0; i < WIDTH<scalar>; i++) {
+      dot += dots[i];
+      squares_q += all_q[i];
+      squares_k += all_k[i];
+    }
+    for (; c < D; c++) {
+      dot += x[c] * call.norm_q[c] * call.norm_k[c] * key[c];
+      squares_q += x[c] * x[c];
+      squares_k += key[c] * key[c];
+    }
   }
 
   // Gated vector that tap j of position t multiplies; null before the sequence and in another document.
@@ -417,29 +513,76 @@ void backward(const Call<scalar>& call) {
   });
   if (!call.grad_rows) return;
 
-  // All reads of all positions once, for every strip.
+  // Which rows each position adds its gradient to, once for every strip. A full window adds it to Q at L places: the
+  // letter of each place collects what it gets (`collects`), and to one far row (`far`).
+  const bool slides = SlidingSum<scalar>(call, kmers).serves();
+  const int64_t letters = call.B * call.S;
   std::vector<int64_t> from(positions + 1, 0);
-  std::vector<Read<scalar>> all, some(kmers.capacity());
-  all.reserve(positions * (call.window + 1));
+  std::vector<Read<scalar>> others, some(kmers.capacity());
+  std::vector<int32_t> full(letters, -1), far(letters, -1), collects(letters, -1);
   for (int64_t p = 0; p < positions; p++) {
-    const int64_t count = kmers.collect(p / call.T, p % call.T, some.data());
-    all.insert(all.end(), some.begin(), some.begin() + count);
-    from[p + 1] = all.size();
+    const int64_t b = p / call.T, t = p % call.T, end = kmers.end_of(b, t);
+    if (slides && kmers.is_full(b, end)) {
+      full[end] = static_cast<int32_t>(p);
+      if (kmers.largest > 1) far[end] = kmers.find(call.num_sizes, kmers.largest - 1, end - kmers.places());
+    } else {
+      const int64_t count = kmers.collect(b, t, some.data());
+      others.insert(others.end(), some.begin(), some.begin() + count);
+    }
+    from[p + 1] = others.size();
   }
+  for (int64_t s = 0; slides && s < letters; s++)
+    if (kmers.run[s] >= kmers.largest) collects[s] = kmers.find(call.num_sizes - 1, kmers.largest, s);
+
 #pragma omp parallel num_threads(static_cast<int>(call.threads))
   {
-    std::vector<scalar> sums(call.num_rows * width);
+    const int64_t L = kmers.places();
+    std::vector<scalar> sums(call.num_rows * width), end_sums(slides ? L * width : 0);
+    lanes* ends = reinterpret_cast<lanes*>(end_sums.data());
 #pragma omp for schedule(dynamic)
     for (int64_t strip = 0; strip < (2 * D + width - 1) / width; strip++) {
       std::fill(sums.begin(), sums.end(), scalar(0));
+      auto grad_at = [&](int64_t p) -> const lanes* {  // `auto` would forget the alignment
+        return reinterpret_cast<const lanes*>(call.strips + (strip * positions + p) * width);
+      };
+      auto sum_at = [&](int64_t row) -> lanes* { return reinterpret_cast<lanes*>(sums.data() + row * width); };
       for (int64_t p = 0; p < positions; p++) {
-        const lanes* grad = reinterpret_cast<const lanes*>(call.strips + (strip * positions + p) * width);
-        const lanes left = grad[0], right = grad[1];
+        const lanes left = grad_at(p)[0], right = grad_at(p)[1];
         for (int64_t i = from[p]; i < from[p + 1]; i++) {
-          lanes* sum = reinterpret_cast<lanes*>(sums.data() + all[i].row * width);
-          sum[0] += all[i].weight * left;
-          sum[1] += all[i].weight * right;
+          lanes* sum = sum_at(others[i].row);
+          sum[0] += others[i].weight * left;
+          sum[1] += others[i].weight * right;
         }
+      }
+      // A letter is a place of the L windows that end from it on: the end of its block and the begin of the next.
+      for (int64_t block = 0; slides && block < letters;) {
+        const int64_t stop = (block / call.S + 1) * call.S, next = std::min(block + L, stop);
+        lanes left{}, right{};
+        for (int64_t s = next - 1; s >= block; s--) {
+          if (full[s] >= 0) {
+            const lanes* grad = grad_at(full[s]);
+            left += grad[0];
+            right += grad[1];
+            if (far[s] >= 0) {
+              sum_at(far[s])[0] += grad[0];
+              sum_at(far[s])[1] += grad[1];
+            }
+          }
+          ends[2 * (s - block)] = left;
+          ends[2 * (s - block) + 1] = right;
+        }
+        left = right = lanes{};
+        for (int64_t s = block; s < next; s++) {
+          const int64_t last = s + L - 1;  // of the windows that hold the letter
+          if (s > block && last < stop && full[last] >= 0) {
+            left += grad_at(full[last])[0];
+            right += grad_at(full[last])[1];
+          }
+          if (collects[s] < 0) continue;
+          sum_at(collects[s])[0] += ends[2 * (s - block)] + left;
+          sum_at(collects[s])[1] += ends[2 * (s - block) + 1] + right;
+        }
+        block = next;
       }
       for (int64_t row = 0; row < call.num_rows; row++)
         std::copy_n(sums.data() + row * width, std::min(width, 2 * D - strip * width),

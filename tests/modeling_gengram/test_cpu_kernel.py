@@ -62,7 +62,7 @@ FIELDS = [
 
 
 @pytest.mark.parametrize("fields", FIELDS)
-@pytest.mark.parametrize("S, H, D", [(1, 0, 8), (40, 0, 40), (130, 20, 8)])
+@pytest.mark.parametrize("S, H, D", [(1, 0, 8), (40, 0, 40), (130, 20, 8), (330, 0, 18)])
 @pytest.mark.parametrize("packed", [False, True], ids=["one-document", "packed"])
 def test_values_and_gradients_are_those_of_the_definition(fields, S, H, D, packed):
     memory = make_memory(D, **fields)
