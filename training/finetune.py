@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import json
 import os
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -285,9 +286,13 @@ def _publish(output: Path, arguments: FinetuneArguments) -> None:
             token=arguments.hub_token,
         )
     except InputError as error:
+        again = ["gengram", "push", str(output), str(arguments.hub_model_id)]
+        again += ["--private"] if arguments.hub_private_repo else []
+        again += [] if arguments.hub_license == "unknown" else ["--license", arguments.hub_license]
+        again += ["--revision", arguments.hub_revision] if arguments.hub_revision else []
         raise InputError(
             f"the run is complete, see {output / 'report.json'}, but it was not published: {error} Then: "
-            f"gengram push {output} {arguments.hub_model_id}"
+            f"{shlex.join(again)}"
         ) from error
     print(commit.commit_url)
 

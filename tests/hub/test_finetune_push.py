@@ -103,3 +103,9 @@ def test_a_refused_push_leaves_the_finished_run(hub, user, argv, tmp_path):
     run = Path(tmp_path / "run")
     assert "the run is complete" in user.err and f"gengram push {run} lab/refused" in user.err
     assert "write access" in user.err
+
+
+def test_the_command_after_a_refused_push_publishes_as_it_was_asked(hub, user, argv, tmp_path):
+    argv += ["--hub_model_id", "lab/secret", "--hub_private_repo", "true", "--hub_license", "mit"]
+    assert user.call(call_finetune, argv=[*argv, "--hub_revision", "trial"], token="hf_reader") == 1
+    assert user.err.endswith(f"gengram push {tmp_path / 'run'} lab/secret --private --license mit --revision trial\n")
