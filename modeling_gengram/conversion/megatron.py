@@ -31,7 +31,7 @@ from transformers import (
 from transformers.dynamic_module_utils import custom_object_save
 
 from gengram import GengramConfig, GengramForCausalLM
-from gengram.conversion.megatron_files import DistributedCheckpoint, LegacyCheckpoint, open_checkpoint
+from gengram.conversion.megatron_files import DistributedCheckpoint, LegacyCheckpoint, find_iteration, open_checkpoint
 from gengram.megatron_decoder.configuration_megatron_decoder import MegatronDecoderConfig
 from gengram.model_cards.card import render_card
 from gengram.tokenization import NUCLEOTIDE_VOCABULARY, build_nucleotide_tokenizer
@@ -96,7 +96,9 @@ def convert_megatron(
         max_shard_size=max_shard_size,
         filename_pattern="model{suffix}.safetensors",
     )
-    fingerprint = hashlib.sha256(repr((str(checkpoint), plan.filename_to_tensors)).encode()).hexdigest()
+    folder = find_iteration(Path(checkpoint)).resolve()
+    files = sorted((file.name, stat.st_size, stat.st_mtime_ns) for file in folder.rglob("*") if (stat := file.stat()))
+    fingerprint = hashlib.sha256(repr((folder, files, plan.filename_to_tensors)).encode()).hexdigest()
     _begin_or_resume(partial, fingerprint)
     with tqdm(total=len(recipes), desc="Converting", unit=" tensors") as progress:
         for filename, names in plan.filename_to_tensors.items():

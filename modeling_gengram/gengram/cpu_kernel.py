@@ -145,8 +145,9 @@ def _begin_call(gating: Gating, weights: dict[str, torch.Tensor | None]) -> tupl
 
 
 def _point(call: _Call, tensors: dict[str, torch.Tensor | None]) -> list[torch.Tensor]:
-    """Fill pointers in; the tensors that they point to."""
+    """Fill pointers in; the tensors that they point to, whose floats must be of one kind."""
     given = {name: tensor.contiguous() for name, tensor in tensors.items() if tensor is not None}
+    assert len({tensor.dtype for tensor in given.values() if tensor.is_floating_point()}) <= 1, "mixed precision"
     for name, tensor in given.items():
         setattr(call, name, tensor.data_ptr())
     return list(given.values())
@@ -168,6 +169,7 @@ class FusedStep:
 
     Attributes:
         history (`int`): positions before the first whose gated vectors it asks for.
+        dtype (`torch.dtype`): of all its tensors.
     """
 
     def __init__(
@@ -184,6 +186,7 @@ class FusedStep:
         # Detached: a parameter that is given other data keeps its old ones alive here.
         weights = {name: None if tensor is None else tensor.detach() for name, tensor in weights.items()}
         self._call, self._weights = _begin_call(gating, weights)
+        self.dtype = rows.dtype
         self._run = _find_function("forward", rows.dtype)
         self._kept = gating.kept
         self._num_letters = gating.merged.num_letters

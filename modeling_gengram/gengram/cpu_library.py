@@ -50,11 +50,11 @@ def _compile(compiler: str) -> Path:
     flags = FLAGS + INSTRUCTIONS.get(torch.backends.cpu.get_cpu_capability(), [])
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
     key = hashlib.sha256("\0".join([SOURCE.read_text(), *flags, version]).encode()).hexdigest()[:16]
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gengram"
     try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gengram"
         folder.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(dir=folder))
-    except OSError:  # no home: for this process alone
+    except (OSError, RuntimeError):  # no home: for this process alone
         folder = unfinished = Path(tempfile.mkdtemp())
     library = folder / f"memory_{key}.so"
     try:

@@ -2,6 +2,7 @@
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 from transformers import Cache, StaticCache
 from transformers.cache_utils import CacheLayerMixin
 
@@ -21,7 +22,8 @@ class MotifMemoryLayer(CacheLayerMixin):
     Attributes:
         latest (`dict[int | None, Latest]`): memory layer -> gated vectors [B, S, D] of its latest S positions;
             `None` -> letters [B, S].
-        steps (`dict[int, FusedStep]`): memory layer -> what its steps on a CPU have in common. Copies leave it behind.
+        steps (`dict[int, tuple]`): memory layer -> memory and `FusedStep`, what its steps on a CPU have in common.
+            Copies leave it behind.
         seen (`int`; a tensor beside static layers): tokens seen so far.
     """
 
@@ -37,7 +39,7 @@ class MotifMemoryLayer(CacheLayerMixin):
     def reset(self) -> None:
         self.latest: dict[int | None, Latest] = {}
         self.history: dict[int | None, int] = {}  # positions that each of them needs
-        self.steps: dict[int, FusedStep] = {}
+        self.steps: dict[int, tuple[nn.Module, FusedStep]] = {}
         self.seen: int | torch.Tensor = 0
 
     def __getstate__(self) -> dict:
@@ -214,7 +216,9 @@ class Latest:
     def append(self, x: torch.Tensor) -> None:
         """Add T positions behind."""
         T = x.shape[1]
-        if self.buffer is None or self.size + T > self.buffer.shape[1]:
+        # What was made in inference mode cannot be written to outside of it.
+        locked = self.buffer is not None and self.buffer.is_inference() and not torch.is_inference_mode_enabled()
+        if self.buffer is None or locked or self.size + T > self.buffer.shape[1]:
             stored = x if self.buffer is None else torch.cat([self.values, x], dim=1)
             stored = stored[:, -self.length :]
             self.buffer = x.new_empty(x.shape[0], 2 * self.length, *x.shape[2:])

@@ -154,27 +154,32 @@ class _Merge(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: torch.Tensor):
-        plan, (key_weight, value_weight, *tables) = ctx.plan, ctx.saved_tensors
-        compute, E, wants = grad.dtype, tables[0].shape[1], ctx.needs_input_grad[1:]
-        grads = [torch.empty_like(weight) if want else None for weight, want in zip((key_weight, value_weight), wants)]
-        grad_tables: list[torch.Tensor | None] = [None] * len(tables)
-        projected = plan.levels.hand_down(grad)
-        for number, scale, rows, level in zip(plan.numbers, plan.scales, plan.rows, projected):
-            table, sides = tables[number], level.chunk(2, 1)
-            if any(wants[:2]):
-                found = table.index_select(0, rows).to(compute).mul_(scale)
-                for side, weight_grad in zip(sides, grads):
-                    if weight_grad is not None:
-                        columns = _columns(weight_grad, number, E)
-                        if columns.dtype == compute:
-                            torch.mm(side.T, found, out=columns)
-                        else:
-                            columns.copy_(side.T @ found)
-            if wants[2 + number]:
-                weights = [_columns(weight, number, E).to(compute) for weight in (key_weight, value_weight)]
-                found_grad = (sides[0] @ weights[0]).addmm_(sides[1], weights[1]).mul_(scale)
-                grad_tables[number] = sum_rows(found_grad, rows, len(table)).to(table.dtype)
-        return None, *grads, *grad_tables
+        with torch.autocast(grad.device.type, enabled=False):  # in the precision of forward
+            return None, *_differentiate(ctx, grad)
+
+
+def _differentiate(ctx, grad: torch.Tensor) -> list[torch.Tensor | None]:
+    plan, (key_weight, value_weight, *tables) = ctx.plan, ctx.saved_tensors
+    compute, E, wants = grad.dtype, tables[0].shape[1], ctx.needs_input_grad[1:]
+    grads = [torch.empty_like(weight) if want else None for weight, want in zip((key_weight, value_weight), wants)]
+    grad_tables: list[torch.Tensor | None] = [None] * len(tables)
+    projected = plan.levels.hand_down(grad)
+    for number, scale, rows, level in zip(plan.numbers, plan.scales, plan.rows, projected):
+        table, sides = tables[number], level.chunk(2, 1)
+        if any(wants[:2]):
+            found = table.index_select(0, rows).to(compute).mul_(scale)
+            for side, weight_grad in zip(sides, grads):
+                if weight_grad is not None:
+                    columns = _columns(weight_grad, number, E)
+                    if columns.dtype == compute:
+                        torch.mm(side.T, found, out=columns)
+                    else:
+                        columns.copy_(side.T @ found)
+        if wants[2 + number]:
+            weights = [_columns(weight, number, E).to(compute) for weight in (key_weight, value_weight)]
+            found_grad = (sides[0] @ weights[0]).addmm_(sides[1], weights[1]).mul_(scale)
+            grad_tables[number] = sum_rows(found_grad, rows, len(table)).to(table.dtype)
+    return [*grads, *grad_tables]
 
 
 def _columns(weight: torch.Tensor, number: int, E: int) -> torch.Tensor:

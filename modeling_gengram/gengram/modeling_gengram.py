@@ -115,7 +115,6 @@ class GengramPreTrainedModel(PreTrainedModel):
         """
         fields = set(GengramConfig.__dataclass_fields__) - {"backbone_config", "dtype"} | {"num_labels"}
         memory = {**(memory or {}), **{name: kwargs.pop(name) for name in fields & set(kwargs)}}
-        # Weights of another size are let through here and told together with the missing ones.
         native, found = cls._load_native(
             pretrained_model_name_or_path, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
         )
@@ -266,15 +265,18 @@ class GengramModel(GengramPreTrainedModel):
         if torch.compiler.is_compiling() and seq_idx is None and cache is not None:
             return None  # a step of generation, where positions count on
         if seq_idx is not None:
-            documents = seq_idx.to(input_ids.dtype).expand_as(input_ids)
+            documents = (torch.diff(seq_idx, dim=-1, prepend=seq_idx[:, :1]) != 0).cumsum(-1).expand_as(input_ids)
         else:
             documents = find_documents(position_ids.expand_as(input_ids))
         if torch.compiler.is_compiling():
             return documents
-        cut = documents[:, 1:] != documents[:, :-1]
+        cut = documents[:, -1] > 0
         real = read_padding(attention_mask, documents.shape[1], _count_seen(cache))
-        if real is not None:  # positions of padding may be anything
-            cut = cut & real[:, 1:] & real[:, :-1]
+        if seq_idx is None and real is not None:  # positions of padding may be anything: those of the others count
+            previous = torch.where(real, torch.arange(real.shape[1], device=real.device), -1).cummax(1).values[:, :-1]
+            positions = position_ids.expand_as(input_ids)
+            follows = positions.gather(1, previous.clamp(min=0)) + 1 == positions[:, 1:]
+            cut = real[:, 1:] & (previous >= 0) & ~follows
         return documents if bool(cut.any()) else None
 
     def _make_context(
@@ -636,6 +638,9 @@ class GengramForSequenceClassification(GengramClassifier):
             loss = self.loss_function(
                 labels=labels, pooled_logits=logits, config=self.config, num_items_in_batch=num_items
             )
+            if num_items is not None and self.config.problem_type != "single_label_classification":
+                # transformers' loss is then a mean that leaves the other micro-batches of the step out.
+                loss = loss * (labels != -100).sum() / num_items
         return SequenceClassifierOutputWithPast(
             loss=loss,
             logits=logits,

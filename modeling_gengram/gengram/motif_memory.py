@@ -33,7 +33,7 @@ from .table_cache import TableCache
 MERGED_SAVING = {"fused": 1.5, "merged": 4.0}
 # The same on a GPU, where the kernels read each row about once (a guess from the roofline, not yet measured).
 PROJECTED_SAVING = 2.0
-# Merged tables are kept up to this many rows of 2D numbers: sizes up to 7, 7,221 rows for 1..6.
+# Merged tables are kept up to this many of the largest k-mers and far rows: sizes up to 7 (6,484 rows in all for 1..6).
 MAX_KEPT_ROWS = 40_000
 
 
@@ -249,8 +249,9 @@ class MotifMemory(GradientCheckpointingLayer):
             context (`KmerContext`): of the same T positions.
 
         Returns:
-            `torch.Tensor` [B, T, D], the residual to add; zero at padding. Norms, gate and convolution are computed
-            in float32 or better. Long sequences are evaluated a piece at a time.
+            `torch.Tensor` [B, T, D], the residual to add. The gate is zero at padding, to which the convolution still
+            carries what is in front of it. Norms, gate and convolution are computed in float32 or better. Long
+            sequences are evaluated a piece at a time.
         """
         if self.path == "prefix":
             if self.context_parallel is not None:
@@ -268,7 +269,7 @@ class MotifMemory(GradientCheckpointingLayer):
         """The residual of all positions at once."""
         compute = accumulation_dtype(hidden_states.dtype)
         if (step := self._find_step(context)) is not None:
-            return self._take_step(step, hidden_states.to(compute), context).to(hidden_states.dtype)
+            return self._take_step(step, hidden_states, context).to(hidden_states.dtype)
         path = self.choose_path(context)
         if path == "fused":
             residual, mixed = self._gate_fused(hidden_states.to(compute), context)
@@ -299,8 +300,10 @@ class MotifMemory(GradientCheckpointingLayer):
 
     def _gate_fused(self, hidden_states: torch.Tensor, context: KmerContext) -> tuple[torch.Tensor, bool]:
         """The gated vectors, or, where the kernel knows the mixer, the residual: and which of them it is."""
-        compute = hidden_states.dtype
         gating, merged = self._describe_gating(context)
+        compute = torch.promote_types(hidden_states.dtype, merged.rows.dtype)
+        if gating.rest is not None:
+            gating = replace(gating, rest=(gating.rest[0], gating.rest[1].to(compute)))
         mixes = self.mixer == "none" or (self.mixer == "conv_residual" and self.norm_out is None)
         conv, state = None, context.state
         if mixes and self.short_conv is not None:
@@ -310,23 +313,23 @@ class MotifMemory(GradientCheckpointingLayer):
             kept = 0 if state is None else history + ROLLBACK
             gating = replace(gating, dilation=self.short_conv.conv.dilation[0], past=past, kept=kept)
         norms = self.norm_q.weight.to(compute), self.norm_k.weight.to(compute)
-        weights = merged.rows, self._bias(compute), *norms, conv
-        residual, gated = run_fused(gating, hidden_states, *weights)
+        weights = merged.rows.to(compute), self._bias(compute), *norms, conv
+        residual, gated = run_fused(gating, hidden_states.to(compute), *weights)
         if conv is not None and state is not None:
             state.add_gated(self.layer_idx, gated, history)
             if self._keeps_tables():
-                state.steps[self.layer_idx] = FusedStep(gating, *weights)
+                state.steps[self.layer_idx] = self, FusedStep(gating, *weights)
         return residual, mixes
 
     def _find_step(self, context: KmerContext) -> FusedStep | None:
         if context.state is None or torch.is_grad_enabled() or torch.compiler.is_compiling():
             return None
-        step = context.state.steps.get(self.layer_idx)
-        return step if step is not None and step.serves(context) else None
+        owner, step = context.state.steps.get(self.layer_idx, (None, None))
+        return step if owner is self and step.serves(context) else None
 
     def _take_step(self, step: FusedStep, hidden_states: torch.Tensor, context: KmerContext) -> torch.Tensor:
         state, history = context.state, step.history
-        residual, gated = step(hidden_states, context, state.find_gated(self.layer_idx, history))
+        residual, gated = step(hidden_states.to(step.dtype), context, state.find_gated(self.layer_idx, history))
         state.add_gated(self.layer_idx, gated, history)
         return residual
 
@@ -345,7 +348,8 @@ class MotifMemory(GradientCheckpointingLayer):
         chosen = near[:, context.history :]
         tables, weights = self._tables(), (self.key_proj.weight, self.value_proj.weight)
         letters, documents, history = context.letters, context.documents, context.history
-        rest = read_chosen(tables, *weights, letters, self.window, chosen, documents, history)
+        with torch.autocast(letters.device.type, enabled=False):  # in the precision of the merged rows
+            rest = read_chosen(tables, *weights, letters, self.window, chosen, documents, history)
         if (bias := self._bias(rest.dtype)) is not None:
             rest = rest + bias
         rows = torch.where(chosen, chosen.flatten().cumsum(0).view_as(chosen) - 1, -1)

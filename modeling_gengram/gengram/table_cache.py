@@ -29,11 +29,14 @@ class TableCache:
     def find(self, weights: Sequence[torch.Tensor], make: Callable[[], Tables]) -> Tables:
         """The tables made of `weights`; `make` is called if there are none, or others were made of other values."""
         if self._merged is None or not self._is_current(weights):
+            self.clear()  # before the new ones need the memory
+            merged = make()
             self._seen = [_identify(weight) for weight in weights]
             # Views of the weights: they keep the storages alive, so no other tensor can be at these addresses.
             self._views = [_choose_values(weight.detach()) for weight in weights]
             self._values = torch.cat(self._views)
-            self._merged = make()
+            self._merged = merged
+            return merged
         return self._merged
 
     def clear(self) -> None:

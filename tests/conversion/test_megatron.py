@@ -281,3 +281,29 @@ def test_files_of_other_writers(tmp_path):
     os.replace(tmp_path / "x.pt", path)
     again = convert_megatron(folder, tmp_path / "again")
     assert (again / "model.safetensors").read_bytes() == (original / "model.safetensors").read_bytes()
+
+
+def test_an_interrupted_conversion_does_not_go_on_with_a_later_iteration(tmp_path, monkeypatch):
+    folder = write_checkpoint(tmp_path / "m")
+    original = megatron._write_safetensors
+    written = []
+
+    def stop_at_the_third(path, *args):
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(path.name)
+        return original(path, *args)
+
+    monkeypatch.setattr(megatron, "_write_safetensors", stop_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        convert_megatron(folder, tmp_path / "out", max_shard_size="5KB")
+    monkeypatch.undo()
+    later = folder / "iter_0000008" / "mp_rank_00"
+    later.mkdir(parents=True)
+    weights = {name: 2 * tensor for name, tensor in make_weights().items()}
+    torch.save({"args": argparse.Namespace(**ARGUMENTS), "model": weights}, later / "model_optim_rng.pt")
+    (folder / "latest_checkpointed_iteration.txt").write_text("8")
+    convert_megatron(folder, tmp_path / "out", max_shard_size="5KB")
+    convert_megatron(folder, tmp_path / "whole")
+    whole, found = (AutoModelForCausalLM.from_pretrained(tmp_path / name).state_dict() for name in ("whole", "out"))
+    assert all(torch.equal(tensor, found[name]) for name, tensor in whole.items())

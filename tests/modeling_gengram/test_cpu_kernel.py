@@ -1,5 +1,7 @@
 """The compiled kernel: every window against the definition, its gradients, and what happens without a compiler."""
 
+import itertools
+
 import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
@@ -8,6 +10,7 @@ from transformers import LlamaConfig
 from gengram import GengramConfig, MotifMemory
 from gengram.gengram import cpu_kernel, cpu_library
 from gengram.gengram.kmer_index import KmerContext
+from gengram.gengram.memory_cache import MotifMemoryLayer
 
 pytestmark = pytest.mark.skipif(cpu_library.load_kernel() is None, reason="needs a C++ compiler")
 
@@ -134,6 +137,41 @@ def test_half_precision_and_autocast_sum_in_float32():
     plain = memory(hidden.float(), context)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(memory(hidden.float(), context), plain)
+
+
+@pytest.mark.parametrize("stepping", [False, True])
+def test_an_n_under_autocast_and_tables_in_another_precision(stepping):
+    """Positions that the kept tables do not serve, in the precision of those that they do."""
+    memory = make_memory().float().eval()
+    letters = make_letters(1, 60).clamp(min=0)
+    letters[0, 30] = 4
+    hidden = torch.randn(1, 60, 8)
+    with torch.no_grad():
+        memory.path = "definition"
+        expected = memory(hidden, KmerContext(letters))
+        memory.path = "auto"
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            torch.testing.assert_close(memory(hidden, KmerContext(letters)), expected, rtol=1e-4, atol=1e-5)
+        for other in (memory.double(), memory.bfloat16()):
+            dtype = torch.float32 if other.key_proj.weight.dtype == torch.float64 else torch.float64
+            state = MotifMemoryLayer() if stepping else None
+            cuts = [0, 20, 40, 60] if stepping else [0, 60]
+            parts = []
+            for begin, end in itertools.pairwise(cuts):
+                window, history = letters[:, :end], begin
+                parts.append(other(hidden[:, begin:end].to(dtype), KmerContext(window, history=history, state=state)))
+            found = torch.cat(parts, dim=1)
+            assert found.dtype == dtype
+            torch.testing.assert_close(found.float(), expected, rtol=0.05, atol=0.02)
+
+
+def test_no_home_is_no_reason_to_fail(monkeypatch):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(cpu_library.Path, "home", homeless)
+    assert cpu_library._compile(cpu_library.shutil.which("c++") or cpu_library.shutil.which("g++")).exists()
 
 
 def test_without_a_compiler_the_eager_form_serves_and_says_so(monkeypatch, tmp_path):

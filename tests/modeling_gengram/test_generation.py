@@ -233,3 +233,25 @@ def test_batch_operations_of_the_cache(make_backbone, make_model, make_ids):
     layer = find_memory_layer(cache, 3)
     layer.reset()
     assert not layer.latest and layer.get_seq_length() == 0
+
+
+def test_a_cache_from_inference_mode_goes_on_without_it(make_backbone, make_model, make_ids):
+    model, ids = make_model(make_backbone("llama-mha")), make_ids(1, 40)
+    with torch.inference_mode():
+        cache = model(ids[:, :30], use_cache=True).past_key_values
+    with torch.no_grad():
+        rest = [model(ids[:, t : t + 1], past_key_values=cache, use_cache=True).logits for t in range(30, 40)]
+        expected = model(ids, use_cache=False).logits[:, 30:]
+    torch.testing.assert_close(torch.cat(rest, dim=1), expected, rtol=0, atol=1e-9)
+
+
+def test_a_step_is_that_of_the_model_that_is_called(make_backbone, make_model, make_ids):
+    """Also where a cache was filled by another model: its keys and values are the caller's affair."""
+    one, two = make_model(make_backbone("llama-mha")), make_model(make_backbone("llama-mha"))
+    with torch.no_grad():
+        for parameter in two.parameters():
+            parameter.mul_(1.5)
+        cache = one(make_ids(1, 30), use_cache=True).past_key_values
+        copied = copy.deepcopy(cache)  # without the steps
+        found, expected = (two(make_ids(1, 1), past_key_values=some, use_cache=True).logits for some in (cache, copied))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)

@@ -108,6 +108,18 @@ def test_merged_tables_refuse_what_they_cannot_do(deduplicate, size):
         merge_tables(make_tables((1, 2), 3), weight, weight, window)
 
 
+def test_merged_tables_are_differentiated_in_their_own_precision():
+    window = KmerWindow((1, 2), 5, 0, False, False)
+    tables = [table.detach().float().requires_grad_() for table in make_tables((1, 2), 3)]
+    weights = [torch.randn(4, 6, requires_grad=True) for _ in range(2)]
+    leaves = [*tables, *weights]
+    plain = torch.autograd.grad(merge_tables(tables, *weights, window).rows.sum(), leaves)
+    rows = merge_tables(tables, *weights, window).rows
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = torch.autograd.grad(rows.sum(), leaves)
+    assert all(torch.equal(*pair) for pair in zip(found, plain))
+
+
 @pytest.mark.parametrize("lag", [0, 1, -3])
 def test_full_windows_are_those_with_every_base(lag):
     letters, documents = make_letters(2, 60), make_documents(2, 60)

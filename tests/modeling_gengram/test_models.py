@@ -19,7 +19,7 @@ from gengram import (
     GengramModel,
 )
 from gengram.gengram.configuration_gengram import SIZES
-from gengram.gengram.modeling_gengram import find_layers
+from gengram.gengram.modeling_gengram import find_first_position, find_layers
 
 
 def exact(ours, reference, atol=1e-10):
@@ -192,6 +192,26 @@ def test_packed_documents_with_a_mask_equal_documents_alone(backbone_config, mak
             exact(by_position, alone, 1e-6)
             by_number = model(ids, attention_mask=mask, seq_idx=seq_idx).logits[:, :43]
             exact(by_number, alone, 1e-6)
+
+
+def test_documents_between_padding_and_numbers_of_any_kind(backbone_config, make_model, make_ids):
+    """Documents are cut where seq_idx changes, also across padding, whatever the numbers and the type of the ids."""
+    model = make_model(backbone_config)
+    ids = make_ids(1, 60)
+    ids[0, 20:24] = 0
+    mask = torch.ones_like(ids)
+    mask[0, 20:24] = 0
+    numbers = torch.tensor([[7] * 20 + [1] * 4 + [7] * 36])
+    kwargs = {"use_cache": False} if model.config.is_causal else {}
+    with torch.no_grad():
+        alone = torch.cat([model(ids[:, :20], **kwargs).logits, model(ids[:, 24:], **kwargs).logits], dim=1)
+        for given in (ids, ids.int()):
+            found = model(given, attention_mask=mask, seq_idx=numbers, **kwargs).logits[:, mask[0].bool()]
+            torch.testing.assert_close(found, alone, rtol=0, atol=1e-6)
+        positions = torch.cat([torch.arange(20), torch.zeros(4).long(), torch.arange(36)])[None]
+        positions = positions + find_first_position(model.model.backbone)
+        found = model(ids, attention_mask=mask, position_ids=positions, **kwargs).logits[:, mask[0].bool()]
+        torch.testing.assert_close(found, alone, rtol=0, atol=1e-6)
 
 
 def test_positions_of_documents_start_where_the_backbone_counts_from(make_config, make_ids):

@@ -146,3 +146,18 @@ def test_merging_an_adapter(make_config, make_backbone, make_ids):
         merged = adapted.merge_and_unload()(ids).logits
     assert (merged - before).abs().max() > 1e-3
     torch.testing.assert_close(merged, wrapped, rtol=0, atol=1e-4)
+
+
+def test_a_merge_that_fails_leaves_nothing_behind(memory, monkeypatch):
+    read(memory, "auto")
+    change_in_place(memory)
+    original = motif_memory.merge_tables
+
+    def fail(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(motif_memory, "merge_tables", fail)
+    with pytest.raises(KeyboardInterrupt):
+        read(memory, "auto")
+    monkeypatch.setattr(motif_memory, "merge_tables", original)
+    torch.testing.assert_close(read(memory, "auto"), read(memory, "definition"))
