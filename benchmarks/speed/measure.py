@@ -88,11 +88,13 @@ def _read_status(name: str) -> int:
     return int(line.split()[1]) * 1024
 
 
-def measure_machine(device: str, wait: Callable[[], None] = lambda: None) -> dict[str, float]:
-    """Bytes a second of a copy (read and written) and operations a second of a product, float32, as found here."""
+def measure_machine(
+    device: str, wait: Callable[[], None] = lambda: None, dtype: torch.dtype = torch.float32
+) -> dict[str, float]:
+    """Bytes a second of a copy (read and written) and operations a second of a product, as found here."""
     numbers = 2**28 if device == "cuda" else 2**25
     source, target = torch.ones(numbers, device=device), torch.empty(numbers, device=device)
-    left = torch.randn(2048, 2048, device=device)
+    left = torch.randn(2048, 2048, device=device, dtype=dtype)
     times = take_turns({"copy": lambda: target.copy_(source), "product": lambda: left @ left}, 5, wait)
     return {"bytes_per_s": 2 * 4 * numbers / min(times["copy"]), "flop_per_s": 2 * 2048**3 / min(times["product"])}
 

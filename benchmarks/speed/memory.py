@@ -35,6 +35,7 @@ SHAPES = [(256, 128), (1024, 1024), (4096, 1024)]  # hidden size D, memory_dim E
 LENGTHS = [200, 1_000, 8_192, 32_768, 131_072]
 QUICK = {(256, 128): [200, 1_000, 8_192], (1024, 1024): [200, 8_192]}
 MODES = ["forward", "train"]
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 EXACT_LENGTHS = [8_192, 32_768, 131_072]  # the last one not with --quick
 SIZES = range(1, 7)  # k, the released form's
 REACH = 39  # bases on which a position of the released form depends: what recomputing has to go through
@@ -70,13 +71,20 @@ def estimate_ours(D: int, E: int, T: int, mode: str, itemsize: int = 4) -> dict[
 
 
 def measure_speed(
-    D: int, E: int, T: int, mode: str, device: str, rounds: int, peers: dict[str, Callable]
+    D: int,
+    E: int,
+    T: int,
+    mode: str,
+    device: str,
+    rounds: int,
+    peers: dict[str, Callable],
+    dtype: torch.dtype = torch.float32,
 ) -> dict[str, Any]:
     """One cell: `forward` (evaluation, tables kept) or `train` (forward and backward), batch of one sequence."""
-    memory = make_memory(D, E, device).train(mode == "train")
+    memory = make_memory(D, E, device, dtype).train(mode == "train")
     generator = torch.Generator().manual_seed(1)
     letters = torch.randint(0, 4, (1, T), generator=generator).to(device)
-    hidden = torch.randn(1, T, D, generator=generator).to(device)
+    hidden = torch.randn(1, T, D, generator=generator).to(device, dtype)
     context = KmerContext(letters)
     forwards = {"ours": lambda x: memory(x, context)}
     for name, released in peers.items():
@@ -109,14 +117,14 @@ def measure_speed(
 
 
 @torch.no_grad()
-def measure_decoding(D: int, E: int, device: str, rounds: int) -> dict[str, Any]:
+def measure_decoding(D: int, E: int, device: str, rounds: int, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
     """
     A step of generation, one new base with its cache, against the released algorithm on the 39 bases that one position
     depends on: the least that recomputing can be.
     """
-    memory = make_memory(D, E, device).eval()
+    memory = make_memory(D, E, device, dtype).eval()
     letters = torch.randint(0, 4, (1, REACH), device=device)
-    hidden = torch.randn(1, REACH, D, device=device)
+    hidden = torch.randn(1, REACH, D, device=device, dtype=dtype)
     state = MotifMemoryLayer()
 
     def step(x: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
@@ -217,20 +225,25 @@ def _wait(device: str) -> Callable[[], None]:
 
 
 def run_benchmark(
-    quick: bool, device: str = "cpu", rounds: int = 5, compiled: bool = True, seconds: float = 60.0
+    quick: bool,
+    device: str = "cpu",
+    rounds: int = 5,
+    compiled: bool = True,
+    seconds: float = 60.0,
+    dtype: torch.dtype = torch.float32,
 ) -> dict[str, Any]:
     """
     Measure the grid and return the report: machine, versions, `speed` (one entry a cell, `skipped` with a reason where
     the peer would need more than half of the free memory or longer than `seconds` a round), `exactness`, `backbone`.
     """
     grid = [(D, E, T) for D, E in SHAPES for T in (QUICK.get((D, E), []) if quick else LENGTHS)]
-    machine = measure_machine(device, _wait(device))
+    machine = measure_machine(device, _wait(device), dtype)
     speed: list[dict[str, Any]] = []
     begun = time.perf_counter()
     with tqdm(total=len(grid) * len(MODES) + 4, desc="Measuring", unit=" cells") as progress:
         for D, E, T in grid:
             for mode in MODES:
-                need, factor = estimate_peer(D, E, T), 3 if mode == "train" else 1
+                need, factor = estimate_peer(D, E, T, dtype.itemsize), 3 if mode == "train" else 1
                 cell: dict[str, Any] = {"D": D, "E": E, "T": T, "mode": mode}
                 takes = need["flop"] * factor / machine["flop_per_s"]
                 if need["bytes"] * factor > count_free_bytes(device) / 2:
@@ -242,15 +255,15 @@ def run_benchmark(
                     if compiled and (not quick or max(QUICK[D, E]) == T):  # compiling takes most of the time
                         torch._dynamo.reset()  # otherwise the compiler would give up after some shapes
                         peers["compiled"] = torch.compile(run_released, dynamic=False)
-                    cell = measure_speed(D, E, T, mode, device, rounds, peers)
-                    bound = estimate_ours(D, E, T, mode)
+                    cell = measure_speed(D, E, T, mode, device, rounds, peers, dtype)
+                    bound = estimate_ours(D, E, T, mode, dtype.itemsize)
                     cell["bound_seconds"] = max(
                         bound["bytes"] / machine["bytes_per_s"], bound["flop"] / machine["flop_per_s"]
                     )
                 speed.append(cell)
                 progress.update()
         for D, E in SHAPES[:2]:
-            speed.append(measure_decoding(D, E, device, rounds))
+            speed.append(measure_decoding(D, E, device, rounds, dtype))
             progress.update()
         backbone = measure_backbone(device, max(rounds, 9))  # a share of little is a difference of much
         progress.update()
@@ -260,6 +273,7 @@ def run_benchmark(
         "gengram_version": __version__,
         "torch_version": torch.__version__,
         "transformers_version": transformers.__version__,
+        "dtype": str(dtype).removeprefix("torch."),
         "machine": {"processor": platform.processor() or platform.machine(), "device": device,
                     "threads": torch.get_num_threads(), "wait_policy": os.environ.get("OMP_WAIT_POLICY", ""),
                     **machine},
@@ -274,7 +288,7 @@ def tabulate(report: dict[str, Any]) -> str:
     """The report as text."""
     machine = report["machine"]
     lines = [
-        "time of the released algorithm / time of this memory (median, extremes), batch 1, float32",
+        f"time of the released algorithm / time of this memory (median, extremes), batch 1, {report['dtype']}",
         f"roofline: {machine['bytes_per_s'] / 1e9:.1f} GB/s copied, {machine['flop_per_s'] / 1e9:.0f} Gflop/s here",
         "",
         f"{'D':>6}{'E':>6}{'T':>9}  {'mode':<8}{'form':<10}{'ours':>11}{'eager':>11}{'ratio':>8}{'extremes':>13}"
@@ -354,6 +368,7 @@ def main(argv: list[str]) -> int:
         "--compiled", action=argparse.BooleanOptionalAction, default=True, help="also beside the compiled algorithm"
     )
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where to measure")
+    parser.add_argument("--dtype", choices=list(DTYPES), default="float32", help="of weights and hidden states")
     parser.add_argument("--rounds", type=int, default=5, help="rounds a cell, of which the median is taken")
     parser.add_argument("--json", type=Path, help="file for the report")
     parser.add_argument("--plot", type=Path, help="file for the plot, .png or .svg (needs matplotlib)")
@@ -367,7 +382,9 @@ def main(argv: list[str]) -> int:
         if path is not None and not path.absolute().parent.is_dir():
             print(f"gengram bench: error: {path} cannot be written: no folder {path.parent}", file=sys.stderr)
             return 1
-    report = run_benchmark(arguments.quick, arguments.device, arguments.rounds, arguments.compiled)
+    report = run_benchmark(
+        arguments.quick, arguments.device, arguments.rounds, arguments.compiled, dtype=DTYPES[arguments.dtype]
+    )
     print(tabulate(report))
     try:
         if arguments.json:

@@ -65,6 +65,12 @@ def test_the_report(quick_parts, tmp_path, capsys):
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+def test_half_precision(quick_parts, tmp_path, capsys):
+    path = tmp_path / "bench.json"
+    assert speed.main(["--quick", "--rounds", "1", "--no-compiled", "--dtype", "bfloat16", "--json", str(path)]) == 0
+    assert json.loads(path.read_text())["dtype"] == "bfloat16" and "batch 1, bfloat16" in capsys.readouterr().out
+
+
 def test_cells_whose_peer_does_not_fit_say_so(quick_parts, monkeypatch):
     monkeypatch.setattr(speed, "count_free_bytes", lambda device: 1000)
     monkeypatch.setattr(speed, "measure_exactness", lambda *a: [{"dtype": "float32", "T": 1, "released": 0.0}])
