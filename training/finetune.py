@@ -294,6 +294,8 @@ def _publish(output: Path, arguments: FinetuneArguments) -> None:
             f"the run is complete, see {output / 'report.json'}, but it was not published: {error} Then: "
             f"{shlex.join(again)}"
         ) from error
+    if commit.commit_description:
+        print(commit.commit_description, file=sys.stderr)
     print(commit.commit_url)
 
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 FOLDER = "plots"
 """Of a run: where the plots are."""
 
+NAMES = ("loss", "scatter", "curves", "labels", "confusion", "calibration")
+"""Of all plots that there can be; each is a file `NAME.png`."""
+
 # Okabe and Ito (2008): eight colours that colour-blind readers tell apart, the darkest last.
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#F0E442")
 _BLUE, _ORANGE = _COLOURS[:2]

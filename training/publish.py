@@ -18,7 +18,7 @@ from transformers.dynamic_module_utils import get_relative_import_files
 from gengram.model_cards.card import find_main_metric, is_hub_id, render_card, render_results
 from gengram.registration import MODELS
 from gengram.training.errors import InputError
-from gengram.training.plots import FOLDER
+from gengram.training.plots import FOLDER, NAMES
 from gengram.training.upload import (
     Upload,
     add_push_arguments,
@@ -47,8 +47,16 @@ _PUBLISHED = (
     "*.model",
     "chat_template.jinja",
 )
-# What earlier pushes may have left in the repository, and a new one removes.
-_STALE = (*_WEIGHTS, "training_args.bin", f"{FOLDER}/*.png")
+# What earlier pushes and Trainer's own may have left in the repository, and a new one removes: weights by the names that
+# transformers and PEFT give them and load them by. What else is there is somebody's.
+_STALE = (
+    "model.safetensors",
+    "model-?????-of-?????.safetensors",
+    "model.safetensors.index.json",
+    "adapter_model.safetensors",
+    "training_args.bin",
+    *(f"{FOLDER}/{name}.png" for name in NAMES),
+)
 _REASONS = {
     "*.bin": "a pickle",
     "*.pt": "a pickle",

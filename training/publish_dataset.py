@@ -84,7 +84,10 @@ def prepare_dataset(path: str | Path, repo_id: str, workspace: str | Path, *, li
     files["SHA256SUMS"] = "".join(f"{hash_file(workspace / Path(name))}  {name}\n" for name in sorted(files)).encode()
     files["README.md"] = str(card).encode()
     refuse_leaks({name: content for name, content in files.items() if isinstance(content, bytes)})
-    return Upload(repo_id, folder, card, files, left_out, repo_type="dataset", stale=("*.parquet",))
+    stale = tuple(
+        f"{config}/{split}-?????-of-?????.parquet" for config in sources for split in dict.fromkeys(_SPLITS.values())
+    )
+    return Upload(repo_id, folder, card, files, left_out, repo_type="dataset", stale=stale)
 
 
 def main(argv: list[str] | None = None) -> int:

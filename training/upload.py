@@ -42,7 +42,8 @@ class Upload:
         left_out: name in the folder -> why it does not go up.
         note: what a user should know about the choice, e.g. which seed it is and why.
         repo_type: `"model"` or `"dataset"`.
-        stale: patterns of what earlier pushes may have left in the repository; what is not among the files goes.
+        stale: patterns (see `matches`) of what earlier pushes may have left in the repository; what fits one of them
+            and is not among the files is deleted.
     """
 
     repo_id: str
@@ -69,6 +70,9 @@ def push(upload: Upload, *, private: bool = False, revision: str | None = None, 
         revision: branch to write to; it has to exist. Default: main.
         token: by default that of `hf auth login` or HF_TOKEN.
 
+    Returns:
+        The commit; its `commit_description` names the files of earlier pushes that it deletes.
+
     Raises:
         `InputError`: no token, or anything that the Hub or the network refused, with what to do. Then nothing of the
             upload is visible in the repository; at worst a new one exists and is empty.
@@ -89,13 +93,13 @@ def push(upload: Upload, *, private: bool = False, revision: str | None = None, 
             CommitOperationAdd(path, str(content) if isinstance(content, Path) else content)
             for path, content in upload.files.items()
         ]
-        operations += [
-            CommitOperationDelete(path) for path in there if matches(path, upload.stale) and path not in upload.files
-        ]
+        gone = [path for path in there if matches(path, upload.stale) and path not in upload.files]
+        operations += [CommitOperationDelete(path) for path in gone]
         commit = api.create_commit(
             upload.repo_id,
             operations,
             commit_message=f"Publish {upload.source.name} with gengram",
+            commit_description=f"deleted, of an earlier push: {', '.join(gone)}" if gone else "",
             repo_type=repo_type,
             revision=revision,
             parent_commit=head.sha,
@@ -173,10 +177,16 @@ def send(upload: Upload, *, private: bool, revision: str | None, dry_run: bool) 
     lines += [f"not published: {name} ({why})" for name, why in upload.left_out.items()]
     print("\n".join(lines), file=sys.stderr)
     if dry_run:
+        # Which of them are there is not asked: a dry run needs no network.
+        stale = ", ".join(pattern for pattern in upload.stale if pattern not in upload.files)
+        print(f"a push deletes, where an earlier one left it: {stale}", file=sys.stderr)
         for path in upload.files:
             print(f"{upload.measure(path)}\t{path}")
     else:
-        print(push(upload, private=private, revision=revision).commit_url)
+        commit = push(upload, private=private, revision=revision)
+        if commit.commit_description:
+            print(commit.commit_description, file=sys.stderr)
+        print(commit.commit_url)
 
 
 def run_command(name: str, function: Callable[[], None]) -> int:
@@ -264,8 +274,12 @@ def _explain(error: Exception, repo_id: str, revision: str | None) -> str:
 
 
 def matches(name: str, patterns: tuple[str, ...]) -> bool:
-    """Whether a file's name fits one of the patterns, written as in a shell."""
-    return any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
+    """Whether a file's path fits one of the patterns, written as in a shell: `*` and `?` end at a `/`."""
+    parts = name.split("/")
+    return any(
+        len(parts) == len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted))
+        for wanted in (pattern.split("/") for pattern in patterns)
+    )
 
 
 __all__ = [

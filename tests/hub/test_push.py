@@ -191,14 +191,21 @@ def test_pushing_again_replaces_the_weights_and_the_same_again_changes_nothing(h
     argv = [str(folder), "lab/again"]
     assert user.call(call_push, argv=argv) == 0, user.err
     assert "model.safetensors.index.json" in hub.list_files("lab/again")
-    user.call(leave_files, repo="lab/again", paths=["README.md", "training_args.bin", "figure.svg"])
+    kept = ["figure.svg", "onnx/model.safetensors", "embeddings.safetensors", "plots/mine.png", "plots/old/loss.png"]
+    user.call(leave_files, repo="lab/again", paths=["README.md", "training_args.bin", "plots/scatter.png", *kept])
     for path in folder.glob("model*.safetensors*"):
         path.unlink()
     model.save_pretrained(folder)
+    before = set(hub.list_files("lab/again"))
+    assert user.call(call_push, argv=[*argv, "--dry-run"]) == 0
+    assert "deletes" in user.err and "model-?????-of-?????.safetensors" in user.err and "plots/scatter.png" in user.err
     assert user.call(call_push, argv=argv) == 0, user.err
-    weights = [path for path in hub.list_files("lab/again") if "safetensors" in path]
-    assert weights == ["model.safetensors"]
-    assert "training_args.bin" not in hub.list_files("lab/again") and "figure.svg" in hub.list_files("lab/again")
+    after = set(hub.list_files("lab/again"))
+    weights = {path for path in before if path.startswith("model") and "safetensors" in path}
+    assert len(weights) > 2 and before - after == weights | {"training_args.bin", "plots/scatter.png"}
+    assert after - before == {"model.safetensors"} and set(kept) <= after
+    said = next(line for line in user.err.splitlines() if line.startswith("deleted, of an earlier push: "))
+    assert set(said.partition(": ")[2].split(", ")) == before - after
     assert b"How to use" in hub.read("lab/again", "README.md")
     commits = len(hub.repos["models", "lab/again"].commits)
     assert user.call(call_push, argv=argv) == 0, user.err
@@ -322,6 +329,12 @@ def test_a_folder_of_tables_becomes_a_dataset(hub, user, tmp_path):
             "intact": [hashlib.sha256((folder / name).read_bytes()).hexdigest() == one for one, name in sums],
         }
 
+    def leave_tables(repo, paths):
+        from huggingface_hub import CommitOperationAdd, HfApi
+
+        files = [CommitOperationAdd(path, b"by hand") for path in paths]
+        HfApi().create_commit(repo, files, commit_message="by hand", repo_type="dataset")
+
     for config in ("donor", "acceptor"):
         (tmp_path / config).mkdir()
         for split, rows in (("train", 5), ("test", 2)):
@@ -341,6 +354,15 @@ def test_a_folder_of_tables_becomes_a_dataset(hub, user, tmp_path):
         "streamed": ["ACGT", "ACGTA"],
         "intact": [True] * 4,
     }
+    (tmp_path / "donor" / "test.csv").unlink()
+    shutil.rmtree(tmp_path / "acceptor")
+    kept = ["annotation.parquet", "donor/raw/train-00000-of-00001.parquet", "donor/genes.parquet"]
+    user.call(leave_tables, repo="lab/tables", paths=["donor/train-00001-of-00002.parquet", *kept])
+    before = set(hub.list_files("lab/tables", kind="datasets"))
+    assert user.call(call_dataset, argv=argv) == 0, user.err
+    gone = before - set(hub.list_files("lab/tables", kind="datasets"))
+    assert gone == {"donor/train-00001-of-00002.parquet", "donor/test-00000-of-00001.parquet"}
+    assert all(path in user.err for path in gone)
 
 
 def test_a_revision_of_a_dataset_that_does_not_exist(hub, user, tmp_path):
