@@ -392,6 +392,7 @@ class GenaBertForPreTraining(GenaBertForMaskedLM):
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.LongTensor | None = None,
         next_sentence_label: torch.LongTensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
         **kwargs,
     ) -> GenaBertForPreTrainingOutput:
         """
@@ -400,14 +401,19 @@ class GenaBertForPreTraining(GenaBertForMaskedLM):
                 True ids of the masked tokens, -100 elsewhere.
             next_sentence_label (`torch.LongTensor` of shape `(B,)`, *optional*):
                 0: the sequences follow each other in this order; 1: they were swapped.
+            num_items_in_batch (`int`, *optional*):
+                Masked tokens in all micro-batches of a step, as Trainer counts them; both losses are this
+                micro-batch's share of the step by its masked tokens.
         """
         outputs = self.bert(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
         tokens, order = self.cls(outputs.last_hidden_state, outputs.pooler_output)
         mlm_loss = nsp_loss = None
         if labels is not None:
-            mlm_loss = ForMaskedLMLoss(tokens, labels, vocab_size=self.config.vocab_size, **kwargs)
+            mlm_loss = ForMaskedLMLoss(tokens, labels, self.config.vocab_size, num_items_in_batch)
         if next_sentence_label is not None:
+            counted = next_sentence_label if labels is None else labels
             nsp_loss = nn.functional.cross_entropy(order.float(), next_sentence_label.view(-1))
+            nsp_loss = nsp_loss * _find_share(counted, num_items_in_batch)
         losses = [loss for loss in (mlm_loss, nsp_loss) if loss is not None]
         return GenaBertForPreTrainingOutput(
             loss=torch.stack(losses).sum() if losses else None,
@@ -553,6 +559,7 @@ class GenaBertForBinnedRegression(GenaBertClassifier):
         bins_mask: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         labels_mask: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
         **kwargs,
     ) -> TokenClassifierOutput:
         """
@@ -563,6 +570,8 @@ class GenaBertForBinnedRegression(GenaBertClassifier):
                 Counts of each bin and track.
             labels_mask (`torch.BoolTensor` of shape `(B, bins)`, *optional*):
                 True at the bins that the sequences have: M in all. Defaults to all.
+            num_items_in_batch (`int`, *optional*):
+                Number of label values in all micro-batches of a step, as Trainer counts them, those of no bin included.
 
         Returns:
             `TokenClassifierOutput`: `logits` [M, C], before the softplus, in the order of the batch.
@@ -576,11 +585,12 @@ class GenaBertForBinnedRegression(GenaBertClassifier):
         logits = self.classifier(self.dropout(outputs.last_hidden_state[bins_mask.bool()]))
         loss = None
         if labels is not None:
+            share = _find_share(labels, num_items_in_batch)
             labels = labels.flatten(0, 1) if labels_mask is None else labels[labels_mask.bool()]
             if len(labels) != len(logits):
                 raise ValueError(f"bins_mask marks {len(logits)} bins, but there are labels for {len(labels)}")
             counts = nn.functional.softplus(logits.float())
-            loss = nn.functional.poisson_nll_loss(counts, labels.float(), log_input=False)
+            loss = nn.functional.poisson_nll_loss(counts, labels.float(), log_input=False) * share
         return TokenClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
@@ -620,7 +630,8 @@ def compute_loss(
         labels: int64 [...], or float [..., C] or, for C = 1, [...].
         pos_weight: of positives, broadcast over [..., C].
         labels_mask: [...], nonzero where a label counts; where none does, the loss is 0.
-        num_items_in_batch: number of label values in all micro-batches of a step, as Trainer counts them.
+        num_items_in_batch: number of label values in all micro-batches of a step, as Trainer counts them: masked ones
+            too, so a micro-batch has its share by all of its labels.
 
     Raises:
         ValueError: an unknown problem type.
@@ -628,7 +639,10 @@ def compute_loss(
     logits = logits.float()
     if problem_type == "single_label_classification":
         if labels_mask is not None:
+            share = _find_share(labels, num_items_in_batch)
             labels = labels.masked_fill(~labels_mask.bool(), -100)
+            total = nn.functional.cross_entropy(logits.flatten(0, -2), labels.flatten(), reduction="sum")
+            return total / (labels != -100).sum().clamp(min=1) * share
         return fixed_cross_entropy(logits.flatten(0, -2), labels.flatten(), num_items_in_batch)
     targets = labels.to(logits).reshape(logits.shape)
     if problem_type == "multi_label_classification":
@@ -642,13 +656,17 @@ def compute_loss(
             f"problem_type={problem_type!r}: choose single_label_classification, "
             "multi_label_classification or regression"
         )
-    # Trainer does not divide the loss of such a model by the number of micro-batches: each has its share.
-    share = 1.0 if num_items_in_batch is None else labels.numel() / num_items_in_batch
+    share = _find_share(labels, num_items_in_batch)
     if labels_mask is None:
         return losses.mean() * share
     kept = labels_mask.to(losses)
     by_token = losses.sum(-1) if problem_type == "multi_label_classification" else losses.mean(-1)
     return (by_token * kept).sum() / kept.sum().clamp(min=1) * share
+
+
+def _find_share(labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None) -> torch.Tensor | float:
+    """Share of this micro-batch in the step, by labels: Trainer does not divide the loss by the micro-batches."""
+    return 1.0 if num_items_in_batch is None else (labels != -100).sum() / num_items_in_batch
 
 
 def _list_names(what: str, names: list[str], shown: int = 4) -> str:

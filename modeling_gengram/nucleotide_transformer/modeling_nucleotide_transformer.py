@@ -360,6 +360,9 @@ class NucleotideTransformerForSequenceClassification(NucleotideTransformerPreTra
             loss = self.loss_function(
                 labels=labels, pooled_logits=logits, config=self.config, num_items_in_batch=num_items_in_batch
             )
+            if num_items_in_batch is not None and self.config.problem_type != "single_label_classification":
+                # transformers' loss is then a mean that leaves the other micro-batches of the step out.
+                loss = loss * (labels != -100).sum() / num_items_in_batch
         return SequenceClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )

@@ -282,6 +282,31 @@ def test_micro_batches_have_their_share_of_the_loss(problem):
     assert torch.allclose(sum(parts), whole)
 
 
+def test_micro_batches_have_their_share_of_the_loss_of_pretraining(batch):
+    model = GenaBertForPreTraining(build_config()).eval()
+    labels = torch.full((2, 12), -100)
+    labels[:, 3] = 7  # as many masked tokens in each
+    batch |= {"labels": labels, "next_sentence_label": torch.tensor([0, 1])}
+    whole = model(**batch)
+    parts = [
+        model(**{name: part[[row]] for name, part in batch.items()}, num_items_in_batch=torch.tensor(2))
+        for row in range(2)
+    ]
+    for name in ("loss", "mlm_loss", "nsp_loss"):
+        assert torch.allclose(sum(part[name] for part in parts), whole[name], atol=1e-6), name
+
+
+def test_micro_batches_have_their_share_of_the_loss_of_bins(batch):
+    model = GenaBertForBinnedRegression(build_config(num_labels=4)).eval()
+    bins = torch.zeros(2, 12, dtype=torch.bool)
+    bins[:, [2, 5]] = True
+    batch |= {"bins_mask": bins, "labels": torch.rand(2, 2, 4)}
+    parts = [
+        model(**{name: part[[row]] for name, part in batch.items()}, num_items_in_batch=16).loss for row in range(2)
+    ]
+    assert torch.allclose(sum(parts), model(**batch).loss, atol=1e-6)
+
+
 @pytest.mark.parametrize("problem", ["single_label_classification", "multi_label_classification", "regression"])
 def test_masked_labels_do_not_matter(problem):
     torch.manual_seed(0)
@@ -290,8 +315,10 @@ def test_masked_labels_do_not_matter(problem):
     other = torch.where((mask == 0).view(2, 6, *[1] * (labels.dim() - 2)), 1 - labels.clamp(max=1), labels)
     losses = [compute_loss(problem, logits, each, labels_mask=mask) for each in (labels, other)]
     assert torch.equal(*losses)
-    if not problem.startswith("single"):
-        assert compute_loss(problem, logits, labels, labels_mask=mask * 0) == 0
+    assert compute_loss(problem, logits, labels, labels_mask=mask * 0) == 0
+    # Trainer counts the labels without the mask.
+    parts = [compute_loss(problem, logits, labels, None, mask, 2 * labels.numel()) for _ in range(2)]
+    assert torch.allclose(sum(parts), losses[0])
 
 
 def test_bins(batch):

@@ -42,6 +42,17 @@ def test_regression_with_several_targets(make_backbone, make_config, make_ids):
     torch.testing.assert_close(outputs.loss, torch.nn.functional.mse_loss(outputs.logits, labels))
 
 
+@pytest.mark.parametrize("problem", ["multi_label_classification", "regression"])
+def test_micro_batches_have_their_share_of_the_loss(make_backbone, make_config, make_ids, problem):
+    model = make_classifier(make_config(make_backbone("bert"), num_labels=2, problem_type=problem))
+    ids, labels = make_ids(3, 20), torch.rand(3, 2).round().double()
+    parts = [
+        model(ids[rows], labels=labels[rows], num_items_in_batch=labels.numel()).loss
+        for rows in (slice(0, 1), slice(1, 3))
+    ]
+    torch.testing.assert_close(sum(parts), model(ids, labels=labels).loss)
+
+
 @pytest.mark.parametrize("pooling", ["mean", "last", "cls"])
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_padding_takes_no_part(backbone_config, make_config, make_ids, pooling, side):

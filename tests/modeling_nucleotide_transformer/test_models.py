@@ -337,6 +337,18 @@ def test_sequence_classification_problems(labels, num_labels, problem):
     assert model.config.problem_type == problem
 
 
+@pytest.mark.parametrize("problem", ["single_label_classification", "multi_label_classification", "regression"])
+def test_micro_batches_have_their_share_of_the_loss(problem):
+    model = build(NucleotideTransformerForSequenceClassification, num_labels=3, problem_type=problem)
+    batch = make_batch()
+    labels = torch.tensor([0, 2, 1]) if problem.startswith("single") else torch.rand(3, 3).round()
+    parts = [
+        model(**{name: part[rows] for name, part in batch.items()}, labels=labels[rows], num_items_in_batch=count).loss
+        for rows, count in ((slice(0, 1), labels.numel()), (slice(1, 3), torch.tensor(labels.numel())))
+    ]
+    torch.testing.assert_close(sum(parts), model(**batch, labels=labels).loss)
+
+
 def test_token_classification_leaves_ignored_labels_out():
     model, batch = build(NucleotideTransformerForTokenClassification, num_labels=3), make_batch()
     labels = torch.where(batch["attention_mask"].bool(), 1, -100)

@@ -248,6 +248,17 @@ def test_losses():
     torch.testing.assert_close(outputs.loss, functional.mse_loss(outputs.logits[:, 0], torch.tensor([0.5, 2.0])))
 
 
+@pytest.mark.parametrize("problem", ["multi_label_classification", "regression"])
+def test_micro_batches_have_their_share_of_the_loss(problem):
+    model, ids = build(NTv3ForSequenceClassification, num_labels=2, problem_type=problem), draw(3)
+    labels = torch.rand(3, 2).round()
+    parts = [
+        model(ids[rows], labels=labels[rows], num_items_in_batch=labels.numel()).loss
+        for rows in (slice(0, 1), slice(1, 3))
+    ]
+    torch.testing.assert_close(sum(parts), model(ids, labels=labels).loss)
+
+
 def test_hidden_states_and_attention_maps():
     outputs = build(NTv3ForMaskedLM, attn_implementation="eager")(
         draw(), output_hidden_states=True, output_attentions=True
