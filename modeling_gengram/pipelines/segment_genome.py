@@ -99,7 +99,8 @@ def segment_genome(
 
     Raises:
         `InputError`: a model without features of bases, a window that does not fit it, a file that cannot be read, a
-            region that is not in the genome, a letter that no sequence has.
+            region that is not in the genome, a letter that no sequence has; a folder `partial` of another run, or of
+            none.
     """
     genome, out = Path(genome), Path(out)
     if not out.absolute().parent.is_dir():
@@ -266,16 +267,32 @@ def _choose_locus(text: str | None, plan: _Plan) -> Locus:
 
 
 def _start(partial: Path, settings: dict[str, Any]) -> None:
-    """Keep the pieces of an interrupted run with the same settings, and no others."""
+    """Make the folder of the pieces, or go on with an interrupted run of the same settings.
+
+    Raises:
+        `InputError`: the folder is of a run with other settings, or is none of ours.
+    """
     file = partial / "settings.json"
-    content = json.dumps(settings, indent=2)
-    if file.is_file() and file.read_text(encoding="utf-8") == content:
+    unfinished = file.with_suffix(".tmp")
+    if file.is_file():
+        try:
+            begun = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"{file}: cannot be read as JSON: {error}") from error
+        for name, value in settings.items():
+            if not isinstance(begun, dict) or begun.get(name) != value:
+                was = begun.get(name) if isinstance(begun, dict) else None
+                raise InputError(
+                    f"{partial}: the run that was begun here is another one: {name} was {was!r} and is {value!r}. "
+                    "Remove the folder to begin anew, or choose another --out."
+                )
         print(f"going on with the interrupted run in {partial}", file=sys.stderr)
         return
-    if partial.exists():
-        shutil.rmtree(partial)
-    partial.mkdir(parents=True)
-    file.write_text(content, encoding="utf-8")
+    if partial.exists() and (not partial.is_dir() or any(one != unfinished for one in partial.iterdir())):
+        raise InputError(f"{partial}: it is in the way of unfinished pieces; remove it, or choose another --out")
+    partial.mkdir(parents=True, exist_ok=True)
+    unfinished.write_text(json.dumps(settings, indent=2), encoding="utf-8")
+    os.replace(unfinished, file)
 
 
 def _fill(

@@ -159,16 +159,31 @@ def test_an_interrupted_run_goes_on(model, genome, tmp_path, monkeypatch, capsys
     files = sorted(path.name for path in whole.iterdir())
     assert files == sorted(path.name for path in out.iterdir())
     assert all((whole / file).read_bytes() == (out / file).read_bytes() for file in files)
-    pieces = len(done)
 
-    with pytest.raises(KeyboardInterrupt):  # with another window the pieces are others
+    with pytest.raises(KeyboardInterrupt):
         done[:] = []
         monkeypatch.setattr(command, "segment_sequence", segment_some)
         main([genome, *options, "--out", str(out)])
-    done[:] = []
-    monkeypatch.setattr(command, "segment_sequence", lambda *args, **kwargs: done.append(1) or right(*args, **kwargs))
-    assert main([genome, "--out", str(out), *options, "--overlap", "432"]) == 0
-    assert "going on" not in capsys.readouterr().err and len(done) >= pieces
+    pieces = {path.name: path.read_bytes() for path in (out / "partial").iterdir()}
+    assert len(pieces) == 3
+    assert main([genome, "--out", str(out), *options, "--overlap", "432"]) == 1  # the pieces would be others
+    message = capsys.readouterr().err
+    assert "overlap was" in message and "and is 432" in message and "choose another --out" in message
+    assert {path.name: path.read_bytes() for path in (out / "partial").iterdir()} == pieces
+
+
+@pytest.mark.parametrize("content", [{}, {"settings.json": "{"}, {"settings.json": "[]"}, {"thesis.txt": "mine"}])
+def test_a_folder_of_somebody_else_is_left_alone(content, model, genome, tmp_path, capsys):
+    partial = tmp_path / "tracks" / "partial"
+    partial.mkdir(parents=True)
+    for name, text in content.items():
+        (partial / name).write_text(text)
+    code = main([genome, "--model", model, "--format", "bedgraph", *WINDOWS, "--out", str(partial.parent)])
+    if not content:
+        assert code == 0 and (partial.parent / "segment.json").is_file()
+        return
+    assert code == 1 and str(partial) in capsys.readouterr().err
+    assert {path.name: path.read_text() for path in partial.iterdir()} == content
 
 
 def test_bedgraph_says_the_same(model, genome, tmp_path):
