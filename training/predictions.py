@@ -83,9 +83,14 @@ def describe_bases(logits: list[np.ndarray], starts: list[int], names: list[str]
 
 
 def find_bases(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
-    """Return which tokens of a row are bases, booleans (T,): all but those that the tokenizer puts around them."""
-    # Not `all_special_ids`: that has the unknown token, which is a base like any other here.
-    around = [getattr(tokenizer, f"{kind}_token_id") for kind in ("bos", "eos", "cls", "sep", "pad")]
+    """Return which tokens of a row are bases, booleans (T,): all but those that the tokenizer puts around them.
+
+    Args:
+        ids: T tokens of a row, without padding.
+        tokenizer: that they are from.
+    """
+    # Not `all_special_ids`: that has the unknown token, a base like any other here, and NTv3's padding token, which is N.
+    around = [getattr(tokenizer, f"{kind}_token_id") for kind in ("bos", "eos", "cls", "sep")]
     return ~np.isin(ids, [one for one in around if one is not None])
 
 

@@ -18,7 +18,7 @@ from tokenizers.pre_tokenizers import Split
 from torch.utils.data import DataLoader
 from transformers import TokenizersBackend
 
-from gengram.tokenization import build_nucleotide_tokenizer, reverse_complement
+from gengram.tokenization import build_ntv3_tokenizer, build_nucleotide_tokenizer, reverse_complement
 from gengram.training.augmentation import AugmentedRows, average_outputs, read_other_strand
 from gengram.training.finetune import main
 from gengram.training.inputs import tokenize_rows
@@ -97,17 +97,20 @@ def test_both_strands_and_all_shifts_come_equally_often(rows):
     max_shift=st.integers(0, 5),
     epoch=st.integers(0, 3),
     cut=st.sampled_from([None, "center", "truncate"]),
+    family=st.sampled_from(["nucleotide", "ntv3"]),
 )
-def test_labels_of_bases_go_along_with_their_bases(sequences, strand, max_shift, epoch, cut):
+def test_labels_of_bases_go_along_with_their_bases(sequences, strand, max_shift, epoch, cut, family):
     """The label of a base is made from its place: what comes out must be that base, or its partner."""
-    tokenizer, limit = build_nucleotide_tokenizer(template="cls_sep"), 12 if cut else 1000
+    # NTv3's padding token is N, and nothing is around the bases.
+    tokenizer = build_nucleotide_tokenizer(template="cls_sep") if family == "nucleotide" else build_ntv3_tokenizer()
+    around, limit = [IGNORED] * (family == "nucleotide"), 12 if cut else 1000
     labels = [[place if place % 3 else IGNORED for place in range(len(sequence))] for sequence in sequences]
     rows = tokenize({"sequence": sequences, "label": labels}, tokenizer, limit, cut or "error")
     changed = augment(rows, tokenizer, limit, cut or "error", strand=strand, max_shift=max_shift)
     changed.set_epoch(epoch)
     for row, example in enumerate(changed.__getitems__(range(len(sequences)))):
         shift, other = changed.draw(row)
-        sequence, size = sequences[row], min(len(sequences[row]), limit - 2)
+        sequence, size = sequences[row], min(len(sequences[row]), limit - 2 * len(around))
         first = (len(sequence) - size) // 2 if cut == "center" else 0
         places = [first + shift + place for place in range(size)]
         text = "".join(sequence[place] if 0 <= place < len(sequence) else "N" for place in places)
@@ -115,7 +118,7 @@ def test_labels_of_bases_go_along_with_their_bases(sequences, strand, max_shift,
         if other:
             text, known = reverse_complement(text), known[::-1]
         assert list(example["input_ids"]) == tokenizer(text)["input_ids"]
-        assert list(example["labels"]) == [IGNORED, *known, IGNORED]
+        assert list(example["labels"]) == [*around, *known, *around]
 
 
 def test_any_tokenizer_will_do():
