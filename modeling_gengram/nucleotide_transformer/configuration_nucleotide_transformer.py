@@ -48,6 +48,8 @@ class NucleotideTransformerConfig(PreTrainedConfig):
             evaluation too (v1): 0.12 is the share in pre-training.
         mask_token_id (`int`, *optional*, defaults to 2):
             Read by `token_dropout`.
+        cls_token_id (`int`, *optional*, defaults to 3):
+            `<cls>`, first in every input: a recurrent memory puts it before each segment.
 
     Raises:
         ValueError: heads that do not divide the width, a head of odd width to rotate, a `rescaling_factor` without
@@ -89,6 +91,7 @@ class NucleotideTransformerConfig(PreTrainedConfig):
     initializer_range: float = 0.02
     pad_token_id: int = 1
     mask_token_id: int = 2
+    cls_token_id: int | None = 3
     bos_token_id: int | None = None
     eos_token_id: int | None = None
     tie_word_embeddings: bool = False

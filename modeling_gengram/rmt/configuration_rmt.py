@@ -6,6 +6,12 @@ from huggingface_hub.dataclasses import strict
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
 
+_WITHOUT_SEGMENTS = ("ntv3", "ntv3_posttrained", "segment_nt")
+# Encoders of transformers whose positions are always learned; the others say so in `position_embedding_type`.
+_LEARNED = ("bert", "big_bird", "electra", "roberta", "xlm-roberta")
+_FROM_PADDING = ("esm", "roberta", "xlm-roberta")  # positions begin behind that of padding
+
+
 @strict
 class RmtConfig(PreTrainedConfig):
     r"""
@@ -20,8 +26,8 @@ class RmtConfig(PreTrainedConfig):
         num_memory_tokens (`int`, *optional*, defaults to 10):
             Memory tokens M; 0: segments know nothing of each other.
         segment_length (`int`, *optional*):
-            Tokens of a whole segment S, with its special and memory tokens. Defaults to the encoder's
-            `max_position_embeddings`.
+            Tokens of a whole segment S, with its special and memory tokens. Defaults to the longest input that the
+            encoder has positions for.
         max_segments (`int`, *optional*):
             Longer inputs are cut at their end. Defaults to no limit.
         segment_alignment (`"right"`, `"left"` or `"balanced"`, *optional*, defaults to `"right"`):
@@ -40,6 +46,10 @@ class RmtConfig(PreTrainedConfig):
             Do as the original code does, to compare with it: GENA_LM's or recurrent-memory-transformer's. Losses are
             means over steps, whatever their size; cut gradients do not train the memory tokens; and `"gena"` pads the
             sequences of a classification with token 0 and attends to it.
+
+    Raises:
+        ValueError: segments without content, or longer than an encoder with learned positions can hold; an encoder
+            with a U-Net (NTv3, SegmentNT); no padding token.
     """
 
     model_type = "rmt"
@@ -71,14 +81,21 @@ class RmtConfig(PreTrainedConfig):
                 raise ValueError(f"backbone_config: model_type={model_type!r} is not known to transformers")
             self.backbone_config = CONFIG_MAPPING[model_type].from_dict(fields)
         text = self.backbone_config.get_text_config()
+        if text.model_type in _WITHOUT_SEGMENTS:
+            raise ValueError(
+                f"backbone_config: {text.model_type} cannot be read in segments, its U-Net needs whole blocks of bases; "
+                "give an encoder of one vector a token, e.g. a nucleotide_transformer"
+            )
         for name, others in (("cls", ("cls", "bos")), ("sep", ("sep", "eos")), ("pad", ("pad",))):
             if getattr(self, f"{name}_token_id") is None:
                 known = [getattr(text, f"{other}_token_id", None) for other in others]
                 setattr(self, f"{name}_token_id", next((token for token in known if token is not None), -1))
         if self.segment_length is None:
-            self.segment_length = text.max_position_embeddings
+            self.segment_length = _count_positions(text) or getattr(text, "max_tokens", text.max_position_embeddings)
         kwargs.setdefault("attn_implementation", self.backbone_config._attn_implementation)
         super().__post_init__(**kwargs)
+        if self.label2id is None and self.id2label is not None:
+            self.label2id = {label: index for index, label in self.id2label.items()}
 
     def validate_segments(self):
         """Refuse segments without content, and those that the encoder cannot hold."""
@@ -90,6 +107,12 @@ class RmtConfig(PreTrainedConfig):
             raise ValueError(
                 f"segment_length={self.segment_length} leaves no room for content beside {self.num_memory_tokens} "
                 f"memory tokens and {self.num_special_tokens} special tokens"
+            )
+        positions = _count_positions(self.backbone_config.get_text_config())
+        if positions is not None and self.segment_length > positions:
+            raise ValueError(
+                f"segment_length={self.segment_length}: the encoder has learned positions for {positions} tokens, "
+                "memory and special tokens included; give at most so many"
             )
         if self.bptt_depth is not None and self.bptt_depth < 0:
             raise ValueError(f"bptt_depth={self.bptt_depth}: give 0 or more segments, or leave it out for all")
@@ -127,6 +150,16 @@ class RmtConfig(PreTrainedConfig):
     @property
     def num_hidden_layers(self) -> int:
         return self.backbone_config.num_hidden_layers
+
+
+def _count_positions(encoder: PreTrainedConfig) -> int | None:
+    """Longest input in tokens where positions are learned, or None where they are computed for any length."""
+    if getattr(encoder, "position_embedding_type", None) != "absolute" and encoder.model_type not in _LEARNED:
+        return None
+    positions = encoder.max_position_embeddings
+    if encoder.model_type in _FROM_PADDING:
+        return positions - encoder.pad_token_id - 1
+    return getattr(encoder, "max_tokens", positions)
 
 
 __all__ = ["RmtConfig"]
