@@ -89,7 +89,7 @@ def find_bases(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> np.ndarray
         ids: T tokens of a row, without padding.
         tokenizer: that they are from.
     """
-    # Not `all_special_ids`: that has the unknown token, a base like any other here, and NTv3's padding token, which is N.
+    # Not `all_special_ids`: that has the unknown token, a base like any other here, and NTv3's padding, N.
     around = [getattr(tokenizer, f"{kind}_token_id") for kind in ("bos", "eos", "cls", "sep")]
     return ~np.isin(ids, [one for one in around if one is not None])
 

@@ -140,7 +140,7 @@ class Embedder:
     def _embed_batch(self, rows: list[tuple[Tokens, np.ndarray]]) -> list[tuple[np.ndarray, int]]:
         """The vectors of each row and how many tokens they are of."""
         B, longest = len(rows), max(len(positions) for _, positions in rows)
-        T = max(longest, min(_round_up(longest, self.step), self.limit))
+        T = _round_up(max(longest, min(_round_up(longest, self.step), self.limit)), _find_multiple(self.model))
         ids = np.full((B, T), self.tokenizer.pad_token_id or 0, dtype=np.int64)
         mask, special = np.zeros((B, T), dtype=np.int64), np.ones((B, T), dtype=np.int64)
         for row, (tokens, positions) in enumerate(rows):
@@ -218,6 +218,8 @@ def check_layer(model: PreTrainedModel, layer: int) -> int:
         layer -= layers + 1
     if layer != -1 and model.config.model_type == "rmt":
         raise ValueError(f"layer={layer}: a recurrent memory gives its last layer only, -1")
+    if layer != -1 and model.config.model_type.startswith("ntv3"):
+        raise ValueError(f"layer={layer}: NTv3 gives its last layer only, -1; others are shorter than the sequence")
     return layer
 
 
@@ -381,12 +383,18 @@ def _round_up(length: int, step: int) -> int:
     return -(-length // step) * step
 
 
+def _find_multiple(model: PreTrainedModel) -> int:
+    """Tokens of which an input's length must be a multiple: a power of 2 for NTv3, 1 for all others. BigBird fills up
+    its inputs by itself."""
+    return model.config.length_multiple if model.config.model_type.startswith("ntv3") else 1
+
+
 def _find_block(model: PreTrainedModel) -> int:
-    """Tokens of a block of sparse attention, 1 where there is none. BigBird's last block sees all others: padded by a
-    block, a sequence would be another."""
+    """Tokens to a multiple of which a sequence is padded and no further, 1 where padding is not seen. BigBird's last
+    block of sparse attention sees all others, and NTv3 reads padding: padded by more, a sequence would be another."""
     config = model.config.get_text_config()
     is_sparse = config.model_type == "big_bird" and config.attention_type == "block_sparse"
-    return config.block_size if is_sparse else 1
+    return config.block_size if is_sparse else _find_multiple(model)
 
 
 class EmbeddingPipeline(ChunkPipeline):
@@ -394,7 +402,7 @@ class EmbeddingPipeline(ChunkPipeline):
 
     It takes the options `layer`, `pool`, `exclude_special`, `too_long` and `max_length` of `Embedder`, when it is made
     or called, and `batch_size` as every pipeline. Sequences are not sorted by length: for many, `embed_sequences` is
-    faster; and BigBird's sparse attention sees padding, so leave its `batch_size` at 1.
+    faster; and BigBird's sparse attention and NTv3 see padding, so leave their `batch_size` at 1.
 
     Example:
         >>> from transformers import pipeline
@@ -430,11 +438,15 @@ class EmbeddingPipeline(ChunkPipeline):
         limit = choose_limit(self.model, tokenizer, max_length)
         windows = find_windows(tokens, 0, len(sequence), limit, too_long)
         for number, positions in enumerate(windows, start=1):
+            filling = (0, -len(positions) % _find_multiple(self.model))
+            columns = {
+                "input_ids": np.pad(tokens.ids[positions], filling, constant_values=tokenizer.pad_token_id or 0),
+                "attention_mask": np.pad(np.ones(len(positions), dtype=np.int64), filling),
+                "special_tokens_mask": np.pad(tokens.special[positions].astype(np.int64), filling, constant_values=1),
+            }
             yield {
                 "is_last": number == len(windows),
-                "input_ids": torch.from_numpy(tokens.ids[positions])[None],
-                "attention_mask": torch.ones(1, len(positions), dtype=torch.long),
-                "special_tokens_mask": torch.from_numpy(tokens.special[positions].astype(np.int64))[None],
+                **{name: torch.from_numpy(column)[None] for name, column in columns.items()},
             }
 
     def _forward(  # type: ignore[override]

@@ -16,9 +16,9 @@ from transformers import (
 from transformers.models.auto import AutoModel
 
 import gengram.pipelines
-from gengram import GenaBertConfig, GengramConfig, NucleotideTransformerConfig, RmtConfig
+from gengram import GenaBertConfig, GengramConfig, NTv3Config, NucleotideTransformerConfig, RmtConfig
 from gengram.pipelines.embedding import Embedder, LongSequenceError, embed_sequences
-from gengram.tokenization import build_kmer_tokenizer, build_nucleotide_tokenizer
+from gengram.tokenization import build_kmer_tokenizer, build_ntv3_tokenizer, build_nucleotide_tokenizer
 
 TOKENIZER = build_nucleotide_tokenizer(template="cls_sep", model_max_length=64)
 KMERS = build_kmer_tokenizer()
@@ -120,6 +120,36 @@ def test_big_bird_forgets_a_short_batch():
     model = build(config)
     embed_sequences(model, tokenizer, ["ACGT"])  # turns sparse attention off in transformers' class
     np.testing.assert_array_equal(embed_sequences(model, tokenizer, [long]), fresh)
+
+
+@pytest.mark.parametrize("options", [{}, {"pool": "none"}, {"max_length": 50}])
+@pytest.mark.parametrize("halvings", [2, 6])
+def test_ntv3_reads_each_sequence_filled_up_to_its_multiple(options, halvings):
+    config = NTv3Config(
+        token_embed_dim=6,
+        conv_init_embed_dim=9,
+        embed_dim=14,
+        ffn_embed_dim=10,
+        num_layers=1,
+        attention_heads=2,
+        key_size=4,
+        num_downsamples=halvings,
+    )
+    model, tokenizer = build(config), build_ntv3_tokenizer()
+    sequences = [*SEQUENCES, "ACGTTGCAGT" * 5]
+    alone = []
+    for sequence in sequences:
+        filled = tokenizer(sequence, padding=True, pad_to_multiple_of=2**halvings, return_tensors="pt")
+        with torch.no_grad():
+            bases = model(filled["input_ids"]).last_hidden_state[0, : len(sequence)].numpy()
+        alone.append(bases if options.get("pool") == "none" else bases.mean(0))
+    together = embed_sequences(model, tokenizer, sequences, **options)
+    embed = pipeline("dna-embedding", model=model, tokenizer=tokenizer, **options)
+    for expected, found, piped in zip(alone, together, embed(sequences), strict=True):
+        np.testing.assert_allclose(found, expected, atol=5e-5)
+        np.testing.assert_allclose(piped, expected, atol=5e-5)
+    with pytest.raises(ValueError, match="gives its last layer only"):
+        Embedder(model, tokenizer, layer=0)
 
 
 def test_vectors_of_bases_are_those_of_their_tokens():
