@@ -5,7 +5,6 @@ from typing import Any, ClassVar, Literal
 from huggingface_hub.dataclasses import strict
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
-
 _WITHOUT_SEGMENTS = ("ntv3", "ntv3_posttrained", "segment_nt")
 # Encoders of transformers whose positions are always learned; the others say so in `position_embedding_type`.
 _LEARNED = ("bert", "big_bird", "electra", "roberta", "xlm-roberta")
@@ -83,7 +82,7 @@ class RmtConfig(PreTrainedConfig):
         text = self.backbone_config.get_text_config()
         if text.model_type in _WITHOUT_SEGMENTS:
             raise ValueError(
-                f"backbone_config: {text.model_type} cannot be read in segments, its U-Net needs whole blocks of bases; "
+                f"backbone_config: {text.model_type} cannot be read in segments: its U-Net needs whole blocks; "
                 "give an encoder of one vector a token, e.g. a nucleotide_transformer"
             )
         for name, others in (("cls", ("cls", "bos")), ("sep", ("sep", "eos")), ("pad", ("pad",))):

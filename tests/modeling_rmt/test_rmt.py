@@ -302,7 +302,7 @@ def test_nucleotide_transformer_keeps_its_cls():
     model = RmtForSequenceClassification.from_backbone(native, num_memory_tokens=2).eval()
     assert (model.config.cls_token_id, model.config.sep_token_id, model.config.content_length) == (3, -1, 15)
     seen = []
-    model.model.esm.register_forward_pre_hook(lambda module, args, kwargs: seen.append(kwargs), with_kwargs=True)
+    model.model.register_forward_pre_hook(lambda module, args, kwargs: seen.append(kwargs), with_kwargs=True)
     ids = torch.cat([torch.full((1, 1), 3), torch.randint(6, 40, (1, 40))], 1)
     model(ids)
     cls = model.get_input_embeddings().weight[3]
