@@ -22,7 +22,8 @@ class CheckpointSeal(TrainerCallback):
     """Seals each checkpoint when all processes have written their part.
 
     A checkpoint at the last step of an epoch is put off until the epoch's validation is done: a run that goes on from
-    it begins with the next epoch. `training_args.bin`, a pickle that nothing reads, is removed.
+    it begins with the next epoch. `training_args.bin`, a pickle that nothing reads, is removed. With `save_only_model` no
+    checkpoint is sealed: without the optimizer, no run goes on from it as if it had never stopped.
     """
 
     def __init__(self):
@@ -38,12 +39,13 @@ class CheckpointSeal(TrainerCallback):
         control.should_save, self._puts_off = control.should_save or self._puts_off, False
 
     def on_save(self, args, state, control, **kwargs):
-        """Seal the checkpoint that was written."""
+        """Seal the checkpoint that was written, if it has the optimizer."""
         args.distributed_state.wait_for_everyone()
         if state.is_world_process_zero:
             folder = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
             (folder / "training_args.bin").unlink(missing_ok=True)
-            _seal(folder)
+            if not args.save_only_model:
+                _seal(folder)
 
 
 def find_checkpoint(folder: Path) -> Path | None:

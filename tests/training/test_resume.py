@@ -141,6 +141,18 @@ def test_ctrl_c_leaves_nothing_without_checkpoints(interrupted, run_folder):
     assert not run_folder.exists()
 
 
+def test_a_seed_whose_checkpoints_have_no_optimizer_begins_anew(command, run_folder, tmp_path, kill, capsys):
+    settings = {**BY_STEPS, "seeds": [0], "save_only_model": True}
+    assert main(command(**settings, output_dir=tmp_path / "whole")) == 0
+    argv = command(**settings)
+    kill(argv, ("step", 6))
+    capsys.readouterr()
+    assert main(argv) == 1 and "has come to step" not in capsys.readouterr().err
+    assert main([*argv, "--resume_from_checkpoint"]) == 0
+    weights = [(folder / "seed-0" / "model.safetensors").read_bytes() for folder in (run_folder, tmp_path / "whole")]
+    assert weights[0] == weights[1]
+
+
 def test_an_unfinished_run_is_replaced_when_asked(interrupted, run_folder):
     argv = interrupted()
     assert main([*argv, "--overwrite"]) == 0
