@@ -22,8 +22,8 @@ class CheckpointSeal(TrainerCallback):
     """Seals each checkpoint when all processes have written their part.
 
     A checkpoint at the last step of an epoch is put off until the epoch's validation is done: a run that goes on from
-    it begins with the next epoch. `training_args.bin`, a pickle that nothing reads, is removed. With `save_only_model` no
-    checkpoint is sealed: without the optimizer, no run goes on from it as if it had never stopped.
+    it begins with the next epoch. `training_args.bin`, a pickle that nothing reads, is removed. With `save_only_model`
+    no checkpoint is sealed: without the optimizer, no run goes on from it as if it had never stopped.
     """
 
     def __init__(self):
