@@ -21,6 +21,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.models.auto.tokenization_auto import get_tokenizer_config
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 from transformers.utils import cached_file
 
@@ -70,27 +71,45 @@ def load_tokenizer(pretrained_model_name_or_path: str | Path, **kwargs: Any) -> 
 
     Args:
         pretrained_model_name_or_path: Hub id or folder.
-        kwargs: of `AutoTokenizer.from_pretrained`.
+        kwargs: of `AutoTokenizer.from_pretrained`; of a tokenizer that is made here those that choose the file, and
+            attributes of the tokenizer (`model_max_length`, `padding_side` ...).
 
     Raises:
         `OSError` or `ValueError`: as `AutoTokenizer.from_pretrained`.
+        `TypeError`: an argument that is no attribute of the tokenizer that is made here.
     """
     hub = {name: kwargs[name] for name in _HUB & kwargs.keys()}
+    attributes = {name: value for name, value in kwargs.items() if name not in _HUB}
     if _has_tokenizer_of_ntv3(pretrained_model_name_or_path, hub):
         from gengram.tokenization import build_ntv3_tokenizer
 
-        return build_ntv3_tokenizer()
+        return _set_attributes(build_ntv3_tokenizer(), attributes)
     tokenizer = AutoTokenizer.from_pretrained(pretrained_model_name_or_path, trust_remote_code=False, **kwargs)
     if has_gena_tokens(tokenizer):
-        from gengram.tokenization import load_bpe_tokenizer
+        from gengram.tokenization import BpeTokenizer, load_bpe_tokenizer
 
+        named = get_tokenizer_config(pretrained_model_name_or_path, **hub).get("tokenizer_class")
+        if named == BpeTokenizer.__name__:  # mended before it was saved, in the ways that were chosen then
+            return _set_attributes(BpeTokenizer.from_pretrained(pretrained_model_name_or_path, **hub), attributes)
         length = tokenizer.model_max_length
-        return load_bpe_tokenizer(pretrained_model_name_or_path, model_max_length=length, **hub)
+        mended = load_bpe_tokenizer(pretrained_model_name_or_path, model_max_length=length, **hub)
+        return _set_attributes(mended, attributes)
     # A protein vocabulary has single letters and no such run.
     if isinstance(tokenizer, EsmTokenizer) and {"AAA", "AAAAAA"} & tokenizer.get_vocab().keys():
         from gengram.tokenization import load_kmer_tokenizer
 
-        return load_kmer_tokenizer(pretrained_model_name_or_path, **hub)
+        return _set_attributes(load_kmer_tokenizer(pretrained_model_name_or_path, **hub), attributes)
+    return tokenizer
+
+
+def _set_attributes(tokenizer: PreTrainedTokenizerBase, attributes: dict[str, Any]) -> PreTrainedTokenizerBase:
+    for name, value in attributes.items():
+        if not hasattr(tokenizer, name):
+            raise TypeError(
+                f"{name}={value!r}: {type(tokenizer).__name__} has no such attribute; gengram.tokenization's functions "
+                "take the choices of each kind of tokenizer"
+            )
+        setattr(tokenizer, name, value)
     return tokenizer
 
 

@@ -1,12 +1,13 @@
 """The BPE tokenizers of GENA-LM, as published and mended, and the form that trained ones have."""
 
 import json
+from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tokenizers import Regex, Tokenizer
+from tokenizers import Encoding, Regex, Tokenizer
 from tokenizers.normalizers import Replace
 from tokenizers.normalizers import Sequence as NormalizerSequence
 from transformers import AutoTokenizer, TokenizersBackend
@@ -29,8 +30,11 @@ class BpeTokenizer(TokenizersBackend):
         converted, encodings = super()._convert_encoding(encoding, *args, **kwargs)
         gap = self.backend_tokenizer.token_to_id(GAP)
         if gap is not None and "offset_mapping" in converted:
-            for offsets, each in zip(converted["offset_mapping"], encodings):
-                _widen_gaps(offsets, each.ids, gap)
+            parts = [encoding, *encoding.overflowing]  # of the same text, cut to length
+            if any(gap in part.ids for part in parts):
+                ends = [sorted(_list_ends(parts, which)) for which in (0, 1)]
+                for offsets, each in zip(converted["offset_mapping"], encodings):
+                    _widen_gaps(offsets, each, gap, ends)
         return converted, encodings
 
     def restore_sequence(
@@ -140,13 +144,18 @@ def wrap_bpe(backend: Tokenizer, model_max_length: int) -> BpeTokenizer:
     )
 
 
-def _widen_gaps(offsets: list[tuple[int, int]], ids: list[int], gap: int) -> None:
-    """Let each gap begin where the token before it ends: the library gives it its last N only."""
-    before = 0
-    for place, index in enumerate(ids):
-        if index == gap and offsets[place][1] > 0:
-            offsets[place] = (min(before, offsets[place][0]), offsets[place][1])
-        before = offsets[place][1]
+def _list_ends(parts: list[Encoding], which: int) -> set[int]:
+    """Where the tokens of the first (0) or second (1) text end, in bp, and 0, where the text begins."""
+    pairs = (pair for part in parts for pair in zip(part.sequence_ids, part.offsets))
+    return {0, *(end for sequence, (_, end) in pairs if sequence == which)}
+
+
+def _widen_gaps(offsets: list[tuple[int, int]], encoding: Encoding, gap: int, ends: list[list[int]]) -> None:
+    """Let each gap begin where the token before it ends, in this part or another: the library gives it its last N."""
+    for place, (index, which) in enumerate(zip(encoding.ids, encoding.sequence_ids)):
+        if index == gap and which is not None:
+            start, end = offsets[place]
+            offsets[place] = (ends[which][bisect_right(ends[which], start) - 1], end)
 
 
 __all__ = ["GAP", "BpeTokenizer", "fold_letters", "load_bpe_tokenizer", "wrap_bpe"]

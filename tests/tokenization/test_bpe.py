@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, TokenizersBackend
 
-from gengram.tokenization import BpeEncoder, BpeTokenizer, encode_bpe, load_bpe_tokenizer, locate_tokens
+from gengram.loading import load_tokenizer
+from gengram.tokenization import BpeEncoder, BpeTokenizer, assign_bases, encode_bpe, load_bpe_tokenizer, locate_tokens
 from gengram.tokenization.bpe import fold_letters, wrap_bpe
 
 SPECIAL = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]", "-"]
@@ -64,6 +65,32 @@ def test_offsets_cover_a_run_of_n(mended, run):
     assert covered == len(sequence)
 
 
+@pytest.mark.parametrize("stride", [0, 1])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_windows_share_no_base_of_a_run_of_n(folder, side, stride):
+    mended = load_bpe_tokenizer(folder)
+    mended.truncation_side = side
+    sequence = "ATATCAGG" + "N" * 20 + "TTAGGGACGTTGCA" + "N" * 12
+    whole = mended(sequence, return_offsets_mapping=True)
+    intervals = dict.fromkeys(whole["offset_mapping"][1:-1])
+    for length in range(3 + stride, len(whole["input_ids"]) + 1):
+        options = {"truncation": True, "max_length": length, "return_offsets_mapping": True}
+        windows = mended(sequence, **options, stride=stride, return_overflowing_tokens=True)["offset_mapping"]
+        assert {pair for window in windows for pair in window[1:-1]} == intervals.keys()
+        kept = mended(sequence, **options)  # what is cut off is in no token
+        start, end = kept["offset_mapping"][1][0], kept["offset_mapping"][-2][1]
+        assert mended.restore_sequence(kept["input_ids"], kept["offset_mapping"]) == sequence[start:end]
+        located = locate_tokens(mended, sequence, truncation=True, max_length=length)
+        assert ((assign_bases(located, len(sequence)) >= 0).nonzero()[0] == range(start, end)).all()
+
+
+def test_a_pair_has_the_runs_of_each_text(mended):
+    encoded = mended("ACGT" + "N" * 15, "N" * 11 + "AC", return_offsets_mapping=True)
+    gap = mended.convert_tokens_to_ids("-")
+    pairs = zip(encoded["input_ids"], encoded["offset_mapping"])
+    assert [pair for index, pair in pairs if index == gap] == [(4, 19), (0, 11)]
+
+
 def test_special_names_in_a_sequence_are_letters(original, mended):
     assert original.mask_token_id in original("AC[MASK]GT")["input_ids"]
     assert mended.mask_token_id not in mended("AC[MASK]GT")["input_ids"]
@@ -87,6 +114,28 @@ def test_saved_tokenizer_keeps_its_ids(mended, tmp_path):
     assert again("acgtNNNNNNNNNNNNCAG[MASK]")["input_ids"] == mended("acgtNNNNNNNNNNNNCAG[MASK]")["input_ids"]
     assert again.model_max_length == 512
     assert isinstance(load_bpe_tokenizer(tmp_path), BpeTokenizer)
+
+
+def test_saved_policy_stays(folder, tmp_path):
+    load_bpe_tokenizer(folder, case="unknown", uracil="unknown").save_pretrained(tmp_path / "0")
+    expected = AutoTokenizer.from_pretrained(tmp_path / "0")
+    for turn in range(3):
+        tokenizer = load_tokenizer(tmp_path / str(turn), padding_side="left")
+        tokenizer.save_pretrained(tmp_path / str(turn + 1))
+        assert type(tokenizer) is BpeTokenizer and tokenizer.padding_side == "left"
+        assert tokenizer("ACgtUN[MASK]")["input_ids"] == expected("ACgtUN[MASK]")["input_ids"]
+        assert tokenizer.backend_tokenizer.to_str() == expected.backend_tokenizer.to_str()
+
+
+def test_arguments_reach_a_mended_tokenizer(folder, tmp_path):
+    tokenizer = load_tokenizer(folder, model_max_length=77, padding_side="left")
+    assert (tokenizer.model_max_length, tokenizer.padding_side) == (77, "left")
+    with pytest.raises(TypeError, match="case='unknown'"):
+        load_tokenizer(folder, case="unknown")
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(TypeError, match="case='unknown'"):
+        load_tokenizer(tmp_path, case="unknown")
+    assert load_tokenizer(tmp_path).model_max_length == 77
 
 
 def test_other_tokenizers_are_refused(tmp_path, folder):
