@@ -194,14 +194,15 @@ def attend_sparsely(
         num_random_blocks: r.
         random_plan: int64 [H, n - 2, r], blocks that the inner blocks see besides; without it the first block counts
             r + 1 times.
-        flex: see `use_fast_attention`.
+        flex: see `use_fast_attention`. It is compiled for each shape, and for as many as Dynamo allows
+            (`torch._dynamo.config.recompile_limit`, 8); further shapes have their blocks gathered.
 
     Returns:
         [B, T, H, d].
     """
     if flex is None:
         flex = query.is_cuda
-    if flex and random_plan is None:
+    if flex and random_plan is None and _is_compiled(query, block_size, num_random_blocks):
         return _attend_flex(query, key, value, mask, block_size, num_random_blocks)
     n, S = query.shape[1] // block_size, block_size
     bias = (1.0 - mask.to(query.dtype)) * MASKED  # [B, T]
@@ -276,6 +277,21 @@ def _attend_with_plan(
     masks = bias.view(B, -1, S)[:, chosen.flatten(1)].view(B, H, m, -1, S) + weight[:, :, None]
     attended = scaled_dot_product_attention(queries, keys, values, attn_mask=masks.view(B * H * m, 1, 1, -1))
     return attended.view(B, H, m * S, d).transpose(1, 2)
+
+
+# Beyond its limit Dynamo would run flex_attention uncompiled, with all T x T scores.
+_COMPILED: set[tuple] = set()
+
+
+def _is_compiled(query: torch.Tensor, S: int, num_random_blocks: int) -> bool:
+    """Whether flex_attention is compiled for such inputs, or may still be."""
+    if torch.compiler.is_compiling():  # as a part of a compiled model
+        return True
+    gradients = torch.is_grad_enabled() and query.requires_grad
+    key = (query.shape, query.dtype, query.device, gradients, S, num_random_blocks)
+    if key not in _COMPILED and len(_COMPILED) < torch._dynamo.config.recompile_limit:
+        _COMPILED.add(key)
+    return key in _COMPILED
 
 
 @functools.lru_cache(maxsize=1)

@@ -596,6 +596,10 @@ class GenaBertForBinnedRegression(GenaBertClassifier):
         )
 
 
+# In no Auto table, where `AutoModel` is the encoder; a checkpoint carries its code all the same.
+GenaBertForBinnedRegression.register_for_auto_class("AutoModel")
+
+
 def guess_problem_type(labels: torch.Tensor, num_labels: int, dims: int) -> str:
     """Return the `problem_type` that labels can only mean: whole numbers are classes, others labels, one is a number.
 

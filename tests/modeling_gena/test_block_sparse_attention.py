@@ -153,3 +153,22 @@ def test_other_models_are_refused():
     config = BertConfig(num_hidden_layers=1, hidden_size=16, num_attention_heads=2, intermediate_size=8, vocab_size=9)
     with pytest.raises(ValueError, match="BertModel is no BigBird"):
         use_fast_attention(BertModel(config))
+
+
+def test_more_shapes_than_dynamo_compiles_are_gathered(monkeypatch):
+    compiled = []
+
+    def record(*parts, **options):
+        compiled.append(parts[0].shape[2])
+        return flex_attention(*parts, **options)
+
+    monkeypatch.setattr(block_sparse_attention, "_compile_flex", lambda: record)
+    monkeypatch.setattr(block_sparse_attention, "_COMPILED", set())
+    limit = torch._dynamo.config.recompile_limit
+    lengths = [16 * blocks for blocks in range(8, 8 + limit + 2)]
+    for T in [*lengths, lengths[0]]:
+        torch.manual_seed(T)
+        query, key, value = torch.randn(3, 1, T, 2, 16)
+        flexed, gathered = (attend_sparsely(query, key, value, torch.ones(1, T), 16, 3, flex=f) for f in (True, False))
+        assert torch.allclose(flexed, gathered, atol=1e-5)
+    assert compiled == [*lengths[:limit], lengths[0]]
