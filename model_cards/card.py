@@ -372,6 +372,7 @@ def _list_results(report: dict[str, Any] | None, seed: int | None, tag: str, dat
     split = "test" if report.get("test") else "validation"
     file = Path(str((report["data"].get(split) or {}).get("file", split))).name
     position = report["seeds"].index(seed)
+    is_mse = report["data"].get("problem") == "regression"
     results = []
     for metric, measured in (report.get(split) or {}).items():
         if not isinstance(measured, dict) or "per_seed" not in measured:
@@ -384,7 +385,7 @@ def _list_results(report: dict[str, Any] | None, seed: int | None, tag: str, dat
                     dataset_type=dataset or file,
                     dataset_name=dataset or file,
                     dataset_split=split,
-                    metric_type=_METRIC_TYPES.get(metric, metric),
+                    metric_type="mse" if is_mse and metric == "loss" else _METRIC_TYPES.get(metric, metric),
                     metric_name=metric,
                     metric_value=value,
                 )

@@ -406,7 +406,10 @@ class FinetuneArguments(TrainingArguments):
                 raise ValueError(f"early_stopping_patience={self.early_stopping_patience}: give 1 or more validations")
             self.load_best_model_at_end = True
         if self.load_best_model_at_end and self.save_strategy == "no":
-            self.save_strategy, self.save_steps = self.eval_strategy, self.eval_steps or self.save_steps
+            self.save_strategy = self.eval_strategy
+            if self.eval_strategy == "steps":
+                # As `TrainingArguments` fills in eval_steps: what is validated is there to be the best.
+                self.save_steps = self.eval_steps or self.logging_steps
             # The best and the last: with 1, Trainer removes the last one before the run has ended.
             self.save_total_limit = self.save_total_limit or 2
         seeds = self.seeds if isinstance(self.seeds, list) else [self.seeds]

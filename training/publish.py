@@ -47,8 +47,8 @@ _PUBLISHED = (
     "*.model",
     "chat_template.jinja",
 )
-# What earlier pushes and Trainer's own may have left in the repository, and a new one removes: weights by the names that
-# transformers and PEFT give them and load them by. What else is there is somebody's.
+# What earlier pushes and Trainer's own may have left in the repository, and a new one removes: weights by the names
+# that transformers and PEFT give them and load them by. What else is there is somebody's.
 _STALE = (
     "model.safetensors",
     "model-?????-of-?????.safetensors",
@@ -181,7 +181,7 @@ def prepare_upload(
     config_name = "adapter_config.json" if "adapter_config.json" in files else "config.json"
     config = _read_json(folder / config_name)
     if config_name == "adapter_config.json":
-        base_model = _name_base(config, base_model, folder)
+        base_model = _name_base(config, base_model, checkpoint)
         files[config_name] = _dump_json(config | {"base_model_name_or_path": base_model})
         config["base_model_name_or_path"] = base_model
     else:
@@ -359,12 +359,12 @@ def _collect_code(modules: set[Path]) -> dict[str, Path | bytes]:
     return code
 
 
-def _name_base(config: dict[str, Any], base_model: str | None, folder: Path) -> str:
+def _name_base(config: dict[str, Any], base_model: str | None, checkpoint: Checkpoint) -> str:
     named = base_model or config.get("base_model_name_or_path") or ""
-    if not is_hub_id(named):
+    if not is_hub_id(named) or (base_model is None and _started_from_folder(checkpoint.report)):
         raise InputError(
-            f"{folder / 'adapter_config.json'}: the adapter's base is {named!r}, which is not a model on the Hub. Push "
-            "the base first, then name it with --base-model organization/name."
+            f"{checkpoint.folder / 'adapter_config.json'}: the adapter's base is {named!r}, which is not a model on "
+            "the Hub. Push the base first, then name it with --base-model organization/name."
         )
     return named
 
@@ -379,7 +379,11 @@ def _find_plots(checkpoint: Checkpoint) -> dict[str, str]:
 
 def _find_base(report: dict[str, Any] | None) -> str | None:
     named = report["model"]["checkpoint"] if report else None
-    return named if named and is_hub_id(named) else None
+    return named if named and is_hub_id(named) and not _started_from_folder(report) else None
+
+
+def _started_from_folder(report: dict[str, Any] | None) -> bool:
+    return bool(report) and report["model"].get("checkpoint_is_folder", False)
 
 
 def _render(

@@ -89,6 +89,9 @@ def describe_model(model: PreTrainedModel, arguments: ModelArguments, new_weight
         "backbone": model.config.get_text_config().model_type,
         "memory_layers": getattr(model.config, "memory_layers", []),
         "checkpoint": arguments.model_name_or_path,
+        # `runs/base` looks like a Hub id from wherever there is no such folder.
+        "checkpoint_is_folder": arguments.model_name_or_path is not None
+        and Path(arguments.model_name_or_path).is_dir(),
         "new_weights": "all" if arguments.model_name_or_path is None else new_weights,
     }
 

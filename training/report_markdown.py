@@ -17,8 +17,8 @@ _MOST_CLASSES, _SHOWN_CLASSES = 40, 10
 _HASH_DIGITS = 12
 # What `finetune` sets by itself, or what says nothing about the outcome.
 _UNSAID = {"dataloader_pin_memory", "disable_tqdm", "do_eval", "overwrite", "push_to_hub", "resume_from_checkpoint"}
-_PATHS = {"output_dir", "train_file", "validation_file", "test_file", "dataset", "genome", "model_name_or_path"}
-_PATHS |= {"tokenizer_name_or_path", "deepspeed", "fsdp_config", "accelerator_config"}
+_PATHS = {"output_dir", "train_file", "validation_file", "test_file", "label_files", "dataset", "genome"}
+_PATHS |= {"model_name_or_path", "tokenizer_name_or_path", "deepspeed", "fsdp_config", "accelerator_config"}
 _TASKS = {
     "single_label": "one class a sequence",
     "multi_label": "any number of labels a sequence",
@@ -91,6 +91,8 @@ def _find_defaults(kind: type) -> dict[str, Any]:
 
 
 def _hide_folder(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_hide_folder(one) for one in value]
     if not isinstance(value, str):
         return value
     absolute = Path(value).is_absolute() or value.startswith("~") or ".." in Path(value).parts

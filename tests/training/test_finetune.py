@@ -130,6 +130,7 @@ def test_every_backbone_from_scratch(backbone, with_memory, command, run_folder)
         "backbone": backbone,
         "memory_layers": [0, 1] if with_memory else [],
         "checkpoint": None,
+        "checkpoint_is_folder": False,
         "new_weights": "all",
     }
     config = GengramConfig.from_pretrained(run_folder / "seed-0").backbone_config
@@ -304,6 +305,14 @@ def test_a_checkpoint_of_the_training_is_kept_where_asked(command, run_folder):
     assert main(argv) == 0
     checkpoints = sorted(path.name for path in (run_folder / "seed-0").glob("checkpoint-*"))
     assert checkpoints == ["checkpoint-2", "checkpoint-4"]
+
+
+@pytest.mark.parametrize(("given", "steps"), [({"eval_steps": 7}, 7), ({"logging_steps": 100}, 100), ({}, 500)])
+def test_a_checkpoint_is_written_whenever_the_best_is_looked_for(given, steps, tmp_path):
+    arguments = FinetuneArguments(
+        output_dir=str(tmp_path), eval_strategy="steps", load_best_model_at_end=True, report_to="none", **given
+    )
+    assert (arguments.save_strategy, arguments.eval_steps, arguments.save_steps) == ("steps", steps, steps)
 
 
 def test_a_recipe_in_yaml_is_the_same_as_flags(task, command, run_folder, tmp_path, small, memory):

@@ -212,3 +212,9 @@ def test_names_cannot_break_a_table(finished):
     finished["data"]["test"]["file"] = "/home/someone/secret/test.csv"
     text = render_markdown(finished)
     assert "| `a\\|b` | 10 |" in text and "/home/" not in text
+
+
+def test_the_command_names_no_folder_of_this_machine(finished):
+    finished["arguments"]["data"] |= {"label_files": ["/home/me/train.txt", "/home/me/test.txt", "here/dev.txt"]}
+    assert "--label_files train.txt test.txt here/dev.txt" in render_command(finished)
+    assert "/home/me" not in render_markdown(finished)

@@ -362,6 +362,31 @@ def test_models_with_several_outputs_show_them_all(run):
     assert {one["label"] for one in names["predictions"]} == {"none", "tata"}
 
 
+@pytest.mark.parametrize(("problem", "name"), [("regression", "mse"), ("single_label", "cross_entropy")])
+def test_the_loss_has_the_name_of_what_it_is(problem, name, run, report):
+    report["data"]["problem"] = problem
+    write_report(run, report)
+    results = prepare_upload(run, "lab/model").card.data.eval_results
+    assert [one.metric_type for one in results if one.metric_name == "loss"] == [name]
+
+
+@pytest.mark.parametrize("is_folder", [True, False])
+def test_a_base_that_was_a_folder_is_no_model_on_the_hub(is_folder, run, report, tmp_path):
+    """A folder `runs/base` looks like a Hub id where it is not, e.g. on the machine that publishes."""
+    report["model"] |= {"checkpoint": "runs/base", "checkpoint_is_folder": is_folder}
+    write_report(run, report)
+    card = prepare_upload(run, "lab/model").card
+    assert card.data.base_model == (None if is_folder else "runs/base")
+    assert ("Fine-tuned from a checkpoint that has no Hub id" in card.text) == is_folder
+    adapter = make_adapter(run, tmp_path / "adapter", base="runs/base")
+    shutil.rmtree(run / "seed-0")
+    shutil.move(adapter, run / "seed-0")
+    if is_folder:
+        with pytest.raises(InputError, match="'runs/base', which is not a model on the Hub"):
+            prepare_upload(run, "lab/model", seed=0)
+    assert prepare_upload(run, "lab/model", seed=0, base_model="lab/base").card.data.base_model == "lab/base"
+
+
 def test_an_unknown_licence_is_said(run):
     card = prepare_upload(run, "lab/model").card
     assert card.data.license == "unknown" and "Weights: unknown. Nobody has stated one" in card.text
