@@ -292,7 +292,12 @@ class RmtModel(RmtPreTrainedModel):
 
         Returns:
             `RmtOutput`: `last_hidden_state`, `memory`.
+
+        Raises:
+            TypeError: hidden states or attentions are asked for (`output_hidden_states`, `output_attentions`), pairs
+                (`token_type_ids`), or there is another argument that does not exist.
         """
+        _refuse_arguments(kwargs)
         kept, memory = self.read_sequences(input_ids, attention_mask, memory, self._select_content)
         return RmtOutput(last_hidden_state=self._align(input_ids.shape, kept), memory=memory)
 
@@ -322,6 +327,7 @@ class RmtForSequenceClassification(RmtPreTrainedModel):
         Returns:
             `RmtOutput`: `loss`, `logits` [B, C] of the last segment, `memory`.
         """
+        _refuse_arguments(kwargs)
         pad = 0 if self.config.compat == "gena" else None
         kept, memory = self.read_sequences(input_ids, attention_mask, memory, lambda step, answer: answer, pad)
         logits, loss = kept[-1][1], None
@@ -427,6 +433,7 @@ class RmtForTokenClassification(RmtTokenModel):
         Returns:
             `RmtOutput`: `loss`, the mean over all tokens with labels; `logits` [B, T, C]; `memory`.
         """
+        _refuse_arguments(kwargs)
         problem = self.config.problem_type
         if problem is None and labels is not None:
             problem = guess_problem_type(labels, self.config.num_labels, dims=3)
@@ -474,10 +481,27 @@ class RmtForMaskedLM(RmtTokenModel):
         Returns:
             `RmtOutput`: `loss`, `logits` [B, T, vocab_size], `memory`.
         """
+        _refuse_arguments(kwargs)
         problem = "single_label_classification"
         return self._classify(
             input_ids, attention_mask, memory, labels, None, problem, None, num_items_in_batch, return_logits
         )
+
+
+def _refuse_arguments(arguments: dict[str, Any]) -> None:
+    """
+    Let through what says nothing, as Trainer, PEFT and the pipelines pass it: nothing, false, one text.
+
+    Raises:
+        TypeError: an argument that would be left out of the answer.
+    """
+    for name, value in arguments.items():
+        if value is None or value is False or name in ("num_items_in_batch", "return_dict"):
+            continue
+        if name != "token_type_ids":
+            raise TypeError(f"{name}: a model with a recurrent memory takes no such argument")
+        if value.any():
+            raise TypeError("token_type_ids: there are no pairs in segments, give zeros or leave them out")
 
 
 def guess_problem_type(labels: torch.Tensor, num_labels: int, dims: int) -> str:

@@ -327,6 +327,22 @@ def test_gengram_within_a_recurrent_memory_trains_with_trainer(batch, tmp_path):
     assert torch.equal(loaded(**batch).logits, model.eval()(**batch).logits)
 
 
+@pytest.mark.parametrize(
+    "model_class", [RmtModel, RmtForSequenceClassification, RmtForTokenClassification, RmtForMaskedLM]
+)
+def test_arguments_without_effect_are_refused(model_class, batch):
+    model = model_class(build_config()).eval()
+    ones = torch.ones_like(batch["input_ids"])
+    for name, value in {"output_hidden_states": True, "output_attentions": True, "atention_mask": ones}.items():
+        with pytest.raises(TypeError, match=f"{name}: a model with a recurrent memory"):
+            model(**batch, **{name: value})
+    with pytest.raises(TypeError, match="token_type_ids: there are no pairs"):
+        model(**batch, token_type_ids=ones)
+    silent = {"output_hidden_states": False, "inputs_embeds": None, "token_type_ids": ones * 0}
+    for ours, plain in zip(model(**batch, **silent, return_dict=False), model(**batch).to_tuple(), strict=True):
+        assert torch.equal(ours, plain)
+
+
 def test_adapters_train_and_save_the_memory_tokens(batch, tmp_path):
     torch.manual_seed(0)
     model = RmtForSequenceClassification(build_config())

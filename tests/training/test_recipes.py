@@ -31,7 +31,7 @@ def base(tmp_path_factory) -> str:
         intermediate_size=32,
         num_hidden_layers=2,
         num_attention_heads=2,
-        max_position_embeddings=64,
+        max_position_embeddings=512,
         pad_token_id=tokenizer.pad_token_id,
     )
     memory = {"memory_layers": [0], "memory_dim": 8, "kmer_sizes": [1, 2, 3], "window_size": 3}
