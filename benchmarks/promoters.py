@@ -170,7 +170,8 @@ def run_promoters(
         "folds": {},
     }
     for division in folds:
-        folder = output / f"{division}-{fold}"
+        # Tables and tokenizer of a quick run are others, too.
+        folder = output / f"{'quick-' if size == QUICK else ''}{division}-{fold}"
         tables = folder / "tables"
         if not tables.is_dir():
             folder.mkdir(parents=True, exist_ok=True)

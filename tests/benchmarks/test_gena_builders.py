@@ -1,5 +1,6 @@
 """Tables of GENA-LM's tasks: from the published formats, real samples and small ones of the same shape."""
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -11,6 +12,7 @@ import torch
 from transformers import Trainer, TrainingArguments
 
 from gengram import GenaBertConfig, GenaBertForTokenClassification, RmtForTokenClassification
+from gengram.benchmarks import promoters
 from gengram.benchmarks.builders.gena import (
     CHROMATIN,
     build_chromatin,
@@ -241,6 +243,18 @@ def test_promoters_are_compared_and_finished_seeds_are_kept(folds, tmp_path, cap
     report = json.loads((tmp_path / "runs" / "results.json").read_text())
     assert set(report["folds"]) == {"leak_free", "published"}
     assert "| small GENA from scratch |" in (tmp_path / "runs" / "results.md").read_text()
-    kept = (tmp_path / "runs" / "leak_free-1" / "seed-0.json").stat().st_mtime_ns
+    kept = (tmp_path / "runs" / "quick-leak_free-1" / "seed-0.json").stat().st_mtime_ns
     assert run_promoters(argv) == 0
-    assert (tmp_path / "runs" / "leak_free-1" / "seed-0.json").stat().st_mtime_ns == kept
+    assert (tmp_path / "runs" / "quick-leak_free-1" / "seed-0.json").stat().st_mtime_ns == kept
+
+
+def test_a_quick_run_leaves_the_tables_of_a_full_one_alone(folds, tmp_path, monkeypatch):
+    monkeypatch.setattr(promoters, "QUICK", dataclasses.replace(promoters.QUICK, rows=4))
+    monkeypatch.setattr(promoters, "score_baselines", lambda _: dict.fromkeys(promoters.BASELINES, 0.5))
+    monkeypatch.setattr(promoters, "train_gena", lambda *_: {"f1": 0.5, "seconds": 0})
+    argv = ["--data", str(folds), "--output_dir", str(tmp_path), "--folds", "published", "--seeds", "0"]
+    rows = []
+    for options in (["--quick"], []):
+        assert run_promoters([*argv, *options]) == 0
+        rows.append({path.parts[-3]: len(pd.read_csv(path)) for path in tmp_path.glob("*/tables/train.csv.gz")})
+    assert rows == [{"quick-published-1": 4}, {"quick-published-1": 4, "published-1": 30}]
