@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
 from gengram.tokenization import reverse_complement
 
@@ -121,24 +122,50 @@ def _join_similar(kmers: list[np.ndarray], similarity: float, parents: np.ndarra
         for row, hashes in enumerate(map(bytes, np.ascontiguousarray(pair))):
             if sizes[row]:
                 buckets[hashes].append(row)
+        earlier = minima[:, : key * _HASHES_A_KEY].reshape(len(kmers), key, _HASHES_A_KEY)
         for members in buckets.values():
             if len(members) > 1:
-                _join_bucket(np.array(members), kmers, sizes, similarity, parents)
+                _join_bucket(np.array(members), kmers, sizes, earlier, similarity, parents)
 
 
 def _join_bucket(
-    members: np.ndarray, kmers: list[np.ndarray], sizes: np.ndarray, similarity: float, parents: np.ndarray
+    members: np.ndarray,
+    kmers: list[np.ndarray],
+    sizes: np.ndarray,
+    earlier: np.ndarray,
+    similarity: float,
+    parents: np.ndarray,
 ) -> None:
+    """Check the pairs of rows that share a key, each row with all others at once; `earlier` are the keys (N, keys,
+    hashes) before this one: a pair that shares one of those has been checked."""
+    if len(set(_find_roots(parents, members).tolist())) == 1:
+        return
+    _, columns = np.unique(np.concatenate([kmers[row] for row in members]), return_inverse=True)
+    ends = np.cumsum([0, *sizes[members]])
+    # Which k-mers each row has, as a matrix of ones.
+    presence = csr_matrix((np.ones(len(columns), dtype=np.int32), columns, ends))
     for place, row in enumerate(members[:-1]):
         others = members[place + 1 :]
         # Sets whose sizes differ too much cannot be similar.
         small, large = np.minimum(sizes[others], sizes[row]), np.maximum(sizes[others], sizes[row])
-        for other in others[small >= similarity * large]:
-            one, two = _find_root(parents, row), _find_root(parents, other)
-            if one != two:
-                shared = len(np.intersect1d(kmers[row], kmers[other], assume_unique=True))
-                if shared >= similarity * (sizes[row] + sizes[other] - shared):
-                    parents[max(one, two)] = min(one, two)
+        apart = _find_roots(parents, others) != _find_root(parents, row)
+        places = place + 1 + np.flatnonzero(apart & (small >= similarity * large))
+        others = members[places]
+        known = (earlier[others] == earlier[row]).all(axis=2).any(axis=1)
+        places, others = places[~known], others[~known]
+        if len(places):
+            shared = presence[places] @ presence[[place]].toarray()[0]
+            for other in others[shared >= similarity * (sizes[row] + sizes[others] - shared)]:
+                one, two = _find_root(parents, row), _find_root(parents, other)
+                parents[max(one, two)] = min(one, two)
+
+
+def _find_roots(parents: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    roots = parents[numbers]
+    while (parents[roots] != roots).any():
+        roots = parents[roots]
+    parents[numbers] = roots
+    return roots
 
 
 def _find_root(parents: np.ndarray, number: int) -> int:
