@@ -65,7 +65,8 @@ def read_labelled_fasta(path: str | Path, needs_labels: bool = True) -> pa.Table
 
     Args:
         path: the file.
-        needs_labels: whether a header without label is an error; if not, and no header has one, there is no `label`.
+        needs_labels: whether a header without label is an error; if not, and one has none, there is no `label`, and
+            names are whole headers.
 
     Returns:
         Columns `sequence`, `label` (text after the header's last `|`), `name` (what is before it), and where all names
@@ -74,22 +75,21 @@ def read_labelled_fasta(path: str | Path, needs_labels: bool = True) -> pa.Table
     Raises:
         `InputError`: see `read_fasta`; a header without label.
     """
-    names, labels, sequences = list[str](), list[str](), list[str]()
+    headers, names, labels, sequences = list[str](), list[str](), list[str](), list[str]()
     for line, header, sequence in read_fasta(path):
         name, bar, label = header.rpartition("|")
-        if not (bar and label.strip()):
-            if needs_labels or labels:
-                raise InputError(
-                    f"{path}, line {line}: the header {header[:60]!r} has no label; write it as '>name|label'"
-                )
-            name = header
-        elif names and not labels:
-            raise InputError(f"{path}, line {line}: the header {header[:60]!r} has a label, the ones before have none")
-        else:
+        if bar and label.strip():
+            names.append(name.strip())
             labels.append(label.strip())
-        names.append(name.strip())
+        elif needs_labels:
+            raise InputError(f"{path}, line {line}: the header {header[:60]!r} has no label; write it as '>name|label'")
+        headers.append(header)
         sequences.append(sequence)
-    columns: dict[str, list] = {"sequence": sequences, **({"label": labels} if labels else {}), "name": names}
+    if len(labels) == len(headers):
+        columns: dict[str, list] = {"sequence": sequences, "label": labels, "name": names}
+    else:
+        names = headers
+        columns = {"sequence": sequences, "name": names}
     regions = [_REGION.match(name) for name in names]
     if all(regions):
         columns["chrom"] = [region[1] for region in regions if region]

@@ -73,9 +73,12 @@ def test_faults_of_a_fasta(text, message, tmp_path):
     assert str(fault.value).startswith(str(tmp_path / "t.fa"))
 
 
-def test_a_label_behind_records_without(tmp_path):
-    with pytest.raises(InputError, match=r"line 3: the header 'b\|1' has a label, the ones before have none"):
-        read_labelled_fasta(write(tmp_path, ">a\nAC\n>b|1\nGG\n", "t.fa"), needs_labels=False)
+@pytest.mark.parametrize("headers", [("a", "b|1"), ("b|1", "a"), ("sp|P1|x", "b|")])
+def test_headers_with_and_without_a_bar_are_names_where_no_label_is_needed(headers, tmp_path):
+    path = write(tmp_path, f">{headers[0]}\nAC\n>{headers[1]}\nGG\n", "t.fa")
+    assert read_labelled_fasta(path, needs_labels=False).to_pydict() == {"sequence": ["AC", "GG"], "name": [*headers]}
+    with pytest.raises(InputError, match="has no label; write it as '>name|label'"):
+        read_labelled_fasta(path)
 
 
 def test_a_fasta_that_is_cut_off_or_no_text(tmp_path):
