@@ -383,7 +383,7 @@ def _find_base(report: dict[str, Any] | None) -> str | None:
 
 
 def _started_from_folder(report: dict[str, Any] | None) -> bool:
-    return bool(report) and report["model"].get("checkpoint_is_folder", False)
+    return report is not None and report["model"].get("checkpoint_is_folder", False)
 
 
 def _render(

@@ -77,7 +77,7 @@ def test_faults_of_a_fasta(text, message, tmp_path):
 def test_headers_with_and_without_a_bar_are_names_where_no_label_is_needed(headers, tmp_path):
     path = write(tmp_path, f">{headers[0]}\nAC\n>{headers[1]}\nGG\n", "t.fa")
     assert read_labelled_fasta(path, needs_labels=False).to_pydict() == {"sequence": ["AC", "GG"], "name": [*headers]}
-    with pytest.raises(InputError, match="has no label; write it as '>name|label'"):
+    with pytest.raises(InputError, match="has no label; write it as '>name"):
         read_labelled_fasta(path)
 
 
