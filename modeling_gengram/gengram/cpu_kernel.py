@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch.autograd.function import once_differentiable
 
-from .cpu_library import WORK, load_kernel
+from .cpu_library import count_threads, find_function
 from .kmer_index import KmerContext, KmerWindow
 from .merged_tables import MergedTables
 
@@ -117,7 +117,7 @@ def _run(direction: str, gating: Gating, tensors: dict[str, torch.Tensor | None]
     assert hidden is not None
     call, kept = _begin_call(gating, {name: tensor for name, tensor in tensors.items() if name != "hidden"})
     call.B, call.T, _ = hidden.shape
-    call.S, call.kept, call.threads = context.letters.shape[1], min(gating.kept, call.T), _count_threads(hidden)
+    call.S, call.kept, call.threads = context.letters.shape[1], min(gating.kept, call.T), count_threads(hidden)
     positions = {
         "letters": context.letters,
         "documents": context.documents,
@@ -128,7 +128,7 @@ def _run(direction: str, gating: Gating, tensors: dict[str, torch.Tensor | None]
         **results,
     }
     kept += _point(call, positions)
-    _find_function(direction, hidden.dtype)(ctypes.byref(call))
+    find_function(direction, hidden.dtype)(ctypes.byref(call))
 
 
 def _begin_call(gating: Gating, weights: dict[str, torch.Tensor | None]) -> tuple[_Call, list[torch.Tensor]]:
@@ -151,10 +151,6 @@ def _point(call: _Call, tensors: dict[str, torch.Tensor | None]) -> list[torch.T
     for name, tensor in given.items():
         setattr(call, name, tensor.data_ptr())
     return list(given.values())
-
-
-def _find_function(direction: str, dtype: torch.dtype):
-    return getattr(load_kernel(), f"{direction}_{ {torch.float32: 'float', torch.float64: 'double'}[dtype] }")
 
 
 class FusedStep:
@@ -187,7 +183,7 @@ class FusedStep:
         weights = {name: None if tensor is None else tensor.detach() for name, tensor in weights.items()}
         self._call, self._weights = _begin_call(gating, weights)
         self.dtype = rows.dtype
-        self._run = _find_function("forward", rows.dtype)
+        self._run = find_function("forward", rows.dtype)
         self._kept = gating.kept
         self._num_letters = gating.merged.num_letters
 
@@ -210,7 +206,7 @@ class FusedStep:
         kept = min(self._kept, T)
         hidden, letters = hidden.contiguous(), context.letters.contiguous()
         output, gated = hidden.new_empty(B, T, D), hidden.new_empty(B, kept, D)
-        call.B, call.S, call.T, call.kept, call.threads = B, letters.shape[1], T, kept, _count_threads(hidden)
+        call.B, call.S, call.T, call.kept, call.threads = B, letters.shape[1], T, kept, count_threads(hidden)
         call.letters, call.hidden = letters.data_ptr(), hidden.data_ptr()
         call.output, call.gated = output.data_ptr(), gated.data_ptr()
         past = None if past is None else past.contiguous()
@@ -224,10 +220,6 @@ class FusedStep:
 @functools.cache
 def _list_sizes(window: KmerWindow) -> torch.Tensor:
     return torch.tensor(sorted(window.kmer_sizes))
-
-
-def _count_threads(hidden: torch.Tensor) -> int:
-    return max(min(torch.get_num_threads(), hidden.numel() // WORK), 1)
 
 
 class _Fused(torch.autograd.Function):
@@ -247,7 +239,7 @@ class _Fused(torch.autograd.Function):
         B, T, D = hidden.shape
         taps = 0 if conv is None else len(conv)
         strip = STRIP_BYTES // hidden.element_size()
-        shared = hidden.new_zeros(_count_threads(hidden), 4 + taps, D)
+        shared = hidden.new_zeros(count_threads(hidden), 4 + taps, D)
         grad_hidden = torch.empty_like(hidden, memory_format=torch.contiguous_format)
         grad_rows = torch.empty_like(rows) if ctx.needs_input_grad[2] else None
         _run(

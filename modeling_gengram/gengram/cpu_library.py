@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers.utils import logging
@@ -26,6 +27,7 @@ INSTRUCTIONS = {
     "AVX2": ["-mavx2", "-mfma"],
 }
 WORK = 2**14  # numbers a thread should have at least
+_NAMES = {torch.float32: "float", torch.float64: "double"}
 
 
 @functools.cache
@@ -69,4 +71,14 @@ def _compile(compiler: str) -> Path:
     return library
 
 
-__all__ = ["WORK", "load_kernel"]
+def find_function(name: str, dtype: torch.dtype) -> Any:
+    """The function of this name for numbers of this dtype, float32 or float64. There must be a kernel."""
+    return getattr(load_kernel(), f"{name}_{_NAMES[dtype]}")
+
+
+def count_threads(numbers: torch.Tensor) -> int:
+    """Threads among which the work on a tensor is shared."""
+    return max(min(torch.get_num_threads(), numbers.numel() // WORK), 1)
+
+
+__all__ = ["count_threads", "find_function", "load_kernel"]

@@ -138,11 +138,8 @@ class _Merge(torch.autograd.Function):
     def forward(ctx, plan: _Plan, key_weight: torch.Tensor, value_weight: torch.Tensor, *tables: torch.Tensor):
         ctx.plan = plan
         ctx.save_for_backward(key_weight, value_weight, *tables)
-        compute, (D, E), levels = (
-            accumulation_dtype(tables[0].dtype),
-            (len(key_weight), tables[0].shape[1]),
-            plan.levels,
-        )
+        compute, levels = accumulation_dtype(tables[0].dtype), plan.levels
+        D, E = len(key_weight), tables[0].shape[1]
         merged = tables[0].new_empty(levels.bounds[-1] + len(levels.parts), 2 * D, dtype=compute)
         for number, scale, rows, begin in zip(plan.numbers, plan.scales, plan.rows, levels.bounds):
             found = tables[number].index_select(0, rows).to(compute)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from .cpu_library import WORK, load_kernel
+from .cpu_library import count_threads, find_function, load_kernel
 from .kmer_index import NUM_LETTERS
 
 
@@ -133,14 +133,12 @@ def _can_call(rows: torch.Tensor) -> bool:
 
 def _call(direction: str, levels: TableLevels, rows: torch.Tensor, **tensors: torch.Tensor) -> None:
     tensors = {"bounds": torch.tensor(levels.bounds), "parents": levels.parents, "parts": levels.parts, **tensors}
-    threads = max(min(torch.get_num_threads(), rows.numel() // WORK), 1)
     call = _Levels(
         columns=rows.shape[1], num_sizes=len(levels.bounds) - 1, num_far=len(levels.parts),
-        num_parts=levels.parts.shape[1], threads=threads,
+        num_parts=levels.parts.shape[1], threads=count_threads(rows),
         **{name: tensor.data_ptr() for name, tensor in tensors.items()},
     )  # fmt: skip
-    name = {torch.float32: "float", torch.float64: "double"}[rows.dtype]
-    getattr(load_kernel(), f"{direction}_{name}")(ctypes.byref(call))
+    find_function(direction, rows.dtype)(ctypes.byref(call))
 
 
 __all__ = ["TableLevels", "find_levels", "sum_rows"]

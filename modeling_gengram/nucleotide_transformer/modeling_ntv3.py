@@ -26,6 +26,7 @@ from .configuration_ntv3 import NTv3Config
 from .modeling_nucleotide_transformer import (
     NucleotideTransformerPreTrainedModel,
     NucleotideTransformerRotaryEmbedding,
+    compute_sequence_loss,
 )
 from .ntv3_layers import (
     Conditions,
@@ -308,12 +309,7 @@ class NTv3ForSequenceClassification(NTv3Classifier):
         logits = self.classifier((states * weights).sum(1) / weights.sum(1).clamp(min=1))
         loss = None
         if labels is not None:
-            loss = self.loss_function(
-                labels=labels, pooled_logits=logits, config=self.config, num_items_in_batch=num_items_in_batch
-            )
-            if num_items_in_batch is not None and self.config.problem_type != "single_label_classification":
-                # transformers' loss is then a mean that leaves the other micro-batches of the step out.
-                loss = loss * (labels != -100).sum() / num_items_in_batch
+            loss = compute_sequence_loss(self, logits, labels, num_items_in_batch)
         return SequenceClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )

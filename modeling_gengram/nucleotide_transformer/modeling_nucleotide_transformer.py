@@ -357,15 +357,30 @@ class NucleotideTransformerForSequenceClassification(NucleotideTransformerPreTra
         logits = self.classifier(outputs.last_hidden_state)
         loss = None
         if labels is not None:
-            loss = self.loss_function(
-                labels=labels, pooled_logits=logits, config=self.config, num_items_in_batch=num_items_in_batch
-            )
-            if num_items_in_batch is not None and self.config.problem_type != "single_label_classification":
-                # transformers' loss is then a mean that leaves the other micro-batches of the step out.
-                loss = loss * (labels != -100).sum() / num_items_in_batch
+            loss = compute_sequence_loss(self, logits, labels, num_items_in_batch)
         return SequenceClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
+
+
+def compute_sequence_loss(
+    model: PreTrainedModel, logits: torch.Tensor, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None
+) -> torch.Tensor:
+    """
+    transformers' loss of one prediction a sequence, as this micro-batch's share of an optimizer step.
+
+    Args:
+        model: its `config.problem_type` says which loss; where there is none, labels decide, and it is set.
+        logits (`torch.Tensor` [B, labels]), labels (`torch.Tensor` [B], or [B, labels]).
+        num_items_in_batch (`int`, *optional*): label values in all micro-batches of the step, as Trainer counts them.
+    """
+    loss = model.loss_function(
+        labels=labels, pooled_logits=logits, config=model.config, num_items_in_batch=num_items_in_batch
+    )
+    if num_items_in_batch is not None and model.config.problem_type != "single_label_classification":
+        # transformers' loss is then a mean that leaves the other micro-batches of the step out.
+        loss = loss * (labels != -100).sum() / num_items_in_batch
+    return loss
 
 
 class NucleotideTransformerForTokenClassification(NucleotideTransformerPreTrainedModel):
@@ -414,4 +429,5 @@ __all__ = [
     "NucleotideTransformerForTokenClassification",
     "NucleotideTransformerModel",
     "NucleotideTransformerPreTrainedModel",
+    "compute_sequence_loss",
 ]

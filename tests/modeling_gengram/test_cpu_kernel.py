@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(cpu_library.load_kernel() is None, reason="needs
 @pytest.fixture(autouse=True)
 def several_threads(monkeypatch):
     """Threads of a few positions each, so that their seams are among what is compared."""
-    monkeypatch.setattr(cpu_kernel, "_count_threads", lambda hidden: 3)
+    monkeypatch.setattr(cpu_kernel, "count_threads", lambda hidden: 3)
 
 
 def make_memory(D: int = 8, **fields) -> MotifMemory:
@@ -111,7 +111,7 @@ def test_the_same_bits_for_any_number_of_threads(monkeypatch):
     hidden = torch.randn(2, 300, 8)
     found = []
     for threads in (1, 2, 5):
-        monkeypatch.setattr(cpu_kernel, "_count_threads", lambda hidden, threads=threads: threads)
+        monkeypatch.setattr(cpu_kernel, "count_threads", lambda hidden, threads=threads: threads)
         output, *gradients = differentiate(memory, "fused", hidden, context)
         tables = [g for g, (name, _) in zip(gradients, memory.named_parameters()) if name.startswith("embeddings")]
         found.append([output, *tables])
