@@ -28,15 +28,15 @@ from sklearn.metrics import f1_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 
-from gengram import __version__
-from gengram.benchmarks.baselines import make_kmer_classifier, make_position_classifier
+from gengram._version import __version__
 from gengram.benchmarks.builders.gena import build_promoters
+from gengram.errors import InputError
+from gengram.files import write_json
+from gengram.genome.tables import read_rows
+from gengram.tokenization.train_tokenizer import train_bpe_tokenizer
 from gengram.training.arguments import DataArguments, FinetuneArguments, ModelArguments
-from gengram.training.errors import InputError
+from gengram.training.baselines.linear import make_kmer_classifier, make_position_classifier
 from gengram.training.finetune import finetune
-from gengram.training.report import write_report
-from gengram.training.tables import read_rows
-from gengram.training.train_tokenizer import train_bpe_tokenizer
 
 FOLDS = {"leak_free": "leak-free", "published": "published"}
 BASELINES = {
@@ -241,7 +241,7 @@ def main(argv: list[str] | None = None) -> int:
     output, size = arguments.output_dir, QUICK if arguments.quick else Size()
     try:
         report = run_promoters(arguments.data, output, arguments.folds, arguments.fold, arguments.seeds, size)
-        write_report(report, output / "results.json")
+        write_json(report, output / "results.json")
     except (InputError, OSError) as error:
         print(f"promoters: error: {error}", file=sys.stderr)
         return 1
@@ -259,7 +259,7 @@ def _keep(path: Path, compute: Any, settings: dict[str, Any]) -> dict[str, Any]:
         if found["settings"] == settings:
             return found
     found = compute() | {"settings": settings}
-    write_report(found, path)
+    write_json(found, path)
     return found
 
 

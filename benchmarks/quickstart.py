@@ -23,14 +23,14 @@ from scipy.special import softmax
 from sklearn.metrics import matthews_corrcoef
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from gengram import __version__
-from gengram.benchmarks.baselines import make_kmer_classifier, make_position_classifier
+from gengram._version import __version__
 from gengram.benchmarks.builders.splice_sites import LENGTH, write_splice_sites
+from gengram.errors import InputError
+from gengram.files import write_json
+from gengram.pipelines.predictions import name_predictions, read_predictions
 from gengram.training.arguments import DataArguments, FinetuneArguments, ModelArguments
-from gengram.training.errors import InputError
+from gengram.training.baselines.linear import make_kmer_classifier, make_position_classifier
 from gengram.training.finetune import finetune
-from gengram.training.predictions import name_predictions, read_predictions
-from gengram.training.report import write_report
 
 # Sizes by the clock: both models, three seeds each, within three minutes on two cores. BERT, because its positions
 # are absolute, as the evidence of the task is; no dropout, because it costs a third of the time. What is not here is
@@ -134,7 +134,7 @@ def run_quickstart(
     report["reload_max_abs_diff"] = float(np.abs(in_memory - reloaded).max())
     write_recipe(output / "recipe.yaml", num_train_epochs, seeds)
     report["seconds"] = round(time.perf_counter() - started, 1)
-    write_report(report, output / "report.json")
+    write_json(report, output / "report.json")
     return report
 
 

@@ -28,16 +28,16 @@ from sklearn.pipeline import Pipeline
 from tqdm.auto import tqdm
 from transformers import AutoModelForSequenceClassification
 
-from gengram import __version__
-from gengram.benchmarks.baselines import make_kmer_classifier, make_position_classifier
+from gengram._version import __version__
 from gengram.benchmarks.real_data_report import ARMS, tabulate, write_results
+from gengram.errors import InputError
+from gengram.files import write_json
+from gengram.genome.tables import read_rows
 from gengram.training.arguments import DataArguments, FinetuneArguments, ModelArguments
+from gengram.training.baselines.linear import make_kmer_classifier, make_position_classifier
 from gengram.training.classifier import load_config, load_tokenizer
-from gengram.training.duplicates import count_duplicates
-from gengram.training.errors import InputError
+from gengram.training.data.duplicates import count_duplicates
 from gengram.training.finetune import finetune
-from gengram.training.report import write_report
-from gengram.training.tables import read_rows
 
 TASKS = ("GUE/tf_3", "GUE/prom_core_all", "other/celegans_splice_42", "GUE/mouse_0")
 GPU_TASKS = ("GUE/splice_reconstructed", "NTB/H3", "NTB/H3K36me3", "GB/human_nontata_promoters")
@@ -186,7 +186,7 @@ def train_cell(folder: Path, data: Path, task: str, backbone: str, arm: str, see
         "data": report["data"],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_report(cell, path)
+    write_json(cell, path)
     shutil.rmtree(models)
     return cell
 
@@ -242,7 +242,7 @@ def read_linear(folder: Path, data: Path, task: str) -> dict[str, Any]:
     path = folder / "cells" / f"{task.replace('/', '_')}-linear.json"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_report(score_linear(data, task), path)
+        write_json(score_linear(data, task), path)
     return json.loads(path.read_text(encoding="utf-8"))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gengram.training.report import write_report
+from gengram.files import write_json
 
 ARMS = {
     "no_memory": "no memory",
@@ -110,7 +110,7 @@ def plot_scores(report: dict[str, Any], path: Path) -> None:
 
 def write_results(report: dict[str, Any], output: Path) -> None:
     """results.json, results.md and, where matplotlib is, scores.png."""
-    write_report(report, output / "results.json")
+    write_json(report, output / "results.json")
     partial = output / "results.md.partial"
     partial.write_text(tabulate(report) + "\n", encoding="utf-8")
     os.replace(partial, output / "results.md")

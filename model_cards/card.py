@@ -10,7 +10,7 @@ from huggingface_hub.utils import HFValidationError, validate_repo_id
 from safetensors import safe_open
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from gengram import __version__
+from gengram._version import __version__
 
 CODE_LICENSE = "Apache-2.0"
 """Of this package, whose model files travel with a checkpoint."""

@@ -29,14 +29,14 @@ def finetune(argv: list[str]) -> int:
 
 def embed(argv: list[str]) -> int:
     """write a vector for each sequence, token or base of a file"""
-    from gengram.training.embed import main
+    from gengram.pipelines.embed_file import main
 
     return main(argv)
 
 
 def predict(argv: list[str]) -> int:
     """predict new sequences with a fine-tuned model"""
-    from gengram.training.predict import main
+    from gengram.pipelines.predict import main
 
     return main(argv)
 
@@ -50,28 +50,28 @@ def quickstart(argv: list[str]) -> int:
 
 def push(argv: list[str]) -> int:
     """publish a run or a model on the Hugging Face Hub, in one commit"""
-    from gengram.training.publish import main_push
+    from gengram.training.publishing.model import main_push
 
     return main_push(argv)
 
 
 def card(argv: list[str]) -> int:
     """render the model card of a run or a model, for review"""
-    from gengram.training.publish import main_card
+    from gengram.training.publishing.model import main_card
 
     return main_card(argv)
 
 
 def dataset(argv: list[str]) -> int:
     """publish a folder of labelled tables as a dataset on the Hugging Face Hub"""
-    from gengram.training.publish_dataset import main
+    from gengram.training.publishing.dataset import main
 
     return main(argv)
 
 
 def train_tokenizer(argv: list[str]) -> int:
     """train a BPE tokenizer on genomes"""
-    from gengram.training.train_tokenizer import main
+    from gengram.tokenization.train_tokenizer import main
 
     return main(argv)
 

@@ -3,11 +3,12 @@
 Names load on first use: asking for a reverse complement imports no tokenizer library.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from gengram.lazy import attach
 
 if TYPE_CHECKING:
-    from gengram.tokenization.alphabet import IUPAC_BASES, reverse_complement
+    from gengram.genome.alphabet import IUPAC_BASES, reverse_complement
     from gengram.tokenization.bpe import BpeTokenizer, load_bpe_tokenizer
     from gengram.tokenization.coordinates import assign_bases, find_tokens, locate_tokens
     from gengram.tokenization.encode import EncodedSequences, KmerEncoder
@@ -17,38 +18,26 @@ if TYPE_CHECKING:
     from gengram.tokenization.nucleotide import EMBEDDING_ROWS, NUCLEOTIDE_VOCABULARY, build_nucleotide_tokenizer
 
 _DEFINED_IN = {
-    "BpeTokenizer": "bpe",
-    "load_bpe_tokenizer": "bpe",
-    "BpeEncoder": "encode_bpe",
-    "IUPAC_BASES": "alphabet",
-    "reverse_complement": "alphabet",
-    "assign_bases": "coordinates",
-    "find_tokens": "coordinates",
-    "locate_tokens": "coordinates",
-    "EncodedSequences": "encode",
-    "KmerEncoder": "encode",
-    "build_kmer_tokenizer": "kmer",
-    "list_kmer_vocabulary": "kmer",
-    "load_kmer_tokenizer": "kmer",
-    "NTV3_VOCABULARY": "ntv3",
-    "build_ntv3_tokenizer": "ntv3",
-    "EMBEDDING_ROWS": "nucleotide",
-    "NUCLEOTIDE_VOCABULARY": "nucleotide",
-    "build_nucleotide_tokenizer": "nucleotide",
+    "BpeTokenizer": "gengram.tokenization.bpe",
+    "load_bpe_tokenizer": "gengram.tokenization.bpe",
+    "BpeEncoder": "gengram.tokenization.encode_bpe",
+    "IUPAC_BASES": "gengram.genome.alphabet",
+    "reverse_complement": "gengram.genome.alphabet",
+    "assign_bases": "gengram.tokenization.coordinates",
+    "find_tokens": "gengram.tokenization.coordinates",
+    "locate_tokens": "gengram.tokenization.coordinates",
+    "EncodedSequences": "gengram.tokenization.encode",
+    "KmerEncoder": "gengram.tokenization.encode",
+    "build_kmer_tokenizer": "gengram.tokenization.kmer",
+    "list_kmer_vocabulary": "gengram.tokenization.kmer",
+    "load_kmer_tokenizer": "gengram.tokenization.kmer",
+    "NTV3_VOCABULARY": "gengram.tokenization.ntv3",
+    "build_ntv3_tokenizer": "gengram.tokenization.ntv3",
+    "EMBEDDING_ROWS": "gengram.tokenization.nucleotide",
+    "NUCLEOTIDE_VOCABULARY": "gengram.tokenization.nucleotide",
+    "build_nucleotide_tokenizer": "gengram.tokenization.nucleotide",
 }
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _DEFINED_IN:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_DEFINED_IN[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(globals().keys() | _DEFINED_IN.keys())
-
+__getattr__, __dir__ = attach(__name__, _DEFINED_IN)
 
 __all__ = [
     "EMBEDDING_ROWS",

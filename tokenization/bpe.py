@@ -12,11 +12,13 @@ from tokenizers.normalizers import Replace
 from tokenizers.normalizers import Sequence as NormalizerSequence
 from transformers import AutoTokenizer, TokenizersBackend
 
-from gengram.tokenization.alphabet import ANY_BASE, URACIL
+from gengram.genome.alphabet import ANY_BASE, URACIL
 from gengram.tokenization.policies import Case, Uracil, check_choice
+from gengram.tokenization.published import PublishedFiles
 
 GAP = "-"
 """The token of a run of N."""
+# In the order of their ids, 0 to 4.
 _NAMES = {"unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "pad": "[PAD]", "mask": "[MASK]"}
 
 
@@ -110,6 +112,24 @@ def load_bpe_tokenizer(
     return wrap_bpe(backend, model_max_length)
 
 
+def recognizes_published(files: PublishedFiles) -> bool:
+    """Whether a tokenizer is a BPE of bases with GENA-LM's special tokens: a published one, or one trained here."""
+    tokenizer = files.tokenizer
+    if not tokenizer.is_fast or [*map(tokenizer.convert_tokens_to_ids, _NAMES.values())] != [0, 1, 2, 3, 4]:
+        return False
+    letters = {token for token in tokenizer.get_vocab() if len(token) == 1 and token.isalnum()}
+    if not set("ACGT") <= letters <= set("ABCDGHKMNRSTUVWY"):
+        return False
+    return json.loads(tokenizer.backend_tokenizer.to_str())["model"]["type"] == "BPE"
+
+
+def load_published(files: PublishedFiles) -> BpeTokenizer:
+    """Load it mended; one that was mended before it was saved, in the ways that were chosen then."""
+    if files.tokenizer_config.get("tokenizer_class") == BpeTokenizer.__name__:
+        return BpeTokenizer.from_pretrained(files.path, **files.hub)
+    return load_bpe_tokenizer(files.path, model_max_length=files.tokenizer.model_max_length, **files.hub)
+
+
 def fold_letters(letters: set[str], *, case: Case, uracil: Uracil) -> list[Replace]:
     """Return the normalizers that read lower case and uracil as letters of the vocabulary, one character for one."""
     check_choice("case", case, Case)
@@ -158,4 +178,12 @@ def _widen_gaps(offsets: list[tuple[int, int]], encoding: Encoding, gap: int, en
             offsets[place] = (ends[which][bisect_right(ends[which], start) - 1], end)
 
 
-__all__ = ["GAP", "BpeTokenizer", "fold_letters", "load_bpe_tokenizer", "wrap_bpe"]
+__all__ = [
+    "GAP",
+    "BpeTokenizer",
+    "fold_letters",
+    "load_bpe_tokenizer",
+    "load_published",
+    "recognizes_published",
+    "wrap_bpe",
+]

@@ -115,4 +115,16 @@ def assign_bases(intervals: np.ndarray, length: int, start: int = 0) -> np.ndarr
     return assigned
 
 
+def find_bases(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
+    """Return which tokens of a row are bases, booleans (T,): all but those that the tokenizer puts around them.
+
+    Args:
+        ids: T tokens of a row, without padding.
+        tokenizer: that they are from.
+    """
+    # Not `all_special_ids`: that has the unknown token, a base like any other here, and NTv3's padding, N.
+    around = [getattr(tokenizer, f"{kind}_token_id") for kind in ("bos", "eos", "cls", "sep")]
+    return ~np.isin(ids, [one for one in around if one is not None])
+
+
 __all__ = ["NOWHERE", "assign_bases", "find_tokens", "locate_tokens"]

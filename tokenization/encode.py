@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from gengram.tokenization.alphabet import ANY_BASE
+from gengram.genome.alphabet import ANY_BASE
 from gengram.tokenization.kmer import DIGITS
 
 # What a byte is, besides the digits 0..3 of a base.

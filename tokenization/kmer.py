@@ -10,11 +10,12 @@ from tokenizers.decoders import Fuse
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Sequence, Split, WhitespaceSplit
 from tokenizers.processors import TemplateProcessing
-from transformers import TokenizersBackend
+from transformers import EsmTokenizer, TokenizersBackend
 from transformers.utils import cached_file
 
-from gengram.tokenization.alphabet import ANY_BASE
+from gengram.genome.alphabet import ANY_BASE
 from gengram.tokenization.policies import Ambiguous, Case, Uracil, check_choice, read_letters
+from gengram.tokenization.published import PublishedFiles
 
 Layout = Literal["v1", "v2"]
 
@@ -165,4 +166,22 @@ def load_kmer_tokenizer(
     return build_kmer_tokenizer(k, layout, case=case, uracil=uracil, ambiguous=ambiguous, model_max_length=length)
 
 
-__all__ = ["DIGITS", "build_kmer_tokenizer", "list_kmer_vocabulary", "load_kmer_tokenizer"]
+def recognizes_published(files: PublishedFiles) -> bool:
+    """Whether transformers reads k-mers as ESM's vocabulary; that of proteins has single letters and no such run."""
+    tokenizer = files.tokenizer
+    return isinstance(tokenizer, EsmTokenizer) and bool({"AAA", "AAAAAA"} & tokenizer.get_vocab().keys())
+
+
+def load_published(files: PublishedFiles) -> TokenizersBackend:
+    """Make the tokenizer from its `vocab.txt`."""
+    return load_kmer_tokenizer(files.path, **files.hub)
+
+
+__all__ = [
+    "DIGITS",
+    "build_kmer_tokenizer",
+    "list_kmer_vocabulary",
+    "load_kmer_tokenizer",
+    "load_published",
+    "recognizes_published",
+]

@@ -8,8 +8,9 @@ from tokenizers.decoders import Fuse
 from tokenizers.models import BPE
 from transformers import TokenizersBackend
 
-from gengram.tokenization.alphabet import ANY_BASE
+from gengram.genome.alphabet import ANY_BASE
 from gengram.tokenization.policies import Ambiguous, Case, Uracil, read_letters
+from gengram.tokenization.published import PublishedFiles
 
 _SPECIAL = ("<unk>", "<pad>", "<mask>", "<cls>", "<eos>", "<bos>")
 
@@ -74,4 +75,14 @@ def build_ntv3_tokenizer(
     )
 
 
-__all__ = ["NTV3_VOCABULARY", "build_ntv3_tokenizer"]
+def recognizes_published(files: PublishedFiles) -> bool:
+    """Whether an NTv3's tokenizer is as published, remote code, and not one that was built here and saved."""
+    return "auto_map" in files.tokenizer_config or files.find("tokenizer.json") is None
+
+
+def load_published(files: PublishedFiles) -> TokenizersBackend:
+    """Build the tokenizer that stands for the published one."""
+    return build_ntv3_tokenizer()
+
+
+__all__ = ["NTV3_VOCABULARY", "build_ntv3_tokenizer", "load_published", "recognizes_published"]

@@ -7,7 +7,7 @@ from tokenizers import Regex
 from tokenizers.normalizers import Replace
 from tokenizers.normalizers import Sequence as NormalizerSequence
 
-from gengram.tokenization.alphabet import AMBIGUITY_CODES, ANY_BASE, BASES, URACIL
+from gengram.genome.alphabet import AMBIGUITY_CODES, ANY_BASE, BASES, URACIL
 
 Case = Literal["fold", "unknown"]
 Uracil = Literal["thymine", "unknown"]

@@ -8,9 +8,19 @@ from typing import Any, Literal
 
 from transformers import IntervalStrategy, TrainingArguments
 
-from gengram.training.duplicates import SIMILARITY
-from gengram.training.labels import MASKS, PROBLEMS
-from gengram.training.sampling import ORDERS
+from gengram.training.problems import PROBLEMS
+
+MASKS = ("-1", "-100", ".")
+"""Labels of a base that mean "not known": the base is neither trained on nor measured."""
+
+SIMILARITY = 0.9
+"""Jaccard similarity of canonical k-mers from which on two sequences are near-duplicates."""
+
+LEARNING_RATES = {"lora": 5e-4, "ia3": 3e-3}
+"""Published for the Nucleotide Transformer, LoRA with rank 1, alpha 32, dropout 0.1 and batches of 8, IA3 likewise."""
+
+ORDERS = ("random", "sequential", "group_by_length")
+"""What `train_sampling_strategy` may be here."""
 
 
 @dataclass

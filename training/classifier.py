@@ -2,12 +2,10 @@
 
 import copy
 import dataclasses
-import difflib
 from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 from transformers import (
     CONFIG_MAPPING,
     AutoModelForSequenceClassification,
@@ -18,28 +16,21 @@ from transformers import (
     set_seed,
 )
 
-from gengram import (
-    GengramConfig,
-    GengramForSequenceClassification,
-    GengramForTokenClassification,
-    RmtConfig,
-    RmtForSequenceClassification,
-    RmtForTokenClassification,
-    loading,
-)
+from gengram.errors import InputError, suggest
 from gengram.gena.published import speed_up
-from gengram.loading import measure_capacity
+from gengram.gengram.configuration_gengram import GengramConfig
+from gengram.gengram.modeling_gengram import GengramForSequenceClassification, GengramForTokenClassification
+from gengram.loading.models import LOADING_ERRORS, load_config, tell_error
+from gengram.loading.tokenizers import load_tokenizer
+from gengram.rmt.configuration_rmt import RmtConfig
+from gengram.rmt.modeling_rmt import RmtForSequenceClassification, RmtForTokenClassification
 from gengram.tokenization import EMBEDDING_ROWS, build_nucleotide_tokenizer
 from gengram.training.arguments import ModelArguments
-from gengram.training.errors import InputError
-from gengram.training.labels import Problem
+from gengram.training.problems import Problem
 
 # Names that transformers takes into `rope_parameters`; they are no fields of a configuration class.
 _ROPE_FIELDS = {"rope_theta", "rope_scaling", "partial_rotary_factor"}
 _SPECIAL_TOKENS = ("pad", "bos", "eos", "cls", "sep", "mask")
-LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, StrictDataclassError)
-"""What reading a user's folder can raise: missing or foreign files, broken JSON, wrong shapes, cut-off weights."""
-
 _CONFIG_ERRORS = (ValueError, TypeError, StrictDataclassError)
 # What transformers' losses go by; a token classifier has one loss only.
 _PROBLEM_TYPES: dict[Problem, Any] = {
@@ -50,7 +41,7 @@ _PROBLEM_TYPES: dict[Problem, Any] = {
 }
 
 
-def load_tokenizer(arguments: ModelArguments) -> PreTrainedTokenizerBase:
+def prepare_tokenizer(arguments: ModelArguments) -> PreTrainedTokenizerBase:
     """Return the tokenizer that is named, else the checkpoint's; a new model gets one token a base.
 
     Raises:
@@ -61,17 +52,17 @@ def load_tokenizer(arguments: ModelArguments) -> PreTrainedTokenizerBase:
         pools_cls = _as_mapping(arguments.memory).get("pooling") == "cls"
         return build_nucleotide_tokenizer(template="cls_sep" if pools_cls else "plain")
     try:
-        tokenizer = loading.load_tokenizer(path)
+        tokenizer = load_tokenizer(path)
     except LOADING_ERRORS as error:
         raise InputError(
-            f"{path}: no tokenizer can be read here: {_tell(error)}. Name one with --tokenizer_name_or_path."
+            f"{path}: no tokenizer can be read here: {tell_error(error)}. Name one with --tokenizer_name_or_path."
         ) from error
     if tokenizer.pad_token_id is None:
         raise InputError(f"{path}: the tokenizer has no padding token, so sequences cannot share a batch")
     return tokenizer
 
 
-def load_config(arguments: ModelArguments, tokenizer: PreTrainedTokenizerBase) -> PreTrainedConfig:
+def prepare_config(arguments: ModelArguments, tokenizer: PreTrainedTokenizerBase) -> PreTrainedConfig:
     """Return the model's configuration: the checkpoint's, or a new one made for the tokenizer.
 
     Raises:
@@ -81,9 +72,9 @@ def load_config(arguments: ModelArguments, tokenizer: PreTrainedTokenizerBase) -
     if arguments.model_name_or_path is not None:
         path = arguments.model_name_or_path
         try:
-            config = loading.load_config(path)
+            config = load_config(path)
         except LOADING_ERRORS as error:
-            raise InputError(f"{path}: no model configuration can be read here: {_tell(error)}") from error
+            raise InputError(f"{path}: no model configuration can be read here: {tell_error(error)}") from error
         if isinstance(config, GengramConfig) and arguments.memory is not None:
             raise InputError(f"{path} is a Gengram model and brings its own memory: leave --memory out")
         if config.pad_token_id is None:
@@ -99,14 +90,6 @@ def load_config(arguments: ModelArguments, tokenizer: PreTrainedTokenizerBase) -
     return config if arguments.rmt is None else _add_segments(config, _as_mapping(arguments.rmt), tokenizer)
 
 
-def align_classes(classes: list[str], config: PreTrainedConfig) -> list[str]:
-    """Return the classes in the order of a checkpoint that was trained on just these names, else as they are."""
-    known: dict[str, Any] = config.label2id or {}
-    if set(known) == set(classes):
-        return sorted(classes, key=lambda name: int(known[name]))
-    return classes
-
-
 def build_classifier(
     arguments: ModelArguments,
     config: PreTrainedConfig,
@@ -118,7 +101,7 @@ def build_classifier(
 
     Args:
         arguments: which model.
-        config: of `load_config`; it is not changed.
+        config: of `prepare_config`; it is not changed.
         classes: names of the C classes, labels or targets; the position is the id.
         seed: of the new weights.
         problem: decides head and loss: `token` is classified base by base, everything else as a whole.
@@ -167,7 +150,7 @@ def _build_encoder(
             path, config=config, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
         )
     except LOADING_ERRORS as error:
-        raise InputError(f"{path}: the model's weights cannot be loaded: {_tell(error)}") from error
+        raise InputError(f"{path}: the model's weights cannot be loaded: {tell_error(error)}") from error
     new = sorted(found["missing_keys"] | {name for name, *_ in found["mismatched_keys"]})
     if lacking := [name for name in new if name in _list_body(model) and "pooler" not in name]:
         raise InputError(
@@ -194,7 +177,7 @@ def _build_backbone_config(
 ) -> PreTrainedConfig:
     if model_type not in CONFIG_MAPPING:
         raise InputError(
-            f"backbone={model_type!r} is no architecture of transformers{_suggest(model_type, CONFIG_MAPPING.keys())}"
+            f"backbone={model_type!r} is no architecture of transformers{suggest(model_type, CONFIG_MAPPING.keys())}"
         )
     config_class = CONFIG_MAPPING[model_type]
     known = {entry.name for entry in dataclasses.fields(config_class)} | set(config_class.attribute_map) | _ROPE_FIELDS
@@ -207,7 +190,7 @@ def _build_backbone_config(
     try:
         return config_class(**{**fields, **given})
     except _CONFIG_ERRORS as error:
-        raise InputError(f"backbone_config does not fit {model_type}: {_tell(error)}") from error
+        raise InputError(f"backbone_config does not fit {model_type}: {tell_error(error)}") from error
 
 
 def _add_memory(
@@ -230,7 +213,7 @@ def _add_memory(
     try:
         return GengramConfig(backbone_config=backbone, **fields)
     except _CONFIG_ERRORS as error:
-        raise InputError(f"memory does not fit: {_tell(error)}") from error
+        raise InputError(f"memory does not fit: {tell_error(error)}") from error
 
 
 def _add_segments(backbone: PreTrainedConfig, rmt: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> RmtConfig:
@@ -244,24 +227,13 @@ def _add_segments(backbone: PreTrainedConfig, rmt: dict[str, Any], tokenizer: Pr
     try:
         return RmtConfig(backbone_config=backbone, **{**fields, **rmt})
     except _CONFIG_ERRORS as error:
-        raise InputError(f"rmt does not fit: {_tell(error)}") from error
+        raise InputError(f"rmt does not fit: {tell_error(error)}") from error
 
 
 def _refuse_unknown(given: dict[str, Any], known: set[str], argument: str, config_class: type) -> None:
     for name in given:
         if name not in known:
-            raise InputError(f"{argument}: {config_class.__name__} has no field {name!r}{_suggest(name, known)}")
+            raise InputError(f"{argument}: {config_class.__name__} has no field {name!r}{suggest(name, known)}")
 
 
-def _suggest(name: str, known: Any) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
-
-
-def _tell(error: Exception) -> str:
-    """The message of an error; of a failed check inside a configuration, the check's own words."""
-    told = error.__cause__ if isinstance(error, StrictDataclassError) and error.__cause__ else error
-    return str(told) or type(told).__name__
-
-
-__all__ = ["LOADING_ERRORS", "align_classes", "build_classifier", "load_config", "load_tokenizer", "measure_capacity"]
+__all__ = ["build_classifier", "prepare_config", "prepare_tokenizer"]

@@ -15,18 +15,23 @@ import transformers
 from huggingface_hub import get_token
 from transformers import HfArgumentParser, PreTrainedModel
 
-from gengram import __version__
-from gengram.training.adapters import add_adapter, describe_adapter, refuse_adapter
+from gengram._version import __version__
+from gengram.errors import InputError, suggest
+from gengram.files import write_json
+from gengram.loading.adapters import is_adapter
+from gengram.loading.models import measure_capacity
 from gengram.training.arguments import DataArguments, FinetuneArguments, ModelArguments
-from gengram.training.augmentation import check_augmentation
-from gengram.training.classifier import build_classifier, load_config, load_tokenizer, measure_capacity
-from gengram.training.errors import InputError
-from gengram.training.evaluation import METRICS, Scores
-from gengram.training.inputs import LabelledSplits, prepare_splits
-from gengram.training.plots import write_plots
-from gengram.training.publish import prepare_upload
-from gengram.training.recipe import list_recipes, read_recipe, suggest
-from gengram.training.report import (
+from gengram.training.classifier import build_classifier, prepare_config, prepare_tokenizer
+from gengram.training.data.augmentation import check_augmentation
+from gengram.training.data.inputs import LabelledSplits, prepare_splits
+from gengram.training.metrics.scores import Scores
+from gengram.training.problems import METRICS, Problem
+from gengram.training.publishing.model import prepare_upload
+from gengram.training.publishing.upload import check_repo_id, push
+from gengram.training.recipe import list_recipes, read_recipe
+from gengram.training.reports.markdown import write_markdown
+from gengram.training.reports.plots import write_plots
+from gengram.training.reports.report import (
     clear_earlier_run,
     describe_arguments,
     describe_model,
@@ -35,9 +40,7 @@ from gengram.training.report import (
     summarize_resamples,
     summarize_seeds,
     tabulate,
-    write_report,
 )
-from gengram.training.report_markdown import write_markdown
 from gengram.training.resume import (
     begin_run,
     check_same_run,
@@ -49,7 +52,6 @@ from gengram.training.resume import (
     read_scores,
 )
 from gengram.training.train_seed import divide_steps, set_up_seed, train_seed
-from gengram.training.upload import check_repo_id, push
 from gengram.training.weights import choose_loss
 
 _VERSIONS = {
@@ -112,9 +114,9 @@ def finetune(
     is_main = training_arguments.process_index == 0
     _check_push(training_arguments, model_arguments)
     _check_output(output, training_arguments)
-    refuse_adapter(model_arguments)
-    tokenizer = load_tokenizer(model_arguments)
-    config = load_config(model_arguments, tokenizer)
+    _refuse_adapter(model_arguments)
+    tokenizer = prepare_tokenizer(model_arguments)
+    config = prepare_config(model_arguments, tokenizer)
     tokenizer.model_max_length = measure_capacity(config, tokenizer)
     data = prepare_splits(data_arguments, tokenizer, config)
     _check_best(training_arguments, data)
@@ -147,7 +149,7 @@ def finetune(
             measured = read_scores(folder) if training_arguments.resume_from_checkpoint else None
             if measured is None or model is None:
                 model, new_weights = build_classifier(model_arguments, config, data.classes, seed, data.problem)
-                trained = add_adapter(model, new_weights, model_arguments, data.problem)
+                trained = _add_adapter(model, new_weights, model_arguments, data.problem)
             if seed == seeds[0] and is_main:
                 if not training_arguments.resume_from_checkpoint:
                     clear_earlier_run(output)
@@ -172,7 +174,7 @@ def finetune(
         "model": describe_model(model, model_arguments, new_weights),
         "data": data.report,
         "arguments": describe_arguments(model_arguments, data_arguments, arguments),
-        "adapter": describe_adapter(trained),
+        "adapter": _describe_adapter(trained),
         "loss_weights": None if loss is None else loss.weights,
         "seeds": training_arguments.seeds,
         "parameters": model.num_parameters(),
@@ -187,7 +189,7 @@ def finetune(
         report["history"] = read_histories([output / folder for folder in report["model_folders"]])
         report["plots"] = write_plots(report, output)
         write_markdown(report, output / "report.md")
-        write_report(report, output / "report.json")
+        write_json(report, output / "report.json")
         end_run(output, seeds)
         if training_arguments.push_to_hub:
             _publish(output, training_arguments)
@@ -312,6 +314,37 @@ def _check_best(arguments: FinetuneArguments, data: LabelledSplits) -> None:
     metric = str(arguments.metric_for_best_model).removeprefix("eval_")
     if metric not in known:
         raise InputError(f"metric_for_best_model={metric!r}: choose {', '.join(known)}{suggest(metric, list(known))}")
+
+
+def _add_adapter(model: PreTrainedModel, new_weights: list[str], arguments: ModelArguments, problem: Problem) -> Any:
+    """The model with the adapter that is asked for; PEFT is imported if one is."""
+    if arguments.peft is None:
+        return model
+    from gengram.training.adapters.adapt import add_adapter
+
+    return add_adapter(model, new_weights, arguments, problem)
+
+
+def _describe_adapter(model: Any) -> dict[str, Any] | None:
+    if isinstance(model, PreTrainedModel):
+        return None
+    from gengram.training.adapters.adapt import describe_adapter
+
+    return describe_adapter(model)
+
+
+def _refuse_adapter(arguments: ModelArguments) -> None:
+    """Refuse an adapter as the checkpoint of a training.
+
+    Raises:
+        `InputError`: the checkpoint is a folder with an adapter.
+    """
+    path = arguments.model_name_or_path
+    if path is not None and Path(path).is_dir() and is_adapter(path):
+        raise InputError(
+            f"{path} is an adapter, which cannot be trained on from here: name its base as model_name_or_path, or "
+            "merge it into its base first (merge_and_unload, save_pretrained)"
+        )
 
 
 def _check_output(output: Path, arguments: FinetuneArguments) -> None:

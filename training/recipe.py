@@ -1,12 +1,11 @@
 """Which arguments does a recipe give? YAML files of the user's, and those in recipes/ that come with the package."""
 
-import difflib
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from gengram.training.errors import InputError
+from gengram.errors import InputError, suggest
 
 RECIPES = Path(__file__).parent / "recipes"
 """Published hyper-parameters by benchmark; the comment at the top of each says whose, and how it is used."""
@@ -47,10 +46,4 @@ def read_recipe(name: str, known: list[str]) -> dict[str, Any]:
     return recipe
 
 
-def suggest(name: str, known: Any) -> str:
-    """Return a question that names the most similar of the known names, if one is similar."""
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
-
-
-__all__ = ["RECIPES", "list_recipes", "read_recipe", "suggest"]
+__all__ = ["RECIPES", "list_recipes", "read_recipe"]

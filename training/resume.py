@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedConfig
 
+from gengram.errors import InputError
+from gengram.genome.tables import hash_file
 from gengram.training.checkpoints import find_checkpoint
-from gengram.training.errors import InputError
-from gengram.training.evaluation import Scores
-from gengram.training.tables import hash_file
+from gengram.training.metrics.scores import Scores
 
 # What the run is, from its start to its report; the scores of a seed, in its folder, just as long.
 _RUN, _SCORES = "unfinished.json", "scores.json"

@@ -5,30 +5,37 @@ import functools
 import os
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
-from peft import PeftModel
 from transformers import (
     DataCollatorForTokenClassification,
     DataCollatorWithPadding,
     EarlyStoppingCallback,
+    EvalPrediction,
     IntervalStrategy,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    Trainer,
     TrainerCallback,
 )
 
-from gengram.training.adapters import LEARNING_RATES, finish_adapter
-from gengram.training.arguments import FinetuneArguments, ModelArguments
-from gengram.training.augmentation import augment_rows, predict_split
+from gengram.pipelines.predictions import name_predictions, write_predictions
+from gengram.training.arguments import LEARNING_RATES, FinetuneArguments, ModelArguments
 from gengram.training.checkpoints import CheckpointSeal, clear_unusable, find_checkpoint, skip_rest
-from gengram.training.evaluation import Scores, measure, score
-from gengram.training.inputs import LabelledSplits
-from gengram.training.predictions import name_predictions, write_predictions
+from gengram.training.data.augmentation import augment_rows
+from gengram.training.data.inputs import LabelledSplits
+from gengram.training.data.sampling import StepBatches, measure_lengths
+from gengram.training.data.strands import average_outputs, read_other_strand
+from gengram.training.metrics.scores import Scores, measure, score
+from gengram.training.problems import IGNORED
 from gengram.training.resume import write_scores
-from gengram.training.sampling import StepBatches, measure_lengths
 from gengram.training.trainer import MeanLoss, StepTrainer
 from gengram.training.weights import choose_loss
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 
 def set_up_seed(training: FinetuneArguments, model: ModelArguments, seed: int, validates: bool) -> FinetuneArguments:
@@ -65,7 +72,7 @@ def divide_steps(arguments: FinetuneArguments, data: LabelledSplits) -> StepBatc
 
 
 def train_seed(
-    model: PreTrainedModel | PeftModel,
+    model: "PreTrainedModel | PeftModel",
     tokenizer: PreTrainedTokenizerBase,
     data: LabelledSplits,
     arguments: FinetuneArguments,
@@ -104,7 +111,10 @@ def train_seed(
         if is_main:
             # A pickle with the paths of this machine; report.json says the same.
             (partial / "training_args.bin").unlink(missing_ok=True)
-            finish_adapter(partial, model)
+            if not isinstance(model, PreTrainedModel):
+                from gengram.training.adapters.adapt import finish_adapter
+
+                finish_adapter(partial, model)
             write_scores(scores, partial)
             if folder.exists():
                 shutil.rmtree(folder)
@@ -117,8 +127,33 @@ def train_seed(
     return scores
 
 
+def predict_split(
+    trainer: Trainer, data: LabelledSplits, split: str, tokenizer: PreTrainedTokenizerBase, both_strands: bool
+) -> EvalPrediction:
+    """Predict the rows of a split, or these and their other strand, averaged with `average_outputs`.
+
+    Labelled bases are put back where they belong; outputs of other tokens are those of the strand as it was given.
+    """
+    rows, problem = data.splits[split], data.problem
+    forward = trainer.predict(rows, metric_key_prefix=split)
+    assert forward.label_ids is not None  # Every split has labels.
+    if not both_strands:
+        return EvalPrediction(forward.predictions, forward.label_ids)
+    other = read_other_strand(rows, tokenizer, data.report["max_length"], data.too_long)
+    backward = trainer.predict(other, metric_key_prefix=split)
+    assert backward.label_ids is not None
+    outputs, turned = np.asarray(forward.predictions), np.asarray(backward.predictions)
+    if problem != "token":
+        return EvalPrediction(average_outputs(outputs, turned, problem), forward.label_ids)
+    outputs = outputs.copy()
+    for output, labels, other_output, other_labels in zip(outputs, forward.label_ids, turned, backward.label_ids):
+        known = labels != IGNORED
+        output[known] = average_outputs(output[known], other_output[other_labels != IGNORED][::-1], problem)
+    return EvalPrediction(outputs, forward.label_ids)
+
+
 def _make_trainer(
-    model: PreTrainedModel | PeftModel,
+    model: "PreTrainedModel | PeftModel",
     tokenizer: PreTrainedTokenizerBase,
     data: LabelledSplits,
     arguments: FinetuneArguments,
@@ -158,4 +193,4 @@ def _keep_logits(outputs: torch.Tensor | tuple, labels: torch.Tensor) -> torch.T
     return logits.float()
 
 
-__all__ = ["divide_steps", "set_up_seed", "train_seed"]
+__all__ = ["divide_steps", "predict_split", "set_up_seed", "train_seed"]

@@ -17,8 +17,8 @@ from transformers import Trainer
 from transformers.trainer_utils import seed_worker
 from transformers.utils import ModelOutput
 
-from gengram.training.labels import IGNORED, Problem
-from gengram.training.sampling import EpochCallback, StepBatches
+from gengram.training.data.sampling import EpochCallback, StepBatches
+from gengram.training.problems import IGNORED, Problem
 
 _FILLER = "is_filler"
 

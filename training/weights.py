@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from transformers.utils import ModelOutput
 
+from gengram.errors import InputError
+from gengram.genome.tables import shorten
 from gengram.training.arguments import FinetuneArguments
-from gengram.training.errors import InputError
-from gengram.training.inputs import LabelledSplits
-from gengram.training.labels import IGNORED
-from gengram.training.tables import shorten
+from gengram.training.data.inputs import LabelledSplits
+from gengram.training.problems import IGNORED
 
 
 @dataclasses.dataclass(frozen=True)

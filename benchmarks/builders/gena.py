@@ -20,8 +20,8 @@ import pandas as pd
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from gengram.training.errors import InputError
-from gengram.training.tables import add_labels, hash_file, read_rows
+from gengram.errors import InputError
+from gengram.genome.tables import add_labels, hash_file, read_rows
 
 FOLDS = 5
 CHROMATIN = {"dnase": 125, "factor": 690, "histone": 104}

@@ -18,8 +18,8 @@ from tqdm.auto import tqdm
 
 os.environ.setdefault("RAYON_NUM_THREADS", "1")
 
+from gengram.genome.fasta import read_fasta
 from gengram.tokenization import BpeEncoder, load_bpe_tokenizer
-from gengram.training.fasta import read_fasta
 
 LENGTHS = [1_000, 10_000, 100_000, 1_000_000]  # bp a sequence
 

@@ -17,9 +17,9 @@ import torch
 from safetensors import safe_open
 from tqdm.auto import tqdm
 
-from gengram import GengramConfig
 from gengram.conversion.megatron_files import name_rank
 from gengram.conversion.to_megatron import make_arguments
+from gengram.gengram.configuration_gengram import GengramConfig
 
 # Peak above what the imports take, in the process that converts.
 _CHILD = """

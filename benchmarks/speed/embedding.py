@@ -23,11 +23,11 @@ import transformers
 from tqdm.auto import tqdm
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
 
-from gengram import __version__
+from gengram._version import __version__
 from gengram.benchmarks.speed.measure import summarize_ratio
+from gengram.genome.fasta import read_fasta
+from gengram.pipelines.embed_file import choose_dtype, embed_file
 from gengram.tokenization import build_nucleotide_tokenizer
-from gengram.training.embed import choose_dtype, embed_file
-from gengram.training.fasta import read_fasta
 
 LONGEST = 1024  # tokens that the model takes
 LENGTHS = (100, 1000)  # bp
@@ -133,7 +133,7 @@ def measure_memory(genome: Path | None, counts: list[int]) -> dict[int, int]:
         for count in counts:
             write_fasta(folder / "all.fa", cut_sequences(genome, count))
             program = (
-                "import resource, sys; from gengram.training.embed import main; main(sys.argv[1:]); "
+                "import resource, sys; from gengram.pipelines.embed_file import main; main(sys.argv[1:]); "
                 "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
             )
             argv = [str(folder / "all.fa"), "--model", str(folder / "model"), "--out", str(folder / "out.parquet")]

@@ -18,7 +18,7 @@ import transformers
 from tqdm.auto import tqdm
 from transformers import EsmTokenizer
 
-from gengram import __version__
+from gengram._version import __version__
 from gengram.benchmarks.speed.measure import compare
 from gengram.tokenization import KmerEncoder, build_kmer_tokenizer, list_kmer_vocabulary
 

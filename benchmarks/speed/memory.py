@@ -19,7 +19,7 @@ import transformers
 from tqdm.auto import tqdm
 from transformers import LlamaConfig
 
-from gengram import GengramConfig, GengramForCausalLM, MotifMemory, __version__
+from gengram._version import __version__
 from gengram.benchmarks.speed.measure import (
     count_free_bytes,
     measure_machine,
@@ -28,8 +28,11 @@ from gengram.benchmarks.speed.measure import (
     take_turns,
 )
 from gengram.benchmarks.speed.released import read_released, run_released
+from gengram.gengram.configuration_gengram import GengramConfig
 from gengram.gengram.kmer_index import KmerContext
 from gengram.gengram.memory_cache import MotifMemoryLayer
+from gengram.gengram.modeling_gengram import GengramForCausalLM
+from gengram.gengram.motif_memory import MotifMemory
 
 SHAPES = [(256, 128), (1024, 1024), (4096, 1024)]  # hidden size D, memory_dim E
 LENGTHS = [200, 1_000, 8_192, 32_768, 131_072]

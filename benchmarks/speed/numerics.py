@@ -14,8 +14,9 @@ import torch
 from tqdm.auto import tqdm
 from transformers import LlamaConfig
 
-from gengram import GengramConfig, MotifMemory
+from gengram.gengram.configuration_gengram import GengramConfig
 from gengram.gengram.kmer_index import KmerContext
+from gengram.gengram.motif_memory import MotifMemory
 
 BLOCK = 1024  # positions over which an error is taken
 

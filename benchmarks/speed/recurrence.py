@@ -22,7 +22,9 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
-from gengram import GenaBertConfig, RmtConfig, RmtForSequenceClassification
+from gengram.gena.configuration_gena import GenaBertConfig
+from gengram.rmt.configuration_rmt import RmtConfig
+from gengram.rmt.modeling_rmt import RmtForSequenceClassification
 
 # Segments that are compared: enough for the growth to stand out of the allocator's steps.
 ARMS = {

@@ -7,7 +7,7 @@ side, two projections a position (what BGI-HangzhouAI/Gengram does at commit c70
 import torch
 import torch.nn.functional as F
 
-from gengram import MotifMemory
+from gengram.gengram.motif_memory import MotifMemory
 from gengram.gengram.prefix_sums import pool_by_prefix_sums
 
 

@@ -30,8 +30,9 @@ from transformers import (
 )
 from transformers.dynamic_module_utils import custom_object_save
 
-from gengram import GengramConfig, GengramForCausalLM
 from gengram.conversion.megatron_files import DistributedCheckpoint, LegacyCheckpoint, find_iteration, open_checkpoint
+from gengram.gengram.configuration_gengram import GengramConfig
+from gengram.gengram.modeling_gengram import GengramForCausalLM
 from gengram.megatron_decoder.configuration_megatron_decoder import MegatronDecoderConfig
 from gengram.model_cards.card import render_card
 from gengram.tokenization import NUCLEOTIDE_VOCABULARY, build_nucleotide_tokenizer

@@ -21,9 +21,9 @@ from torch.serialization import skip_data
 from tqdm.auto import tqdm
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
-from gengram import GengramConfig
 from gengram.conversion.megatron import SAFETENSORS_DTYPES, UnsupportedCheckpoint, make_skeleton, read_config
 from gengram.conversion.megatron_files import describe_pickle, find_offset, name_rank, split_tensor
+from gengram.gengram.configuration_gengram import GengramConfig
 
 _TYPES = ("llama", "qwen3", "mixtral", "qwen3_moe", "megatron_decoder")
 # Fields that say nothing about what a causal language model computes, or that Megatron keeps elsewhere.

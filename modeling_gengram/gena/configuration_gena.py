@@ -36,8 +36,16 @@ class GenaBertConfig(BertConfig):
     """
 
     model_type = "gena_bert"
-    # Auto class -> `file.Class`; filled at registration, so that a checkpoint names the code of every head.
-    auto_classes: ClassVar[dict[str, str]] = {}
+    # Auto class -> "file.Class", as the auto_map of a checkpoint has it; registration reads it here.
+    _auto_class = "AutoConfig"
+    auto_classes: ClassVar[dict[str, str]] = {
+        "AutoConfig": "configuration_gena.GenaBertConfig",
+        "AutoModel": "modeling_gena.GenaBertModel",
+        "AutoModelForPreTraining": "modeling_gena.GenaBertForPreTraining",
+        "AutoModelForMaskedLM": "modeling_gena.GenaBertForMaskedLM",
+        "AutoModelForSequenceClassification": "modeling_gena.GenaBertForSequenceClassification",
+        "AutoModelForTokenClassification": "modeling_gena.GenaBertForTokenClassification",
+    }
 
     vocab_size: int = 32000
     max_position_embeddings: int = 512

@@ -230,6 +230,8 @@ class GenaBertModel(GenaBertPreTrainedModel):
     (embeddings, then each layer; the last one is `last_hidden_state`) and, with eager attention, `attentions`.
     """
 
+    _auto_class = "AutoModel"
+
     def __init__(self, config: GenaBertConfig, add_pooling_layer: bool = True):
         super().__init__(config)
         self.embeddings = GenaBertEmbeddings(config)
@@ -301,6 +303,8 @@ class GenaBertModel(GenaBertPreTrainedModel):
 
 class GenaBertForMaskedLM(GenaBertPreTrainedModel):
     """The encoder and BERT's head for masked tokens, its decoder tied to the word embeddings."""
+
+    _auto_class = "AutoModelForMaskedLM"
 
     _tied_weights_keys = {
         "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
@@ -376,6 +380,8 @@ class GenaBertForPreTraining(GenaBertForMaskedLM):
     GENA-LM's negatives are pairs in swapped order (label 1), not sequences from elsewhere.
     """
 
+    _auto_class = "AutoModelForPreTraining"
+
     def __init__(self, config: GenaBertConfig):
         GenaBertPreTrainedModel.__init__(self, config)
         self.bert = GenaBertModel(config)
@@ -449,6 +455,8 @@ class GenaBertClassifier(GenaBertPreTrainedModel):
 class GenaBertForSequenceClassification(GenaBertClassifier):
     """The encoder and a head over the pooled first token: one class, several labels, or numbers (`problem_type`)."""
 
+    _auto_class = "AutoModelForSequenceClassification"
+
     pools = True
 
     @can_return_tuple
@@ -487,6 +495,8 @@ class GenaBertForSequenceClassification(GenaBertClassifier):
 
 class GenaBertForTokenClassification(GenaBertClassifier):
     """The encoder and a head over each token: one class, several labels, or numbers (`problem_type`)."""
+
+    _auto_class = "AutoModelForTokenClassification"
 
     pools = False
 

@@ -1,15 +1,13 @@
-"""What of GENA-LM's published files do transformers' own classes read wrong or slowly? BigBird, and the tokenizers.
+"""What of GENA-LM's published files do transformers' own classes read wrong or slowly? BigBird.
 
 modernGENA needs nothing: ModernBert reads its bases of rotation, 10000 in every layer, as the file has them.
 """
 
-import json
-
-from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel
 
 _BIG_BIRD_SEP = 66  # transformers' default, which the published file left; token 66 of the vocabulary is ordinary DNA
 _SEP = 2
-_SPECIAL = {"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "[PAD]": 3, "[MASK]": 4}
+_PAD = 3
 
 
 def mend_config(config: PreTrainedConfig) -> PreTrainedConfig:
@@ -17,7 +15,7 @@ def mend_config(config: PreTrainedConfig) -> PreTrainedConfig:
     ids = config.to_dict()
     if (
         config.model_type == "big_bird"
-        and ids.get("pad_token_id") == _SPECIAL["[PAD]"]
+        and ids.get("pad_token_id") == _PAD
         and ids.get("eos_token_id") == _SEP
         and ids.get("sep_token_id") == _BIG_BIRD_SEP
     ):
@@ -36,15 +34,4 @@ def speed_up(model: PreTrainedModel) -> PreTrainedModel:
     return model
 
 
-def has_gena_tokens(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether a tokenizer is a BPE of bases with GENA-LM's special tokens: a published one, or one trained here."""
-    if not tokenizer.is_fast or any(tokenizer.convert_tokens_to_ids(name) != i for name, i in _SPECIAL.items()):
-        return False
-    vocabulary = tokenizer.get_vocab()
-    letters = {token for token in vocabulary if len(token) == 1 and token.isalnum()}
-    if not set("ACGT") <= letters <= set("ABCDGHKMNRSTUVWY"):
-        return False
-    return json.loads(tokenizer.backend_tokenizer.to_str())["model"]["type"] == "BPE"
-
-
-__all__ = ["has_gena_tokens", "mend_config", "speed_up"]
+__all__ = ["mend_config", "speed_up"]

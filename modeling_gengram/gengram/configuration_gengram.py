@@ -152,8 +152,16 @@ class GengramConfig(PreTrainedConfig):
     sub_configs = {"backbone_config": AutoConfig}
     # Each memory is a unit of its own when weights are sharded; the backbone brings its own plan.
     base_model_fsdp_plan: ClassVar[dict[str, str]] = {"memory.*": "free_full_weight"}
-    # AutoModel class name -> "file.Class"; filled at registration, written to config.json with every checkpoint.
-    auto_classes: ClassVar[dict[str, str]] = {}
+    # Auto class -> "file.Class", as the auto_map of a checkpoint has it; registration reads it here.
+    _auto_class = "AutoConfig"
+    auto_classes: ClassVar[dict[str, str]] = {
+        "AutoConfig": "configuration_gengram.GengramConfig",
+        "AutoModel": "modeling_gengram.GengramModel",
+        "AutoModelForCausalLM": "modeling_gengram.GengramForCausalLM",
+        "AutoModelForMaskedLM": "modeling_gengram.GengramForMaskedLM",
+        "AutoModelForSequenceClassification": "modeling_gengram.GengramForSequenceClassification",
+        "AutoModelForTokenClassification": "modeling_gengram.GengramForTokenClassification",
+    }
 
     backbone_config: dict[str, Any] | PreTrainedConfig | None = None
     memory_layers: list[int] | tuple[int, ...] | None = None

@@ -158,6 +158,8 @@ class GengramModel(GengramPreTrainedModel):
         ValueError: the backbone's layers cannot be found or do not accept keyword arguments.
     """
 
+    _auto_class = "AutoModel"
+
     def __init__(self, config: GengramConfig, backbone: PreTrainedModel | None = None):
         super().__init__(config)
         if backbone is None:
@@ -464,6 +466,8 @@ class GengramForCausalLM(GengramLanguageModel, GenerationMixin):
         ValueError: the backbone is bidirectional, or the window is centred (both would see the base to predict).
     """
 
+    _auto_class = "AutoModelForCausalLM"
+
     _native = AutoModelForCausalLM
 
     def __init__(self, config: GengramConfig, native: PreTrainedModel | None = None):
@@ -531,6 +535,8 @@ class GengramForMaskedLM(GengramLanguageModel):
     Raises:
         ValueError: the backbone is causal.
     """
+
+    _auto_class = "AutoModelForMaskedLM"
 
     _native = AutoModelForMaskedLM
 
@@ -600,6 +606,8 @@ class GengramForSequenceClassification(GengramClassifier):
     if it is not set, the number and type of the labels decide, as everywhere in transformers.
     """
 
+    _auto_class = "AutoModelForSequenceClassification"
+
     @can_return_tuple
     def forward(
         self,
@@ -652,6 +660,8 @@ class GengramForSequenceClassification(GengramClassifier):
 
 class GengramForTokenClassification(GengramClassifier):
     """One prediction a token, that is a base."""
+
+    _auto_class = "AutoModelForTokenClassification"
 
     @can_return_tuple
     def forward(

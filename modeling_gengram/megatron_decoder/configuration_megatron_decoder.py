@@ -24,7 +24,13 @@ class MegatronDecoderConfig(LlamaConfig):
     """
 
     model_type = "megatron_decoder"
-    auto_classes: ClassVar[dict[str, str]] = {}
+    # Auto class -> "file.Class", as the auto_map of a checkpoint has it; registration reads it here.
+    _auto_class = "AutoConfig"
+    auto_classes: ClassVar[dict[str, str]] = {
+        "AutoConfig": "configuration_megatron_decoder.MegatronDecoderConfig",
+        "AutoModel": "modeling_megatron_decoder.MegatronDecoderModel",
+        "AutoModelForCausalLM": "modeling_megatron_decoder.MegatronDecoderForCausalLM",
+    }
 
     attention_output_gate: bool = False
     output_bias: bool = False

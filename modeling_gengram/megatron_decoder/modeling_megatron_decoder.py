@@ -78,6 +78,8 @@ class MegatronDecoderAttention(LlamaAttention):
 class MegatronDecoderModel(LlamaModel):
     """`LlamaModel` with these layers; see `MegatronDecoderConfig`."""
 
+    _auto_class = "AutoModel"
+
     config: MegatronDecoderConfig
 
     def __init__(self, config: MegatronDecoderConfig):
@@ -92,6 +94,8 @@ class MegatronDecoderModel(LlamaModel):
 
 class MegatronDecoderForCausalLM(LlamaForCausalLM):
     """`LlamaForCausalLM` with these layers."""
+
+    _auto_class = "AutoModelForCausalLM"
 
     config: MegatronDecoderConfig
 

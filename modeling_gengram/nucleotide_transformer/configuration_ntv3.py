@@ -65,8 +65,15 @@ class NTv3Config(PreTrainedConfig):
         "num_attention_heads": "attention_heads",
         "head_dim": "key_size",
     }
-    # AutoModel class name -> "file.Class"; filled at registration, written to config.json with every checkpoint.
-    auto_classes: ClassVar[dict[str, str]] = {}
+    # Auto class -> "file.Class", as the auto_map of a checkpoint has it; registration reads it here.
+    _auto_class = "AutoConfig"
+    auto_classes: ClassVar[dict[str, str]] = {
+        "AutoConfig": "configuration_ntv3.NTv3Config",
+        "AutoModel": "modeling_ntv3.NTv3Model",
+        "AutoModelForMaskedLM": "modeling_ntv3.NTv3ForMaskedLM",
+        "AutoModelForSequenceClassification": "modeling_ntv3.NTv3ForSequenceClassification",
+        "AutoModelForTokenClassification": "modeling_ntv3.NTv3ForTokenClassification",
+    }
     # Rotation: the same in every model.
     rope_theta: ClassVar[float] = 10000.0
     rescaling_factor: ClassVar[float | None] = None
@@ -146,6 +153,12 @@ class NTv3PostTrainedConfig(NTv3Config):
     """
 
     model_type = "ntv3_posttrained"
+    # Auto class -> "file.Class", as the auto_map of a checkpoint has it; registration reads it here.
+    _auto_class = "AutoConfig"
+    auto_classes: ClassVar[dict[str, str]] = {
+        "AutoConfig": "configuration_ntv3.NTv3PostTrainedConfig",
+        "AutoModel": "modeling_ntv3_post_trained.NTv3PostTrainedModel",
+    }
 
     species_to_token_id: dict[str, int] | None = None
     bigwigs_per_species: dict[str, list[str]] | None = None

@@ -65,8 +65,19 @@ class NucleotideTransformerConfig(PreTrainedConfig):
     ```"""
 
     model_type = "nucleotide_transformer"
-    # AutoModel class name -> "file.Class"; filled at registration, written to config.json with every checkpoint.
-    auto_classes: ClassVar[dict[str, str]] = {}
+    # Auto class -> "file.Class", as the auto_map of a checkpoint has it; registration reads it here.
+    _auto_class = "AutoConfig"
+    auto_classes: ClassVar[dict[str, str]] = {
+        "AutoConfig": "configuration_nucleotide_transformer.NucleotideTransformerConfig",
+        "AutoModel": "modeling_nucleotide_transformer.NucleotideTransformerModel",
+        "AutoModelForMaskedLM": "modeling_nucleotide_transformer.NucleotideTransformerForMaskedLM",
+        "AutoModelForSequenceClassification": (
+            "modeling_nucleotide_transformer.NucleotideTransformerForSequenceClassification"
+        ),
+        "AutoModelForTokenClassification": (
+            "modeling_nucleotide_transformer.NucleotideTransformerForTokenClassification"
+        ),
+    }
     # What transformers' ESM modules ask for and no Nucleotide Transformer has.
     is_decoder: ClassVar[bool] = False
     add_cross_attention: ClassVar[bool] = False

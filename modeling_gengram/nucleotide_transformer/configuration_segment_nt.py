@@ -1,6 +1,6 @@
 """Configuration of SegmentNT: a Nucleotide Transformer v2 and a U-Net that labels every base."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
 
@@ -53,6 +53,13 @@ class SegmentNTConfig(NucleotideTransformerConfig):
     """
 
     model_type = "segment_nt"
+    # Auto class -> "file.Class", as the auto_map of a checkpoint has it; registration reads it here.
+    _auto_class = "AutoConfig"
+    auto_classes: ClassVar[dict[str, str]] = {
+        "AutoConfig": "configuration_segment_nt.SegmentNTConfig",
+        "AutoModel": "modeling_segment_nt.SegmentNTModel",
+        "AutoModelForTokenClassification": "modeling_segment_nt.SegmentNTForTokenClassification",
+    }
 
     hidden_size: int = 1024
     num_hidden_layers: int = 29

@@ -115,6 +115,8 @@ class NTv3PreTrainedModel(NucleotideTransformerPreTrainedModel):
 class NTv3Model(NTv3PreTrainedModel):
     """The U-Net without a head."""
 
+    _auto_class = "AutoModel"
+
     def __init__(self, config: NTv3Config):
         super().__init__(config)
         widths = config.widths
@@ -200,6 +202,8 @@ class NTv3Model(NTv3PreTrainedModel):
 class NTv3ForMaskedLM(NTv3PreTrainedModel):
     """Prediction of masked bases."""
 
+    _auto_class = "AutoModelForMaskedLM"
+
     def __init__(self, config: NTv3Config):
         super().__init__(config)
         self.core = NTv3Model(config)
@@ -283,6 +287,8 @@ class NTv3ForSequenceClassification(NTv3Classifier):
     if it is not set, the number and type of the labels decide, as everywhere in transformers.
     """
 
+    _auto_class = "AutoModelForSequenceClassification"
+
     @can_return_tuple
     def forward(
         self,
@@ -317,6 +323,8 @@ class NTv3ForSequenceClassification(NTv3Classifier):
 
 class NTv3ForTokenClassification(NTv3Classifier):
     """One prediction a base: norm, projection. Sequences may have any length."""
+
+    _auto_class = "AutoModelForTokenClassification"
 
     @can_return_tuple
     def forward(

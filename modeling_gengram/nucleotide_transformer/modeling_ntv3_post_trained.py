@@ -62,6 +62,8 @@ class NTv3PostTrainedOutput(ModelOutput):
 class NTv3PostTrainedModel(NTv3PreTrainedModel):
     """The U-Net with all heads of post-training."""
 
+    _auto_class = "AutoModel"
+
     config: NTv3PostTrainedConfig
 
     def __init__(self, config: NTv3PostTrainedConfig):

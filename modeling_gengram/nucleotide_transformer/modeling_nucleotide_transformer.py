@@ -183,6 +183,8 @@ class NucleotideTransformerPreTrainedModel(PreTrainedModel):
 class NucleotideTransformerModel(NucleotideTransformerPreTrainedModel):
     """The encoder without a head."""
 
+    _auto_class = "AutoModel"
+
     def __init__(self, config: NucleotideTransformerConfig):
         super().__init__(config)
         self.embeddings = NucleotideTransformerEmbeddings(config)
@@ -261,6 +263,8 @@ class NucleotideTransformerModel(NucleotideTransformerPreTrainedModel):
 class NucleotideTransformerForMaskedLM(NucleotideTransformerPreTrainedModel):
     """Prediction of masked k-mers."""
 
+    _auto_class = "AutoModelForMaskedLM"
+
     _tied_weights_keys = {"lm_head.decoder.weight": "esm.embeddings.word_embeddings.weight"}
 
     def __init__(self, config: NucleotideTransformerConfig):
@@ -326,6 +330,8 @@ class NucleotideTransformerForSequenceClassification(NucleotideTransformerPreTra
     if it is not set, the number and type of the labels decide, as everywhere in transformers.
     """
 
+    _auto_class = "AutoModelForSequenceClassification"
+
     def __init__(self, config: NucleotideTransformerConfig):
         super().__init__(config)
         self.num_labels = config.num_labels
@@ -385,6 +391,8 @@ def compute_sequence_loss(
 
 class NucleotideTransformerForTokenClassification(NucleotideTransformerPreTrainedModel):
     """One prediction a token, that is a k-mer (or `<cls>`, which a label of -100 leaves out)."""
+
+    _auto_class = "AutoModelForTokenClassification"
 
     def __init__(self, config: NucleotideTransformerConfig):
         super().__init__(config)

@@ -67,9 +67,13 @@ class SegmentNTPreTrainedModel(NucleotideTransformerPreTrainedModel):
 class SegmentNTModel(SegmentNTPreTrainedModel, NucleotideTransformerModel):
     """The encoder alone."""
 
+    _auto_class = "AutoModel"
+
 
 class SegmentNTForTokenClassification(SegmentNTPreTrainedModel):
     """Presence of each feature at each base."""
+
+    _auto_class = "AutoModelForTokenClassification"
 
     def __init__(self, config: SegmentNTConfig):
         super().__init__(config)

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from gengram.pipelines.tracks import Locus, find_runs, replace_together
+from gengram.files import replace_together
+from gengram.genome.tracks import Locus, find_runs
 
-# Okabe and Ito (2008), as in gengram.training.plots; one colour a panel, so that neighbours differ.
+# Okabe and Ito (2008), as in gengram.training.reports.plots; one colour a panel, so that neighbours differ.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _GREY = "#767676"
 # Columns of pixels that a panel has, more or less: more points than these are drawn as the largest of each column.

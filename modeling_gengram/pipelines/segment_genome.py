@@ -21,23 +21,18 @@ import torch
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from gengram import SegmentNTConfig, SegmentNTForTokenClassification
-from gengram.loading import load_config, load_tokenizer
+from gengram.errors import InputError
+from gengram.files import replace_together
+from gengram.genome.fasta import read_fasta
+from gengram.genome.intervals import check_region, read_regions
+from gengram.genome.tracks import Locus, Piece, TrackFormat, check_format, name_tracks, write_tracks
+from gengram.loading.adapters import hash_base
+from gengram.loading.models import LOADING_ERRORS, load_config
+from gengram.loading.tokenizers import load_tokenizer
+from gengram.nucleotide_transformer.configuration_segment_nt import SegmentNTConfig
+from gengram.nucleotide_transformer.modeling_segment_nt import SegmentNTForTokenClassification
 from gengram.pipelines.locus_plot import plot_locus
-from gengram.pipelines.segmentation import check_windows, segment_sequence
-from gengram.pipelines.tracks import (
-    Locus,
-    Piece,
-    TrackFormat,
-    check_format,
-    name_tracks,
-    replace_together,
-    write_tracks,
-)
-from gengram.training.adapters import hash_base
-from gengram.training.classifier import LOADING_ERRORS
-from gengram.training.errors import InputError
-from gengram.training.fasta import check_region, read_fasta, read_regions
+from gengram.pipelines.segment import check_windows, segment_sequence
 
 SUMMARY_FILE = "segment.json"
 PLOT_FILE = "locus.png"

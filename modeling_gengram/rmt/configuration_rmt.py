@@ -54,8 +54,15 @@ class RmtConfig(PreTrainedConfig):
     model_type = "rmt"
     sub_configs = {"backbone_config": AutoConfig}
     keys_to_ignore_at_inference = ["memory"]
-    # Auto class -> `file.Class`; filled at registration, so that a checkpoint names the code of every head.
-    auto_classes: ClassVar[dict[str, str]] = {}
+    # Auto class -> "file.Class", as the auto_map of a checkpoint has it; registration reads it here.
+    _auto_class = "AutoConfig"
+    auto_classes: ClassVar[dict[str, str]] = {
+        "AutoConfig": "configuration_rmt.RmtConfig",
+        "AutoModel": "modeling_rmt.RmtModel",
+        "AutoModelForMaskedLM": "modeling_rmt.RmtForMaskedLM",
+        "AutoModelForSequenceClassification": "modeling_rmt.RmtForSequenceClassification",
+        "AutoModelForTokenClassification": "modeling_rmt.RmtForTokenClassification",
+    }
 
     backbone_config: dict[str, Any] | PreTrainedConfig | None = None
     num_memory_tokens: int = 10

@@ -274,6 +274,8 @@ class RmtPreTrainedModel(PreTrainedModel):
 class RmtModel(RmtPreTrainedModel):
     """The encoder without a head, with a recurrent memory."""
 
+    _auto_class = "AutoModel"
+
     native_class = AutoModel
 
     @can_return_tuple
@@ -304,6 +306,8 @@ class RmtModel(RmtPreTrainedModel):
 
 class RmtForSequenceClassification(RmtPreTrainedModel):
     """The encoder with its head for sequences, and a recurrent memory: the head reads the last segment."""
+
+    _auto_class = "AutoModelForSequenceClassification"
 
     native_class = AutoModelForSequenceClassification
 
@@ -405,6 +409,8 @@ class RmtTokenModel(RmtPreTrainedModel):
 class RmtForTokenClassification(RmtTokenModel):
     """The encoder with its head for tokens, and a recurrent memory."""
 
+    _auto_class = "AutoModelForTokenClassification"
+
     native_class = AutoModelForTokenClassification
 
     @can_return_tuple
@@ -452,6 +458,8 @@ class RmtForTokenClassification(RmtTokenModel):
 
 class RmtForMaskedLM(RmtTokenModel):
     """The encoder with its head for masked tokens, and a recurrent memory."""
+
+    _auto_class = "AutoModelForMaskedLM"
 
     native_class = AutoModelForMaskedLM
 

@@ -24,10 +24,10 @@ from gengram.benchmarks.builders.gena import (
     main,
 )
 from gengram.benchmarks.promoters import main as run_promoters
+from gengram.errors import InputError
+from gengram.genome.tables import read_rows
 from gengram.tokenization import reverse_complement
-from gengram.training.errors import InputError
-from gengram.training.tables import read_rows
-from gengram.training.train_tokenizer import train_bpe_tokenizer
+from gengram.tokenization.train_tokenizer import train_bpe_tokenizer
 
 
 @pytest.fixture

@@ -67,7 +67,7 @@ def load_by_id(repo, sequence):
     import torch
 
     import gengram
-    from gengram.loading import load_tokenizer
+    from gengram.loading.tokenizers import load_tokenizer
 
     tokenizer = load_tokenizer(repo)
     batch = tokenizer(sequence, return_tensors="pt")

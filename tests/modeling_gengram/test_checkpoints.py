@@ -8,6 +8,7 @@ import textwrap
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file
 from transformers import (
     AutoConfig,
@@ -21,7 +22,7 @@ from transformers import (
 
 import gengram
 from gengram import GengramConfig, GengramForCausalLM, GengramForSequenceClassification, GengramModel
-from gengram.registration import MODELS
+from gengram.registration import find_model, list_configurations
 
 
 def run_stranger(code: str, cache) -> subprocess.CompletedProcess:
@@ -46,9 +47,11 @@ def run_stranger(code: str, cache) -> subprocess.CompletedProcess:
 
 
 def test_every_model_is_registered(make_backbone, make_config):
-    for config_class, models in MODELS.items():
+    for config_class in list_configurations():
         assert type(AutoConfig.for_model(config_class.model_type)) is config_class
-        for auto_class, model_class in models.items():
+        for name in config_class.auto_classes.keys() - {"AutoConfig"}:
+            auto_class, model_class = getattr(transformers, name), find_model(config_class, name)
+            assert model_class._auto_class == name
             config = config_class()
             if config_class is GengramConfig and auto_class is AutoModelForMaskedLM:
                 config = make_config(make_backbone("bert"))
@@ -113,7 +116,11 @@ def test_a_stranger_loads_every_head_without_the_package(make_backbone, make_mod
         auto_map = json.loads((tmp_path / name / "config.json").read_text())["auto_map"]
         assert auto_map == {
             "AutoConfig": "configuration_gengram.GengramConfig",
-            **{auto.__name__: f"modeling_gengram.{cls.__name__}" for auto, cls in MODELS[GengramConfig].items()},
+            "AutoModel": "modeling_gengram.GengramModel",
+            "AutoModelForCausalLM": "modeling_gengram.GengramForCausalLM",
+            "AutoModelForMaskedLM": "modeling_gengram.GengramForMaskedLM",
+            "AutoModelForSequenceClassification": "modeling_gengram.GengramForSequenceClassification",
+            "AutoModelForTokenClassification": "modeling_gengram.GengramForTokenClassification",
         }
     ids = make_ids(1, 30).tolist()
     result = run_stranger(

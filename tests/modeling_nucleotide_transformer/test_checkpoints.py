@@ -17,7 +17,8 @@ from gengram import (
     SegmentNTConfig,
     SegmentNTForTokenClassification,
 )
-from gengram.loading import load_config, load_tokenizer
+from gengram.loading.models import load_config
+from gengram.loading.tokenizers import load_tokenizer
 from gengram.tokenization import list_kmer_vocabulary
 
 SIZES = {

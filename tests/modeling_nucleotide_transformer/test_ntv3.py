@@ -19,7 +19,7 @@ from gengram import (
     NTv3PostTrainedConfig,
     NTv3PostTrainedModel,
 )
-from gengram.loading import load_tokenizer
+from gengram.loading.tokenizers import load_tokenizer
 from gengram.nucleotide_transformer.ntv3_layers import eager_attention_forward
 from gengram.tokenization import build_ntv3_tokenizer
 

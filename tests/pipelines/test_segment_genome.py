@@ -14,9 +14,9 @@ from gengram import (
     SegmentNTForTokenClassification,
     SegmentNTModel,
 )
+from gengram.genome.tracks import Piece, write_tracks
 from gengram.pipelines import segment_genome as command
 from gengram.pipelines.segment_genome import main
-from gengram.pipelines.tracks import Piece, write_tracks
 from gengram.tokenization import build_kmer_tokenizer
 
 FEATURES = ["exon", "5UTR", "CTCF-bound"]
@@ -274,7 +274,7 @@ def test_proteins_and_other_models(model, genome, tmp_path, capsys):
 
 def test_without_pybigwig_the_remedy_is_named(model, genome, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "pyBigWig", None)
-    monkeypatch.setattr("gengram.pipelines.tracks.find_spec", lambda name: None)
+    monkeypatch.setattr("gengram.genome.tracks.find_spec", lambda name: None)
     assert main([genome, "--model", model, "--out", str(tmp_path / "tracks")]) == 1
     message = capsys.readouterr().err
     assert "pip install 'gengram[genomics]'" in message and "--format bedgraph" in message

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, TokenizersBackend
 
-from gengram.loading import load_tokenizer
+from gengram.loading.tokenizers import load_tokenizer
 from gengram.tokenization import BpeEncoder, BpeTokenizer, assign_bases, encode_bpe, load_bpe_tokenizer, locate_tokens
 from gengram.tokenization.bpe import fold_letters, wrap_bpe
 

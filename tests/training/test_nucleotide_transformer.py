@@ -14,9 +14,9 @@ from gengram import (
     NucleotideTransformerForMaskedLM,
     NucleotideTransformerForSequenceClassification,
 )
+from gengram.pipelines.predict import main as predict
 from gengram.tokenization import build_kmer_tokenizer, list_kmer_vocabulary
 from gengram.training.finetune import main
-from gengram.training.predict import main as predict
 
 FIELDS = {
     "v1": {

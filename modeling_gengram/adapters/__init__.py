@@ -1,0 +1,1 @@
+"""What PEFT has to know about the models here."""

@@ -1,0 +1,17 @@
+"""What a user can mend: the one error that commands print as a message, without a traceback."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """An argument, file or folder that cannot be used; the message names it, the place and the remedy."""
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Return a question that names the most similar of the known names, for the end of a message; empty if none is."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+__all__ = ["InputError", "suggest"]

@@ -1,0 +1,93 @@
+"""Files that are written whole or not at all, and the checks before anything is computed for them."""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from gengram.errors import InputError
+
+
+@contextmanager
+def replace_together(paths: Sequence[Path]) -> Iterator[list[Path]]:
+    """Give a temporary name beside each file; when all is written they get their own, after an error they are gone."""
+    partial = [path.with_name(path.name + ".partial") for path in paths]
+    try:
+        yield partial
+        for temporary, path in zip(partial, paths):
+            os.replace(temporary, path)
+    finally:
+        for temporary in partial:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replace_whole(path: Path) -> Iterator[Path]:
+    """`replace_together` for one file."""
+    with replace_together([path]) as (partial,):
+        yield partial
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write a text file (UTF-8) in one piece."""
+    with replace_whole(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_json(content: Any, path: Path) -> None:
+    """Write a JSON file in one piece; what is not a number (NaN) is an error and not a word that JSON lacks."""
+    write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", path)
+
+
+def check_output_file(path: str | Path, suffixes: Sequence[str] = (), overwrite: bool = True) -> Path:
+    """Return the path of a file that is going to be written.
+
+    Args:
+        path: of the file.
+        suffixes: what its name may end with; empty: anything.
+        overwrite: whether one that is there may be replaced.
+
+    Raises:
+        `InputError`: another ending, a folder that is not there or cannot be written to, a folder in its place, a file
+            that is there.
+    """
+    out = Path(path)
+    if suffixes and not out.name.endswith(tuple(suffixes)):
+        raise InputError(f"{out}: the name must end with {', '.join(suffixes)}")
+    parent = out.absolute().parent
+    if not parent.is_dir():
+        raise InputError(f"{out}: the folder {parent} does not exist")
+    if out.is_dir():
+        raise InputError(f"{out}: this is a folder, and a file is to be written")
+    if not os.access(parent, os.W_OK):
+        raise InputError(f"{out}: the folder {parent} cannot be written to")
+    if out.exists() and not overwrite:
+        raise InputError(f"{out}: the file is there already. Choose another --out, or replace it with --overwrite.")
+    return out
+
+
+def check_output_folder(path: str | Path) -> Path:
+    """Return the path of a folder that is going to be filled; it need not be there yet.
+
+    Raises:
+        `InputError`: a file is in its place or above it, or the folder that it is in cannot be written to.
+    """
+    out = Path(path)
+    existing = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    if not existing.is_dir():
+        raise InputError(f"{out}: {existing} is not a folder")
+    if not os.access(existing, os.W_OK):
+        raise InputError(f"{out}: the folder {existing} cannot be written to")
+    return out
+
+
+__all__ = [
+    "check_output_file",
+    "check_output_folder",
+    "replace_together",
+    "replace_whole",
+    "write_json",
+    "write_text",
+]

@@ -1,0 +1,1 @@
+"""Files of genomics, in and out; no torch."""

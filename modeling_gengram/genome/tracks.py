@@ -1,0 +1,258 @@
+"""What genome browsers and numpy open: probabilities along contigs as bigWig or bedGraph, called features, arrays.
+
+pyBigWig is an extra (`pip install "gengram[genomics]"`); it is imported only where a bigWig file is written.
+"""
+
+import re
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from importlib.util import find_spec
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TextIO
+
+import numpy as np
+
+from gengram.errors import InputError
+from gengram.files import replace_together
+
+TrackFormat = Literal["bigwig", "bedgraph"]
+
+CALLS_FILE = "features.bed"
+ARRAYS_FOLDER = "arrays"
+
+_SUFFIXES = {"bigwig": ".bw", "bedgraph": ".bedgraph"}
+_UNSAFE = re.compile(r"[^\w.+-]+")
+
+
+class Locus(NamedTuple):
+    """A piece of a contig: its first base, counted from 0, and its end, not included."""
+
+    chrom: str
+    start: int
+    end: int
+
+    def __str__(self) -> str:
+        return f"{self.chrom}:{self.start}-{self.end}"
+
+
+class Piece(NamedTuple):
+    """Probabilities float32 [bp, features] from one base of a contig on; not a number where there is none."""
+
+    chrom: str
+    start: int
+    probabilities: np.ndarray
+
+
+def check_format(track_format: TrackFormat) -> None:
+    """Refuse a format that nothing installed can write.
+
+    Raises:
+        `InputError`: bigWig without pyBigWig.
+    """
+    if track_format == "bigwig" and find_spec("pyBigWig") is None:
+        raise InputError(
+            "bigWig files are written by pyBigWig, which is not installed: pip install 'gengram[genomics]', or choose "
+            "--format bedgraph, which is text"
+        )
+
+
+def name_tracks(features: Sequence[str], track_format: TrackFormat) -> list[str]:
+    """Return the file name of each feature's track.
+
+    Raises:
+        `InputError`: two features have names that differ only in letters that a file name cannot have.
+    """
+    names = [_UNSAFE.sub("_", feature) + _SUFFIXES[track_format] for feature in features]
+    if len(set(map(str.lower, names))) < len(names):
+        raise InputError(f"the features {', '.join(features)} cannot be told apart by the names of their files")
+    return names
+
+
+def write_tracks(
+    pieces: Iterable[Piece],
+    folder: Path,
+    features: Sequence[str],
+    lengths: Mapping[str, int],
+    *,
+    track_format: TrackFormat = "bigwig",
+    threshold: float = 0.5,
+    arrays: Sequence[Locus] = (),
+) -> list[str]:
+    """Write a track of each feature, the features that are called, and arrays; all of them or none.
+
+    Args:
+        pieces: in the order of the contigs and of their bases, without overlap; read once, one at a time.
+        folder: where the files go; there already.
+        features: names of the columns.
+        lengths: of all contigs, in bp, in the order of the genome.
+        track_format: of the tracks; `check_format` has been asked.
+        threshold: a feature is called along bases whose probability is at least that.
+        arrays: loci whose probabilities are also written to `arrays/CONTIG_START-END.npz`, each made of whole pieces.
+
+    Returns:
+        The files, relative to the folder.
+
+    Raises:
+        `InputError`: see `name_tracks`.
+    """
+    tracks = name_tracks(features, track_format)
+    safe = [f"{ARRAYS_FOLDER}/{_UNSAFE.sub('_', locus.chrom)}_{locus.start}-{locus.end}.npz" for locus in arrays]
+    if len(set(safe)) < len(safe):
+        raise InputError("the names of the contigs cannot be told apart by the names of their arrays' files")
+    if arrays:
+        (folder / ARRAYS_FOLDER).mkdir(exist_ok=True)
+    files = [*tracks, CALLS_FILE, *safe]
+    with ExitStack() as stack:
+        # Last in, first out: the files are closed before any of them gets its name.
+        partial = stack.enter_context(replace_together([folder / file for file in files]))
+        if track_format == "bigwig":
+            track_writer: Any = stack.enter_context(_BigWigWriter(partial[: len(tracks)], lengths))
+        else:
+            track_writer = stack.enter_context(_BedGraphWriter(partial[: len(tracks)], features))
+        calls = stack.enter_context(_CallWriter(partial[len(tracks)], features, threshold))
+        array_writer = stack.enter_context(_ArrayWriter(partial[len(tracks) + 1 :], arrays, features))
+        for piece in pieces:
+            for writer in (track_writer, calls, array_writer):
+                writer.add(piece)
+    return files
+
+
+def find_runs(present: np.ndarray) -> np.ndarray:
+    """Return first and end of each run of true values, int64 [runs, 2], of a boolean array [bp]."""
+    edges = np.diff(np.concatenate([[False], present, [False]]).astype(np.int8))
+    return np.stack([np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)], axis=1)
+
+
+class _BigWigWriter(ExitStack):
+    """A value for each base, in bigWig files."""
+
+    def __init__(self, paths: Sequence[Path], lengths: Mapping[str, int]):
+        import pyBigWig
+
+        super().__init__()
+        self._tracks = [pyBigWig.open(str(path), "w") for path in paths]
+        for track in self._tracks:
+            self.callback(track.close)
+            track.addHeader(list(lengths.items()))
+
+    def add(self, piece: Piece) -> None:
+        for first, end in find_runs(~np.isnan(piece.probabilities[:, 0])):
+            for track, values in zip(self._tracks, piece.probabilities[first:end].T):
+                # pyBigWig takes Python's integers only, and numpy's arrays in one block.
+                start = int(piece.start + first)
+                track.addEntries(piece.chrom, start, values=np.ascontiguousarray(values), span=1, step=1)
+
+
+class _BedGraphWriter(ExitStack):
+    """Neighbouring bases of one value share a line."""
+
+    def __init__(self, paths: Sequence[Path], features: Sequence[str]):
+        super().__init__()
+        self._tracks: list[TextIO] = []
+        for path, feature in zip(paths, features):
+            self._tracks.append(self.enter_context(open(path, "w", encoding="utf-8")))  # noqa: SIM115
+            self._tracks[-1].write(f'track type=bedGraph name="{feature}"\n')
+
+    def add(self, piece: Piece) -> None:
+        for first, end in find_runs(~np.isnan(piece.probabilities[:, 0])):
+            for track, values in zip(self._tracks, piece.probabilities[first:end].T):
+                edges = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]
+                begin = piece.start + first
+                track.writelines(
+                    f"{piece.chrom}\t{begin + left}\t{begin + right}\t{values[left]:.7g}\n"
+                    for left, right in pairwise(edges)
+                )
+
+
+class _CallWriter(ExitStack):
+    """Runs of bases at or above a threshold, in the order of their starts; score: 1000 times their mean probability."""
+
+    def __init__(self, path: Path, features: Sequence[str], threshold: float):
+        super().__init__()
+        self._file = self.enter_context(open(path, "w", encoding="utf-8"))  # noqa: SIM115
+        self._features, self._threshold = features, threshold
+        # By feature, first base and sum of the probabilities of a run that goes on into the next piece.
+        self._open: dict[int, tuple[int, float]] = {}
+        self._done: list[tuple[int, int, int, float]] = []
+        self._chrom, self._end = "", 0
+        self.callback(self._finish)
+
+    def add(self, piece: Piece) -> None:
+        if (piece.chrom, piece.start) != (self._chrom, self._end):
+            self._finish()
+            self._chrom, self._end = piece.chrom, piece.start
+        bp = len(piece.probabilities)
+        for feature, values in enumerate(piece.probabilities.T):
+            runs = find_runs(values >= self._threshold).tolist()
+            before = self._open.pop(feature, None)
+            if before is not None and (not runs or runs[0][0] != 0):
+                self._done.append((before[0], piece.start, feature, before[1]))
+                before = None
+            for first, end in runs:
+                begin, total = piece.start + first, float(values[first:end].sum(dtype=np.float64))
+                if before is not None:
+                    begin, total, before = before[0], before[1] + total, None
+                if end == bp:
+                    self._open[feature] = (begin, total)
+                else:
+                    self._done.append((begin, piece.start + end, feature, total))
+        self._end = piece.start + bp
+        self._write(min((begin for begin, _ in self._open.values()), default=self._end))
+
+    def _finish(self) -> None:
+        for feature, (begin, total) in self._open.items():
+            self._done.append((begin, self._end, feature, total))
+        self._open = {}
+        self._write(self._end)
+
+    def _write(self, limit: int) -> None:
+        """Write what begins before a base; what is still open begins there or later."""
+        ready = sorted(call for call in self._done if call[0] < limit)
+        self._done = [call for call in self._done if call[0] >= limit]
+        for begin, end, feature, total in ready:
+            score = round(1000 * total / (end - begin))
+            self._file.write(f"{self._chrom}\t{begin}\t{end}\t{self._features[feature]}\t{score}\t.\n")
+
+
+class _ArrayWriter(ExitStack):
+    """An npz file for each locus, written as its pieces come; `np.load` reads it."""
+
+    def __init__(self, paths: Sequence[Path], loci: Sequence[Locus], features: Sequence[str]):
+        super().__init__()
+        self._waiting = list(zip(paths, loci))[::-1]
+        self._features = features
+        self._file: Any = None
+        self._missing = 0
+
+    def add(self, piece: Piece) -> None:
+        if not self._missing and not self._waiting:
+            return
+        if not self._missing:
+            path, locus = self._waiting.pop()
+            self._missing = locus.end - locus.start
+            archive = self.enter_context(zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED))
+            for name, value in {**locus._asdict(), "features": list(self._features)}.items():
+                with archive.open(f"{name}.npy", "w") as file:
+                    np.lib.format.write_array(file, np.asarray(value), allow_pickle=False)
+            self._file = self.enter_context(archive.open("probabilities.npy", "w", force_zip64=True))
+            shape = {"descr": "<f4", "fortran_order": False, "shape": (self._missing, len(self._features))}
+            np.lib.format.write_array_header_2_0(self._file, shape)
+        self._file.write(np.ascontiguousarray(piece.probabilities, dtype="<f4").tobytes())
+        self._missing -= len(piece.probabilities)
+        if not self._missing:
+            self.close()
+
+
+__all__ = [
+    "ARRAYS_FOLDER",
+    "CALLS_FILE",
+    "Locus",
+    "Piece",
+    "TrackFormat",
+    "check_format",
+    "find_runs",
+    "name_tracks",
+    "write_tracks",
+]

@@ -1,0 +1,159 @@
+"""From an adapter's folder or Hub id to a model: on its base, with its head, and with nothing left unset.
+
+PEFT is imported where an adapter is loaded, and only there.
+"""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, PreTrainedConfig
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file, find_adapter_config_file
+
+from gengram.errors import InputError
+from gengram.genome.tables import hash_file
+from gengram.loading.models import LOADING_ERRORS, load_config
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+ADAPTER_CONFIG = "adapter_config.json"
+
+LABELS_FILE = "labels.json"
+"""Beside an adapter, what PEFT does not save: names of the classes, the problem type, checksums of the base's weights.
+Not called config.json, since transformers takes a folder with one for a complete model."""
+
+_HEADS = ("classifier", "score")  # PEFT trains and saves modules of these names without being told.
+
+
+def is_adapter(path: str | Path) -> bool:
+    """Whether an adapter is in this folder or this repository on the Hub, and no whole model."""
+    if Path(path).is_dir():
+        return (Path(path) / ADAPTER_CONFIG).is_file() and not (Path(path) / "config.json").is_file()
+    try:
+        return find_adapter_config_file(str(path)) is not None
+    except (OSError, ValueError):  # Nothing of that name; who loads it as a model says so.
+        return False
+
+
+def hash_base(path: str) -> dict[str, str]:
+    """Return the SHA-256 of each file of a checkpoint's weights in safetensors, by name; none for other formats."""
+    files = [SAFE_WEIGHTS_NAME]
+    if (index := _find_file(path, SAFE_WEIGHTS_INDEX_NAME)) is not None:
+        files = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    found = {name: _find_file(path, name) for name in files}
+    return {name: hash_file(file) for name, file in found.items() if file is not None}
+
+
+def load_adapter(path: str | Path, base: str | None = None) -> "PeftModel":
+    """Load an adapter with a head on its base, in float32, with the names of its classes in the configuration.
+
+    Args:
+        path: folder or Hub id of the adapter.
+        base: folder or Hub id of the base, where it is not where the adapter says.
+
+    Raises:
+        `InputError`: the adapter or its base cannot be read, or they do not fit each other.
+    """
+    from peft import PeftConfig, PeftModel, TaskType
+    from peft.utils import load_peft_weights
+
+    try:
+        settings = PeftConfig.from_pretrained(str(path))
+        weights = load_peft_weights(str(path), device="cpu")
+    except LOADING_ERRORS as error:
+        raise InputError(f"{path}: no adapter can be loaded here: {error}") from error
+    named, labels = settings.base_model_name_or_path, _read_labels(path)
+    base = base or named
+    auto_class: Any = {
+        TaskType.SEQ_CLS: AutoModelForSequenceClassification,
+        TaskType.TOKEN_CLS: AutoModelForTokenClassification,
+    }.get(settings.task_type)
+    if auto_class is None:
+        raise InputError(f"{path}: an adapter for {settings.task_type}, not for classes or measurements")
+    if base is None:
+        raise InputError(f"{path}: {ADAPTER_CONFIG} does not say what it adapts; name it with --base_model")
+    try:
+        config = load_config(base, **_name_classes(labels, weights))
+        # The base's own head may be another one; what else does not fit is told below.
+        model, found = auto_class.from_pretrained(
+            base, config=config, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
+        )
+    except LOADING_ERRORS as error:
+        raise InputError(
+            f"{path}: the adapter's base {base!r} cannot be loaded: {error}. If it has moved, name "
+            "it with --base_model."
+        ) from error
+    try:
+        adapted = PeftModel.from_pretrained(model, str(path))
+    except LOADING_ERRORS as error:
+        raise _refuse(path, str(named), base, config, str(error)) from error
+    _compare(adapted, weights, found, path, str(named), base)
+    given = hash_base(base)
+    for name, expected in (labels.get("base_sha256") or {}).items():
+        if given.get(name, expected) != expected:
+            message = f"{name} has the SHA-256 {given[name][:12]}..., not {expected[:12]}...: other weights"
+            raise _refuse(path, str(named), base, config, message)
+    return adapted
+
+
+def _compare(
+    adapted: "PeftModel",
+    weights: dict[str, torch.Tensor],
+    found: dict[str, Any],
+    path: str | Path,
+    named: str,
+    base: str,
+) -> None:
+    """Refuse an adapter that leaves something of the model unset, or has weights that the model has no place for."""
+    from peft import get_peft_model_state_dict
+
+    config: Any = adapted.get_base_model().config
+    wanted = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
+    if strange := sorted(wanted ^ set(weights)):
+        raise _refuse(path, named, base, config, f"{len(strange)} weights have no partner, e.g. {strange[0]}")
+    unset = found["missing_keys"] | {name for name, *_ in found["mismatched_keys"]}
+    if lacking := sorted(name for name in unset if f"base_model.model.{name}" not in weights):
+        message = f"{len(lacking)} weights of the base are missing or of another size, e.g. {lacking[0]}"
+        raise _refuse(path, named, base, config, message)
+
+
+def _refuse(path: str | Path, named: str, base: str, config: PreTrainedConfig, why: str) -> InputError:
+    return InputError(
+        f"{path}: the adapter was trained on {named!r} and does not fit {base!r} (a {config.model_type} with "
+        f"{config.num_hidden_layers} layers of width {config.hidden_size}): {' '.join(why.split())[:400]}. Name "
+        "the base that it was trained on with --base_model."
+    )
+
+
+def _read_labels(path: str | Path) -> dict[str, Any]:
+    file = _find_file(str(path), LABELS_FILE)
+    if file is None:
+        return {}
+    try:
+        labels = json.loads(file.read_text(encoding="utf-8"))
+        return {**labels, "id2label": {int(label): str(name) for label, name in labels["id2label"].items()}}
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise InputError(f"{file}: no names of classes can be read here: {error!r}") from error
+
+
+def _name_classes(labels: dict[str, Any], weights: dict[str, torch.Tensor]) -> dict[str, Any]:
+    """The fields of the configuration that the adapter's head needs."""
+    if not labels:  # An adapter that was not made here has numbers for names.
+        heads = [tensor for name, tensor in weights.items() if _is_head(name) and tensor.dim() == 2]
+        return {"num_labels": heads[-1].shape[0]} if heads else {}
+    label2id = {name: label for label, name in labels["id2label"].items()}
+    return {"id2label": labels["id2label"], "label2id": label2id, "problem_type": labels.get("problem_type")}
+
+
+def _find_file(path: str, name: str) -> Path | None:
+    file = cached_file(path, name, _raise_exceptions_for_missing_entries=False)
+    return None if file is None else Path(file)
+
+
+def _is_head(name: str) -> bool:
+    return any(part in _HEADS for part in name.split("."))
+
+
+__all__ = ["ADAPTER_CONFIG", "LABELS_FILE", "hash_base", "is_adapter", "load_adapter"]

@@ -1,0 +1,121 @@
+"""From a Hub id or a folder to a configuration and a model, also where a published config.json misleads.
+
+Nucleotide Transformer v2 names no architecture, SegmentNT names the wrong one, and their own code does not run under
+today's transformers. A family's configuration class says which published files are its own (`recognizes`).
+"""
+
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
+
+from gengram.gena.published import mend_config, speed_up
+from gengram.registration import list_configurations
+
+LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, StrictDataclassError)
+"""What reading a user's folder can raise: missing or foreign files, broken JSON, wrong shapes, cut-off weights."""
+
+TASKS: dict[str, Any] = {
+    "base": AutoModel,
+    "causal_lm": AutoModelForCausalLM,
+    "masked_lm": AutoModelForMaskedLM,
+    "sequence_classification": AutoModelForSequenceClassification,
+    "token_classification": AutoModelForTokenClassification,
+}
+# Arguments that choose and fetch a file, and those of a model that a configuration would take for its own.
+_HUB = {"cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token"}
+_MODEL = {"attn_implementation", "dtype", "experts_implementation", "quantization_config", "torch_dtype"}
+
+
+def load_config(pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Any:
+    """Read the configuration of any model that transformers or this package knows; no remote code is run.
+
+    Args:
+        pretrained_model_name_or_path: Hub id or folder.
+        kwargs: of `AutoConfig.from_pretrained` (`revision`, `token`, `num_labels`, `return_unused_kwargs` ...).
+
+    Returns:
+        `PreTrainedConfig`, or with `return_unused_kwargs` that and the arguments that are none of its fields.
+
+    Raises:
+        `OSError`: there is no config.json.
+        `ValueError`: it names no architecture, or none that is known.
+    """
+    hub = {name: kwargs[name] for name in _HUB & kwargs.keys()}
+    fields, _ = PreTrainedConfig.get_config_dict(pretrained_model_name_or_path, **hub)
+    for config_class in list_configurations():
+        if hasattr(config_class, "recognizes") and config_class.recognizes(fields):
+            return config_class.from_pretrained(pretrained_model_name_or_path, **kwargs)
+    found = AutoConfig.from_pretrained(pretrained_model_name_or_path, trust_remote_code=False, **kwargs)
+    mend_config(found[0] if isinstance(found, tuple) else found)
+    return found
+
+
+def auto(pretrained_model_name_or_path: str | Path, task: str = "base", **kwargs: Any) -> PreTrainedModel:
+    """Load a model for a task: what `AutoModel...` do, for published checkpoints too that they refuse or mistake.
+
+    Args:
+        pretrained_model_name_or_path: Hub id or folder.
+        task: `base`, `masked_lm`, `causal_lm`, `sequence_classification` or `token_classification`.
+        kwargs: of `from_pretrained` (`dtype`, `attn_implementation`, `revision` ...), and fields of the configuration
+            (`num_labels`, `rescaling_factor` ...).
+
+    Raises:
+        `ValueError`: a task that does not exist, or that the architecture has no class for; a checkpoint that does not
+            fit its configuration.
+        `OSError`: files that cannot be read.
+
+    Example:
+
+    ```python
+    >>> import gengram
+
+    >>> model = gengram.auto("InstaDeepAI/nucleotide-transformer-v2-50m-multi-species", "masked_lm")  # doctest: +SKIP
+    ```"""
+    if task not in TASKS:
+        raise ValueError(f"task={task!r}: choose one of {', '.join(TASKS)}")
+    if "config" not in kwargs:
+        fields = {name: value for name, value in kwargs.items() if name not in _MODEL}
+        config, rest = load_config(pretrained_model_name_or_path, return_unused_kwargs=True, **fields)
+        kwargs = {name: kwargs[name] for name in kwargs.keys() & (rest.keys() | _HUB | _MODEL)}
+        kwargs["config"] = config
+    loaded = TASKS[task].from_pretrained(pretrained_model_name_or_path, **kwargs)
+    speed_up(loaded[0] if isinstance(loaded, tuple) else loaded)  # with output_loading_info there is more
+    return loaded
+
+
+def measure_capacity(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return the longest input in tokens that both the model and the tokenizer allow."""
+    if config.model_type == "rmt":
+        # The encoder sees segments; the whole may be of any length, unless their number is limited.
+        segments = config.max_segments
+        return VERY_LARGE_INTEGER if segments is None else segments * config.content_length
+    backbone = config.get_text_config()
+    positions = getattr(backbone, "max_position_embeddings", None) or tokenizer.model_max_length
+    if backbone.model_type == "esm" and backbone.position_embedding_type == "absolute":
+        # ESM numbers positions from pad_token_id + 1.
+        positions -= backbone.pad_token_id + 1
+    positions = getattr(backbone, "max_tokens", positions)
+    return int(min(positions, tokenizer.model_max_length))
+
+
+def tell_error(error: Exception) -> str:
+    """Return the message of an error; of a failed check inside a configuration, the check's own words."""
+    told = error.__cause__ if isinstance(error, StrictDataclassError) and error.__cause__ else error
+    return str(told) or type(told).__name__
+
+
+__all__ = ["LOADING_ERRORS", "TASKS", "auto", "load_config", "measure_capacity", "tell_error"]

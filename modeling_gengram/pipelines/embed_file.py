@@ -1,0 +1,327 @@
+"""`gengram embed`: what does a model make of each sequence of a file, as a vector?"""
+
+import argparse
+import hashlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+import transformers
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from gengram._version import __version__
+from gengram.errors import InputError
+from gengram.genome.streams import stream_rows, survey_rows
+from gengram.genome.tables import hash_file
+from gengram.loading.models import LOADING_ERRORS, auto
+from gengram.loading.tokenizers import load_tokenizer
+from gengram.pipelines.embed import BATCH_TOKENS, POOLS, Embedder, tokenize_sequences
+from gengram.pipelines.embedding_files import FORMATS, Parts, build_columns
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+_BLOCK_ROWS = 1024  # sorted by length together, and what a killed run has to do again
+_BLOCK_BASES = 4 << 20
+_BLOCK_BYTES = 128 << 20  # of vectors, where there are as many as tokens
+
+
+def embed_file(
+    model_path: str | Path,
+    file: str | Path,
+    out: str | Path,
+    *,
+    dtype: str = "auto",
+    genome: str | Path | None = None,
+    sequence_column: str | None = None,
+    block_rows: int = _BLOCK_ROWS,
+    **options: Any,
+) -> Path:
+    """Embed every row of a file; memory does not grow with their number.
+
+    Finished blocks of rows are kept in `OUT.parts/` until all are done. The same call goes on after them if it was
+    interrupted, whenever that was, and the file is the one that an uninterrupted run writes.
+
+    Args:
+        model_path: folder or Hub id of any model that transformers or this package knows; no remote code is run.
+        file: what `stream_rows` reads: tables, FASTA, BED with a genome; plain or gzip.
+        out: `.parquet`, `.npz` or `.safetensors`; replaced if it is there.
+        dtype: what the model computes in: `float32`, `bfloat16`, or `auto`: bfloat16 where the hardware multiplies it,
+            float32 elsewhere. Vectors are float32 in any case.
+        genome, sequence_column: see `stream_rows`.
+        block_rows: rows that are sorted by length together and saved together.
+        options: of `Embedder`: `layer`, `pool`, `exclude_special`, `per_base`, `too_long`, `max_length`,
+            `batch_tokens`.
+
+    Returns:
+        The path of the file; its rows are those of the input, in the same order. Parquet has the input's columns but
+        the sequences, then `embedding`, float32 lists of length D (lists of them with `pool="none"`, with the tokens'
+        bases in `token_interval`). The others have `embeddings` [N, D]; with `pool="none"` the rows' vectors one after
+        the other, row i at `offsets[i]` to `offsets[i + 1]`, and the tokens' bases in `intervals`.
+
+    Raises:
+        `InputError`: a file that cannot be read, a model that cannot be loaded or lacks weights, a sequence that is too
+            long, an option that does not fit the model, parts of another run.
+    """
+    out = Path(out)
+    if out.suffix not in FORMATS:
+        raise InputError(f"{out}: the name must end with {', '.join(FORMATS)}")
+    if not out.absolute().parent.is_dir():
+        raise InputError(f"{out}: the folder {out.absolute().parent} does not exist")
+    tokenizer = _load_tokenizer(model_path)
+    model = _load_model(model_path, choose_dtype(dtype))
+    try:
+        embed = Embedder(model, tokenizer, **options)
+    except ValueError as error:
+        raise InputError(f"{model_path}: {error}") from error
+    lengths = _LengthCheck(embed, str(file))
+    rows, schema = survey_rows(file, sequence_column, genome, lengths.look)
+    lengths.stop_if_long()
+    plan = _make_plan(embed, model_path, file, genome, sequence_column, block_rows, rows)
+    try:
+        schema_names = build_columns(embed(["A"])).keys()
+    except ValueError as error:
+        raise InputError(f"{model_path}: {error}") from error
+    kept = [name for name in schema.names if name not in schema_names]
+    parts = Parts(out, plan)
+    count = 0
+    with tqdm(total=rows, desc="Embedding", unit="seq", disable=None) as bar:
+        blocks = _take_blocks(stream_rows(file, sequence_column, genome), block_rows, embed)
+        for count, block in enumerate(blocks, start=1):
+            if not parts.has(count - 1):
+                embedded = embed(block["sequence"].to_pylist())
+                parts.write(count - 1, _fit(block, schema, kept), embedded)
+            bar.update(len(block))
+    parts.assemble(count)
+    return out
+
+
+def choose_dtype(name: str) -> torch.dtype:
+    """Return what a model computes in; `auto` is bfloat16 where the hardware has instructions for its products.
+
+    Raises:
+        `InputError`: another name.
+    """
+    if name in DTYPES:
+        return DTYPES[name]
+    if name != "auto":
+        raise InputError(f"dtype={name!r}: choose auto, {' or '.join(DTYPES)}")
+    if torch.accelerator.is_available():
+        fast = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        found = torch.cpu.get_capabilities()
+        fast = any(found.get(each) for each in ("amx_bf16", "avx512_bf16", "bf16"))
+    return torch.bfloat16 if fast else torch.float32
+
+
+class _LengthCheck:
+    """Find sequences that are too long before anything is embedded."""
+
+    def __init__(self, embed: Embedder, file: str):
+        self.embed, self.file = embed, file
+        self.first: tuple[int, int, int] | None = None  # row, bp, tokens
+        self.found = self.longest = 0
+        # No token is shorter than a base.
+        self.bases = embed.limit - embed.tokenizer.num_special_tokens_to_add()
+
+    def look(self, start: int, sequences: list[str]) -> None:
+        if self.embed.too_long != "error":
+            return
+        rows = [row for row, sequence in enumerate(sequences) if len(sequence) > self.bases]
+        for first in range(0, len(rows), 64):
+            some = rows[first : first + 64]
+            encoded = tokenize_sequences(self.embed.tokenizer, [sequences[row] for row in some])
+            for row, tokens in zip(some, encoded):
+                if len(tokens.ids) > self.embed.limit:
+                    self.first = self.first or (start + row + 1, len(sequences[row]), len(tokens.ids))
+                    self.found += 1
+                    self.longest = max(self.longest, len(tokens.ids))
+
+    def stop_if_long(self) -> None:
+        if self.first:
+            row, bases, tokens = self.first
+            raise InputError(
+                f"{self.file}, data row {row}: the sequence of {bases} bp is {tokens} tokens, but the limit is "
+                f"{self.embed.limit} tokens ({self.found} rows are too long, the longest has {self.longest}). Shorten "
+                "them, cut them with --too_long truncate or center, or read them in parts with --too_long window."
+            )
+
+
+def _load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
+    try:
+        tokenizer = load_tokenizer(path)
+    except LOADING_ERRORS as error:
+        raise InputError(f"{path}: no tokenizer can be read here: {error}") from error
+    algorithm: Any = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
+    if hasattr(algorithm, "_resize_cache"):
+        algorithm._resize_cache(0)  # it keeps the tokens of 10,000 words, which are whole sequences here
+    return tokenizer
+
+
+def _load_model(path: str | Path, dtype: torch.dtype) -> PreTrainedModel:
+    try:
+        loaded: Any = auto(path, "base", dtype=dtype, output_loading_info=True)
+    except LOADING_ERRORS as error:
+        raise InputError(f"{path}: no model can be loaded here: {error}") from error
+    model, found = loaded
+    # BERT's pooler reads <cls> for a head; vectors are taken before it.
+    if lacking := sorted(name for name in found["missing_keys"] if "pooler" not in name):
+        raise InputError(f"{path}: {len(lacking)} weights are missing, e.g. {lacking[0]}")
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
+    return model.eval().to(device)
+
+
+def _make_plan(
+    embed: Embedder,
+    model_path: str | Path,
+    file: str | Path,
+    genome: str | Path | None,
+    sequence_column: str | None,
+    block_rows: int,
+    rows: int,
+) -> dict[str, Any]:
+    return {
+        "gengram": __version__,
+        "transformers": transformers.__version__,
+        "torch": torch.__version__,
+        "model": str(model_path),
+        "weights": _hash_weights(embed.model),
+        "tokenizer": hashlib.sha256(repr(sorted(embed.tokenizer.get_vocab().items())).encode()).hexdigest(),
+        "file": str(file),
+        "file_sha256": hash_file(file),
+        "genome": None if genome is None else str(genome),
+        "genome_sha256": None if genome is None else hash_file(genome),
+        "sequence_column": sequence_column,
+        "rows": rows,
+        "layer": embed.layer,
+        "pool": embed.pool,
+        "exclude_special": embed.exclude_special,
+        "per_base": embed.per_base,
+        "too_long": embed.too_long,
+        "max_length": embed.limit,
+        "dtype": str(embed.model.dtype).removeprefix("torch."),
+        "device": embed.model.device.type,
+        "batch_tokens": embed.batch_tokens,
+        "block_rows": block_rows,
+    }
+
+
+def _hash_weights(model: PreTrainedModel) -> str:
+    """A digest of names, shapes and the first numbers of every weight: training changes some of each."""
+    digest = hashlib.sha256()
+    for name, weight in model.state_dict().items():
+        if "pooler" in name:  # not read, and maybe drawn at random
+            continue
+        digest.update(f"{name} {tuple(weight.shape)}".encode())
+        digest.update(weight.flatten()[:256].float().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _take_blocks(tables: Iterator[pa.Table], rows: int, embed: Embedder) -> Iterator[pa.Table]:
+    """Cut a stream of rows into blocks that fit into memory with their vectors; where, depends on the rows alone."""
+    bases = _BLOCK_BASES
+    if embed.pool == "none":
+        bases = min(bases, _BLOCK_BYTES // (4 * embed.model.config.hidden_size))
+    waiting: list[pa.Table] = []
+    count = size = 0
+    for table in tables:
+        start = 0
+        for row, length in enumerate(pc.utf8_length(table["sequence"]).to_pylist()):
+            if count and (count == rows or size + length > bases):
+                yield pa.concat_tables([*waiting, table.slice(start, row - start)], promote_options="permissive")
+                waiting, start, count, size = [], row, 0, 0
+            count, size = count + 1, size + length
+        waiting.append(table.slice(start))
+    if count:
+        yield pa.concat_tables(waiting, promote_options="permissive")
+
+
+def _fit(block: pa.Table, schema: pa.Schema, names: list[str]) -> pa.Table:
+    """Give a block the columns and types of the whole file."""
+    columns = []
+    for name in names:
+        kind = schema.field(name).type
+        columns.append(block[name].cast(kind) if name in block.column_names else pa.nulls(len(block), kind))
+    return pa.table(columns, schema=pa.schema([schema.field(name) for name in names]))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run `gengram embed`; returns the exit code: 0, or 1 after a message about what has to be mended."""
+    parser = argparse.ArgumentParser(
+        prog="gengram embed",
+        description="Write a vector for each sequence of a file (or for each token or base of it): the hidden states "
+        "of any layer of any model, pooled. Interrupted, the same command goes on where it was.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="examples:\n"
+        "  gengram embed promoters.fa.gz --model InstaDeepAI/nucleotide-transformer-v2-50m-multi-species "
+        "--out promoters.parquet\n"
+        "  gengram embed peaks.bed --genome hg38.fa --model ./model --layer 6 --pool max --out peaks.npz\n\n"
+        "exit codes: 0 done; 1 something has to be mended, the message says what; 2 wrong arguments",
+    )
+    parser.add_argument("file", help="sequences: .csv, .tsv, .jsonl, .parquet, FASTA, .bed with --genome; plain or .gz")
+    parser.add_argument("--model", required=True, help="a folder or a Hub id")
+    parser.add_argument("--out", required=True, help="the file with the vectors: .parquet, .npz or .safetensors")
+    parser.add_argument(
+        "--layer",
+        type=int,
+        default=-1,
+        help="hidden states: 0 the embedding, i those of layer i, -1 the last, behind the norm (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--pool",
+        choices=POOLS,
+        default="mean",
+        help="mean or max over tokens, the first token (cls), or a vector for each (none) (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--exclude_special",
+        action="store_true",
+        help="pool without <cls> and the like (default: with them, as on the Nucleotide Transformers' model cards)",
+    )
+    parser.add_argument(
+        "--per_base", action="store_true", help="with --pool none: a vector for each base, that of its token"
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=("auto", *DTYPES),
+        default="auto",
+        help="what the model computes in; auto: bfloat16 where the hardware is made for it (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--batch_tokens",
+        type=int,
+        default=BATCH_TOKENS,
+        help="tokens of a batch, padding included (default: %(default)s)",
+    )
+    parser.add_argument("--max_length", type=int, help="longest input in tokens (default: the model's)")
+    parser.add_argument(
+        "--too_long",
+        choices=("error", "truncate", "center", "window"),
+        default="error",
+        help="longer sequences: stop, cut their end off, keep the middle, or read windows (default: %(default)s)",
+    )
+    parser.add_argument("--sequence_column", help="column of sequences (default: sequence, else seq, dna, ...)")
+    parser.add_argument("--genome", help="FASTA file that the intervals of a .bed file are cut from")
+    arguments = vars(parser.parse_args(argv))
+    for name in ("batch_tokens", "max_length"):
+        if arguments[name] is not None and arguments[name] < 1:
+            parser.error(f"--{name} {arguments[name]}: give a whole number of at least 1")
+    if arguments["per_base"] and arguments["pool"] != "none":
+        parser.error("--per_base gives a vector for each base: it needs --pool none")
+    try:
+        out = embed_file(arguments.pop("model"), arguments.pop("file"), arguments.pop("out"), **arguments)
+    except (InputError, OSError) as error:
+        print(f"gengram embed: error: {error}", file=sys.stderr)
+        return 1
+    print(out)
+    return 0
+
+
+__all__ = ["DTYPES", "choose_dtype", "embed_file", "main"]
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,214 @@
+"""Embeddings on their way to a file: finished parts in a folder beside it, put together when all are there."""
+
+import json
+import os
+import shutil
+import struct
+import zipfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+
+from gengram.errors import InputError
+from gengram.pipelines.embed import Embedded
+
+FORMATS = (".parquet", ".npz", ".safetensors")
+COLUMN = "embedding"
+"""The column of vectors."""
+
+_TOKENS = "token_interval"
+# Where the input lies may differ when a run is resumed; what it is may not.
+_PLACES = {"file", "genome", "model"}
+
+
+class Parts:
+    """The parts of one embedding run, `OUT.parts/`: one Arrow file for each block of rows.
+
+    Args:
+        out: the file that they are for.
+        plan: everything that the vectors depend on; JSON.
+
+    Raises:
+        `InputError`: the folder is of a run with another plan, or holds something else.
+    """
+
+    def __init__(self, out: Path, plan: dict[str, Any]):
+        self.out, self.plan = out, plan
+        self.folder = out.with_name(out.name + ".parts")
+        file = self.folder / "plan.json"
+        if not self.folder.exists():
+            self.folder.mkdir()
+        elif not file.exists() and any(one.name != "plan.json.partial" for one in self.folder.iterdir()):
+            raise InputError(f"{self.folder}: the folder is in the way; remove it, or choose another --out")
+        if not file.exists():
+            with _replace(file) as stream:
+                stream.write(json.dumps(plan, indent=1).encode())
+            return
+        self.plan = json.loads(file.read_text())
+        for name in plan.keys() - _PLACES:
+            if self.plan.get(name) != plan[name]:
+                raise InputError(
+                    f"{self.folder}: the run that was begun here is another one: {name} was {self.plan.get(name)!r} "
+                    f"and is {plan[name]!r}. Remove the folder to begin anew, or choose another --out."
+                )
+
+    def has(self, number: int) -> bool:
+        """Whether a part is finished."""
+        return self._name(number).exists()
+
+    def write(self, number: int, rows: pa.Table, embedded: list[Embedded]) -> None:
+        """Write a part in one piece.
+
+        Args:
+            number: of the part, from 0.
+            rows: N rows with the columns that go with the vectors.
+            embedded: of the N rows, in their order.
+        """
+        table = rows
+        for name, column in build_columns(embedded).items():
+            table = table.append_column(name, column)
+        with _replace(self._name(number)) as stream, pa.ipc.new_file(stream, table.schema) as writer:
+            writer.write_table(table)
+
+    def assemble(self, count: int) -> None:
+        """Put parts 0 to `count - 1` together in the output's format, and remove the folder."""
+        {".parquet": _write_parquet, ".npz": _write_npz, ".safetensors": _write_safetensors}[self.out.suffix](
+            self, count
+        )
+        shutil.rmtree(self.folder)
+
+    def read(self, count: int) -> Iterator[pa.Table]:
+        """Yield the parts, one in memory at a time."""
+        for number in range(count):
+            with pa.OSFile(str(self._name(number)), "rb") as source, pa.ipc.open_file(source) as reader:
+                yield reader.read_all()
+
+    def _name(self, number: int) -> Path:
+        return self.folder / f"part-{number:06d}.arrow"
+
+
+def build_columns(embedded: list[Embedded]) -> dict[str, pa.Array]:
+    """Return the columns of N embeddings without a copy of the numbers: `embedding`, float32 [N, D] as a fixed-size
+    list, or lists of them; where tokens have intervals `token_interval`, lists of int64 [2]."""
+    if embedded[0].vectors.ndim == 1:
+        return {COLUMN: _as_vectors(np.stack([one.vectors for one in embedded]))}
+    columns = {COLUMN: _as_lists([one.vectors for one in embedded])}
+    intervals = [one.intervals for one in embedded if one.intervals is not None]
+    if intervals:
+        columns[_TOKENS] = _as_lists(intervals)
+    return columns
+
+
+def _as_vectors(matrix: np.ndarray) -> pa.FixedSizeListArray:
+    return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(matrix).reshape(-1)), matrix.shape[1])
+
+
+def _as_lists(matrices: list[np.ndarray]) -> pa.ListArray:
+    offsets = np.cumsum([0, *map(len, matrices)], dtype=np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), _as_vectors(np.concatenate(matrices)))
+
+
+class _Stream(NamedTuple):
+    """An array that is written piece by piece."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    pieces: Iterable[np.ndarray]
+
+
+def _list_arrays(parts: Parts, count: int) -> dict[str, _Stream]:
+    """The arrays of all parts: `embeddings` [V, D]; of tokens or bases `offsets` [N + 1], where in them each row
+    begins, and of tokens `intervals` [V, 2]."""
+    lengths: list[np.ndarray] = []
+    vectors = rows = width = 0
+    names: list[str] = []
+    for table in parts.read(count):
+        column = table[COLUMN].combine_chunks()
+        if not pa.types.is_fixed_size_list(column.type):
+            lengths.append(np.diff(column.offsets.to_numpy()))
+            column = column.flatten()
+        rows, vectors, width, names = (
+            rows + len(table),
+            vectors + len(column),
+            column.type.list_size,
+            table.column_names,
+        )
+    arrays = {
+        "embeddings": _Stream((vectors, width), np.dtype("<f4"), (_flatten(t[COLUMN]) for t in parts.read(count)))
+    }
+    if lengths:
+        offsets = np.cumsum(np.concatenate([[0], *lengths]), dtype=np.int64)
+        arrays["offsets"] = _Stream((rows + 1,), np.dtype("<i8"), [offsets])
+    if _TOKENS in names:
+        pieces = (_flatten(table[_TOKENS]) for table in parts.read(count))
+        arrays["intervals"] = _Stream((vectors, 2), np.dtype("<i8"), pieces)
+    return arrays
+
+
+def _flatten(column: pa.ChunkedArray) -> np.ndarray:
+    values = column.combine_chunks().flatten()
+    while pa.types.is_nested(values.type):
+        values = values.flatten()
+    return values.to_numpy()
+
+
+def _write_parquet(parts: Parts, count: int) -> None:
+    first = next(parts.read(1))
+    others = [name for name in first.column_names if name not in (COLUMN, _TOKENS)]
+    schema = first.schema.with_metadata({b"gengram": json.dumps(parts.plan).encode()})
+    # Vectors hardly repeat and hardly shrink: without a dictionary and without compression they are just copied.
+    options: dict[str, Any] = {"use_dictionary": others or False, "write_statistics": others or False}
+    options["compression"] = dict.fromkeys(others, "snappy") if others else "none"
+    with _replace(parts.out) as stream, pa.parquet.ParquetWriter(stream, schema, **options) as writer:
+        for table in parts.read(count):
+            writer.write_table(table.replace_schema_metadata(schema.metadata))
+
+
+def _write_npz(parts: Parts, count: int) -> None:
+    with _replace(parts.out) as stream, zipfile.ZipFile(stream, "w") as archive:
+        for name, array in _list_arrays(parts, count).items():
+            # A ZipInfo of its own has no time of day in it.
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                header = {"descr": array.dtype.str, "fortran_order": False, "shape": array.shape}
+                np.lib.format.write_array_header_2_0(member, header)
+                for piece in array.pieces:
+                    member.write(np.ascontiguousarray(piece, dtype=array.dtype).data)
+
+
+def _write_safetensors(parts: Parts, count: int) -> None:
+    # By hand: the library takes tensors that are in memory. The file is 8 bytes for the length of the header, the
+    # header as JSON filled up to a multiple of 8, the numbers (huggingface.co/docs/safetensors).
+    arrays = _list_arrays(parts, count)
+    header: dict[str, Any] = {"__metadata__": {"gengram": json.dumps(parts.plan)}}
+    end = 0
+    for name, array in arrays.items():
+        begin, end = end, end + int(np.prod(array.shape)) * array.dtype.itemsize
+        kind = "F32" if array.dtype.kind == "f" else "I64"
+        header[name] = {"dtype": kind, "shape": array.shape, "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with _replace(parts.out) as stream:
+        stream.write(struct.pack("<Q", len(text)) + text)
+        for array in arrays.values():
+            for piece in array.pieces:
+                stream.write(np.ascontiguousarray(piece, dtype=array.dtype).data)
+
+
+@contextmanager
+def _replace(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that takes its place when it is whole: until then it has another name in the same folder."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with open(partial, "wb") as stream:
+            yield stream
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+__all__ = ["COLUMN", "FORMATS", "Parts", "build_columns"]

@@ -1,0 +1,233 @@
+"""What did a model say about each row? Predictions as a Parquet file: its columns, how it is written and read again.
+
+Dimensions: N rows, M measured elements (rows, or the labelled bases of all rows), T tokens, C classes, labels or
+targets.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+from datasets import Dataset
+from scipy.special import expit, softmax
+from transformers import EvalPrediction, PreTrainedTokenizerBase
+
+from gengram.tokenization.coordinates import find_bases
+from gengram.training.data.inputs import ROW_COLUMN
+from gengram.training.problems import IGNORED, Problem
+
+# Numbers in memory at once: rows are written and read in groups of so many.
+_CHUNK = 4_000_000
+_INPUTS = ("sequence", "label", "labels", "input_ids", "attention_mask", "token_type_ids")
+
+
+def name_predictions(folder: Path, split: str) -> Path:
+    """Return the path of a model's predictions for a split in the model's folder."""
+    return folder / f"predictions-{split}.parquet"
+
+
+def describe_rows(logits: np.ndarray, names: list[str], problem: Problem) -> dict[str, pa.Array]:
+    """Return the columns of predictions that are one a row.
+
+    Args:
+        logits: (N, C) floats.
+        names: of the classes, labels or targets.
+        problem: `single_label`, `multi_label` or `regression`.
+
+    Returns:
+        `prediction` (the name, or the list of names with a probability above 0.5) and `probability_NAME`; of a
+        regression `prediction_NAME`.
+    """
+    if problem == "regression":
+        return {f"prediction_{name}": pa.array(column) for name, column in zip(names, logits.T)}
+    if problem == "multi_label":
+        chosen = [[name for name, logit in zip(names, row) if logit > 0] for row in logits]
+        prediction, probabilities = pa.array(chosen, pa.list_(pa.string())), expit(logits)
+    else:
+        prediction, probabilities = _name_classes(logits.argmax(axis=1), names), softmax(logits, axis=1)
+    return {
+        "prediction": prediction,
+        **{f"probability_{name}": pa.array(column) for name, column in zip(names, probabilities.T)},
+    }
+
+
+def describe_bases(logits: list[np.ndarray], starts: list[int], names: list[str]) -> dict[str, pa.Array]:
+    """Return the columns of predictions that are one a base.
+
+    Args:
+        logits: for each row floats (bases that the model has read, C).
+        starts: for each row the base, counted from 0, that the model has read first.
+        names: of the classes.
+
+    Returns:
+        `prediction_start`, and lists with one entry a base: `prediction`, the name, and `probability_NAME`.
+    """
+    offsets = pa.array(np.cumsum([0, *map(len, logits)]), pa.int32())
+    flat = np.concatenate(logits)
+
+    def group(values: pa.Array) -> pa.ListArray:
+        return pa.ListArray.from_arrays(offsets, values)
+
+    return {
+        "prediction_start": pa.array(starts, pa.int64()),
+        "prediction": group(_name_classes(flat.argmax(axis=1), names)),
+        **{
+            f"probability_{name}": group(pa.array(column, pa.float32()))
+            for name, column in zip(names, softmax(flat, axis=1).T)
+        },
+    }
+
+
+def find_start(bases: int, read: int, too_long: str) -> int:
+    """Return the base, counted from 0, that the model has read first, of a sequence that was cut to `read` bases."""
+    return (bases - read) // 2 if too_long == "center" else 0
+
+
+def write_predictions(
+    path: Path,
+    rows: Dataset,
+    prediction: EvalPrediction,
+    problem: Problem,
+    classes: list[str],
+    tokenizer: PreTrainedTokenizerBase,
+    too_long: str,
+) -> None:
+    """Write the predictions of a split whose labels are known, in one piece.
+
+    The file has `ROW_COLUMN`, the columns of the input without the sequences, the labels, and the columns of
+    `gengram predict`. Labels are named as predictions are: `label`, a name, a list of names, or for `token` a list with
+    one name a base, null where it is not known; of a regression `label_NAME` for each target.
+
+    Args:
+        path: replaced if it is there.
+        rows: N rows of `prepare_splits`.
+        prediction: outputs (N, C) or (N, T, C) and labels of these rows, in their order, padded behind.
+        problem, classes: of the task.
+        tokenizer: that the rows were tokenized with.
+        too_long: what happened to long sequences, see `tokenize_rows`.
+    """
+    outputs, labels = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
+    kept = [name for name in rows.column_names if name not in _INPUTS]
+    kept.sort(key=lambda name: name != ROW_COLUMN)
+    step = max(1, _CHUNK // max(int(np.prod(outputs.shape[1:])), 1))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    writer = None
+    try:
+        for start in range(0, len(rows), step):
+            chunk, part = rows.select(range(start, min(start + step, len(rows)))), slice(start, start + step)
+            if problem == "token":
+                columns = _pair_bases(chunk, outputs[part], labels[part], classes, tokenizer, too_long)
+            else:
+                columns = _pair_rows(outputs[part], labels[part], classes, problem)
+            table = chunk.with_format("arrow")[:]
+            table = pa.table({**{name: table[name] for name in kept if name not in columns}, **columns})
+            writer = writer or pa.parquet.ParquetWriter(partial, table.schema, compression="zstd")
+            writer.write_table(table)
+        if writer is not None:
+            writer.close()
+            os.replace(partial, path)
+    finally:
+        if writer is not None and writer.is_open:
+            writer.close()
+        partial.unlink(missing_ok=True)
+
+
+def read_predictions(path: Path, problem: Problem, classes: list[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Read the predictions of `write_predictions` again, a part at a time.
+
+    Yields:
+        Float32 (some of M, C), the probabilities or predicted values, and what is true: class ids (M,), or booleans or
+        floats (M, C).
+    """
+    prefix = "prediction_" if problem == "regression" else "probability_"
+    names = [f"{prefix}{name}" for name in classes]
+    truth = [f"label_{name}" for name in classes] if problem == "regression" else ["label"]
+    file = pa.parquet.ParquetFile(path)
+    for group in range(file.num_row_groups):
+        table = file.read_row_group(group, columns=[*names, *truth])
+        if problem == "regression":
+            yield _stack(table, names), _stack(table, truth).astype(np.float64)
+            continue
+        labels = table["label"].combine_chunks()
+        if problem == "multi_label":
+            lengths = np.diff(labels.offsets.to_numpy())
+            positive = np.zeros((len(table), len(classes)), dtype=bool)
+            positive[np.repeat(np.arange(len(table)), lengths), _find_classes(labels.flatten(), classes)] = True
+            yield _stack(table, names), positive
+        elif problem == "token":
+            known = labels.flatten()
+            scores = np.stack([table[name].combine_chunks().flatten().to_numpy() for name in names], axis=1)
+            yield scores[known.is_valid().to_numpy(False)], _find_classes(known.drop_null(), classes)
+        else:
+            yield _stack(table, names), _find_classes(labels, classes)
+
+
+def _pair_rows(outputs: np.ndarray, labels: np.ndarray, classes: list[str], problem: Problem) -> dict[str, pa.Array]:
+    columns: dict[str, pa.Array]
+    if problem == "regression":
+        targets = labels.reshape(len(labels), -1)
+        columns = {f"label_{name}": pa.array(column) for name, column in zip(classes, targets.T)}
+    elif problem == "multi_label":
+        named = [[name for name, value in zip(classes, row) if value > 0.5] for row in labels]
+        columns = {"label": pa.array(named, pa.list_(pa.string()))}
+    else:
+        columns = {"label": _name_classes(labels, classes)}
+    return {**columns, **describe_rows(outputs, classes, problem)}
+
+
+def _pair_bases(
+    rows: Dataset,
+    outputs: np.ndarray,
+    labels: np.ndarray,
+    classes: list[str],
+    tokenizer: PreTrainedTokenizerBase,
+    too_long: str,
+) -> dict[str, pa.Array]:
+    logits, starts, known = [], [], []
+    for sequence, ids, output, label in zip(rows["sequence"], rows["input_ids"], outputs, labels):
+        tokens = _find_tokens(output, len(ids), tokenizer.padding_side)
+        bases = find_bases(ids, tokenizer)
+        logits.append(output[tokens][bases])
+        known.append(label[tokens][bases])
+        starts.append(find_start(len(sequence), len(logits[-1]), too_long))
+    columns = describe_bases(logits, starts, classes)
+    flat = np.concatenate(known)
+    named = _name_classes(np.where(flat == IGNORED, 0, flat), classes, flat == IGNORED)
+    columns["label"] = pa.ListArray.from_arrays(columns["prediction"].offsets, named)
+    first = ["label", "prediction_start"]
+    return {name: columns[name] for name in [*first, *(name for name in columns if name not in first)]}
+
+
+def _find_tokens(output: np.ndarray, length: int, padding_side: str) -> slice:
+    """Return where a row's own tokens are: a batch is padded on the tokenizer's side, and by Trainer behind."""
+    if padding_side == "right":
+        return slice(0, length)
+    batch = np.flatnonzero((output != IGNORED).any(axis=1))  # Trainer pads outputs with the same number as labels.
+    end = int(batch[-1]) + 1
+    return slice(end - length, end)
+
+
+def _name_classes(ids: np.ndarray, names: list[str], missing: np.ndarray | None = None) -> pa.Array:
+    return pa.DictionaryArray.from_arrays(pa.array(ids, pa.int32(), mask=missing), pa.array(names)).cast(pa.string())
+
+
+def _find_classes(values: pa.Array, classes: list[str]) -> np.ndarray:
+    return pa.compute.index_in(values, pa.array(classes)).to_numpy(zero_copy_only=False).astype(np.int64)
+
+
+def _stack(table: pa.Table, names: list[str]) -> np.ndarray:
+    return np.stack([table[name].to_numpy() for name in names], axis=1)
+
+
+__all__ = [
+    "describe_bases",
+    "describe_rows",
+    "find_start",
+    "name_predictions",
+    "read_predictions",
+    "write_predictions",
+]

@@ -1,0 +1,225 @@
+"""Embeddings: of every family and layer what the model says to each sequence alone; pooling, windows, the pipeline."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import (
+    BertConfig,
+    BigBirdConfig,
+    EsmConfig,
+    LlamaConfig,
+    MixtralConfig,
+    ModernBertConfig,
+    PreTrainedModel,
+    pipeline,
+)
+from transformers.models.auto import AutoModel
+
+import gengram.pipelines
+from gengram import GenaBertConfig, GengramConfig, NTv3Config, NucleotideTransformerConfig, RmtConfig
+from gengram.pipelines.embed import Embedder, LongSequenceError, embed_sequences
+from gengram.tokenization import build_kmer_tokenizer, build_ntv3_tokenizer, build_nucleotide_tokenizer
+
+TOKENIZER = build_nucleotide_tokenizer(template="cls_sep", model_max_length=64)
+KMERS = build_kmer_tokenizer()
+SMALL = {
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "vocab_size": 128,
+    "pad_token_id": 0,
+    "max_position_embeddings": 66,
+}
+MEMORY = {"memory_layers": [0], "memory_dim": 8, "kmer_sizes": [1, 2, 3], "window_size": 3}
+KMER_SIZE = {
+    **SMALL,
+    "vocab_size": len(KMERS),
+    "pad_token_id": KMERS.pad_token_id,
+    "mask_token_id": KMERS.mask_token_id,
+}
+NAMED = {"cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3}
+CONFIGS = {
+    "bert": (BertConfig(**SMALL), TOKENIZER),
+    "big_bird": (BigBirdConfig(**SMALL, block_size=4, num_random_blocks=1), TOKENIZER),
+    "esm": (EsmConfig(**SMALL, mask_token_id=4, position_embedding_type="rotary"), TOKENIZER),
+    "gena_bert": (GenaBertConfig(**SMALL), TOKENIZER),
+    "gengram": (GengramConfig(backbone_config=LlamaConfig(**SMALL), **MEMORY), TOKENIZER),
+    "mixtral": (MixtralConfig(**SMALL, num_key_value_heads=2, num_local_experts=2), TOKENIZER),
+    "modernbert": (ModernBertConfig(**SMALL, **NAMED), TOKENIZER),
+    "nt_v1": (NucleotideTransformerConfig(**KMER_SIZE, position_embedding_type="absolute", token_dropout=True), KMERS),
+    "nt_v2": (NucleotideTransformerConfig(**KMER_SIZE), KMERS),
+}
+SEQUENCES = ["ACGTNACGTTGCA", "ACGT", "GATTACA" * 5, "GGCATNNACGTACGTTTAGCATCGATTACAGATTACA", "T", "acgtacgttgcaggg"]
+
+
+def build(config) -> PreTrainedModel:
+    torch.manual_seed(0)
+    return AutoModel.from_config(config).eval()
+
+
+def ask(model: PreTrainedModel, tokenizer, sequence: str, layer: int = -1) -> tuple[np.ndarray, np.ndarray]:
+    """Hidden states of one sequence alone, and which of its tokens are special."""
+    encoded = tokenizer(sequence, return_tensors="pt", return_special_tokens_mask=True)
+    special = encoded.pop("special_tokens_mask")[0].bool().numpy()
+    encoded.pop("token_type_ids", None)
+    if hasattr(model, "set_attention_type"):  # BigBird: full attention stays once it was needed
+        model.set_attention_type(model.config.attention_type)
+    with torch.no_grad():
+        return model(**encoded, output_hidden_states=True).hidden_states[layer][0][: len(special)].numpy(), special
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+@pytest.mark.parametrize("layer", [-1, 1])
+def test_every_family_and_layer_gives_the_mean_of_each_sequence_alone(family, layer):
+    config, tokenizer = CONFIGS[family]
+    model = build(config)
+    expected = np.stack([ask(model, tokenizer, one, layer)[0].mean(0) for one in SEQUENCES])
+    found = embed_sequences(model, tokenizer, SEQUENCES, layer=layer, batch_tokens=80)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["bert", "nt_v2", "gengram"])
+def test_pools_with_and_without_special_tokens(family):
+    config, tokenizer = CONFIGS[family]
+    model = build(config)
+    for row, sequence in enumerate(SEQUENCES):
+        hidden, special = ask(model, tokenizer, sequence)
+        bases = hidden[~special]
+        for options, expected in (
+            ({"pool": "mean", "exclude_special": True}, bases.mean(0)),
+            ({"pool": "max"}, hidden.max(0)),
+            ({"pool": "max", "exclude_special": True}, bases.max(0)),
+            ({"pool": "cls"}, hidden[0]),
+            ({"pool": "none"}, hidden),
+            ({"pool": "none", "exclude_special": True}, bases),
+        ):
+            np.testing.assert_allclose(
+                embed_sequences(model, tokenizer, SEQUENCES, **options)[row], expected, atol=1e-5
+            )
+
+
+def test_a_recurrent_memory_gives_vectors_to_bases_of_sequences_of_any_length():
+    config = RmtConfig(backbone_config=BertConfig(**SMALL, **NAMED), num_memory_tokens=2, segment_length=16)
+    model, long = build(config), "ACGTTGCA" * 20
+    with torch.no_grad():
+        hidden = model(**TOKENIZER(long, return_tensors="pt", return_token_type_ids=False)).last_hidden_state[0]
+    found = embed_sequences(model, TOKENIZER, [*SEQUENCES, long])
+    np.testing.assert_allclose(found[-1], hidden[1:-1].mean(0).numpy(), atol=1e-5)
+    with pytest.raises(ValueError, match="special tokens no vector"):
+        Embedder(model, TOKENIZER, pool="cls")
+    with pytest.raises(ValueError, match="last layer only"):
+        Embedder(model, TOKENIZER, layer=0)
+
+
+def test_big_bird_forgets_a_short_batch():
+    config, tokenizer = CONFIGS["big_bird"]
+    long = "ACGTTGCAAC" * 6
+    fresh = embed_sequences(build(config), tokenizer, [long])
+    model = build(config)
+    embed_sequences(model, tokenizer, ["ACGT"])  # turns sparse attention off in transformers' class
+    np.testing.assert_array_equal(embed_sequences(model, tokenizer, [long]), fresh)
+
+
+@pytest.mark.parametrize("options", [{}, {"pool": "none"}, {"max_length": 50}])
+@pytest.mark.parametrize("halvings", [2, 6])
+def test_ntv3_reads_each_sequence_filled_up_to_its_multiple(options, halvings):
+    config = NTv3Config(
+        token_embed_dim=6,
+        conv_init_embed_dim=9,
+        embed_dim=14,
+        ffn_embed_dim=10,
+        num_layers=1,
+        attention_heads=2,
+        key_size=4,
+        num_downsamples=halvings,
+    )
+    model, tokenizer = build(config), build_ntv3_tokenizer()
+    sequences = [*SEQUENCES, "ACGTTGCAGT" * 5]
+    alone = []
+    for sequence in sequences:
+        filled = tokenizer(sequence, padding=True, pad_to_multiple_of=2**halvings, return_tensors="pt")
+        with torch.no_grad():
+            bases = model(filled["input_ids"]).last_hidden_state[0, : len(sequence)].numpy()
+        alone.append(bases if options.get("pool") == "none" else bases.mean(0))
+    together = embed_sequences(model, tokenizer, sequences, **options)
+    embed = pipeline("dna-embedding", model=model, tokenizer=tokenizer, **options)
+    for expected, found, piped in zip(alone, together, embed(sequences), strict=True):
+        np.testing.assert_allclose(found, expected, atol=5e-5)
+        np.testing.assert_allclose(piped, expected, atol=5e-5)
+    with pytest.raises(ValueError, match="gives its last layer only"):
+        Embedder(model, tokenizer, layer=0)
+
+
+def test_vectors_of_bases_are_those_of_their_tokens():
+    model = build(CONFIGS["nt_v2"][0])
+    sequence = "ACGTGTACNTGCACGG"  # tokens ACGTGT A C N TGCACG G
+    tokens, bases = (
+        embed_sequences(model, KMERS, [sequence], pool="none", exclude_special=True, per_base=per_base)[0]
+        for per_base in (False, True)
+    )
+    np.testing.assert_array_equal(bases, tokens[np.repeat(np.arange(6), [6, 1, 1, 1, 6, 1])])
+    one = Embedder(model, KMERS, pool="none")([sequence])[0]
+    assert one.intervals.tolist() == [[-1, -1], [0, 6], [6, 7], [7, 8], [8, 9], [9, 15], [15, 16]]
+    cut = embed_sequences(model, KMERS, [sequence], pool="none", per_base=True, max_length=3, too_long="truncate")[0]
+    assert cut.shape == (16, 16) and not np.isnan(cut[:7]).any() and np.isnan(cut[7:]).all()
+
+
+@pytest.mark.parametrize("pool", ["mean", "max", "cls", "none"])
+def test_windows_together_are_the_sequence(pool):
+    model = build(CONFIGS["bert"][0])
+    sequence = "ACGTTGCAGT" * 9
+    parts = [sequence[:30], sequence[30:60], sequence[60:]]
+    alone = [ask(model, TOKENIZER, part)[0] for part in parts]
+    expected = {
+        "mean": np.concatenate(alone).mean(0),
+        "max": np.concatenate(alone).max(0),
+        "cls": np.mean([one[0] for one in alone], axis=0),
+        "none": np.concatenate(alone),
+    }[pool]
+    found = embed_sequences(model, TOKENIZER, ["ACG", sequence], pool=pool, too_long="window", max_length=34)[1]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_too_long_and_impossible_wishes_are_refused():
+    model = build(CONFIGS["bert"][0])
+    with pytest.raises(LongSequenceError, match=r"sequence 1 .* 80 bp is 82 tokens, but the limit is 64 tokens"):
+        embed_sequences(model, TOKENIZER, ["ACGT", "A" * 80])
+    for options, message in (
+        ({"layer": 3}, "2 layers"),
+        ({"layer": -4}, "2 layers"),
+        ({"pool": "median"}, "choose one of mean"),
+        ({"per_base": True}, "pool='none'"),
+        ({"max_length": 65}, "1 to 64 tokens"),
+        ({"batch_tokens": 0}, "1 or more"),
+        ({"too_long": "drop", "max_length": 4}, "choose error, truncate"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            embed_sequences(model, TOKENIZER, ["ACGTACGT"], **options)
+    with pytest.raises(ValueError, match="no special token in front"):
+        embed_sequences(model, build_nucleotide_tokenizer(), ["ACGT"], pool="cls")
+
+
+def test_half_precision_is_near_and_batches_do_not_matter():
+    model = build(CONFIGS["nt_v2"][0])
+    whole = embed_sequences(model, KMERS, SEQUENCES)
+    np.testing.assert_allclose(embed_sequences(model, KMERS, SEQUENCES, batch_tokens=1), whole, atol=1e-6)
+    half = embed_sequences(model.to(torch.bfloat16), KMERS, SEQUENCES)
+    assert half.dtype == np.float32
+    assert np.linalg.norm(half - whole) < 0.03 * np.linalg.norm(whole)
+
+
+@pytest.mark.parametrize("options", [{}, {"pool": "none", "exclude_special": True}, {"pool": "max", "layer": 1}])
+def test_the_pipeline_says_the_same(options):
+    model = build(CONFIGS["bert"][0])
+    sequences = [*SEQUENCES, "ACGTTGCAGT" * 9]
+    expected = embed_sequences(model, TOKENIZER, sequences, too_long="window", **options)
+    embed = pipeline("dna-embedding", model=model, tokenizer=TOKENIZER, too_long="window", **options)
+    assert isinstance(embed, gengram.pipelines.EmbeddingPipeline)
+    for batch_size in (1, 3):
+        for found, one in zip(embed(sequences, batch_size=batch_size), expected, strict=True):
+            np.testing.assert_allclose(found, one, atol=1e-5)
+    np.testing.assert_allclose(embed(sequences[0]), expected[0], atol=1e-5)
+    with pytest.raises(ValueError, match="pooling"):
+        embed("ACGT", pooling="mean")

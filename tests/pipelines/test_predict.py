@@ -1,0 +1,138 @@
+"""`gengram predict`: for every problem the answers of the model itself, from every kind of file."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.special import expit, softmax
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    BertConfig,
+    BertForMaskedLM,
+)
+
+from gengram.pipelines.predict import main
+from gengram.tokenization import build_nucleotide_tokenizer
+from gengram.training.finetune import main as finetune
+
+LABELS = {
+    "single_label": {"label": ["a", "b", "a"] * 20},
+    "multi_label": {"label": ["a;b", "b", ""] * 20},
+    "regression": {"target_x": np.arange(60) / 7, "target_y": np.arange(60) / 11},
+}
+
+
+@pytest.fixture
+def train(command, task, tmp_path, draw_table):
+    """Train a small model for a problem; its folder."""
+
+    def run(problem: str, **changes) -> Path:
+        table = draw_table(60, 0).drop(columns="label")
+        labels = LABELS.get(problem) or {"label": [bases.replace("C", "A") for bases in table["seq"]]}
+        table.assign(**labels).to_csv(task["train_file"], index=False)
+        arguments = {"problem": problem, "memory": True, "test_file": None, "validation_fraction": 0, **changes}
+        assert finetune(command(**arguments)) == 0
+        return tmp_path / "run/seed-0"
+
+    return run
+
+
+def ask(folder: Path, sequences: list[str], auto=AutoModelForSequenceClassification) -> list[np.ndarray]:
+    """Logits of each sequence alone."""
+    model, tokenizer = auto.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+    with torch.no_grad():
+        return [model(**tokenizer(sequence, return_tensors="pt")).logits[0].numpy() for sequence in sequences]
+
+
+def predict(folder: Path, file: Path, *options) -> pd.DataFrame:
+    out = file.with_suffix(".predictions.parquet")
+    assert main([str(folder), str(file), "--out", str(out), *map(str, options)]) == 0
+    assert not list(out.parent.glob("*.partial"))
+    return pd.read_parquet(out)
+
+
+@pytest.fixture
+def new(tmp_path, draw_table) -> Path:
+    draw_table(10, 5).to_csv(tmp_path / "new.csv", index=False)
+    return tmp_path / "new.csv"
+
+
+def test_classes(train, new):
+    folder = train("single_label")
+    table, source = predict(folder, new, "--batch_size", 3), pd.read_csv(new)
+    assert list(table.columns) == ["label", "chrom", "prediction", "probability_a", "probability_b"]
+    assert table["chrom"].tolist() == source["chrom"].tolist()
+    expected = softmax(np.stack(ask(folder, source["seq"].tolist())), axis=1)
+    np.testing.assert_allclose(table[["probability_a", "probability_b"]], expected, atol=1e-6)
+    assert table["prediction"].tolist() == ["ab"[label] for label in expected.argmax(axis=1)]
+    again = predict(folder.parent, new)
+    np.testing.assert_allclose(again["probability_a"], table["probability_a"], atol=1e-6)
+
+
+def test_several_labels(train, new):
+    folder = train("multi_label")
+    table = predict(folder, new)
+    expected = expit(np.stack(ask(folder, pd.read_csv(new)["seq"].tolist())))
+    np.testing.assert_allclose(table[["probability_a", "probability_b"]], expected, atol=1e-6)
+    chosen = [[name for name, one in zip("ab", row) if one > 0.5] for row in expected]
+    assert [list(one) for one in table["prediction"]] == chosen
+
+
+def test_targets_from_a_fasta_without_labels(train, tmp_path, draw_table):
+    folder = train("regression")
+    sequences = draw_table(6, 3)["seq"].tolist()
+    (tmp_path / "new.fa").write_text("".join(f">r{i}\n{bases}\n" for i, bases in enumerate(sequences)))
+    table = predict(folder, tmp_path / "new.fa")
+    assert list(table.columns) == ["name", "prediction_target_x", "prediction_target_y"]
+    np.testing.assert_allclose(table.iloc[:, 1:].astype(float), np.stack(ask(folder, sequences)), atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{}, {"backbone": "bert", "memory": {"pooling": "cls"}}], ids=["plain", "cls"])
+def test_a_class_for_each_base(options, train, new):
+    folder = train("token", **options)
+    table, sequences = predict(folder, new), pd.read_csv(new)["seq"].tolist()
+    assert table["prediction_start"].tolist() == [0] * 10
+    assert [len(one) for one in table["prediction"]] == [len(sequence) for sequence in sequences]
+    logits = ask(folder, sequences, AutoModelForTokenClassification)
+    inner = slice(1, -1) if options else slice(None)
+    for found, expected in zip(table["probability_G"], logits):
+        np.testing.assert_allclose(found, softmax(expected[inner], axis=1)[:, 1], atol=1e-5)
+    middle = predict(folder, new, "--max_length", 14, "--too_long", "center")
+    room = 12 if options else 14
+    assert middle["prediction_start"].tolist() == [(len(sequence) - room) // 2 for sequence in sequences]
+    assert {len(one) for one in middle["probability_A"]} == {room}
+
+
+class TestWrongInputs:
+    def expect(self, argv, capsys, message, code=1):
+        try:
+            returned = main([str(word) for word in argv])
+        except SystemExit as stop:
+            returned = stop.code
+        error = capsys.readouterr().err
+        assert returned == code and message in error and "Traceback" not in error, error
+
+    def test_messages(self, train, new, tmp_path, capsys):
+        folder, out = train("single_label"), tmp_path / "out.parquet"
+        capsys.readouterr()
+        self.expect([tmp_path / "none", new, "--out", out], capsys, "none: no model can be loaded here")
+        self.expect([folder, tmp_path / "none.csv", "--out", out], capsys, "none.csv: cannot be read")
+        self.expect([folder, new, "--out", tmp_path / "no/out"], capsys, "the folder")
+        self.expect([folder, new, "--out", out, "--max_length", 9], capsys, "new.csv, data row 1: the sequence of")
+        self.expect([folder, new, "--out", out, "--max_length", 9999], capsys, "longer than the model")
+        self.expect([folder, new, "--out", out, "--batch_size", 0], capsys, "--batch_size 0", code=2)
+        assert not out.exists()
+
+    def test_a_run_with_several_models(self, train, new, tmp_path, capsys):
+        run = train("single_label", seeds=[0, 1]).parent
+        self.expect([run, new, "--out", tmp_path / "out"], capsys, "run: name one of its models: ")
+
+    def test_a_model_without_a_head(self, small, new, tmp_path, capsys):
+        BertForMaskedLM(BertConfig(vocab_size=128, **small)).save_pretrained(tmp_path / "lm")
+        build_nucleotide_tokenizer().save_pretrained(tmp_path / "lm")
+        message = "lm: ['BertForMaskedLM'] has no head that classifies or measures; fine-tune it first"
+        self.expect([tmp_path / "lm", new, "--out", tmp_path / "out"], capsys, message)

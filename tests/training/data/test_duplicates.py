@@ -1,0 +1,137 @@
+"""Groups of sequences that are the same or nearly, and duplicates between splits."""
+
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gengram.tokenization import reverse_complement
+from gengram.training.data.duplicates import (
+    choose_kmer_size,
+    count_duplicates,
+    fold_strands,
+    group_sequences,
+    list_kmers,
+)
+
+DNA = st.text("ACGT", min_size=1, max_size=12)
+
+
+def draw(rows: int, length: int, seed: int = 0) -> list[str]:
+    random = np.random.default_rng(seed)
+    return ["".join(random.choice(list("ACGT"), length)) for _ in range(rows)]
+
+
+def find_jaccard(one: str, other: str, k: int) -> float:
+    """The definition, from strings."""
+    sets = [{fold_strands(text[i : i + k]) for i in range(len(text) - k + 1)} for text in (one, other)]
+    return len(sets[0] & sets[1]) / len(sets[0] | sets[1])
+
+
+@given(DNA)
+def test_both_strands_have_one_name(sequence):
+    assert fold_strands(sequence) == fold_strands(reverse_complement(sequence))
+    assert fold_strands(sequence) == fold_strands(sequence.lower().replace("t", "u"))
+
+
+def test_a_text_without_complement_stands_for_itself():
+    assert fold_strands("ac-gt*") == "AC-GT*"
+
+
+@settings(deadline=None)
+@given(st.text("ACGTNacgtu", max_size=40), st.integers(1, 31))
+def test_kmers_are_the_canonical_ones(sequence, k):
+    text = sequence.upper().replace("U", "T")
+    kmers = [text[start : start + k] for start in range(len(text) - k + 1)]
+    numbers = [
+        min(int("".join(str("ACGT".index(base)) for base in strand), 4) for strand in (kmer, reverse_complement(kmer)))
+        for kmer in kmers
+        if "N" not in kmer
+    ]
+    assert list_kmers(sequence, k).tolist() == sorted(set(numbers))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(DNA, min_size=1, max_size=20), st.sampled_from([1.0, 0.9]))
+def test_copies_and_reverse_complements_share_a_group(sequences, similarity):
+    rows = [*sequences, *map(reverse_complement, sequences), *(sequence.lower() for sequence in sequences)]
+    groups = group_sequences(rows, similarity).reshape(3, -1)
+    assert (groups[0] == groups[1]).all() and (groups[0] == groups[2]).all()
+    _, first = np.unique(groups.ravel(), return_index=True)
+    assert (np.diff(first) > 0).all()
+    if similarity == 1:
+        assert len(first) == len({fold_strands(sequence) for sequence in sequences})
+
+
+def test_groups_are_the_connected_components_of_the_definition():
+    random = np.random.default_rng(0)
+    sequences = []
+    for sequence in draw(25, 300):
+        # A chain of ever more substitutions: neighbours are similar, ends are not.
+        for _ in range(4):
+            sequences.append(sequence if random.random() < 0.5 else reverse_complement(sequence))
+            place = random.integers(300)
+            sequence = sequence[:place] + "ACGT"[random.integers(4)] + sequence[place + 1 :]
+    k = choose_kmer_size(300)
+    expected = np.arange(len(sequences))
+    for one in range(len(sequences)):
+        for other in range(one):
+            if find_jaccard(sequences[one], sequences[other], k) >= 0.9:
+                expected[expected == expected[one]] = expected[other]
+    groups = group_sequences(sequences)
+    assert len(set(groups.tolist())) == len(set(expected.tolist())) < 60
+    for group in set(groups.tolist()):
+        assert len(set(expected[groups == group].tolist())) == 1
+
+
+def test_a_library_of_variants_of_one_sequence_is_grouped_in_seconds():
+    """Nearly all pairs are candidates. One at a time, and in every key anew, 800 rows take about ten seconds."""
+    random = np.random.default_rng(0)
+    original, library = np.array(list(draw(1, 256)[0])), []
+    for _ in range(800):
+        variant = original.copy()
+        variant[random.choice(256, 3, replace=False)] = random.choice(list("ACGT"), 3)
+        library.append("".join(variant))
+    started = time.process_time()
+    groups = group_sequences(library)
+    assert time.process_time() - started < 4
+    k = choose_kmer_size(256)
+    for one, other in random.choice(800, (300, 2)):
+        assert groups[one] == groups[other] or find_jaccard(library[one], library[other], k) < 0.9
+    assert 100 < len(set(groups.tolist())) < 700
+
+
+def test_unrelated_sequences_have_groups_of_their_own():
+    for length in (30, 200, 2000):
+        assert len(set(group_sequences(draw(200, length)).tolist())) == 200
+
+
+def test_windows_that_overlap_by_nearly_all_are_one_group():
+    genome = draw(1, 3000)[0]
+    windows = [genome[start : start + 2000] for start in (0, 20, 900)]
+    assert group_sequences(windows).tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("sequences", "groups"),
+    [
+        ([], []),
+        (["N" * 50, "N" * 60, "n" * 50], [0, 1, 0]),
+        (["A", "C", "T"], [0, 1, 0]),
+        (["A" * 100, "T" * 40], [0, 0]),
+    ],
+)
+def test_sequences_without_kmers_or_with_one_only(sequences, groups):
+    assert group_sequences(sequences).tolist() == groups
+
+
+def test_the_kmer_size_grows_with_the_length():
+    assert [choose_kmer_size(length) for length in (1, 60, 200, 500, 8000, 10**6)] == [6, 7, 8, 9, 11, 14]
+
+
+def test_duplicates_are_counted_by_strand():
+    first = ["AACC", "ACGT", "TTTT"]
+    counts = count_duplicates(first, ["aacc", "GGTT", "ACGT", "AAAA", "GGGG", "UUUU"])
+    assert counts == {"exact": 3, "reverse_complement": 2}

@@ -1,0 +1,125 @@
+"""What `gengram dataset push` would publish: configurations, splits, parquet, checksums, card."""
+
+import gzip
+import hashlib
+from pathlib import Path
+
+import pytest
+from datasets import Dataset, load_dataset
+from huggingface_hub import DatasetCard
+
+from gengram.errors import InputError
+from gengram.training.publishing.dataset import main, prepare_dataset
+
+TABLE = "seq,label,chrom\nACGT,1,chr1\n ACGTN ,0,chr2\n"
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train.csv").write_text(TABLE)
+    (tmp_path / "data" / "test_shared.csv.gz").write_bytes(gzip.compress(TABLE.encode()))
+    (tmp_path / "data" / "README.md").write_text("notes")
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def workspace(tmp_path) -> Path:
+    (tmp_path / "workspace").mkdir()
+    return tmp_path / "workspace"
+
+
+def test_one_configuration(folder, workspace):
+    upload = prepare_dataset(folder, "lab/data", workspace, license="mit")
+    assert set(upload.files) == {
+        "default/train-00000-of-00001.parquet",
+        "default/test-00000-of-00001.parquet",
+        "SHA256SUMS",
+        "README.md",
+    }
+    assert upload.left_out == {"README.md": "no table of a split"} and upload.repo_type == "dataset"
+    rows = Dataset.from_parquet(str(upload.files["default/test-00000-of-00001.parquet"]))
+    assert rows.to_dict() == {"sequence": ["ACGT", "ACGTN"], "label": [1, 0], "chrom": ["chr1", "chr2"]}
+    card = DatasetCard(upload.files["README.md"].decode())
+    assert card.data.license == "mit"
+    assert card.data.configs == [
+        {
+            "config_name": "default",
+            "data_files": [
+                {"split": "train", "path": "default/train-*"},
+                {"split": "test", "path": "default/test-*"},
+            ],
+        }
+    ]
+    digest = hashlib.sha256((folder / "train.csv").read_bytes()).hexdigest()[:12]
+    assert f"| default | train | 2 | 4 to 5 | `sequence`, `label`, `chrom` | train.csv | `{digest}` |" in card.text
+
+
+def test_the_checksums_are_those_of_the_files_and_do_not_change(folder, workspace, tmp_path):
+    upload = prepare_dataset(folder, "lab/data", workspace)
+    sums = dict(reversed(line.split("  ")) for line in upload.files["SHA256SUMS"].decode().splitlines())
+    assert sums == {
+        name: hashlib.sha256(content.read_bytes()).hexdigest()
+        for name, content in upload.files.items()
+        if isinstance(content, Path)
+    }
+    (tmp_path / "again").mkdir()
+    assert prepare_dataset(folder, "lab/data", tmp_path / "again").files["SHA256SUMS"] == upload.files["SHA256SUMS"]
+
+
+def test_folders_are_configurations_and_what_is_published_loads(tmp_path, workspace):
+    for config in ("donor", "acceptor"):
+        (tmp_path / "data" / config).mkdir(parents=True)
+        for name in ("train.tsv", "dev.tsv"):
+            (tmp_path / "data" / config / name).write_text(TABLE.replace(",", "\t"))
+    (tmp_path / "data" / "figures").mkdir()
+    (tmp_path / "data" / "figures" / "plot.svg").write_text("<svg/>")
+    upload = prepare_dataset(tmp_path / "data", "lab/data", workspace)
+    for name, content in upload.files.items():
+        if isinstance(content, bytes):
+            (workspace / name).write_bytes(content)
+    loaded = load_dataset(str(workspace), "donor", cache_dir=str(tmp_path / "cache"))
+    assert {split: len(rows) for split, rows in loaded.items()} == {"train": 2, "validation": 2}
+    assert "4 sequences" not in upload.card.text and "8 sequences in 2 configurations" in upload.card.text
+    assert upload.left_out["figures"] == upload.left_out["figures/plot.svg"] == "no table of a split"
+    assert 'load_dataset("lab/data", "acceptor", split="train")' in upload.card.text
+
+
+def test_an_unknown_licence_is_said(folder, workspace):
+    card = prepare_dataset(folder, "lab/data", workspace).card
+    assert card.data.license == "unknown" and "Nobody has stated one" in card.text
+
+
+@pytest.mark.parametrize(
+    "name, content, message",
+    [
+        ("train.tsv", TABLE.replace(",", "\t"), r"train\.csv and train\.tsv are both the train split"),
+        ("dev.csv", "seq,label\nACGT,1\n", r"dev\.csv: column 'chrom' is missing"),
+        ("valid.csv", TABLE.replace("1,", "one,").replace("0,", "none,"), r"column 'label' is (large_)?string, but in"),
+        ("dev.csv", "", r"dev\.csv"),
+        ("dev.csv", "name,label\na,1\n", r"dev\.csv: .*sequence"),
+    ],
+)
+def test_tables_that_do_not_fit(folder, workspace, name, content, message):
+    (folder / name).write_text(content)
+    with pytest.raises(InputError, match=message):
+        prepare_dataset(folder, "lab/data", workspace)
+
+
+def test_folders_without_tables(tmp_path, workspace):
+    with pytest.raises(InputError, match="there is no such folder"):
+        prepare_dataset(tmp_path / "nothing", "lab/data", workspace)
+    with pytest.raises(InputError, match="Name them train, validation and test"):
+        prepare_dataset(workspace, "lab/data", workspace)
+
+
+def test_the_command(folder, capsys):
+    assert main(["push", str(folder), "lab/data", "--dry-run"]) == 0
+    names = [line.split("\t")[1] for line in capsys.readouterr().out.splitlines()]
+    assert "default/train-00000-of-00001.parquet" in names and "SHA256SUMS" in names
+    assert main(["push", str(folder / "none"), "lab/data", "--dry-run"]) == 1
+    assert "gengram dataset push: error:" in capsys.readouterr().err
+    for argv in (["push", str(folder), "data"], ["pull", str(folder), "lab/data"], []):
+        with pytest.raises(SystemExit) as stop:
+            main(argv)
+        assert stop.value.code == 2

@@ -1,0 +1,1 @@
+"""Adapters in a fine-tuning: LoRA and IA3 through PEFT."""

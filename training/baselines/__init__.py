@@ -1,0 +1,1 @@
+"""What simple models make of the same rows."""

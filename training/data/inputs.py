@@ -1,0 +1,294 @@
+"""From files and data sets to tokenized splits: what the model is trained, validated and tested on."""
+
+import dataclasses
+import itertools
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+from datasets import Dataset
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+
+from gengram.errors import InputError
+from gengram.genome.alphabet import AMBIGUITY_CODES, ANY_BASE
+from gengram.tokenization.windows import cut_tokens
+from gengram.training.arguments import DataArguments
+from gengram.training.data.duplicates import count_duplicates
+from gengram.training.data.labels import (
+    align_classes,
+    encode_labels,
+    find_label_columns,
+    infer_problem,
+    order_classes,
+    read_labels,
+)
+from gengram.training.data.sources import Source, read_sources
+from gengram.training.data.splits import split_chromosomes, split_validation
+from gengram.training.problems import IGNORED, Problem
+
+ROW_COLUMN = "data_row"
+"""The row in its file, counted from 1 as in messages: the header of a table is not a row."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelledSplits:
+    """Rows ready for Trainer.
+
+    Attributes:
+        splits: `train`, and where there are such rows `validation` and `test`; each with the columns of `read_rows`,
+            `ROW_COLUMN`, `input_ids`, `attention_mask` and `label`, see `encode_labels`; for `token` instead of it
+            `labels`, int64 one a token, `IGNORED` at special tokens and masked bases.
+        problem: what the labels are.
+        classes: names of the C classes, labels or targets; the position is the id.
+        report: what these rows are: files, checksums, numbers of rows, shares of letters that are no bases.
+        too_long: what happened to sequences that are too long, see `tokenize_rows`.
+    """
+
+    splits: dict[str, Dataset]
+    problem: Problem
+    classes: list[str]
+    report: dict[str, Any]
+    too_long: str = "error"
+
+
+def prepare_splits(
+    arguments: DataArguments, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig
+) -> LabelledSplits:
+    """Read, check, tokenize and split the tables.
+
+    Args:
+        arguments: which files and columns.
+        tokenizer: its `model_max_length` is the longest input that the model takes.
+        config: the model's; a checkpoint that was trained on the same class names keeps its ids.
+
+    Raises:
+        `InputError`: see `read_sources`, `read_labels`, `order_classes`, `encode_labels`, `split_chromosomes` and
+            `split_validation`; and a
+            sequence that is longer than the model or than `max_length`, unless it may be cut; labels of bases for
+            tokens that are longer than a base.
+    """
+    capacity = tokenizer.model_max_length
+    limit = arguments.max_length or capacity
+    if limit > capacity:
+        raise InputError(f"max_length={limit} tokens is longer than the model, which takes {capacity} tokens")
+    sources = read_sources(arguments)
+    encoded, problem, classes = _encode_sources(arguments, sources, config)
+    splits, cut = {}, {}
+    for split, source in sources.items():
+        splits[split], cut[split] = tokenize_rows(
+            encoded[split], tokenizer, limit, arguments.too_long, source.name, problem == "token"
+        )
+        splits[split] = _number_rows(splits[split])
+    for split in ("test", "validation"):
+        if chromosomes := getattr(arguments, f"{split}_chromosomes"):
+            if split in sources:
+                raise InputError(f"{sources[split].name}: these rows are for {split}; leave --{split}_chromosomes out")
+            sources[split], cut[split] = sources["train"], cut["train"]
+            splits["train"], splits[split] = split_chromosomes(
+                splits["train"], chromosomes, sources["train"].name, f"{split}_chromosomes"
+            )
+    if "validation" not in sources and arguments.validation_fraction > 0:
+        sources["validation"], cut["validation"] = sources["train"], cut["train"]
+        splits["train"], splits["validation"] = split_validation(
+            splits["train"], arguments.validation_fraction, arguments.split_seed, arguments.group_similarity
+        )
+    report: dict[str, Any] = {"problem": problem, "classes": classes, "max_length": limit}
+    report |= {"train": None, "validation": None, "test": None, "duplicates": _describe_duplicates(splits)}
+    for split, source in sources.items():
+        report[split] = {
+            "file": source.name,
+            "sha256": source.sha256,
+            **({"label_file": source.label_file, "label_sha256": source.label_sha256} if source.label_file else {}),
+            "truncated_rows_in_file": cut[split],
+            **_describe_rows(splits[split], tokenizer, source.name),
+            **_describe_labels(splits[split], problem, classes, source.name),
+        }
+    return LabelledSplits(splits, problem, classes, report, arguments.too_long)
+
+
+def _encode_sources(
+    arguments: DataArguments, sources: dict[str, Source], config: PreTrainedConfig
+) -> tuple[dict[str, Dataset], Problem, list[str]]:
+    """Return the rows of each split with encoded labels, the problem and the names of the ids."""
+    wanted, problem = arguments.label_column, None
+    classes: list[str] = []
+    encoded: dict[str, Dataset] = {}
+    for split, source in sources.items():
+        rows, name = source.rows, source.name
+        columns = find_label_columns(rows, name, wanted or source.label_columns)
+        if problem is None:
+            problem = infer_problem(rows, columns, name) if arguments.problem == "auto" else arguments.problem
+            wanted = columns if len(columns) > 1 else wanted
+        labels = read_labels(rows, columns, problem, name, tuple(arguments.mask_labels))
+        if not classes:
+            classes = align_classes(order_classes(labels, name), config)
+        encoded[split] = encode_labels(rows, labels, classes, columns, name, arguments.label_start)
+    assert problem is not None  # There is a split to train on.
+    return encoded, problem, classes
+
+
+def tokenize_rows(
+    rows: Dataset, tokenizer: PreTrainedTokenizerBase, limit: int, too_long: str, file: str, by_base: bool = False
+) -> tuple[Dataset, int]:
+    """Add `input_ids` and `attention_mask`, cut to a limit.
+
+    Args:
+        rows: N rows with `sequence`.
+        tokenizer: of the model.
+        limit: longest input in tokens, special tokens included.
+        too_long: what happens to longer ones: `error`, `truncate` (cut their end off) or `center` (keep the middle).
+        file: where the rows are from, for messages.
+        by_base: turn `label`, int64 one a base, into `labels`, one a token.
+
+    Returns:
+        The rows, and how many of them had to be cut.
+
+    Raises:
+        `InputError`: a sequence is too long and must not be cut; labels of bases for tokens longer than a base.
+    """
+
+    def encode(batch: dict[str, list], cut: bool) -> dict[str, list]:
+        # Split special tokens: a text like "[MASK]" in a sequence is six unknown characters, not a mask.
+        encoding = tokenizer(
+            batch["sequence"],
+            truncation=cut and too_long == "truncate",
+            max_length=limit,
+            split_special_tokens=True,
+            verbose=False,
+            return_offsets_mapping=by_base,
+            return_special_tokens_mask=cut and too_long == "center",
+        )
+        columns = dict(encoding)
+        if cut and too_long == "center":
+            special = columns.pop("special_tokens_mask")
+            try:
+                kept = [cut_tokens(np.asarray(one, dtype=bool), limit, "center")[0] for one in special]
+            except ValueError as error:
+                raise InputError(f"max_length: {error}") from error
+            columns = {
+                name: [[one[position] for position in keep] for one, keep in zip(values, kept)]
+                for name, values in columns.items()
+            }
+        if by_base:
+            offsets = columns.pop("offset_mapping")
+            columns["labels"] = [_label_tokens(*pair) for pair in zip(offsets, batch["label"])]
+        return columns
+
+    def run(cut: bool) -> Dataset:
+        return rows.map(
+            encode,
+            batched=True,
+            fn_kwargs={"cut": cut},
+            remove_columns=["label"] if by_base else [],
+            desc=f"Tokenizing {Path(file).name}",
+        )
+
+    try:
+        encoded = run(cut=False)
+        lengths = np.asarray(pc.list_value_length(encoded.data["input_ids"]))
+        beyond = np.flatnonzero(lengths > limit)
+        if not len(beyond):
+            return encoded, 0
+        if too_long != "error":
+            return run(cut=True), len(beyond)
+    except _LongTokenError as error:
+        raise InputError(
+            f"{file}: the labels are of bases, but the tokenizer has longer tokens ({error}). Take a model with one "
+            "token a base."
+        ) from error
+    first = int(beyond[0])
+    raise InputError(
+        f"{file}, data row {first + 1}: the sequence of {len(rows[first]['sequence'])} bp is {lengths[first]} tokens, "
+        f"but the limit is {limit} tokens ({len(beyond)} of {len(rows)} rows are too long, the longest has "
+        f"{lengths.max()}). "
+        "Shorten them, cut them with --too_long truncate or center, or take a longer model (for a new one: "
+        "max_position_embeddings in backbone_config)."
+    )
+
+
+def _number_rows(rows: Dataset) -> Dataset:
+    rows = rows.remove_columns([ROW_COLUMN] if ROW_COLUMN in rows.column_names else [])
+    return rows.add_column(ROW_COLUMN, np.arange(1, len(rows) + 1))
+
+
+class _LongTokenError(Exception):
+    """A token covers several labelled bases."""
+
+
+def _label_tokens(offsets: list[tuple[int, int]], labels: list[int]) -> np.ndarray:
+    """Return the id of each token's base, `IGNORED` for a token without base."""
+    starts, ends = np.asarray(offsets, dtype=np.int64).reshape(-1, 2).T
+    if (ends - starts > 1).any():
+        longest = int((ends - starts).argmax())
+        raise _LongTokenError(f"one of {ends[longest] - starts[longest]} bases at position {starts[longest]}")
+    ids = np.asarray(labels)[np.minimum(starts, len(labels) - 1)]
+    return np.where(ends > starts, ids, IGNORED)
+
+
+def _describe_duplicates(splits: dict[str, Dataset]) -> dict[str, dict[str, int]]:
+    """Return for each two splits how many rows of the second the first has too, as they are or as the other strand."""
+    order = [split for split in ("train", "validation", "test") if split in splits]
+    return {
+        f"{second}_in_{first}": count_duplicates(splits[first]["sequence"], splits[second]["sequence"])
+        for first, second in itertools.combinations(order, 2)
+    }
+
+
+def _describe_rows(rows: Dataset, tokenizer: PreTrainedTokenizerBase, file: str) -> dict[str, Any]:
+    table = rows.with_format("arrow")[:]
+    characters = pc.sum(pc.utf8_length(table["sequence"])).as_py()
+
+    def share(letters: str) -> float:
+        return pc.sum(pc.count_substring_regex(table["sequence"], f"[{letters}]")).as_py() / characters
+
+    tokens = pc.list_flatten(table["input_ids"]).to_numpy()
+    unknown = int((tokens == tokenizer.unk_token_id).sum()) if tokenizer.unk_token_id is not None else 0
+    if unknown > 0.05 * len(tokens):
+        warnings.warn(
+            f"{file}: {unknown} of {len(tokens)} tokens are unknown to the tokenizer. Are the sequences DNA?",
+            stacklevel=2,
+        )
+    codes = AMBIGUITY_CODES + ANY_BASE
+    return {
+        "rows": len(rows),
+        "characters": characters,
+        "non_acgt_share": share("^ACGTUacgtu"),
+        "lower_case_share": share("a-z"),
+        "iupac_share": share(codes + codes.lower()),
+        "unknown_token_share": unknown / len(tokens),
+    }
+
+
+def _describe_labels(rows: Dataset, problem: Problem, names: list[str], file: str) -> dict[str, Any]:
+    column = rows.with_format("arrow")[:]["labels" if problem == "token" else "label"]
+    if problem == "single_label":
+        counts = np.bincount(column.to_numpy(), minlength=len(names))
+        return {"rows_per_class": dict(zip(names, counts.tolist()))}
+    flat = pc.list_flatten(column).to_numpy()
+    if problem == "token":
+        known = flat[flat != IGNORED]
+        if not len(known):
+            raise InputError(
+                f"{file}: no base that the model reads has a label. Was that part of the sequences cut off?"
+            )
+        counts = np.bincount(known, minlength=len(names))
+        return {"bases_per_class": dict(zip(names, counts.tolist())), "unlabelled_tokens": len(flat) - len(known)}
+    values = flat.reshape(len(rows), -1)
+    if problem == "multi_label":
+        return {"rows_per_class": dict(zip(names, values.sum(axis=0).astype(int).tolist()))}
+    return {
+        "targets": {
+            name: {
+                "mean": float(target.mean()),
+                "sd": float(target.std()),
+                "min": float(target.min()),
+                "max": float(target.max()),
+            }
+            for name, target in zip(names, values.T.astype(np.float64))
+        }
+    }
+
+
+__all__ = ["ROW_COLUMN", "LabelledSplits", "prepare_splits", "tokenize_rows"]

@@ -1,0 +1,514 @@
+"""What is to be predicted? The problem of a task, the names of its classes or targets, and the label of each row.
+
+Dimensions: N rows, L labels of a multi-label task, R targets of a regression.
+"""
+
+import dataclasses
+import fnmatch
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import ClassLabel, Dataset, Features, List, Value
+from transformers import PreTrainedConfig
+
+from gengram.errors import InputError
+from gengram.genome.tables import find_column, is_text, refuse_missing, shorten, strip_blanks
+from gengram.training.arguments import MASKS
+from gengram.training.problems import IGNORED, PROBLEMS, Problem
+
+LABEL_COLUMNS = ("label", "labels", "target", "targets")
+"""Names under which the label column is looked for, in this order; then all columns called label_... or target_... ."""
+
+_SEVERAL = re.compile(r"(labels?|targets?)_.+", re.IGNORECASE)
+_INTEGER = re.compile(r"-?\d+")
+
+
+@dataclasses.dataclass(frozen=True)
+class Labels:
+    """The labels of one file, before names have ids.
+
+    Attributes:
+        problem: one of `PROBLEMS`.
+        names: of classes (`single_label`, `token`; in any order), of labels or of targets.
+        values: int64 (N,) positions in `names`; bool (N, L); float64 (N, R); or, for `token`, int64 of all labelled
+            stretches one after the other, -1 where the label is not known.
+        lengths: of `token` only: int64 (N,), how many labels each row has.
+        fixed: the names are columns or positions: their order is theirs, and every file must have them all.
+    """
+
+    problem: Problem
+    names: list[str]
+    values: np.ndarray
+    lengths: np.ndarray | None = None
+    fixed: bool = False
+
+
+def find_label_columns(rows: Dataset, path: str | Path, wanted: list[str] | None = None) -> list[str]:
+    """Return the names of the columns with the labels.
+
+    Args:
+        rows: of `read_rows`.
+        path: the file, for messages.
+        wanted: names, or patterns like `label_*`; by default the first of `LABEL_COLUMNS` that there is, else all
+            columns whose names begin with label_ or target_.
+
+    Raises:
+        `InputError`: there is no such column.
+    """
+    names = rows.column_names
+    if wanted:
+        found: list[str] = []
+        for pattern in wanted:
+            matched = fnmatch.filter(names, pattern) if any(sign in pattern for sign in "*?[") else []
+            matched = [name for name in matched if name != "sequence"]
+            found += matched or [find_column(names, path, [pattern], "label")]
+        return list(dict.fromkeys(found))
+    lower = {name.lower() for name in names}
+    several = [name for name in names if _SEVERAL.fullmatch(name)]
+    if several and not lower & set(LABEL_COLUMNS):
+        return several
+    return [find_column(names, path, LABEL_COLUMNS, "label")]
+
+
+def infer_problem(rows: Dataset, columns: list[str], path: str | Path) -> Problem:
+    """Return the only problem that the labels can mean.
+
+    - Several columns: all 0 or 1 is `multi_label`, any fraction is `regression`.
+    - A list a row: names, or 0 and 1 in lists of one length, are `multi_label`; any fraction is `regression`; as many
+      entries as bases in every row is `token`.
+    - Text: as many characters as bases in every row is `token`; names between semicolons are `multi_label`, numbers
+      between semicolons `regression`.
+    - Numbers with fractions are `regression`; whole numbers and names are `single_label`.
+
+    Args:
+        rows: of `read_rows`.
+        columns: of `find_label_columns`.
+        path: the file, for messages.
+
+    Raises:
+        `InputError`: the labels can mean several problems, or none.
+    """
+    where = f"{path}: column{'s' if len(columns) > 1 else ''} {shorten(columns)}"
+    if len(columns) > 1:
+        values = [_to_float(rows.data.column(name)) for name in columns]
+        if any(value is None for value in values):
+            raise InputError(f"{where}: several label columns must hold numbers. Name one column with --label_column.")
+        kinds = [_describe_numbers(value) for value in values if value is not None]
+        if "fractions" in kinds:
+            return "regression"
+        if set(kinds) == {"binary"}:
+            return "multi_label"
+        raise InputError(
+            f"{where}: whole numbers in several columns can be a regression or one label a base. Say which with "
+            "--problem regression or --problem token."
+        )
+    values = rows.data.column(columns[0])
+    lengths = pc.utf8_length(rows.data.column("sequence")).to_numpy()
+    if _is_list(values.type):
+        return _infer_from_lists(values, lengths, where)
+    if isinstance(rows.features[columns[0]], ClassLabel):
+        return "single_label"
+    if is_text(values.type):
+        values = strip_blanks(values).drop_null()
+        if len(values) == len(lengths) and (lengths > 1).all() and (_count_characters(values) == lengths).all():
+            return "token"
+        if pc.any(pc.match_substring(values, ";")).as_py():
+            pieces = pc.list_flatten(pc.split_pattern(values, ";"))
+            return "multi_label" if _to_float(pieces) is None else "regression"
+    numbers = _to_float(values)
+    return "regression" if numbers is not None and _describe_numbers(numbers) == "fractions" else "single_label"
+
+
+def read_labels(
+    rows: Dataset, columns: list[str], problem: Problem, path: str | Path, masks: tuple[str, ...] = MASKS
+) -> Labels:
+    """Read the labels of all rows.
+
+    Args:
+        rows: of `read_rows`.
+        columns: of `find_label_columns`.
+        problem: what they are.
+        path: the file, for messages.
+        masks: of `token`: the labels that mean "not known".
+
+    Raises:
+        `InputError`: a row without label, labels that do not fit the problem, a target that is not a finite number.
+    """
+    table = rows.data.table
+    if problem == "single_label":
+        if len(columns) > 1:
+            raise InputError(f"{path}: single_label needs one label column, {len(columns)} were given")
+        feature = rows.features[columns[0]]
+        names, codes = _encode_text(_read_classes(table[columns[0]], feature, path, columns[0]))
+        return Labels(problem, names, codes)
+    if problem == "multi_label":
+        return _read_multi_label(table, columns, path)
+    if problem == "regression":
+        return _read_targets(table, columns, path)
+    return _read_bases(table, columns, path, masks)
+
+
+def order_classes(labels: Labels, path: str | Path) -> list[str]:
+    """Return the names of a training file's labels in the order of their ids: sorted, numbers by value.
+
+    Args:
+        labels: of `read_labels`.
+        path: the file they come from, for messages.
+
+    Raises:
+        `InputError`: fewer than two classes, or class numbers that are not 0..C-1 without gaps.
+    """
+    if labels.fixed:
+        return labels.names
+    names = labels.names
+    if labels.problem != "multi_label" and len(names) < 2:
+        what = "bases" if labels.problem == "token" else "rows"
+        raise InputError(f"{path}: all {what} have the label {names[0]!r}; a classifier needs two classes or more")
+    if not all(_INTEGER.fullmatch(name) for name in names):
+        return sorted(names)
+    ordered = sorted(names, key=int)
+    codes = [int(name) for name in ordered]
+    if labels.problem != "multi_label" and codes != list(range(len(codes))):
+        out_of_place = next(code for position, code in enumerate(codes) if code != position)
+        row = _find_row(labels, names.index(str(out_of_place)))
+        raise InputError(
+            f"{path}: class numbers must be 0..C-1 without gaps, but {shorten(codes)} were found "
+            f"(label {out_of_place} first in data row {row}). Renumber the classes, write their names, or say "
+            "--problem regression if they are measurements."
+        )
+    return ordered
+
+
+def align_classes(classes: list[str], config: PreTrainedConfig) -> list[str]:
+    """Return the classes in the order of a checkpoint that was trained on just these names, else as they are."""
+    known: dict[str, Any] = config.label2id or {}
+    if set(known) == set(classes):
+        return sorted(classes, key=lambda name: int(known[name]))
+    return classes
+
+
+def encode_labels(
+    rows: Dataset, labels: Labels, classes: list[str], columns: list[str], path: str | Path, label_start: int = 0
+) -> Dataset:
+    """Put the labels into the form that models take, in place of the label columns.
+
+    Args:
+        rows: of `read_rows`.
+        labels: of `read_labels`.
+        classes: names in the order of the ids, of `order_classes` of the training file.
+        columns: the label columns, which are removed.
+        path: the file, for messages.
+        label_start: of `token`: the base, counted from 0, that the first label of a row belongs to; bases without label
+            are masked. With 0, every base needs one.
+
+    Returns:
+        The rows with `label`: a `ClassLabel` (int64), a list of L or R float32, or for `token` a list of int64, one
+        a base, `IGNORED` where it is not known.
+
+    Raises:
+        `InputError`: a label that is not among `classes`, or labels and bases that are not equally many.
+    """
+    if labels.fixed and set(labels.names) != set(classes):
+        what = "targets" if labels.problem == "regression" else "labels"
+        raise InputError(
+            f"{path}: {len(labels.names)} {what} ({shorten(labels.names)}), the training file has {len(classes)} "
+            f"({shorten(classes)})"
+        )
+    id_of = {name: label for label, name in enumerate(classes)}
+    for position, name in enumerate(labels.names):
+        if name not in id_of:
+            raise InputError(
+                f"{path}, data row {_find_row(labels, position)}: label {name!r} is not one of the training file's "
+                f"classes {shorten(classes)}"
+            )
+    read = {*columns, "sequence", "label"}
+    others = [name for name in rows.column_names if name not in read]
+    rows = rows.select_columns(["sequence", *others])
+    column: Any
+    if labels.problem == "single_label":
+        column, feature = np.array([id_of[name] for name in labels.names])[labels.values], ClassLabel(names=classes)
+    elif labels.problem == "token":
+        column, feature = _align_to_bases(rows, labels, id_of, path, label_start), List(Value("int64"))
+    else:
+        table = np.zeros((len(rows), len(classes)), dtype=np.float32)
+        table[:, [id_of[name] for name in labels.names]] = labels.values
+        column = pa.FixedSizeListArray.from_arrays(pa.array(table.ravel()), len(classes))
+        feature = List(Value("float32"), length=len(classes))
+    encoded = rows.data.table.append_column("label", column if isinstance(column, pa.Array) else pa.array(column))
+    features = Features({**rows.features, "label": feature})
+    return Dataset(encoded.cast(features.arrow_schema)).select_columns(["sequence", "label", *others])
+
+
+def _read_classes(values: pa.ChunkedArray, feature: Any, path: str | Path, column: str) -> pa.ChunkedArray:
+    """Return the name of each row's class; whole numbers are their digits."""
+    if isinstance(feature, ClassLabel) and feature.names:
+        # In such columns -1 stands for "no label".
+        values = pc.take(pa.array(feature.names), pc.if_else(pc.less(values, 0), pa.scalar(None, pa.int64()), values))
+        refuse_missing(values, path, column)
+        return values
+    if pa.types.is_boolean(values.type):
+        values = values.cast(pa.string())
+    if is_text(values.type):
+        values = strip_blanks(values)
+        refuse_missing(values, path, column)
+        try:
+            values = values.cast(pa.float64())
+        except pa.ArrowInvalid:
+            return values
+    if not (pa.types.is_floating(values.type) or pa.types.is_integer(values.type)):
+        raise InputError(
+            f"{path}: column {column!r} holds {values.type}; one class a row (a name or a whole number) is needed"
+        )
+    if pa.types.is_floating(values.type):
+        values = pc.if_else(pc.is_finite(values), values, pa.scalar(None, values.type))
+        refuse_missing(values, path, column)
+        whole = pc.equal(pc.round(values), values).to_pylist()
+        if not all(whole):
+            row = whole.index(False)
+            raise InputError(
+                f"{path}, data row {row + 1}: label {values[row].as_py()} in column {column!r} is a fraction; classes "
+                "are names or whole numbers (numbers that are measured: --problem regression)"
+            )
+    refuse_missing(values, path, column)
+    return values.cast(pa.int64()).cast(pa.string())
+
+
+def _read_multi_label(table: pa.Table, columns: list[str], path: str | Path) -> Labels:
+    if len(columns) > 1:
+        matrix = np.stack([_read_binary(table[name], path, name) for name in columns], axis=1)
+        return Labels("multi_label", list(columns), matrix, fixed=True)
+    column = columns[0]
+    values = table[column]
+    if is_text(values.type):
+        # An empty cell is a row with none of the labels.
+        values = pc.split_pattern(pc.fill_null(strip_blanks(values), ""), ";")
+    elif not _is_list(values.type):
+        matrix = _read_binary(values, path, column)[:, None]
+        return Labels("multi_label", [column], matrix, fixed=True)
+    refuse_missing(values, path, column)
+    values = values.combine_chunks()
+    lengths = np.asarray(pc.list_value_length(values))
+    entries = pc.list_flatten(values)
+    _refuse_missing_entry(entries, lengths, path, column)
+    if not is_text(entries.type) and len(set(lengths.tolist())) == 1 and lengths[0] > 1:
+        numbers = _to_float(entries)
+        if numbers is not None and _describe_numbers(numbers) == "binary":
+            matrix = numbers.reshape(len(lengths), -1) == 1
+            return Labels("multi_label", [str(label) for label in range(matrix.shape[1])], matrix, fixed=True)
+    names = strip_blanks(entries) if is_text(entries.type) else entries.cast(pa.string())
+    named = ~np.asarray(names.is_null())
+    owners = np.repeat(np.arange(len(lengths)), lengths)[named]
+    distinct, codes = _encode_text(names.drop_null())
+    if not distinct:
+        raise InputError(f"{path}: no row has any label in column {column!r}")
+    matrix = np.zeros((len(lengths), len(distinct)), dtype=bool)
+    matrix[owners, codes] = True
+    return Labels("multi_label", distinct, matrix)
+
+
+def _read_binary(values: pa.ChunkedArray, path: str | Path, column: str) -> np.ndarray:
+    numbers = _to_float(values)
+    if numbers is None:
+        raise InputError(f"{path}: column {column!r} holds {values.type}, not 0 and 1")
+    faulty = np.flatnonzero(~np.isin(numbers, (0, 1)))
+    if len(faulty):
+        row = int(faulty[0])
+        told = "has no value" if np.isnan(numbers[row]) else f"holds {numbers[row]:g}, not 0 or 1"
+        raise InputError(
+            f"{path}, data row {row + 1}: column {column!r} {told} (rows like this: {len(faulty)} of {len(numbers)})"
+        )
+    return numbers == 1
+
+
+def _read_targets(table: pa.Table, columns: list[str], path: str | Path) -> Labels:
+    parts, names = [], list(columns)
+    for column in columns:
+        values = table[column]
+        if is_text(values.type) and pc.any(pc.match_substring(values, ";")).as_py():
+            refuse_missing(values, path, column)
+            values = pc.split_pattern(values, ";")
+        if _is_list(values.type):
+            if len(columns) > 1:
+                raise InputError(f"{path}: column {column!r} holds lists; give either one column of lists or numbers")
+            refuse_missing(values, path, column)
+            values = values.combine_chunks()
+            lengths = np.asarray(pc.list_value_length(values))
+            odd = np.flatnonzero(lengths != lengths[0])
+            if len(odd):
+                raise InputError(
+                    f"{path}, data row {odd[0] + 1}: {lengths[odd[0]]} targets in column {column!r}, the first row has "
+                    f"{lengths[0]}"
+                )
+            names = [f"{column}_{target}" for target in range(lengths[0])]
+            values = pc.list_flatten(values)
+        numbers = _to_float(values)
+        if numbers is None:
+            raise InputError(f"{path}: column {column!r} holds {values.type} that are not all numbers")
+        parts.append(numbers.reshape(table.num_rows, -1))
+    targets = np.concatenate(parts, axis=1)
+    faulty = np.argwhere(~np.isfinite(targets))
+    if len(faulty):
+        row, target = faulty[0]
+        raise InputError(
+            f"{path}, data row {row + 1}: target {names[target]!r} is {targets[row, target]}, not a finite number "
+            f"(rows like this: {len(np.unique(faulty[:, 0]))} of {len(targets)}). Fill them in or remove the rows."
+        )
+    return Labels("regression", names, targets, fixed=True)
+
+
+def _read_bases(table: pa.Table, columns: list[str], path: str | Path, masks: tuple[str, ...]) -> Labels:
+    if len(columns) > 1:
+        flat = np.stack([_read_base_column(table[column], path, column) for column in columns], axis=1).ravel()
+        entries, lengths = pa.array(flat), np.full(table.num_rows, len(columns))
+    else:
+        values = table[columns[0]]
+        if is_text(values.type):
+            values = strip_blanks(values)
+            refuse_missing(values, path, columns[0])
+            lengths = _count_characters(values)
+            text = "".join(values.to_pylist())
+            entries = pa.array(np.array([text]).view("<U1")) if text.isascii() else pa.array(list(text))
+        elif _is_list(values.type):
+            refuse_missing(values, path, columns[0])
+            values = values.combine_chunks()
+            lengths, entries = np.asarray(pc.list_value_length(values)), pc.list_flatten(values)
+        else:
+            raise InputError(
+                f"{path}: column {columns[0]!r} holds {values.type}; one label a base is a list, a text of one "
+                "character a base, or one column a base"
+            )
+    _refuse_missing_entry(entries, lengths, path, columns[0])
+    if pa.types.is_floating(entries.type):
+        numbers = np.asarray(entries)
+        if not (np.round(numbers) == numbers).all():
+            raise InputError(f"{path}: labels of bases are names or whole numbers; fractions were found")
+        entries = pa.array(numbers.astype(np.int64))
+    names, codes = _encode_text(entries.cast(pa.string()))
+    known = [name for name in names if name not in masks]
+    if not known:
+        raise InputError(f"{path}: no base has a label, all are masked ({shorten(names)})")
+    position = {name: code for code, name in enumerate(known)}
+    return Labels("token", known, np.array([position.get(name, -1) for name in names])[codes], np.asarray(lengths))
+
+
+def _read_base_column(values: pa.ChunkedArray, path: str | Path, column: str) -> np.ndarray:
+    numbers = _to_float(values)
+    if numbers is None:
+        raise InputError(f"{path}: column {column!r} holds {values.type}; one column a base needs numbers")
+    if np.isnan(numbers).any():
+        row = int(np.flatnonzero(np.isnan(numbers))[0]) + 1
+        raise InputError(f"{path}, data row {row}: column {column!r} has no value")
+    return numbers
+
+
+def _align_to_bases(
+    rows: Dataset, labels: Labels, id_of: dict[str, int], path: str | Path, label_start: int
+) -> pa.Array:
+    assert labels.lengths is not None
+    bases = pc.utf8_length(rows.data.column("sequence")).to_numpy()
+    fits = labels.lengths + label_start <= bases if label_start else labels.lengths == bases
+    if not fits.all():
+        row = int(np.flatnonzero(~fits)[0])
+        behind = f" from base {label_start} on" if label_start else ""
+        raise InputError(
+            f"{path}, data row {row + 1}: {labels.lengths[row]} labels{behind} for a sequence of {bases[row]} bp (rows "
+            f"like this: {(~fits).sum()} of {len(fits)}). Each base needs one label; labels that begin at a later base "
+            "need --label_start, bases without label a mask (--mask_labels)."
+        )
+    ids = np.append(np.array([id_of[name] for name in labels.names]), IGNORED)[labels.values]
+    offsets = np.concatenate([[0], np.cumsum(bases)])
+    aligned = np.full(offsets[-1], IGNORED, dtype=np.int64)
+    starts = offsets[:-1] + label_start
+    inside = np.repeat(starts - np.concatenate([[0], np.cumsum(labels.lengths)[:-1]]), labels.lengths)
+    aligned[inside + np.arange(len(ids))] = ids
+    return pa.LargeListArray.from_arrays(offsets, aligned).cast(pa.list_(pa.int64()))
+
+
+def _find_row(labels: Labels, position: int) -> int:
+    """Return the first data row, counted from 1, that has the name at this position."""
+    if labels.problem == "multi_label":
+        return int(labels.values[:, position].argmax()) + 1
+    first = int((labels.values == position).argmax())
+    if labels.lengths is not None:
+        first = int(np.searchsorted(np.cumsum(labels.lengths), first, side="right"))
+    return first + 1
+
+
+def _infer_from_lists(values: pa.ChunkedArray, bases: np.ndarray, where: str) -> Problem:
+    values = values.combine_chunks()
+    entries, lengths = pc.list_flatten(values), pc.fill_null(pc.list_value_length(values), -1).to_numpy()
+    numbers = None if is_text(entries.type) else _to_float(entries)
+    if (lengths == bases).all() and (numbers is None or _describe_numbers(numbers) != "fractions"):
+        return "token"
+    if numbers is None:
+        return "multi_label"
+    kind = _describe_numbers(numbers)
+    same = len(set(lengths.tolist())) == 1
+    if kind == "fractions":
+        return "regression"
+    if kind == "binary" and same and lengths[0] > 1:
+        return "multi_label"
+    raise InputError(
+        f"{where}: lists of whole numbers can be class numbers of a multi-label task, targets of a regression or "
+        "labels of bases. Say which with --problem multi_label, regression or token."
+    )
+
+
+def _describe_numbers(values: np.ndarray) -> str:
+    values = values[np.isfinite(values)]
+    if np.isin(values, (0, 1)).all():
+        return "binary"
+    return "whole" if (values == np.round(values)).all() else "fractions"
+
+
+def _to_float(values: pa.ChunkedArray | pa.Array) -> np.ndarray | None:
+    """Return float64, NaN for missing values; None where not all values are numbers."""
+    if is_text(values.type):
+        values = strip_blanks(values)
+    if pa.types.is_boolean(values.type):
+        values = values.cast(pa.int8())
+    try:
+        return values.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return None
+
+
+def _encode_text(values: pa.ChunkedArray | pa.Array) -> tuple[list[str], np.ndarray]:
+    """Return distinct values and, for each value, its position among them."""
+    encoded = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+    encoded = pc.dictionary_encode(encoded)
+    return encoded.dictionary.to_pylist(), np.asarray(encoded.indices).astype(np.int64)
+
+
+def _refuse_missing_entry(entries: pa.Array, lengths: np.ndarray, path: str | Path, column: str) -> None:
+    missing = np.asarray(pc.is_null(entries, nan_is_null=True))
+    if missing.any():
+        row = int(np.searchsorted(np.cumsum(lengths), int(missing.argmax()), side="right")) + 1
+        raise InputError(f"{path}, data row {row}: a label of column {column!r} has no value")
+
+
+def _count_characters(values: pa.ChunkedArray) -> np.ndarray:
+    return pc.utf8_length(values).to_numpy()
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+__all__ = [
+    "IGNORED",
+    "LABEL_COLUMNS",
+    "MASKS",
+    "PROBLEMS",
+    "Labels",
+    "Problem",
+    "encode_labels",
+    "find_label_columns",
+    "infer_problem",
+    "order_classes",
+    "read_labels",
+]

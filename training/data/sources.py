@@ -1,0 +1,121 @@
+"""Which rows train, validate and test? Files, a folder with one file a split, or a data set of the Hub."""
+
+import dataclasses
+import hashlib
+from pathlib import Path
+
+import pyarrow as pa
+from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
+from datasets.exceptions import DatasetsError
+
+from gengram.errors import InputError
+from gengram.genome.tables import SUFFIXES, add_labels, arrange_rows, hash_file, read_rows
+from gengram.training.arguments import DataArguments
+from gengram.training.data.labels import LABEL_COLUMNS
+
+SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "valid", "val", "dev", "eval"), "test": ("test",)}
+"""What splits are called in folders and data sets, in the order of preference."""
+
+# What looking for a data set can raise: no network, no such id, broken or foreign files.
+_LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, DatasetsError, pa.ArrowException)
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """The rows of one split as they were found.
+
+    Attributes:
+        name: the file, or data set and split; for messages and the report.
+        rows: of `read_rows`.
+        sha256: of the file's bytes; of a data set, of its sequences, one a line.
+        label_columns: where the labels are by default, if not in a column of `LABEL_COLUMNS`.
+        label_file, label_sha256: the table that the labels are from, if they have a file of their own.
+    """
+
+    name: str
+    rows: Dataset
+    sha256: str
+    label_columns: list[str] | None = None
+    label_file: str | None = None
+    label_sha256: str | None = None
+
+
+def read_sources(arguments: DataArguments) -> dict[str, Source]:
+    """Read the rows of `train`, and where there are such rows of `validation` and `test`.
+
+    Raises:
+        `InputError`: see `read_rows`; a data set that is not there or cannot be reached, or that has no split `train`.
+    """
+    if arguments.dataset is None:
+        files = {"train": arguments.train_file, "validation": arguments.validation_file, "test": arguments.test_file}
+        given = {split: file for split, file in files.items() if file is not None}
+        label_files: list[str] | list[None] = arguments.label_files or [None] * len(given)
+        return {
+            split: read_file(file, arguments, label_file=label_file)
+            for (split, file), label_file in zip(given.items(), label_files, strict=True)
+        }
+    folder = Path(arguments.dataset)
+    if arguments.dataset_config is not None and (folder / arguments.dataset_config).is_dir():
+        folder = folder / arguments.dataset_config
+    if found := _find_files(folder):
+        return {split: read_file(str(file), arguments) for split, file in found.items()}
+    loaded = _load(arguments)
+    sources = {}
+    for split, names in SPLIT_NAMES.items():
+        if name := next((name for name in names if name in loaded), None):
+            origin = f"{arguments.dataset} ({name})"
+            table = loaded[name].flatten_indices().data.table
+            table = table.replace_schema_metadata(loaded[name].features.arrow_schema.metadata)
+            rows = arrange_rows(table, origin, arguments.sequence_column)
+            digest = hashlib.sha256("\n".join(rows["sequence"]).encode()).hexdigest()
+            sources[split] = Source(origin, rows, digest)
+    if "train" not in sources:
+        raise InputError(f"{arguments.dataset}: no split is called 'train'; the splits are {', '.join(loaded)}")
+    return sources
+
+
+def read_file(file: str, arguments: DataArguments, needs_labels: bool = True, label_file: str | None = None) -> Source:
+    """Read one file, see `read_rows`, and its labels where they are in another one, see `add_labels`."""
+    wanted = arguments.label_column or []
+    text_columns = [*LABEL_COLUMNS, *(wanted if len(wanted) == 1 else [])]
+    rows = read_rows(file, arguments.sequence_column, text_columns, arguments.genome, needs_labels and not label_file)
+    if label_file is not None:
+        rows = add_labels(rows, file, label_file, text_columns)
+        return Source(file, rows, hash_file(file), None, label_file, hash_file(label_file))
+    # A BED file has its labels in the fourth column, unless its columns have names.
+    named = {name.lower() for name in rows.column_names} & set(LABEL_COLUMNS)
+    is_bed = Path(file.removesuffix(".gz")).suffix == ".bed"
+    return Source(file, rows, hash_file(file), ["name"] if is_bed and not named else None)
+
+
+def _find_files(folder: Path) -> dict[str, Path]:
+    """Return the file of each split in a folder of files that `read_rows` reads; none if there is no `train`."""
+    found = {}
+    for split, names in SPLIT_NAMES.items():
+        files = [folder / f"{name}{suffix}{gz}" for name in names for suffix in SUFFIXES for gz in ("", ".gz")]
+        files = [file for file in files if file.is_file()]
+        if len(files) > 1:
+            raise InputError(f"{folder}: two files for the split {split!r}: {files[0].name} and {files[1].name}")
+        if files:
+            found[split] = files[0]
+    return found if "train" in found else {}
+
+
+def _load(arguments: DataArguments) -> DatasetDict:
+    path = str(arguments.dataset)
+    try:
+        if (Path(path) / "dataset_dict.json").is_file() or (Path(path) / "state.json").is_file():
+            loaded = load_from_disk(path)
+        else:
+            loaded = load_dataset(path, arguments.dataset_config, revision=arguments.dataset_revision)
+    except _LOADING_ERRORS as error:
+        here = "this folder" if Path(path).is_dir() else "it is no folder here, and from the Hub"
+        raise InputError(
+            f"dataset={path!r}: {here} cannot be read as a data set: {str(error) or type(error).__name__}. Without a "
+            f"network: fetch it elsewhere (`hf download --repo-type dataset {path} --local-dir FOLDER`) and give the "
+            "folder."
+        ) from error
+    return loaded if isinstance(loaded, DatasetDict) else DatasetDict({"train": loaded})
+
+
+__all__ = ["SPLIT_NAMES", "Source", "read_file", "read_sources"]

@@ -1,0 +1,101 @@
+"""Which rows train and which validate? Splits by groups of similar sequences, or by chromosome."""
+
+import difflib
+
+import numpy as np
+from datasets import ClassLabel, Dataset
+from sklearn.model_selection import train_test_split
+
+from gengram.errors import InputError
+from gengram.genome.tables import shorten
+from gengram.training.arguments import SIMILARITY
+from gengram.training.data.duplicates import group_sequences
+
+CHROMOSOME_COLUMNS = ("chrom", "chr", "chromosome", "contig", "seqname")
+"""Names under which the column of chromosomes is looked for, in this order; upper and lower case are the same."""
+
+
+def split_validation(
+    dataset: Dataset, fraction: float, seed: int, similarity: float = SIMILARITY
+) -> tuple[Dataset, Dataset]:
+    """Split rows into training and validation; rows with one class each are stratified by class.
+
+    Copies of a sequence, its reverse complement and near-duplicates of either go to the same side, see
+    `group_sequences`, so that validation never sees what training has seen. A group is stratified by its first row's
+    class.
+
+    Args:
+        dataset: N rows with `sequence` (string); stratified if `label` is a `ClassLabel`.
+        fraction: share of the groups that validate, between 0 and 1.
+        seed: of the split; the same seed gives the same split, whatever the seed of the training.
+        similarity: from which on two sequences are near-duplicates; 1: only copies and reverse complements are.
+
+    Returns:
+        The training and the validation rows, both in the order of the file.
+
+    Raises:
+        `InputError`: a class with fewer than two groups, or too few groups for each class on each side.
+    """
+    groups = group_sequences(dataset["sequence"], similarity)
+    distinct, first_rows = np.unique(groups, return_index=True)
+    feature = dataset.features.get("label")
+    strata = np.asarray(dataset["label"])[first_rows] if isinstance(feature, ClassLabel) else None
+    class_names = feature.names if isinstance(feature, ClassLabel) else [""]
+    counts = np.bincount(strata, minlength=len(class_names)) if strata is not None else np.array([len(distinct)])
+    held_out = int(np.ceil(fraction * len(distinct)))
+    if counts.min() < 2 or min(held_out, len(distinct) - held_out) < len(class_names):
+        rarest = class_names[counts.argmin()]
+        raise InputError(
+            f"validation_fraction={fraction}: cannot put {'every class' if rarest else 'rows'} on both sides of a "
+            f"split of {len(distinct)} distinct sequences"
+            + (f" (the rarest class, {rarest!r}, has {counts.min()})" if rarest else "")
+            + f"; near-duplicates, similarity {similarity} or more, count as one. Give a validation_file, another "
+            "fraction, or validation_fraction=0 to train without validation."
+        )
+    _, validation_groups = train_test_split(distinct, test_size=held_out, stratify=strata, random_state=seed)
+    return _divide(dataset, np.isin(groups, validation_groups))
+
+
+def split_chromosomes(dataset: Dataset, chromosomes: list[str], path: str, argument: str) -> tuple[Dataset, Dataset]:
+    """Take the rows of some chromosomes out.
+
+    Args:
+        dataset: N rows with one of `CHROMOSOME_COLUMNS`; a BED file and FASTA names like `chr3:100-200` bring it.
+        chromosomes: names as they are in that column.
+        path: where the rows are from, for messages.
+        argument: the name of the argument that has the chromosomes, for messages.
+
+    Returns:
+        The rows of the other chromosomes and the rows of these, both in the order of the file.
+
+    Raises:
+        `InputError`: there is no such column, a chromosome has no rows, or no rows are left.
+    """
+    lower = {name.lower(): name for name in dataset.column_names}
+    column = next((lower[name] for name in CHROMOSOME_COLUMNS if name in lower), None)
+    if column is None:
+        raise InputError(
+            f"{path}: {argument} needs a column {' or '.join(map(repr, CHROMOSOME_COLUMNS))}; the columns are "
+            f"{shorten([name for name in dataset.column_names if name not in ('input_ids', 'attention_mask')])}"
+        )
+    values = np.asarray([str(value) for value in dataset[column]])
+    present = sorted(set(values.tolist()))
+    for chromosome in chromosomes:
+        if chromosome not in present:
+            close = difflib.get_close_matches(chromosome, present, n=1)
+            raise InputError(
+                f"{path}: {argument}: no row is on {chromosome!r}"
+                + (f"; did you mean {close[0]!r}?" if close else "")
+                + f" The column {column!r} has {shorten(present)}."
+            )
+    taken = np.isin(values, chromosomes)
+    if taken.all():
+        raise InputError(f"{path}: {argument}: all rows are on {shorten(chromosomes)}, none are left for training")
+    return _divide(dataset, taken)
+
+
+def _divide(dataset: Dataset, taken: np.ndarray) -> tuple[Dataset, Dataset]:
+    return dataset.select(np.flatnonzero(~taken)), dataset.select(np.flatnonzero(taken))
+
+
+__all__ = ["CHROMOSOME_COLUMNS", "split_chromosomes", "split_validation"]

@@ -1,0 +1,129 @@
+"""What does the other strand say? Rows read as their reverse complement, and the predictions of both, averaged.
+
+Everything here works on the window of a sequence that the model reads, that is on all of it unless it is too long.
+Dimensions: N rows, T tokens, C classes, labels or targets.
+"""
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+from datasets import Dataset
+from scipy.special import log_expit, log_softmax
+from transformers import PreTrainedTokenizerBase
+
+from gengram.errors import InputError
+from gengram.genome.alphabet import IUPAC_BASES, reverse_complement
+from gengram.tokenization.coordinates import find_bases
+from gengram.training.data.inputs import ROW_COLUMN
+from gengram.training.problems import IGNORED, Problem
+
+_LETTERS = "".join(IUPAC_BASES) + "".join(IUPAC_BASES).lower()
+
+
+def read_other_strand(rows: Dataset, tokenizer: PreTrainedTokenizerBase, limit: int, too_long: str) -> Dataset:
+    """Return the same rows read from the other strand: the reverse complement of the window that the model reads.
+
+    Args:
+        rows: tokenized rows with their `sequence`; `labels`, one a token, are reversed with their bases.
+        tokenizer, limit, too_long: as they were tokenized, see `tokenize_rows`.
+    """
+    by_base = "labels" in rows.column_names
+
+    def encode(batch: dict[str, list]) -> dict[str, list]:
+        texts, labels = [], []
+        for place, (sequence, ids) in enumerate(zip(batch["sequence"], batch["input_ids"])):
+            start, end = find_window(sequence, ids, tokenizer, limit, too_long)
+            texts.append(reverse_complement(sequence[start:end]))
+            if by_base:
+                labels.append(np.asarray(batch["labels"][place])[find_bases(ids, tokenizer)][::-1])
+        encoded = encode_windows(texts, tokenizer, limit, labels if by_base else None)
+        return {name: [example[name] for example in encoded] for name in encoded[0]}
+
+    return rows.map(encode, batched=True, desc="Reading the other strand")
+
+
+def average_outputs(outputs: np.ndarray, others: np.ndarray, problem: Problem) -> np.ndarray:
+    """Average the predictions of both strands.
+
+    Args:
+        outputs, others: floats (..., C), logits, of a regression values.
+        problem: what they are of.
+
+    Returns:
+        Floats (..., C) in the form of the outputs: the mean value of a regression; else logits of the mean probability
+        (log-probabilities of classes, log-odds of labels). Probabilities and not logits are averaged because the mean
+        of two probabilities is one: what the model says when it is not known from which strand a sequence was read.
+    """
+    one, two = outputs.astype(np.float64), others.astype(np.float64)
+    if problem == "regression":
+        mean = (one + two) / 2
+    elif problem == "multi_label":
+        mean = np.logaddexp(log_expit(one), log_expit(two)) - np.logaddexp(log_expit(-one), log_expit(-two))
+    else:
+        mean = np.logaddexp(log_softmax(one, axis=-1), log_softmax(two, axis=-1)) - np.log(2)
+    return mean.astype(outputs.dtype)
+
+
+def check_letters(rows: Dataset, file: str) -> None:
+    """Refuse sequences that have no other strand.
+
+    Raises:
+        `InputError`: a letter that is no nucleotide code; names the file and the row.
+    """
+    faulty = pc.match_substring_regex(rows.with_format("arrow")[:]["sequence"], f"[^{_LETTERS}]").to_numpy()
+    if not faulty.any():
+        return
+    place = int(faulty.argmax())
+    row = rows[place]
+    try:
+        reverse_complement(row["sequence"])
+    except ValueError as error:
+        raise InputError(
+            f"{file}, data row {row.get(ROW_COLUMN, place + 1)}: there is no reverse complement: {error} (rows like "
+            f"this: {faulty.sum()} of {len(rows)})"
+        ) from error
+
+
+def find_window(
+    sequence: str, ids: list[int], tokenizer: PreTrainedTokenizerBase, limit: int, too_long: str
+) -> tuple[int, int]:
+    """Return the first base and the one behind the last that are in a row's tokens, counted from 0."""
+    if too_long == "error" or len(ids) < limit:
+        return 0, len(sequence)
+    encoding = tokenizer(
+        sequence, split_special_tokens=True, verbose=False, return_offsets_mapping=True, return_special_tokens_mask=True
+    )
+    special = encoding["special_tokens_mask"]
+    if len(special) <= limit:
+        return 0, len(sequence)
+    body = list(itertools.compress(encoding["offset_mapping"], np.asarray(special) == 0))
+    room = limit - sum(special)
+    first = (len(body) - room) // 2 if too_long == "center" else 0
+    return body[first][0], body[first + room - 1][1]
+
+
+def encode_windows(
+    texts: list[str], tokenizer: PreTrainedTokenizerBase, limit: int, labels: list[np.ndarray] | None
+) -> list[dict[str, Any]]:
+    """Tokenize windows; with one label a base also `labels`, one a token.
+
+    Raises:
+        `InputError`: there are labels of bases, and a token is not one base.
+    """
+    if not texts:
+        return []
+    encoding = tokenizer(texts, truncation=True, max_length=limit, split_special_tokens=True, verbose=False)
+    examples: list[dict[str, Any]] = [dict(zip(encoding, values)) for values in zip(*encoding.values())]
+    for example, bases in zip(examples, labels or ()):
+        is_base = find_bases(example["input_ids"], tokenizer)
+        if is_base.sum() != len(bases):
+            raise InputError(f"{len(bases)} bp are {is_base.sum()} tokens here; labels of bases need one token a base")
+        aligned = np.full(len(is_base), IGNORED)
+        aligned[is_base] = bases
+        example["labels"] = aligned.tolist()
+    return examples
+
+
+__all__ = ["average_outputs", "check_letters", "encode_windows", "find_window", "read_other_strand"]

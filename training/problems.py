@@ -1,0 +1,21 @@
+"""What is to be predicted, and what is measured of it: the words that data, training, reports and inference share."""
+
+from typing import Literal
+
+Problem = Literal["single_label", "multi_label", "regression", "token"]
+"""One class a row; any number of labels a row; numbers; one class a base."""
+
+PROBLEMS: tuple[Problem, ...] = ("single_label", "multi_label", "regression", "token")
+
+IGNORED = -100
+"""The id of a base whose label is not known: what the losses of transformers leave out."""
+
+METRICS: dict[Problem, tuple[str, ...]] = {
+    "single_label": ("mcc", "accuracy", "auroc", "loss", "macro_f1", "auprc"),
+    "multi_label": ("auroc", "auprc", "macro_f1", "mcc", "accuracy", "loss"),
+    "regression": ("pearson", "spearman", "r2", "loss"),
+    "token": ("mcc", "accuracy", "auroc", "loss", "macro_f1", "auprc"),
+}
+"""What is reported for each split; `loss` is the mean cross-entropy in nats, of a regression the mean squared error."""
+
+__all__ = ["IGNORED", "METRICS", "PROBLEMS", "Problem"]

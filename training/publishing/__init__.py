@@ -1,0 +1,1 @@
+"""What goes to the Hub: a model or a dataset, checked first, in one commit."""

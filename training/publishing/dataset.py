@@ -1,0 +1,210 @@
+"""`gengram dataset push`: a folder of labelled tables as a dataset on the Hub, as parquet, with card and checksums."""
+
+import argparse
+import re
+import tempfile
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+from datasets import Dataset
+from huggingface_hub import DatasetCard, DatasetCardData
+
+from gengram.errors import InputError
+from gengram.genome.tables import hash_file, read_rows
+from gengram.training.publishing.upload import (
+    Upload,
+    add_push_arguments,
+    check_repo_id,
+    parse_repo_id,
+    refuse_leaks,
+    run_command,
+    send,
+)
+
+# First word of a file's name -> split.
+_SPLITS = {
+    "train": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "test": "test",
+}
+_TABLE = re.compile(r"(?P<split>[A-Za-z]+)(?:[_.-][^/]*)?\.(?:csv|tsv|jsonl|parquet)(?:\.gz)?")
+_CONFIG = re.compile(r"[A-Za-z0-9][\w.-]*")
+_DEFAULT = "default"
+
+_EXAMPLE = """\
+example:
+  gengram dataset push data/promoters lab/promoters --license cc-by-4.0 --dry-run
+  gengram dataset push data/promoters lab/promoters --license cc-by-4.0
+
+FOLDER holds tables that `gengram finetune` reads: train, validation (valid, val, dev) and test, each .csv, .tsv, .jsonl
+or .parquet, plain or .gz; what follows the first word of a name does not matter (test_shared.csv.gz). Or it holds
+folders of such tables, one for each configuration. Everything goes up in one commit.
+
+exit codes: 0 done; 1 something has to be mended, the message says what; 2 wrong arguments
+"""
+
+
+def prepare_dataset(path: str | Path, repo_id: str, workspace: str | Path, *, license: str = "unknown") -> Upload:
+    """Convert a folder of tables to parquet, and check what a push would publish; needs no network.
+
+    Args:
+        path: folder with a table for each split, or with one such folder for each configuration.
+        repo_id: `organization/name`.
+        workspace: an empty folder for the parquet files; it must stay until the upload is pushed.
+        license: of the data, an identifier of the Hub. "unknown" is said as such.
+
+    Raises:
+        `InputError`: no tables, two for one split, a table that cannot be read, splits of one configuration with
+            different columns, an absolute path or a token in the card.
+    """
+    check_repo_id(repo_id)
+    folder = Path(path)
+    sources, left_out = _find_tables(folder)
+    files: dict[str, Path | bytes] = {}
+    described: list[dict[str, Any]] = []
+    for config, splits in sources.items():
+        first: tuple[Path, Dataset] | None = None
+        for split, source in splits.items():
+            rows = read_rows(source)
+            if first is None:
+                first = source, rows
+            _compare_columns(*first, source, rows)
+            name = f"{config}/{split}-00000-of-00001.parquet"
+            target = Path(workspace) / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            rows.to_parquet(target)
+            files[name] = target
+            described.append(_describe(rows, config, split, source))
+    card = _render_card(repo_id, described, license)
+    files["SHA256SUMS"] = "".join(f"{hash_file(workspace / Path(name))}  {name}\n" for name in sorted(files)).encode()
+    files["README.md"] = str(card).encode()
+    refuse_leaks({name: content for name, content in files.items() if isinstance(content, bytes)})
+    stale = tuple(
+        f"{config}/{split}-?????-of-?????.parquet" for config in sources for split in dict.fromkeys(_SPLITS.values())
+    )
+    return Upload(repo_id, folder, card, files, left_out, repo_type="dataset", stale=stale)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run `gengram dataset`; returns the exit code: 0, or 1 after a message about what has to be mended."""
+    parser = argparse.ArgumentParser(
+        prog="gengram dataset",
+        description="Publish a folder of labelled tables as a dataset on the Hugging Face Hub.",
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("action", choices=["push"], help="publish it")
+    parser.add_argument("path", metavar="FOLDER", help="tables, or one folder of tables for each configuration")
+    parser.add_argument("repo", metavar="ORG/NAME", type=parse_repo_id, help="the repository; made if it is not there")
+    parser.add_argument("--license", default="unknown", help="licence of the data, e.g. cc-by-4.0 (default: unknown)")
+    add_push_arguments(parser)
+    arguments = parser.parse_args(argv)
+
+    def run() -> None:
+        with tempfile.TemporaryDirectory() as workspace:
+            upload = prepare_dataset(arguments.path, arguments.repo, workspace, license=arguments.license)
+            send(upload, private=arguments.private, revision=arguments.revision, dry_run=arguments.dry_run)
+
+    return run_command("dataset push", run)
+
+
+def _find_tables(folder: Path) -> tuple[dict[str, dict[str, Path]], dict[str, str]]:
+    """Configuration -> split -> file, and what is no table of a split with the reason."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: there is no such folder")
+    tables, left_out = _find_splits(folder)
+    if tables:
+        return {_DEFAULT: tables}, left_out
+    found: dict[str, dict[str, Path]] = {}
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and _CONFIG.fullmatch(path.name):
+            tables, others = _find_splits(path)
+            left_out |= {f"{path.name}/{name}": why for name, why in others.items()}
+            if tables:
+                found[path.name] = tables
+                left_out.pop(path.name, None)
+    if not found:
+        raise InputError(
+            f"{folder}: no tables here. Name them train, validation and test, with the ending .csv, .tsv, .jsonl or "
+            ".parquet, plain or .gz."
+        )
+    return found, left_out
+
+
+def _find_splits(folder: Path) -> tuple[dict[str, Path], dict[str, str]]:
+    found: dict[str, Path] = {}
+    left_out: dict[str, str] = {}
+    for path in sorted(folder.iterdir()):
+        match = _TABLE.fullmatch(path.name)
+        split = _SPLITS.get(match["split"].lower()) if match else None
+        if split is None or not path.is_file():
+            left_out[path.name] = "no table of a split"
+        elif split in found:
+            raise InputError(f"{folder}: {found[split].name} and {path.name} are both the {split} split; keep one")
+        else:
+            found[split] = path
+    return {split: found[split] for split in dict.fromkeys(_SPLITS.values()) if split in found}, left_out
+
+
+def _compare_columns(first: Path, expected: Dataset, path: Path, rows: Dataset) -> None:
+    """Splits of one configuration have the same columns of the same types, or nobody can load them together."""
+    for name in sorted(set(expected.features) | set(rows.features)):
+        left, right = expected.features.get(name), rows.features.get(name)
+        if left != right:
+            raise InputError(
+                f"{path}: column {name!r} is {_tell(right)}, but in {first} it is {_tell(left)}. All splits of a "
+                "configuration need the same columns."
+            )
+
+
+def _tell(feature: Any) -> str:
+    return "missing" if feature is None else getattr(feature, "dtype", str(feature))
+
+
+def _describe(rows: Dataset, config: str, split: str, source: Path) -> dict[str, Any]:
+    lengths = pc.min_max(pc.utf8_length(rows.data.column("sequence"))).as_py()
+    return {
+        "config": config,
+        "split": split,
+        "rows": len(rows),
+        "shortest": lengths["min"],
+        "longest": lengths["max"],
+        "columns": rows.column_names,
+        "source": source.name,
+        "sha256": hash_file(source)[:12],
+    }
+
+
+def _render_card(repo_id: str, tables: list[dict[str, Any]], license: str) -> DatasetCard:
+    configs: dict[str, list[dict[str, str]]] = {}
+    for table in tables:
+        path = f"{table['config']}/{table['split']}-*"
+        configs.setdefault(table["config"], []).append({"split": table["split"], "path": path})
+    data = DatasetCardData(
+        license=license,
+        tags=["biology", "genomics", "dna"],
+        pretty_name=repo_id.split("/")[-1],
+        configs=[{"config_name": config, "data_files": files} for config, files in configs.items()],
+    )
+    return DatasetCard.from_template(
+        data,
+        template_str=resources.files("gengram.model_cards").joinpath("dataset_template.md").read_text(encoding="utf-8"),
+        name=repo_id.split("/")[-1],
+        repo_id=repo_id,
+        tables=tables,
+        example=tables[0],
+        sequences=f"{sum(table['rows'] for table in tables):,}",
+        configurations=len(configs),
+        license="Unknown. Nobody has stated one; ask the authors before you use the data."
+        if license == "unknown"
+        else f"{license}.",
+    )
+
+
+__all__ = ["main", "prepare_dataset"]

@@ -1,0 +1,445 @@
+"""`gengram push` and `gengram card`: a finished run, or a model's folder, as a repository on the Hub."""
+
+import argparse
+import fnmatch
+import json
+import os
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub import ModelCard
+from safetensors import SafetensorError
+from transformers.dynamic_module_utils import get_relative_import_files
+
+from gengram.errors import InputError
+from gengram.model_cards.card import find_main_metric, is_hub_id, render_card, render_results
+from gengram.registration import FAMILIES, find_configuration
+from gengram.training.publishing.upload import (
+    Upload,
+    add_push_arguments,
+    check_repo_id,
+    matches,
+    parse_repo_id,
+    refuse_leaks,
+    run_command,
+    send,
+)
+from gengram.training.reports.plots import FOLDER, NAMES
+
+# What goes up; everything else in the folder stays.
+_WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+_PUBLISHED = (
+    *_WEIGHTS,
+    "config.json",
+    "generation_config.json",
+    "adapter_config.json",
+    "labels.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.*",
+    "merges.txt",
+    "*.model",
+    "chat_template.jinja",
+)
+# What earlier pushes and Trainer's own may have left in the repository, and a new one removes: weights by the names
+# that transformers and PEFT give them and load them by. What else is there is somebody's.
+_STALE = (
+    "model.safetensors",
+    "model-?????-of-?????.safetensors",
+    "model.safetensors.index.json",
+    "adapter_model.safetensors",
+    "training_args.bin",
+    *(f"{FOLDER}/{name}.png" for name in NAMES),
+)
+_REASONS = {
+    "*.bin": "a pickle",
+    "*.pt": "a pickle",
+    "*.pth": "a pickle",
+    "README.md": "a new card is written",
+    "checkpoint-*": "a checkpoint of the training",
+    "predictions-*.parquet": "predictions of single rows",
+    "trainer_state.json": "the log of the training",
+}
+_CARD_EXAMPLE = """\
+example:
+  gengram card runs/splice lab/splice --license cc-by-4.0 --output card.md
+
+RUN_OR_FOLDER is what `gengram finetune` wrote, one of its seed folders, or any folder with a saved model or adapter.
+Without --output, the card goes to standard output.
+
+exit codes: 0 done; 1 something has to be mended, the message says what; 2 wrong arguments
+"""
+_PUSH_EXAMPLE = """\
+example:
+  gengram push runs/splice lab/splice --license cc-by-4.0 --dry-run    list what would go up; needs no network
+  gengram push runs/splice lab/splice --license cc-by-4.0 --private
+
+RUN_OR_FOLDER is what `gengram finetune` wrote, one of its seed folders, or any folder with a saved model or adapter.
+Of a run, the seed that is best on the validation rows goes up. Everything is one commit: the repository has all of it
+or none. The last line of the output is the commit's address. You need a token that may write: `hf auth login`.
+
+exit codes: 0 done; 1 something has to be mended, the message says what; 2 wrong arguments
+"""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model's folder and, where a run made it, the run's report.
+
+    Attributes:
+        folder: with the weights, the configuration and the tokenizer.
+        report: content of the run's `report.json`, or None.
+        seed: which of the report's seeds this is, or None.
+        choice: one sentence: why this seed.
+    """
+
+    folder: Path
+    report: dict[str, Any] | None = None
+    seed: int | None = None
+    choice: str = ""
+
+
+def find_checkpoint(path: str | Path, seed: int | None = None) -> Checkpoint:
+    """Find the model that is meant by the folder of a run or of a model.
+
+    Args:
+        path: what `gengram finetune` wrote (with `report.json`), a seed folder in it, or any saved model or adapter.
+        seed: of a run, this seed; by default the one that is best on the validation rows.
+
+    Raises:
+        `InputError`: the folder is none of these, the run is not finished, or has no such seed.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise InputError(f"{path}: there is no such folder")
+    if (folder / "report.json").is_file():
+        report = _read_json(folder / "report.json")
+        seed, choice = _choose_seed(report, seed, folder)
+        name = Path(report["model_folders"][report["seeds"].index(seed)]).name
+        if not (folder / name).is_dir():
+            raise InputError(f"{folder}: the report names the model folder {name!r}, which is not there")
+        return Checkpoint(folder / name, report, seed, choice)
+    if (folder / "config.json").is_file() or (folder / "adapter_config.json").is_file():
+        report_file = folder.absolute().parent / "report.json"
+        report = _read_json(report_file) if report_file.is_file() else {}
+        names = [Path(name).name for name in report.get("model_folders", [])]
+        if folder.absolute().name in names:
+            own = report["seeds"][names.index(folder.absolute().name)]
+            if seed not in (None, own):
+                raise InputError(f"{folder} is the model of seed {own}, not of seed {seed}")
+            return Checkpoint(folder, report, own, f"Seed {own} is published because it was asked for.")
+        if seed is not None:
+            raise InputError(f"{folder} is a single model, not a run: leave --seed out")
+        return Checkpoint(folder)
+    if any(folder.glob("seed-*")):
+        raise InputError(
+            f"{folder}: there are models but no report.json, so this run did not come to its end. Finish it, or name "
+            "one of the seed folders."
+        )
+    raise InputError(f"{folder}: neither a run (report.json) nor a model (config.json) nor an adapter is here")
+
+
+def prepare_upload(
+    path: str | Path,
+    repo_id: str,
+    *,
+    seed: int | None = None,
+    license: str = "unknown",
+    base_model: str | None = None,
+    dataset: str | None = None,
+    task: str = "default",
+    card: str | Path | None = None,
+) -> Upload:
+    """Gather and check everything that a push would publish; needs no network and changes nothing.
+
+    Args:
+        path: folder of a run, a model or an adapter, see `find_checkpoint`.
+        repo_id: `organization/name`.
+        seed: of a run; by default the best on the validation rows.
+        license: of the weights, an identifier of the Hub (`apache-2.0`, `cc-by-4.0`, `other`).
+        base_model: Hub id of the model that was fine-tuned; by default the one that the report or the adapter names.
+        dataset: Hub id of the dataset that the test rows are from; adds `.eval_results/`.
+        task: task of that dataset.
+        card: a file to use as the card instead of a rendered one.
+
+    Raises:
+        `InputError`: a name that is not allowed; no weights in safetensors, no tokenizer; an adapter whose base is a
+            local folder; an absolute path or a token in one of the files; a card without metadata.
+    """
+    check_repo_id(repo_id)
+    if dataset is not None and not is_hub_id(dataset):
+        raise InputError(f"dataset={dataset!r} is not the id of a dataset on the Hub: write organization/name")
+    checkpoint = find_checkpoint(path, seed)
+    folder = checkpoint.folder
+    files, left_out = _list_files(folder)
+    config_name = "adapter_config.json" if "adapter_config.json" in files else "config.json"
+    config = _read_json(folder / config_name)
+    if config_name == "adapter_config.json":
+        base_model = _name_base(config, base_model, checkpoint)
+        files[config_name] = _dump_json(config | {"base_model_name_or_path": base_model})
+        config["base_model_name_or_path"] = base_model
+    else:
+        base_model = base_model or _find_base(checkpoint.report)
+        if base_model is not None and not is_hub_id(base_model):
+            raise InputError(f"base_model={base_model!r} is not the id of a model on the Hub: write organization/name")
+        files |= _complete_code(config, folder)
+    if card is None:
+        plots = _find_plots(checkpoint)
+        files |= {name: folder.absolute().parent / name for name in plots}
+        rendered = _render(checkpoint, config, repo_id, license, base_model, dataset, plots)
+    else:
+        rendered = _read_card(card)
+    files["README.md"] = str(rendered).encode()
+    if dataset is not None and card is None:
+        entries = render_results(checkpoint.report, checkpoint.seed, dataset=dataset, task=task)
+        if entries:
+            name = f".eval_results/{dataset.split('/')[-1]}.yaml"
+            files[name] = yaml.safe_dump(entries, sort_keys=False, allow_unicode=True).encode()
+    refuse_leaks(files)
+    stays = {name: why for name, why in left_out.items() if name not in files or name == "README.md"}
+    files = dict(sorted(files.items()))
+    return Upload(repo_id, folder, rendered, files, stays, note=checkpoint.choice, stale=_STALE)
+
+
+def main_push(argv: list[str] | None = None) -> int:
+    """Run `gengram push`; returns the exit code: 0, or 1 after a message about what has to be mended."""
+    parser = _make_parser("push", "Publish a fine-tuned model on the Hugging Face Hub, in one commit.", _PUSH_EXAMPLE)
+    parser.add_argument("repo", metavar="ORG/NAME", type=parse_repo_id, help="the repository; made if it is not there")
+    _add_content_arguments(parser)
+    parser.add_argument("--card", metavar="FILE", help="use this file as the card instead of rendering one")
+    add_push_arguments(parser)
+    arguments = parser.parse_args(argv)
+
+    def run() -> None:
+        upload = prepare_upload(
+            arguments.path, arguments.repo, card=arguments.card, **_read_content_arguments(arguments)
+        )
+        send(upload, private=arguments.private, revision=arguments.revision, dry_run=arguments.dry_run)
+
+    return run_command("push", run)
+
+
+def main_card(argv: list[str] | None = None) -> int:
+    """Run `gengram card`; returns the exit code: 0, or 1 after a message about what has to be mended."""
+    parser = _make_parser("card", "Render the card of a fine-tuned model, for review.", _CARD_EXAMPLE)
+    parser.add_argument(
+        "repo",
+        metavar="ORG/NAME",
+        type=parse_repo_id,
+        nargs="?",
+        help="the repository that the example in the card loads from",
+    )
+    _add_content_arguments(parser)
+    parser.add_argument("--output", metavar="FILE", help="write the card here instead of to standard output")
+    arguments = parser.parse_args(argv)
+
+    def run() -> None:
+        repo_id = arguments.repo or f"your-organization/{_suggest_name(arguments.path)}"
+        card = str(prepare_upload(arguments.path, repo_id, **_read_content_arguments(arguments)).card)
+        if arguments.output is None:
+            print(card)
+            return
+        output = Path(arguments.output)
+        partial = output.with_name(output.name + ".partial")
+        partial.write_text(card, encoding="utf-8")
+        os.replace(partial, output)
+
+    return run_command("card", run)
+
+
+def _make_parser(verb: str, description: str, epilog: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=f"gengram {verb}",
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("path", metavar="RUN_OR_FOLDER", help="a run, or the folder of a model or an adapter")
+    return parser
+
+
+def _add_content_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seed", type=int, help="of a run, this seed (default: the best on the validation rows)")
+    parser.add_argument(
+        "--license", default="unknown", help="licence of the weights, e.g. cc-by-4.0 (default: unknown)"
+    )
+    parser.add_argument("--base-model", metavar="ORG/NAME", help="what was fine-tuned, if the run does not name it")
+    parser.add_argument("--dataset", metavar="ORG/NAME", help="dataset that the test rows are from; adds .eval_results")
+    parser.add_argument("--task", default="default", help="task of that dataset (default: default)")
+
+
+def _read_content_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {name: getattr(arguments, name) for name in ("seed", "license", "base_model", "dataset", "task")}
+
+
+def _suggest_name(path: str) -> str:
+    name = re.sub(r"[^\w.-]+|-{2,}|\.{2,}", "-", Path(path).absolute().name).strip("-.")
+    return name or "model"
+
+
+def _choose_seed(report: dict[str, Any], seed: int | None, folder: Path) -> tuple[int, str]:
+    seeds = report["seeds"]
+    if seed is not None:
+        if seed not in seeds:
+            raise InputError(f"{folder}: there is no seed {seed}; the run has {', '.join(map(str, seeds))}")
+        return seed, f"Seed {seed} is published because it was asked for."
+    if len(seeds) == 1:
+        return seeds[0], ""
+    validation = report.get("validation")
+    if not validation:
+        return seeds[0], f"Seed {seeds[0]} is published: the first, since there were no validation rows to choose by."
+    metric = find_main_metric(validation)
+
+    def rank(position: int) -> tuple[float, float]:
+        value, loss = validation[metric]["per_seed"][position], validation["loss"]["per_seed"][position]
+        return (-float("inf") if value is None else value, -float("inf") if loss is None else -loss)
+
+    best = max(range(len(seeds)), key=rank)
+    return seeds[best], (
+        f"Seed {seeds[best]} is published: of {len(seeds)}, it has the highest {metric} on the validation rows "
+        "(where equal, the lower loss)."
+    )
+
+
+def _list_files(folder: Path) -> tuple[dict[str, Path | bytes], dict[str, str]]:
+    """The files of a checkpoint that are published, and those that are not with the reason."""
+    files: dict[str, Path | bytes] = {}
+    left_out: dict[str, str] = {}
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and matches(path.name, _PUBLISHED):
+            files[path.name] = path
+        else:
+            reason = next((why for pattern, why in _REASONS.items() if fnmatch.fnmatch(path.name, pattern)), None)
+            left_out[path.name] = reason or "not part of a model"
+    if not any(matches(name, ("*.safetensors",)) for name in files):
+        raise InputError(f"{folder}: no weights in safetensors; load the model and call save_pretrained again")
+    if "tokenizer.json" not in files and "tokenizer_config.json" not in files:
+        raise InputError(f"{folder}: no tokenizer; save the one that the model was trained with into this folder")
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        missing = sorted(set(_read_json(index)["weight_map"].values()) - set(files))
+        if missing:
+            raise InputError(f"{index} names {missing[0]}, which is not there ({len(missing)} shards are missing)")
+    if "adapter_config.json" not in files and "config.json" not in files:
+        raise InputError(f"{folder}: weights without a config.json")
+    return files, left_out
+
+
+def _complete_code(config: dict[str, Any], folder: Path) -> dict[str, Path | bytes]:
+    """The code files that the configuration names; of our families, with the configuration where it names too few."""
+    known = config.get("model_type") in FAMILIES
+    family = find_configuration(str(config["model_type"])) if known else None
+    if family is None or config.get("auto_map") == family.auto_classes:
+        named = {name for name in (config.get("auto_map") or {}).values() if isinstance(name, str)}
+        # "organization/name--file.Class" is code in another repository.
+        return _collect_code({folder / f"{name.split('.')[0]}.py" for name in named if "--" not in name})
+    config["auto_map"] = dict(family.auto_classes)
+    home = Path(str(sys.modules[family.__module__].__file__)).parent
+    code = _collect_code({home / f"{name.split('.')[0]}.py" for name in family.auto_classes.values()})
+    return {**code, "config.json": _dump_json(config)}
+
+
+def _collect_code(modules: set[Path]) -> dict[str, Path | bytes]:
+    """Modules and all siblings that they import, by file name."""
+    code: dict[str, Path | bytes] = {}
+    for module in sorted(modules):
+        try:
+            code |= {path.name: path for path in (module, *map(Path, get_relative_import_files(module)))}
+        except OSError as error:
+            raise InputError(
+                f"{module.parent}: config.json names code in {module.name}, which is not there or not complete: {error}"
+            ) from error
+    return code
+
+
+def _name_base(config: dict[str, Any], base_model: str | None, checkpoint: Checkpoint) -> str:
+    named = base_model or config.get("base_model_name_or_path") or ""
+    if not is_hub_id(named) or (base_model is None and _started_from_folder(checkpoint.report)):
+        raise InputError(
+            f"{checkpoint.folder / 'adapter_config.json'}: the adapter's base is {named!r}, which is not a model on "
+            "the Hub. Push the base first, then name it with --base-model organization/name."
+        )
+    return named
+
+
+def _find_plots(checkpoint: Checkpoint) -> dict[str, str]:
+    """The run's plots that are there: path in the repository -> title."""
+    named = {
+        f"{FOLDER}/{Path(plot['file']).name}": plot["title"] for plot in (checkpoint.report or {}).get("plots", [])
+    }
+    return {name: title for name, title in named.items() if (checkpoint.folder.absolute().parent / name).is_file()}
+
+
+def _find_base(report: dict[str, Any] | None) -> str | None:
+    named = report["model"]["checkpoint"] if report else None
+    return named if named and is_hub_id(named) and not _started_from_folder(report) else None
+
+
+def _started_from_folder(report: dict[str, Any] | None) -> bool:
+    return report is not None and report["model"].get("checkpoint_is_folder", False)
+
+
+def _render(
+    checkpoint: Checkpoint,
+    config: dict[str, Any],
+    repo_id: str,
+    license: str,
+    base_model: str | None,
+    dataset: str | None,
+    plots: dict[str, str],
+) -> ModelCard:
+    try:
+        return render_card(
+            checkpoint.folder,
+            config,
+            repo_id=repo_id,
+            report=checkpoint.report,
+            seed=checkpoint.seed,
+            choice=checkpoint.choice,
+            license=license,
+            base_model=base_model,
+            dataset=dataset,
+            plots=plots,
+        )
+    except (OSError, ValueError, SafetensorError) as error:
+        raise InputError(f"{checkpoint.folder}: no card can be written: {error}") from error
+
+
+def _read_card(path: str | Path) -> ModelCard:
+    try:
+        card = ModelCard(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: cannot be read as a card: {error}") from error
+    if not card.data.to_dict():
+        raise InputError(f"{path}: the card has no metadata between two lines of ---; start from `gengram card`")
+    return card
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: a JSON object is expected here")
+    return content
+
+
+def _dump_json(content: dict[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
+
+
+__all__ = [
+    "Checkpoint",
+    "find_checkpoint",
+    "main_card",
+    "main_push",
+    "prepare_upload",
+]

@@ -1,0 +1,296 @@
+"""One commit on the Hub: everything that goes up is checked before, and is there as a whole or not at all."""
+
+import argparse
+import fnmatch
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, get_token
+from huggingface_hub.errors import HfHubHTTPError, HTTPError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.repocard import RepoCard
+from huggingface_hub.utils import HFValidationError, validate_repo_id
+from safetensors import safe_open
+
+from gengram.errors import InputError
+
+# Where absolute paths of people's machines begin.
+_ROOTS = (
+    "home|Users|root|tmp|mnt|media|data|scratch|work|workspace|var|opt|srv|private"
+    "|Volumes|gpfs|lustre|nfs|storage|content"
+)
+_PATH = re.compile(rf"(?<![\w:/.~@-])(?:~|/(?:{_ROOTS}))/[^\s\"'`,;)\]]+|\b[A-Za-z]:\\\\?[^\s\"'`,;)\]]+|file:///\S+")
+_JSON_PATH = re.compile(r'"((?:/|~/)[^"\s/]+/[^"]*|[A-Za-z]:[\\/][^"]*|file:[^"]*)"')
+_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{20,}\b")
+
+# What huggingface_hub raises: answers of the Hub (HfHubHTTPError), broken connections, failed uploads, bad metadata.
+_HUB_ERRORS = (OSError, RuntimeError, ValueError, HTTPError)
+
+
+@dataclass(frozen=True)
+class Upload:
+    """What would be published, complete and checked.
+
+    Attributes:
+        repo_id: `organization/name`.
+        source: the folder that it comes from.
+        card: what `README.md`, one of the files, says.
+        files: path in the repository -> file here, or the content itself.
+        left_out: name in the folder -> why it does not go up.
+        note: what a user should know about the choice, e.g. which seed it is and why.
+        repo_type: `"model"` or `"dataset"`.
+        stale: patterns (see `matches`) of what earlier pushes may have left in the repository; what fits one of them
+            and is not among the files is deleted.
+    """
+
+    repo_id: str
+    source: Path
+    card: RepoCard
+    files: dict[str, Path | bytes]
+    left_out: dict[str, str] = field(default_factory=dict)
+    note: str = ""
+    repo_type: Literal["model", "dataset"] = "model"
+    stale: tuple[str, ...] = ()
+
+    def measure(self, path: str) -> int:
+        """Size in bytes of one of the files."""
+        content = self.files[path]
+        return len(content) if isinstance(content, bytes) else content.stat().st_size
+
+
+def push(upload: Upload, *, private: bool = False, revision: str | None = None, token: str | None = None) -> CommitInfo:
+    """Publish an upload in one commit, and check that the Hub has every file with its size.
+
+    Args:
+        upload: what `prepare_upload` or `prepare_dataset` has gathered and checked.
+        private: whether a new repository is private; an existing one stays as it is.
+        revision: branch to write to; it has to exist. Default: main.
+        token: by default that of `hf auth login` or HF_TOKEN.
+
+    Returns:
+        The commit; its `commit_description` names the files of earlier pushes that it deletes.
+
+    Raises:
+        `InputError`: no token, or anything that the Hub or the network refused, with what to do. Then nothing of the
+            upload is visible in the repository; at worst a new one exists and is empty.
+    """
+    if token is None and get_token() is None:
+        raise InputError("no token: run `hf auth login`, or set HF_TOKEN to a token that may write")
+    api, repo_type = HfApi(token=token), upload.repo_type
+    try:
+        if revision is None:
+            api.create_repo(upload.repo_id, private=private, exist_ok=True, repo_type=repo_type)
+        head = api.repo_info(upload.repo_id, revision=revision, repo_type=repo_type)
+        if revision is not None:
+            branches = [ref.name for ref in api.list_repo_refs(upload.repo_id, repo_type=repo_type).branches]
+            if revision not in branches:
+                raise InputError(f"{revision!r} is not a branch of {upload.repo_id}: it has {', '.join(branches)}")
+        there = [sibling.rfilename for sibling in getattr(head, "siblings", None) or []]
+        operations: list[CommitOperationAdd | CommitOperationDelete] = [
+            CommitOperationAdd(path, str(content) if isinstance(content, Path) else content)
+            for path, content in upload.files.items()
+        ]
+        gone = [path for path in there if matches(path, upload.stale) and path not in upload.files]
+        operations += [CommitOperationDelete(path) for path in gone]
+        commit = api.create_commit(
+            upload.repo_id,
+            operations,
+            commit_message=f"Publish {upload.source.name} with gengram",
+            commit_description=f"deleted, of an earlier push: {', '.join(gone)}" if gone else "",
+            repo_type=repo_type,
+            revision=revision,
+            parent_commit=head.sha,
+        )
+    except InputError:
+        raise
+    except _HUB_ERRORS as error:
+        raise InputError(_explain(error, upload.repo_id, revision)) from error
+    _check_commit(api, upload, commit)
+    return commit
+
+
+def check_repo_id(repo_id: str) -> str:
+    """Return the name of a repository as it is.
+
+    Raises:
+        `InputError`: it is not of the form `organization/name`, or the Hub does not allow it.
+    """
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise InputError(f"{repo_id!r} is no name for a repository: {error}") from error
+    if "/" not in repo_id:
+        raise InputError(f"{repo_id!r} is no name for a repository: write organization/name, or user/name")
+    return repo_id
+
+
+def find_leaks(name: str, content: Path | bytes) -> Iterator[tuple[str, str]]:
+    """Yield (place, text) for every absolute path and token in a file: lines of text, or metadata of safetensors.
+
+    In JSON every string that is an absolute path counts, but for a tokenizer's vocabulary; in other text, paths below
+    the usual roots (`/home`, `/Users`, `/tmp`, `/mnt`, ...) and drives.
+    """
+    if name.endswith(".safetensors"):
+        if isinstance(content, Path):
+            with safe_open(content, framework="pt") as weights:
+                for key, value in (weights.metadata() or {}).items():
+                    yield from ((f"metadata {key!r}", text) for text in _find_in(value, _PATH, _TOKEN))
+        return
+    data = content if isinstance(content, bytes) else content.read_bytes()
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        return
+    patterns = [_PATH, _TOKEN]
+    if name.endswith(".json") and name not in ("tokenizer.json", "vocab.json", "added_tokens.json"):
+        patterns.append(_JSON_PATH)
+    for number, line in enumerate(text.splitlines(), start=1):
+        yield from ((f"line {number}", found) for found in _find_in(line, *patterns))
+
+
+def parse_repo_id(text: str) -> str:
+    """`check_repo_id` as a type of `argparse`: a wrong name is a wrong argument."""
+    try:
+        return check_repo_id(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def add_push_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of every push."""
+    parser.add_argument("--private", action="store_true", help="make a new repository private")
+    parser.add_argument("--revision", metavar="BRANCH", help="an existing branch to write to (default: main)")
+    parser.add_argument("--dry-run", action="store_true", help="only list the files with their sizes in bytes")
+
+
+def send(upload: Upload, *, private: bool, revision: str | None, dry_run: bool) -> None:
+    """Do what a command does with an upload: tell what it is, then push it, or only list its files.
+
+    Standard output gets the commit's address, or a line `size<TAB>path` for each file; all else goes to standard error.
+    """
+    total = sum(upload.measure(path) for path in upload.files)
+    lines = [f"{upload.repo_id}: {len(upload.files)} files, {total:,} bytes, from {upload.source}"]
+    lines += [upload.note] if upload.note else []
+    lines += [f"not published: {name} ({why})" for name, why in upload.left_out.items()]
+    print("\n".join(lines), file=sys.stderr)
+    if dry_run:
+        # Which of them are there is not asked: a dry run needs no network.
+        stale = ", ".join(pattern for pattern in upload.stale if pattern not in upload.files)
+        print(f"a push deletes, where an earlier one left it: {stale}", file=sys.stderr)
+        for path in upload.files:
+            print(f"{upload.measure(path)}\t{path}")
+    else:
+        commit = push(upload, private=private, revision=revision)
+        if commit.commit_description:
+            print(commit.commit_description, file=sys.stderr)
+        print(commit.commit_url)
+
+
+def run_command(name: str, function: Callable[[], None]) -> int:
+    """Call the function; returns the exit code: 0, or 1 after a message about what a user can mend."""
+    try:
+        function()
+    except (InputError, OSError) as error:
+        print(f"gengram {name}: error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _check_commit(api: HfApi, upload: Upload, commit: CommitInfo) -> None:
+    done = f"{upload.repo_id}: the commit was made ({commit.commit_url}), but"
+    try:
+        entries = api.list_repo_tree(upload.repo_id, recursive=True, revision=commit.oid, repo_type=upload.repo_type)
+        sizes = {entry.path: getattr(entry, "size", None) for entry in entries}
+    except _HUB_ERRORS as error:
+        raise InputError(f"{done} the Hub's list of files could not be read to check it: {error}") from error
+    wrong = [path for path in upload.files if sizes.get(path) != upload.measure(path)]
+    if wrong:
+        raise InputError(f"{done} {', '.join(wrong)} is missing there or has another size. Push again.")
+
+
+def refuse_leaks(files: dict[str, Path | bytes]) -> None:
+    """Check all files.
+
+    Raises:
+        `InputError`: an absolute path or a token is in one of them.
+    """
+    leaks = [(name, place, text) for name, content in files.items() for place, text in find_leaks(name, content)]
+    if leaks:
+        name, place, text = leaks[0]
+        kind = "a token" if _TOKEN.fullmatch(text) else f"the absolute path {text!r}"
+        more = f" ({len(leaks) - 1} more places)" if len(leaks) > 1 else ""
+        raise InputError(f"{name}, {place}: {kind} would be published{more}. Take it out of the file, then push again.")
+
+
+def _find_in(text: str, *patterns: re.Pattern) -> list[str]:
+    found = {match[match.lastindex or 0] for pattern in patterns for match in pattern.finditer(text)}
+    # A path in quotes is found by two patterns, once without its end.
+    return sorted(one for one in found if not any(one != other and one in other for other in found))
+
+
+def _explain(error: Exception, repo_id: str, revision: str | None) -> str:
+    """What the Hub's or the network's answer means for the user, and what to do."""
+    chain: list[BaseException] = [error]
+    while (cause := chain[-1].__cause__) is not None:
+        chain.append(cause)
+    answered = next((one for one in chain if isinstance(one, HfHubHTTPError)), None)
+    where = f", {str(error).rstrip('.')}" if isinstance(error, RuntimeError) else ""  # names the file
+    nothing = "Nothing was published."
+    if answered is None:
+        if any(isinstance(one, HTTPError | ConnectionError) for one in chain):
+            said = str(chain[-1]).rstrip(".") or type(chain[-1]).__name__
+            return (
+                f"{repo_id}: the connection broke{where}: {said}. Nothing is half-published: the commit comes last and "
+                "is all or nothing. Push again; files that have arrived are not sent twice."
+            )
+        return f"{repo_id}: the Hub refused the push: {error}. {nothing}"
+    status = answered.response.status_code
+    said = answered.server_message or str(answered).strip().splitlines()[0]
+    if isinstance(answered, RevisionNotFoundError):
+        return (
+            f"{repo_id}: there is no revision {revision!r}. {nothing} Make the branch with "
+            f"`hf repos branch create {repo_id} {revision}`, or leave --revision out."
+        )
+    if isinstance(answered, RepositoryNotFoundError):
+        return (
+            f"{repo_id}: there is no such repository, or the token may not see it. {nothing} Push once without "
+            "--revision to make it."
+        )
+    if status == 401:
+        return f"{repo_id}: the Hub does not accept the token ({said}). {nothing} Log in again with `hf auth login`."
+    if status == 403:
+        return (
+            f"{repo_id}: the token may not write there ({said}). {nothing} Use a token with write access to "
+            f"{repo_id.split('/')[0]!r}, or another organization."
+        )
+    if status in (409, 412):
+        return f"{repo_id}: somebody else changed the repository at the same time ({said}). {nothing} Push again."
+    if status == 429 or status >= 500:
+        return f"{repo_id}: the Hub could not do it now ({status}: {said}{where}). {nothing} Push again in a while."
+    return f"{repo_id}: the Hub refused the push ({status}: {said}). {nothing}"
+
+
+def matches(name: str, patterns: tuple[str, ...]) -> bool:
+    """Whether a file's path fits one of the patterns, written as in a shell: `*` and `?` end at a `/`."""
+    parts = name.split("/")
+    return any(
+        len(parts) == len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted))
+        for wanted in (pattern.split("/") for pattern in patterns)
+    )
+
+
+__all__ = [
+    "Upload",
+    "add_push_arguments",
+    "check_repo_id",
+    "find_leaks",
+    "matches",
+    "parse_repo_id",
+    "push",
+    "refuse_leaks",
+    "run_command",
+    "send",
+]
