@@ -5,13 +5,10 @@ the same rows for the same number of steps, three seeds each, and puts a positio
 beside them. A trained model is reloaded as anybody would load it, and has to give the same answers.
 """
 
-import argparse
 import csv
 import os
-import sys
 import time
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +22,6 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from gengram._version import __version__
 from gengram.benchmarks.builders.splice_sites import LENGTH, write_splice_sites
-from gengram.errors import InputError
 from gengram.files import write_json
 from gengram.pipelines.predictions import name_predictions, read_predictions
 from gengram.training.arguments import DataArguments, FinetuneArguments, ModelArguments
@@ -176,6 +172,20 @@ def tabulate(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def explain(report: dict[str, Any], output: Path) -> str:
+    """Return what the command shows at its end: the table, and what to do next."""
+    return (
+        f"\n{tabulate(report)}\n\n"
+        "A site and its decoy have the same count of every k-mer up to 6, so counts alone score 0; positions decide.\n"
+        f"Reloaded {report['model_folder']}: largest difference of a probability {report['reload_max_abs_diff']}\n"
+        f"{report['seconds']:.0f} s; everything is in {output}, the figures in {output / 'report.json'}\n\n"
+        "The same with your own CSV (columns sequence, label):\n"
+        f"  gengram finetune {output / 'recipe.yaml'} --train_file my.csv --out runs/mine\n"
+        "Such a CSV from a data set of the Hub:\n"
+        "  python -c \"import datasets; datasets.load_dataset('USER/NAME', split='train').to_csv('my.csv')\""
+    )
+
+
 def plot_scores(report: dict[str, Any], path: Path) -> None:
     """A bar for each model's mean test MCC, a dot for each seed's; the format is that of the path's suffix."""
     from matplotlib.figure import Figure
@@ -194,50 +204,4 @@ def plot_scores(report: dict[str, Any], path: Path) -> None:
     os.replace(partial, path)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run `gengram quickstart`; returns the exit code: 0, or 1 after a message about what has to be mended."""
-    parser = argparse.ArgumentParser(
-        prog="gengram quickstart",
-        description="Simulate splice sites, train a small model with and without motif memory, save, reload, predict.",
-        epilog="example:\n  gengram quickstart --output_dir runs/quickstart\n\n"
-        "Minutes on two CPU cores, no network. Writes report.json, the data, the models and a plot.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--output_dir", default="runs/quickstart", metavar="DIR", help="where everything goes (default: %(default)s)"
-    )
-    output = Path(parser.parse_args(argv).output_dir)
-    logging = transformers.utils.logging
-    verbosity, file_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()  # of reading and writing files; the bars of training stay
-    try:
-        report = run_quickstart(output)
-        if find_spec("matplotlib"):
-            plot_scores(report, output / "scores.png")
-    except (InputError, OSError) as error:
-        print(
-            f"gengram quickstart: error: {error}. Nothing was reported; choose another --output_dir?", file=sys.stderr
-        )
-        return 1
-    finally:
-        logging.set_verbosity(verbosity)
-        if file_bars:
-            logging.enable_progress_bar()
-    print(f"\n{tabulate(report)}\n")
-    print(
-        "A site and its decoy have the same count of every k-mer up to 6, so counts alone score 0; positions decide.\n"
-        f"Reloaded {report['model_folder']}: largest difference of a probability {report['reload_max_abs_diff']}\n"
-        f"{report['seconds']:.0f} s; everything is in {output}, the figures in {output / 'report.json'}\n\n"
-        "The same with your own CSV (columns sequence, label):\n"
-        f"  gengram finetune {output / 'recipe.yaml'} --train_file my.csv --output_dir runs/mine\n"
-        "Such a CSV from a data set of the Hub:\n"
-        "  python -c \"import datasets; datasets.load_dataset('USER/NAME', split='train').to_csv('my.csv')\""
-    )
-    return 0
-
-
-__all__ = ["main", "plot_scores", "run_quickstart", "tabulate"]
-
-if __name__ == "__main__":
-    sys.exit(main())
+__all__ = ["explain", "plot_scores", "run_quickstart", "tabulate"]

@@ -6,7 +6,6 @@ from typing import Any
 
 import transformers
 from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, ModelCardData, eval_result_entries_to_yaml
-from huggingface_hub.utils import HFValidationError, validate_repo_id
 from safetensors import safe_open
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
@@ -161,15 +160,6 @@ def find_task(config: dict[str, Any]) -> tuple[str, str]:
 def find_main_metric(split: dict[str, Any]) -> str:
     """Return the metric by which a split of a report is judged: the first one; MCC, AUROC or Pearson's correlation."""
     return next(iter(split))
-
-
-def is_hub_id(name: str) -> bool:
-    """Whether a model's name is `organization/name` on the Hub, and not a folder here."""
-    try:
-        validate_repo_id(name)
-    except HFValidationError:
-        return False
-    return name.count("/") == 1 and not Path(name).exists()
 
 
 def _read_classes(config: dict[str, Any], report: dict[str, Any] | None) -> list[str]:
@@ -466,7 +456,6 @@ __all__ = [
     "describe_alphabet",
     "find_main_metric",
     "find_task",
-    "is_hub_id",
     "render_card",
     "render_results",
 ]

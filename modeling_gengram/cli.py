@@ -1,119 +1,100 @@
-"""The `gengram` command: one function a verb, each importing what it needs when it is called."""
+"""The `gengram` command: which verbs there are. A verb's module is imported when the verb runs."""
 
-import argparse
 import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NamedTuple
 
 from gengram._version import __version__
 
 
-def bench(argv: list[str]) -> int:
-    """measure the memory's speed and exactness beside the released algorithm"""
-    from gengram.benchmarks.speed.memory import main
+class Verb(NamedTuple):
+    """Where a verb is declared, `module:function`, and what it does."""
 
-    return main(argv)
-
-
-def convert(argv: list[str]) -> int:
-    """convert a Megatron checkpoint to one that from_pretrained loads, and back"""
-    from gengram.conversion.command import main
-
-    return main(argv)
+    function: str
+    help: str
 
 
-def finetune(argv: list[str]) -> int:
-    """fine-tune a model on labelled sequences"""
-    from gengram.training.finetune import main
-
-    return main(argv)
-
-
-def embed(argv: list[str]) -> int:
-    """write a vector for each sequence, token or base of a file"""
-    from gengram.pipelines.embed_file import main
-
-    return main(argv)
-
-
-def predict(argv: list[str]) -> int:
-    """predict new sequences with a fine-tuned model"""
-    from gengram.pipelines.predict import main
-
-    return main(argv)
-
-
-def quickstart(argv: list[str]) -> int:
-    """simulate splice sites, train with and without memory, save, reload, predict"""
-    from gengram.benchmarks.quickstart import main
-
-    return main(argv)
-
-
-def push(argv: list[str]) -> int:
-    """publish a run or a model on the Hugging Face Hub, in one commit"""
-    from gengram.training.publishing.model import main_push
-
-    return main_push(argv)
-
-
-def card(argv: list[str]) -> int:
-    """render the model card of a run or a model, for review"""
-    from gengram.training.publishing.model import main_card
-
-    return main_card(argv)
-
-
-def dataset(argv: list[str]) -> int:
-    """publish a folder of labelled tables as a dataset on the Hugging Face Hub"""
-    from gengram.training.publishing.dataset import main
-
-    return main(argv)
-
-
-def train_tokenizer(argv: list[str]) -> int:
-    """train a BPE tokenizer on genomes"""
-    from gengram.tokenization.train_tokenizer import main
-
-    return main(argv)
-
-
-def segment(argv: list[str]) -> int:
-    """find the features of single bases along a genome, as tracks"""
-    from gengram.pipelines.segment_genome import main
-
-    return main(argv)
-
-
-VERBS = {
-    "bench": bench,
-    "convert": convert,
-    "finetune": finetune,
-    "embed": embed,
-    "predict": predict,
-    "quickstart": quickstart,
-    "segment": segment,
-    "push": push,
-    "card": card,
-    "dataset": dataset,
-    "train-tokenizer": train_tokenizer,
+VERBS: dict[str, Verb] = {
+    "finetune": Verb("gengram.training.command:finetune", "fine-tune a model on labelled sequences"),
+    "predict": Verb("gengram.pipelines.command:predict", "predict new sequences with a fine-tuned model"),
+    "embed": Verb("gengram.pipelines.command:embed", "write a vector for each sequence, token or base of a file"),
+    "segment": Verb("gengram.pipelines.command:segment", "find the features of single bases along a genome, as tracks"),
+    "push": Verb("gengram.training.publishing.command:push", "publish a run or a model on the Hub, in one commit"),
+    "card": Verb("gengram.training.publishing.command:card", "render the model card of a run or a model, for review"),
+    "dataset push": Verb(
+        "gengram.training.publishing.command:push_dataset",
+        "publish a folder of labelled tables as a dataset on the Hub",
+    ),
+    "train-tokenizer": Verb("gengram.tokenization.command:train_tokenizer", "train a BPE tokenizer on genomes"),
+    "convert megatron": Verb("gengram.conversion.command:convert_megatron", "a Megatron checkpoint -> safetensors"),
+    "convert to-megatron": Verb(
+        "gengram.conversion.command:convert_to_megatron", "a saved causal language model -> Megatron"
+    ),
+    "quickstart": Verb(
+        "gengram.benchmarks.command:quickstart", "simulate splice sites, train with and without memory, save, reload"
+    ),
+    "bench": Verb(
+        "gengram.benchmarks.command:bench", "measure the memory's speed and exactness beside the released algorithm"
+    ),
 }
 
+_USAGE = "usage: gengram VERB [...]"
 
-def main(argv: list[str] | None = None) -> int:
-    """Run `gengram VERB ...`; returns the exit code (0 success, 1 a user's error, 2 a wrong command line)."""
-    argv = sys.argv[1:] if argv is None else argv
-    parser = argparse.ArgumentParser(
-        prog="gengram",
-        description="Genomic language models in Hugging Face Transformers.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="verbs:\n"
-        + "\n".join(f"  {name:<17}{verb.__doc__}" for name, verb in VERBS.items())
-        + "\n\n`gengram VERB --help` shows a verb's options and an example.",
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `gengram VERB ...`; returns the exit code: 0 done, 1 something has to be mended, 2 a wrong command line.
+
+    A word that begins a verb of two words is one, also where a file is called so: write `./convert` for the file.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(describe_verbs())
+        return 0
+    if words[0] == "--version":
+        print(f"gengram {__version__}")
+        return 0
+    for length in (2, 1):
+        if (name := " ".join(words[:length])) in VERBS:
+            module, function = VERBS[name].function.split(":")
+            return getattr(import_module(module), function)(words[length:])
+    return _refuse(words)
+
+
+def describe_verbs(first: str = "") -> str:
+    """Return the help: all verbs, or those that begin with a word."""
+    shown = {name: verb for name, verb in VERBS.items() if not first or name.split()[0] == first}
+    lines = [f"  {name:<21}{verb.help}" for name, verb in shown.items()]
+    return "\n".join(
+        [
+            _USAGE,
+            "",
+            "Genomic language models in Hugging Face Transformers.",
+            "",
+            "verbs:",
+            *lines,
+            "",
+            "`gengram VERB --help` shows a verb's arguments and an example, `gengram --version` the version.",
+        ]
     )
-    parser.add_argument("--version", action="version", version=f"gengram {__version__}")
-    parser.add_argument("verb", choices=VERBS, metavar="VERB", help="what to do")
-    arguments, rest = parser.parse_known_args(argv[:1])
-    return VERBS[arguments.verb](rest + argv[1:])
 
+
+def _refuse(words: list[str]) -> int:
+    inner = [name.split()[1] for name in VERBS if name.split()[0] == words[0] and " " in name]
+    if inner and words[1:2] in ([], ["-h"], ["--help"]):
+        print(describe_verbs(words[0]))
+        return 0
+    from gengram.errors import suggest
+
+    if inner:
+        message = f"gengram {words[0]} {words[1]}: choose {' or '.join(inner)}{suggest(words[1], inner)}"
+    else:
+        message = f"there is no verb {words[0]!r}{suggest(words[0], VERBS)}"
+    print(f"{_USAGE}\ngengram: error: {message}\n`gengram --help` shows the verbs.", file=sys.stderr)
+    return 2
+
+
+__all__ = ["VERBS", "Verb", "main"]
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,0 +1,289 @@
+"""One way for every verb to declare its arguments, to run, to answer and to fail.
+
+A room's `command.py` declares the room's verbs with this, and imports nothing else until a verb runs: help and wrong
+flags need no torch. What a verb does is a function of the room; the verb answers with an `Answer`.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+from gengram.errors import InputError, suggest
+from gengram.files import check_output_file, write_json
+from gengram.progress import QUIET, quiet_libraries
+
+EXIT_CODES = "exit codes: 0 done; 1 something has to be mended, the message says what; 2 wrong arguments"
+
+SEQUENCE_FILES = ".csv, .tsv, .jsonl, .parquet, FASTA (.fa, .fasta, .fna), or .bed with --genome; plain or .gz"
+
+_ANSWERS_A_CLOSED_PIPE = 128 + 13  # as a shell tells of a program that SIGPIPE has ended
+_ANSWERS_AN_INTERRUPT = 128 + 2
+
+
+class Answer(NamedTuple):
+    """What a verb answers: `text` for people, `data` for programs (one JSON object, `--json`)."""
+
+    text: str
+    data: dict[str, Any]
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """One spelling of each flag, defaults where there are any, examples as they are written."""
+
+    def __init__(self, prog: str, **options: Any):
+        super().__init__(prog, **{"max_help_position": 30, "width": 110, **options})
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if not action.option_strings or action.default is None or action.default is False or action.default == "":
+            return action.help
+        return super()._get_help_string(action)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if not action.option_strings:
+            return super()._format_action_invocation(action)
+        flags = list(dict.fromkeys(map(_spell, action.option_strings)))
+        metavar = self._get_default_metavar_for_optional(action)
+        return ", ".join(flags) + ("" if action.nargs == 0 else f" {self._format_args(action, metavar)}")
+
+
+class VerbParser(argparse.ArgumentParser):
+    """The arguments of a verb.
+
+    A flag with `_` is understood with `-` too; nothing is guessed from the beginning of a flag. Arguments may be given
+    by position as well, in the order of `positions`; those that have a flag and were given by it are left out then.
+
+    Args:
+        verb: `predict`, `dataset push`.
+        usage: what follows the verb in the usage line.
+        description: what it does, in a sentence.
+        example: one command line or more, the best documentation that there is.
+        notes: what else somebody should know, behind the example.
+        options: of `argparse.ArgumentParser`.
+    """
+
+    def __init__(self, verb: str, *, usage: str, description: str, example: str, notes: str = "", **options: Any):
+        lines = "\n".join(f"  {line}" for line in example.strip().splitlines())
+        title = "examples" if len(example.strip().splitlines()) > 1 else "example"
+        epilog = "\n\n".join(part for part in (f"{title}:\n{lines}", notes.strip(), EXIT_CODES) if part)
+        super().__init__(
+            prog=f"gengram {verb}",
+            usage=f"gengram {verb} {usage}",
+            description=description,
+            epilog=epilog,
+            formatter_class=HelpFormatter,
+            allow_abbrev=False,
+            add_help=False,
+            **options,
+        )
+        self._positions: list[tuple[str, str, bool]] = []
+
+    def add_position(self, name: str, metavar: str, optional: bool = False) -> None:
+        """Let an argument be given by position; the order of the calls is that of the positions.
+
+        Args:
+            name: of the argument; it may have a flag, too.
+            metavar: how messages call it.
+            optional: whether the verb can do without.
+        """
+        if not self._positions:
+            self.add_argument("positions", nargs="*", help=argparse.SUPPRESS)
+        self._positions.append((name, metavar, optional))
+
+    def add_common(self) -> None:
+        """Add what every verb understands; the last group of its help."""
+        common = self.add_argument_group("answer")
+        common.add_argument(
+            "--json",
+            nargs="?",
+            const="-",
+            metavar="FILE",
+            help="answer with one JSON object, on standard output or in FILE (a name that ends with .json)",
+        )
+        common.add_argument("--quiet", action="store_true", help="no progress, no notes: the answer and errors only")
+        common.add_argument("-h", "--help", action="help", help="show this and exit")
+
+    def parse(self, argv: Sequence[str] | None) -> argparse.Namespace:
+        """Return the arguments; a wrong command line ends the process with exit code 2."""
+        arguments = self.parse_intermixed_args(argv)
+        if self._positions:
+            given = list(vars(arguments).pop("positions") or [])
+            open_ = [entry for entry in self._positions if getattr(arguments, entry[0], None) is None]
+            for name, _, _ in open_[: len(given)]:
+                setattr(arguments, name, given.pop(0))
+            if given:
+                self.error(f"too many arguments: {' '.join(given)}")
+            for name, _, _ in self._positions:
+                setattr(arguments, name, getattr(arguments, name, None))
+            if lacking := [
+                f for name, f, optional in self._positions if not optional and getattr(arguments, name) is None
+            ]:
+                self.error(f"these are missing: {', '.join(lacking)}")
+        if getattr(arguments, "json", None) not in (None, "-") and not arguments.json.endswith(".json"):
+            self.error(
+                f"--json {arguments.json}: the name of the file must end with .json (without a name: put it last)"
+            )
+        return arguments
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        args = sys.argv[1:] if args is None else list(args)
+        words = [self._respell(word) for word in args]
+        flags = [word.partition("=")[0] for word in words if word.startswith("--") and word != "--"]
+        if unknown := [flag for flag in flags if flag not in self._option_string_actions]:
+            close = suggest(_spell(unknown[0]), map(_spell, self._option_string_actions))
+            self.error(f"there is no {', '.join(unknown)}{close}")
+        return super().parse_known_args(words, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"usage: {self.usage}\n{self.prog}: error: {message}\n`{self.prog} --help` shows all arguments.\n")
+
+    def _respell(self, word: str) -> str:
+        flag, equals, value = word.partition("=")
+        if not flag.startswith("--") or flag in self._option_string_actions:
+            return word
+        same = next((known for known in self._option_string_actions if _spell(known) == _spell(flag)), flag)
+        return f"{same}{equals}{value}"
+
+
+def run(parser: VerbParser, arguments: argparse.Namespace, work: Callable[..., Answer | None]) -> int:
+    """Run a verb's work and print its answer; what the work prints by itself goes to standard error.
+
+    Args:
+        parser: of the verb.
+        arguments: of `VerbParser.parse`.
+        work: takes the arguments by name, without `json` and `quiet`; answers, or None where another process does.
+
+    Returns:
+        The exit code: 0, 1 after a message about what has to be mended, 130 after Ctrl-C, 141 if nobody reads on.
+    """
+    options = vars(arguments).copy()
+    target, quiet = options.pop("json", None), options.pop("quiet", False)
+    before = os.environ.get(QUIET)
+    if quiet:
+        os.environ[QUIET] = "1"
+    try:
+        if target not in (None, "-"):
+            check_output_file(target, (".json",))
+        quiet_libraries()
+        with contextlib.redirect_stdout(sys.stderr):
+            answer = work(**options)
+        if answer is not None:
+            _print_answer(answer, target)
+    except BrokenPipeError:
+        # Python would complain once more when it closes the stream at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _ANSWERS_A_CLOSED_PIPE
+    except (InputError, OSError) as error:
+        return _complain(parser, str(error))
+    except KeyboardInterrupt:
+        _complain(parser, "interrupted")
+        return _ANSWERS_AN_INTERRUPT
+    finally:
+        if quiet:
+            os.environ.pop(QUIET)
+            if before is not None:
+                os.environ[QUIET] = before
+    return 0
+
+
+def whole_number(text: str) -> int:
+    """Type of an argument: a whole number of at least 1."""
+    if not re.fullmatch(r"\d+", text) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number of at least 1")
+    return int(text)
+
+
+def share(text: str) -> float:
+    """Type of an argument: above 0, and at most 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a number above 0 and up to 1")
+    return value
+
+
+def add_model(group: Any, what: str = "a model") -> None:
+    """Declare `--model`."""
+    group.add_argument("--model", help=f"{what}: a folder, a run of gengram finetune, or a Hub id (organization/name)")
+
+
+def add_genome(group: Any, what: str = "FASTA file that the intervals of a .bed file are cut from") -> None:
+    """Declare `--genome`, the reference; `--ref` is the same."""
+    group.add_argument("--genome", "--ref", metavar="FASTA", help=f"{what}; plain or .gz")
+
+
+def add_out(group: Any, what: str, metavar: str = "FILE", *, required: bool = True, default: str | None = None) -> None:
+    """Declare `--out` and `--overwrite`: what is there is never replaced unless that is asked for."""
+    group.add_argument("--out", required=required, metavar=metavar, default=default, help=what)
+    add_overwrite(group)
+
+
+def add_overwrite(group: Any) -> None:
+    """Declare `--overwrite`."""
+    group.add_argument("--overwrite", action="store_true", help="replace what an earlier run has written there")
+
+
+def add_devices(group: Any) -> None:
+    """Declare `--devices`."""
+    group.add_argument(
+        "--devices", metavar="DEVICE", help="cpu, cuda, cuda:1, mps ... (default: an accelerator if there is one)"
+    )
+
+
+def read_files(*paths: str | Path | None) -> None:
+    """Refuse input files that are not there, before anything is loaded for them.
+
+    Raises:
+        `InputError`: no such file, or a folder.
+    """
+    for path in paths:
+        if path is not None and not Path(path).is_file():
+            kind = "this is a folder" if Path(path).is_dir() else "there is no such file"
+            raise InputError(f"{path}: {kind}")
+
+
+def _print_answer(answer: Answer, target: str | None) -> None:
+    if target is None:
+        print(answer.text)
+    elif target == "-":
+        print(json.dumps(answer.data, indent=2, allow_nan=False))
+    else:
+        write_json(answer.data, Path(target))
+        print(answer.text)
+    sys.stdout.flush()
+
+
+def _complain(parser: VerbParser, message: str) -> int:
+    if os.environ.get("RANK", "0") == "0":  # One of several processes speaks for all.
+        print(f"{parser.prog}: error: {message}", file=sys.stderr)
+    return 1
+
+
+def _spell(flag: str) -> str:
+    """One spelling of a flag: `--dry-run` is `--dry_run`."""
+    return f"--{flag[2:].replace('-', '_')}" if flag.startswith("--") else flag
+
+
+__all__ = [
+    "EXIT_CODES",
+    "SEQUENCE_FILES",
+    "Answer",
+    "HelpFormatter",
+    "VerbParser",
+    "add_devices",
+    "add_genome",
+    "add_model",
+    "add_out",
+    "add_overwrite",
+    "read_files",
+    "run",
+    "share",
+    "whole_number",
+]

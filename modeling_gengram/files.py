@@ -2,10 +2,11 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from gengram.errors import InputError
 
@@ -30,6 +31,13 @@ def replace_whole(path: Path) -> Iterator[Path]:
         yield partial
 
 
+@contextmanager
+def open_whole(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for writing bytes that gets its name when it is whole."""
+    with replace_whole(path) as partial, open(partial, "wb") as stream:
+        yield stream
+
+
 def write_text(text: str, path: Path) -> None:
     """Write a text file (UTF-8) in one piece."""
     with replace_whole(path) as partial:
@@ -39,6 +47,22 @@ def write_text(text: str, path: Path) -> None:
 def write_json(content: Any, path: Path) -> None:
     """Write a JSON file in one piece; what is not a number (NaN) is an error and not a word that JSON lacks."""
     write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", path)
+
+
+@contextmanager
+def set_aside(folder: Path) -> Iterator[None]:
+    """Keep a folder under another name while a new one is made in its place; it comes back if none was."""
+    old = folder.with_name(folder.name + ".old")
+    there = folder.exists()
+    if there:
+        os.replace(folder, old)
+    try:
+        yield
+    finally:
+        if there and folder.exists():
+            shutil.rmtree(old)
+        elif there:
+            os.replace(old, folder)
 
 
 def check_output_file(path: str | Path, suffixes: Sequence[str] = (), overwrite: bool = True) -> Path:
@@ -68,11 +92,17 @@ def check_output_file(path: str | Path, suffixes: Sequence[str] = (), overwrite:
     return out
 
 
-def check_output_folder(path: str | Path) -> Path:
+def check_output_folder(path: str | Path, result: str | None = None, overwrite: bool = True) -> Path:
     """Return the path of a folder that is going to be filled; it need not be there yet.
 
+    Args:
+        path: of the folder.
+        result: a file of the folder that is there when a run has ended, e.g. `segment.json`.
+        overwrite: whether the results of such a run may be replaced.
+
     Raises:
-        `InputError`: a file is in its place or above it, or the folder that it is in cannot be written to.
+        `InputError`: a file is in its place or above it, the folder that it is in cannot be written to, results of an
+            earlier run.
     """
     out = Path(path)
     existing = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
@@ -80,14 +110,41 @@ def check_output_folder(path: str | Path) -> Path:
         raise InputError(f"{out}: {existing} is not a folder")
     if not os.access(existing, os.W_OK):
         raise InputError(f"{out}: the folder {existing} cannot be written to")
+    if result is not None and (out / result).exists() and not overwrite:
+        raise InputError(
+            f"{out}: the results of an earlier run are there ({result}). Choose another --out, or replace them with "
+            "--overwrite."
+        )
+    return out
+
+
+def check_new_folder(path: str | Path, result: str, overwrite: bool) -> Path:
+    """Return the path of a folder that is going to be made as a whole, see `set_aside`.
+
+    Args:
+        path: of the folder.
+        result: a file that such a folder holds; nothing else is replaced.
+        overwrite: whether one that is there may be replaced.
+
+    Raises:
+        `InputError`: as `check_output_folder`; a folder that is there and is not to be replaced, or is no such folder.
+    """
+    out = check_output_folder(path)
+    if out.exists() and not overwrite:
+        raise InputError(f"{out}: the folder is there already. Choose another --out, or replace it with --overwrite.")
+    if out.exists() and not (out / result).is_file():
+        raise InputError(f"{out}: the folder is none that this command has made (no {result}); choose another --out")
     return out
 
 
 __all__ = [
+    "check_new_folder",
     "check_output_file",
     "check_output_folder",
+    "open_whole",
     "replace_together",
     "replace_whole",
+    "set_aside",
     "write_json",
     "write_text",
 ]

@@ -6,12 +6,12 @@ files are imported when one of its models is looked up. A configuration class sa
 """
 
 import importlib
-import importlib.abc
 import sys
-from collections.abc import Callable, Iterator
-from importlib.machinery import ModuleSpec
+from collections.abc import Callable, Iterator, MutableMapping
 from types import ModuleType
 from typing import Any, NamedTuple
+
+from gengram.lazy import when_imported
 
 
 class Family(NamedTuple):
@@ -48,6 +48,9 @@ TOKENIZERS: dict[str, str] = {
 """Kinds of published tokenizers that transformers reads wrong or not at all -> module with `recognizes_published` and
 `load_published`; asked in this order."""
 
+PIPELINES: dict[str, str] = {"dna-embedding": "gengram.pipelines.embed"}
+"""Task of transformers' `pipeline` -> module that registers it."""
+
 
 def find_configuration(model_type: str) -> Any:
     """Return the configuration class of a row."""
@@ -77,92 +80,36 @@ def register() -> None:
     when_imported("peft.utils.constants", _register_adapter_targets)
 
 
-def when_imported(name: str, action: Callable[[ModuleType], None]) -> None:
-    """Call `action(module)` as soon as a module has been imported: at once, if it is there already."""
-    module = sys.modules.get(name)
-    if module is not None and not getattr(getattr(module, "__spec__", None), "_initializing", False):
-        action(module)
-        return
-    _AfterImport.install().actions[name] = action
+class _OnDemand(MutableMapping):
+    """What others have registered, and behind it our rows, imported when they are read."""
 
-
-class _AfterImport(importlib.abc.MetaPathFinder):
-    """Finds what the other finders find, and sees to it that an action follows the import."""
-
-    def __init__(self) -> None:
-        self.actions: dict[str, Callable[[ModuleType], None]] = {}
-
-    @classmethod
-    def install(cls) -> "_AfterImport":
-        """Return the one that is installed, after installing it if there is none."""
-        for finder in sys.meta_path:
-            if isinstance(finder, cls):
-                return finder
-        finder = cls()
-        sys.meta_path.insert(0, finder)
-        return finder
-
-    def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        action = self.actions.pop(fullname, None)
-        if action is None:
-            return None
-        others = (finder for finder in sys.meta_path if finder is not self)
-        spec = next((found for one in others if (found := one.find_spec(fullname, path, target))), None)
-        if spec is not None and spec.loader is not None:
-            spec.loader = _ActingLoader(spec.loader, action)
-        return spec
-
-
-class _ActingLoader(importlib.abc.Loader):
-    """A module's loader, and an action behind it; the module keeps its own loader."""
-
-    def __init__(self, loader: Any, action: Callable[[ModuleType], None]):
-        self.loader, self.action = loader, action
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        return self.loader.create_module(spec)
-
-    def exec_module(self, module: ModuleType) -> None:
-        module.__loader__ = self.loader
-        if module.__spec__ is not None:
-            module.__spec__.loader = self.loader
-        self.loader.exec_module(module)
-        self.action(module)
-
-
-class _OnDemand(dict):
-    """What was registered by others, and behind it our rows, imported when they are read."""
-
-    def __init__(self, registered: dict, holds: Callable[[Any], bool], list_keys: Callable[[], list], find: Callable):
-        super().__init__(registered)
+    def __init__(self, registered: Any, holds: Callable[[Any], bool], list_keys: Callable[[], list], find: Callable):
+        # Registering again, from a reloaded module too, takes the place of what was here before.
+        self.registered: Any = getattr(registered, "registered", registered)
         self._holds, self._list_keys, self._find = holds, list_keys, find
 
-    def __contains__(self, key: object) -> bool:
-        return super().__contains__(key) or self._holds(key)
+    def __getitem__(self, key: Any) -> Any:
+        if key in self.registered:
+            return self.registered[key]
+        if self._holds(key):
+            return self._find(key)
+        raise KeyError(key)
 
-    def __missing__(self, key: Any) -> Any:
-        if not self._holds(key):
-            raise KeyError(key)
-        self[key] = self._find(key)
-        return self[key]
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.registered[key] = value
+
+    def __delitem__(self, key: Any) -> None:
+        del self.registered[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.registered or self._holds(key)
 
     def __iter__(self) -> Iterator:
-        return iter([*super().__iter__(), *(key for key in self._list_keys() if not super().__contains__(key))])
+        yield from list(self.registered)
+        yield from [key for key in self._list_keys() if key not in self.registered]
 
     def __len__(self) -> int:
         return len(list(iter(self)))
-
-    def get(self, key: Any, default: Any = None) -> Any:
-        return self[key] if key in self else default  # noqa: SIM401  # dict's own does not ask `__missing__`
-
-    def keys(self) -> list:  # type: ignore[override]
-        return list(self)
-
-    def values(self) -> list:  # type: ignore[override]
-        return [self[key] for key in self]
-
-    def items(self) -> list:  # type: ignore[override]
-        return [(key, self[key]) for key in self]
 
 
 def _register_configurations(module: ModuleType) -> None:
@@ -191,9 +138,16 @@ def _register_models(module: ModuleType) -> None:
 
 
 def _register_pipelines(module: ModuleType) -> None:
-    # Where it is being imported, it registers itself at its end.
-    if "gengram.pipelines.embed" not in sys.modules:
-        importlib.import_module("gengram.pipelines.embed")
+    registry: Any = module.PIPELINE_REGISTRY
+
+    def find(task: str) -> Any:
+        importlib.import_module(PIPELINES[task])  # It registers itself.
+        return registry.supported_tasks.registered[task]
+
+    def list_tasks() -> list[str]:
+        return [task for task, name in PIPELINES.items() if name not in sys.modules]
+
+    registry.supported_tasks = _OnDemand(registry.supported_tasks, lambda task: task in list_tasks(), list_tasks, find)
 
 
 def _register_adapter_targets(module: ModuleType) -> None:
@@ -214,11 +168,11 @@ def _find(name: str) -> Any:
 
 __all__ = [
     "FAMILIES",
+    "PIPELINES",
     "TOKENIZERS",
     "Family",
     "find_configuration",
     "find_model",
     "list_configurations",
     "register",
-    "when_imported",
 ]

@@ -1,11 +1,9 @@
-"""`gengram train-tokenizer`: a BPE tokenizer of one's own from genomes, and how well it reads what it has not seen."""
+"""A BPE tokenizer of one's own from genomes, and how well it reads what it has not seen."""
 
-import argparse
 import json
 import os
 import re
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
@@ -20,13 +18,13 @@ from tokenizers.normalizers import Sequence as NormalizerSequence
 from tokenizers.pre_tokenizers import Split
 from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import BpeTrainer
-from tqdm.auto import tqdm
 
 from gengram.errors import InputError
 from gengram.files import write_json
 from gengram.genome.alphabet import ANY_BASE, BASES, reverse_complement
 from gengram.genome.fasta import read_fasta
 from gengram.genome.tables import hash_file
+from gengram.progress import track
 from gengram.tokenization.bpe import GAP, BpeTokenizer, fold_letters, wrap_bpe
 from gengram.tokenization.encode_bpe import BpeEncoder
 
@@ -290,47 +288,9 @@ def tabulate(report: dict[str, Any]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run `gengram train-tokenizer`; returns the exit code: 0, or 1 after a message about what has to be mended."""
-    parser = argparse.ArgumentParser(
-        prog="gengram train-tokenizer",
-        description="Train a BPE tokenizer on genomes and report how it reads pieces that it has not seen.",
-        epilog="example:\n  gengram train-tokenizer genome.fa.gz --out tokenizer --vocab_size 4096\n\n"
-        "The folder is read by AutoTokenizer and by gengram finetune --tokenizer_name_or_path.\n\n"
-        "exit codes: 0 done; 1 something has to be mended, the message says what; 2 wrong arguments",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("files", nargs="+", metavar="GENOME", help="FASTA, plain or .gz")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder to make")
-    parser.add_argument("--vocab_size", type=int, default=32000, help="tokens, special ones included (default: 32000)")
-    parser.add_argument("--max_token_length", type=int, default=64, metavar="BP", help="of a token (default: 64)")
-    parser.add_argument(
-        "--n_run", type=int, default=10, metavar="N", help="so many N or more are one token '-'; 0: none (default: 10)"
-    )
-    parser.add_argument("--one_strand", action="store_true", help="do not add the reverse complement of each piece")
-    parser.add_argument(
-        "--sample", type=int, default=20_000_000, metavar="BP", help="most bp to train on (default: 20000000)"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the draw of pieces (default: 0)")
-    parser.add_argument(
-        "--model_max_length", type=int, default=512, help="tokens that the model will read (default: 512)"
-    )
-    parser.add_argument("--json", action="store_true", help="print the report as JSON")
-    arguments = vars(parser.parse_args(argv))
-    as_json, one_strand = arguments.pop("json"), arguments.pop("one_strand")
-    try:
-        report = train_tokenizer(**arguments, both_strands=not one_strand, progress=sys.stderr.isatty())
-    except (InputError, OSError) as error:
-        print(f"gengram train-tokenizer: error: {error}", file=sys.stderr)
-        return 1
-    print(json.dumps(report, indent=2) if as_json else f"{tabulate(report)}\n{arguments['out']}")
-    return 0
-
-
 def _read_records(files: Sequence[str | Path], what: str) -> Iterator[tuple[str, str]]:
     """File and sequence of each record, with a progress bar of bases."""
-    with tqdm(desc=what, unit=" bp", unit_scale=True, disable=None) as progress:
+    with track(desc=what, unit=" bp", unit_scale=True) as progress:
         for file in files:
             for _, _, sequence in read_fasta(file):
                 yield str(file), sequence
@@ -356,6 +316,3 @@ def _drop_repeats(merges: list) -> list[tuple[str, str]]:
 
 
 __all__ = ["PIECE", "measure_tokenizer", "sample_pieces", "train_bpe_tokenizer", "train_tokenizer"]
-
-if __name__ == "__main__":
-    sys.exit(main())

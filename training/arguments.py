@@ -32,8 +32,11 @@ class ModelArguments:
             mapping.
     """
 
+    _argument_group_name = "model"  # of the flags, in the help
+
     model_name_or_path: str | None = field(
-        default=None, metadata={"help": "Checkpoint to fine-tune: a folder or a Hub id."}
+        default=None,
+        metadata={"help": "Checkpoint to fine-tune: a folder, a run, or a Hub id.", "aliases": ["--model"]},
     )
     backbone: str | None = field(
         default=None,
@@ -137,6 +140,8 @@ class DataArguments:
         ValueError: no training file, or a fraction or length that makes no sense.
     """
 
+    _argument_group_name = "data"  # of the flags, in the help
+
     train_file: str = field(
         default="",
         metadata={
@@ -172,7 +177,11 @@ class DataArguments:
         default=None, metadata={"help": "Commit, tag or branch of a data set on the Hub."}
     )
     genome: str | None = field(
-        default=None, metadata={"help": "FASTA file, plain or .gz, that the intervals of .bed files are cut from."}
+        default=None,
+        metadata={
+            "help": "FASTA file, plain or .gz, that the intervals of .bed files are cut from.",
+            "aliases": ["--ref"],
+        },
     )
     sequence_column: str | None = field(
         default=None, metadata={"help": "Column of sequences. Default: sequence, else seq, dna, ..."}
@@ -281,8 +290,11 @@ class FinetuneArguments(TrainingArguments):
             what `TrainingArguments` refuses.
     """
 
+    _argument_group_name = "training"  # of the flags, in the help
+
     output_dir: str = field(
-        default="runs/finetune", metadata={"help": "Folder for report.json and one model folder a seed: seed-0, ..."}
+        default="runs/finetune",
+        metadata={"help": "Folder for report.json and one model folder a seed: seed-0, ...", "aliases": ["--out"]},
     )
     overwrite: bool = field(default=False, metadata={"help": "Replace the report and the models of an earlier run."})
     resume_from_checkpoint: bool = field(  # type: ignore[assignment]

@@ -1,25 +1,26 @@
-"""`gengram finetune`: train a model on labelled DNA, once for each seed, and report how good it is."""
+"""Train a model on labelled DNA, once for each seed, and report how good it is: the work of `gengram finetune`."""
 
-import argparse
-import dataclasses
 import json
 import os
 import shlex
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 from huggingface_hub import get_token
-from transformers import HfArgumentParser, PreTrainedModel
+from transformers import PreTrainedModel
 
 from gengram._version import __version__
-from gengram.errors import InputError, suggest
+from gengram.errors import InputError
 from gengram.files import write_json
 from gengram.loading.adapters import is_adapter
+from gengram.loading.checkpoints import check_repo_id
 from gengram.loading.models import measure_capacity
+from gengram.progress import suggest, tell
 from gengram.training.arguments import DataArguments, FinetuneArguments, ModelArguments
 from gengram.training.classifier import build_classifier, prepare_config, prepare_tokenizer
 from gengram.training.data.augmentation import check_augmentation
@@ -27,8 +28,7 @@ from gengram.training.data.inputs import LabelledSplits, prepare_splits
 from gengram.training.metrics.scores import Scores
 from gengram.training.problems import METRICS, Problem
 from gengram.training.publishing.model import prepare_upload
-from gengram.training.publishing.upload import check_repo_id, push
-from gengram.training.recipe import list_recipes, read_recipe
+from gengram.training.publishing.upload import push
 from gengram.training.reports.markdown import write_markdown
 from gengram.training.reports.plots import write_plots
 from gengram.training.reports.report import (
@@ -39,7 +39,6 @@ from gengram.training.reports.report import (
     summarize_classes,
     summarize_resamples,
     summarize_seeds,
-    tabulate,
 )
 from gengram.training.resume import (
     begin_run,
@@ -59,26 +58,6 @@ _VERSIONS = {
     "transformers_version": transformers.__version__,
     "torch_version": torch.__version__,
 }
-_EXAMPLE = """\
-example:
-  gengram finetune --train_file train.csv --test_file test.csv --output_dir runs/splice --seeds 0 1 2 \\
-      --backbone llama --memory '{"memory_layers": [0, 1], "memory_dim": 64}' --num_train_epochs 8 --backbone_config \\
-      '{"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}'
-
-  gengram finetune --train_file peaks.bed --genome hg38.fa.gz --backbone modernbert --output_dir runs/peaks
-
-  gengram finetune recipe.yaml --seeds 0 1 2     the same names as keys of a YAML file; flags win
-
-  gengram finetune gue --dataset GUE/tf_3 --model_name_or_path MODEL      published hyper-parameters, see below
-
-The tables need a column of sequences (sequence, seq, dna) and one or more of labels (label, label_...): classes,
-several labels, numbers, or a class for each base. Results go to OUTPUT_DIR/report.json, models to OUTPUT_DIR/seed-0,
-seed-1, ...
-
-exit codes: 0 done; 1 something has to be mended, the message says what; 2 wrong arguments
-
-recipes that come with the package (the comment at the top of each says where its numbers are from):
-"""
 
 
 def finetune(
@@ -103,6 +82,7 @@ def finetune(
           and `validation` the metrics of each class, label or target, means over seeds.
         - `model`, `data`, `arguments`, versions, `seeds`, `parameters`, `seconds`, `model_folders`.
         - in the main process: `history`, for each seed what Trainer logged; `plots`, the `file` and `title` of each.
+        With `push_to_hub` also `commit`, its address, which the file has not.
 
     Raises:
         `InputError`: whatever the user can mend. No model and no report is left half-written. Models of seeds that
@@ -192,74 +172,8 @@ def finetune(
         write_json(report, output / "report.json")
         end_run(output, seeds)
         if training_arguments.push_to_hub:
-            _publish(output, training_arguments)
+            report["commit"] = _publish(output, training_arguments)
     return report
-
-
-def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, FinetuneArguments]:
-    """Read flags, or a recipe as the first argument (a YAML file, or one of the package by name) and flags over it.
-
-    Raises:
-        `InputError`: a recipe that there is not, cannot be read or has unknown keys.
-        `SystemExit`: code 2, with a message: unknown flags, or values that do not fit.
-    """
-    groups: list[Any] = [ModelArguments, DataArguments, FinetuneArguments]
-    known = [entry.name for group in groups for entry in dataclasses.fields(group) if entry.init]
-    parser = HfArgumentParser(
-        groups,
-        prog="gengram finetune",
-        usage="gengram finetune [RECIPE] [--train_file FILE --backbone NAME ...]",
-        description="Train a model on labelled DNA, once for each seed, and report how good it is.",
-        epilog=_EXAMPLE + "".join(f"\n  {name:<33}{title}" for name, title in list_recipes().items()),
-        formatter_class=_Help,
-        allow_abbrev=False,
-    )
-    if argv and not argv[0].startswith("-"):
-        parser.set_defaults(**read_recipe(argv[0], known))
-        argv = argv[1:]
-    try:
-        model, data, training, unknown = parser.parse_args_into_dataclasses(
-            argv, return_remaining_strings=True, look_for_args_file=False
-        )
-    except ValueError as error:
-        parser.error(str(error))
-    if unknown:
-        parser.error(f"unknown arguments: {' '.join(unknown)}{suggest(unknown[0].lstrip('-'), known)}")
-    return model, data, training
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run `gengram finetune`; returns the exit code: 0, or 1 after a message about what has to be mended."""
-    verbosity = transformers.utils.logging.get_verbosity()
-    try:
-        model_arguments, data_arguments, training_arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
-        transformers.utils.logging.set_verbosity_error()
-        report = finetune(model_arguments, data_arguments, training_arguments)
-    except (InputError, OSError) as error:
-        return _complain(str(error))
-    except torch.OutOfMemoryError as error:
-        return _complain(
-            f"the device has not enough memory ({error}). Lower --per_device_train_batch_size (with "
-            "--sequences_per_step, the steps stay the same), or use --bf16."
-        )
-    finally:
-        transformers.utils.logging.set_verbosity(verbosity)
-    if training_arguments.process_index == 0:
-        print(tabulate(report), Path(training_arguments.output_dir, "report.json"), sep="\n")
-    return 0
-
-
-class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Defaults beside each flag that has one, the example as it is written."""
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        return action.help if action.default in (None, "") else super()._get_help_string(action)
-
-
-def _complain(message: str) -> int:
-    if os.environ.get("RANK", "0") == "0":
-        print(f"gengram finetune: error: {message}", file=sys.stderr)
-    return 1
 
 
 def _check_push(arguments: FinetuneArguments, model: ModelArguments) -> None:
@@ -277,8 +191,8 @@ def _check_push(arguments: FinetuneArguments, model: ModelArguments) -> None:
         )
 
 
-def _publish(output: Path, arguments: FinetuneArguments) -> None:
-    """Publish the run as `gengram push` does: of several seeds, the one that is best on the validation rows."""
+def _publish(output: Path, arguments: FinetuneArguments) -> str:
+    """Publish the run as `gengram push` does, of several seeds the best one; return the commit's address."""
     try:
         upload = prepare_upload(output, str(arguments.hub_model_id), license=arguments.hub_license)
         commit = push(
@@ -297,8 +211,8 @@ def _publish(output: Path, arguments: FinetuneArguments) -> None:
             f"{shlex.join(again)}"
         ) from error
     if commit.commit_description:
-        print(commit.commit_description, file=sys.stderr)
-    print(commit.commit_url)
+        tell(commit.commit_description)
+    return str(commit.commit_url)
 
 
 def _check_best(arguments: FinetuneArguments, data: LabelledSplits) -> None:
@@ -366,7 +280,7 @@ def _check_output(output: Path, arguments: FinetuneArguments) -> None:
         )
 
 
-__all__ = ["finetune", "main", "parse_arguments"]
+__all__ = ["finetune"]
 
-if __name__ == "__main__":
-    sys.exit(main())
+if __name__ == "__main__":  # torchrun and accelerate launch start modules: -m gengram.training.finetune
+    sys.exit(import_module("gengram.training.command").finetune())

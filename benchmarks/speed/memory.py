@@ -3,12 +3,9 @@
 Every figure is a median over rounds in which all take turns, so that a machine that slows down slows all of them.
 """
 
-import argparse
-import json
 import os
 import platform
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -357,49 +354,4 @@ def plot(report: dict[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
-def main(argv: list[str]) -> int:
-    """Run `gengram bench`; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="gengram bench",
-        description="Measure the motif memory beside the released algorithm in one run: ratios of time, memory, the "
-        "roofline, the share of a training step, and exactness.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        epilog="example: OMP_WAIT_POLICY=PASSIVE gengram bench --quick --json bench.json --plot bench.png",
-    )
-    parser.add_argument("--quick", action="store_true", help="a part of the grid, within five minutes on two cores")
-    parser.add_argument(
-        "--compiled", action=argparse.BooleanOptionalAction, default=True, help="also beside the compiled algorithm"
-    )
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where to measure")
-    parser.add_argument("--dtype", choices=list(DTYPES), default="float32", help="of weights and hidden states")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds a cell, of which the median is taken")
-    parser.add_argument("--json", type=Path, help="file for the report")
-    parser.add_argument("--plot", type=Path, help="file for the plot, .png or .svg (needs matplotlib)")
-    arguments = parser.parse_args(argv)
-    if arguments.device == "cuda" and not torch.cuda.is_available():
-        print("gengram bench: error: no CUDA device here; leave --device out", file=sys.stderr)
-        return 1
-    if arguments.rounds < 1:
-        parser.error("--rounds must be at least 1")
-    for path in (arguments.json, arguments.plot):
-        if path is not None and not path.absolute().parent.is_dir():
-            print(f"gengram bench: error: {path} cannot be written: no folder {path.parent}", file=sys.stderr)
-            return 1
-    report = run_benchmark(
-        arguments.quick, arguments.device, arguments.rounds, arguments.compiled, dtype=DTYPES[arguments.dtype]
-    )
-    print(tabulate(report))
-    try:
-        if arguments.json:
-            unfinished = arguments.json.with_name(arguments.json.name + ".unfinished")
-            unfinished.write_text(json.dumps(report, indent=2))
-            os.replace(unfinished, arguments.json)
-        if arguments.plot:
-            plot(report, arguments.plot)
-    except (OSError, ImportError) as error:
-        print(f"gengram bench: error: the report cannot be written: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-__all__ = ["main", "make_memory", "plot", "run_benchmark", "tabulate"]
+__all__ = ["make_memory", "plot", "run_benchmark", "tabulate"]

@@ -1,78 +1,90 @@
-"""`gengram convert`: foreign checkpoints to ours and back, from the command line."""
+"""The verbs that bring foreign checkpoints here, and back: convert megatron, convert to-megatron."""
 
-import argparse
-import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gengram.command_line import Answer, VerbParser, add_out, run, whole_number
+from gengram.errors import InputError
+from gengram.files import check_new_folder, set_aside
+from gengram.loading.checkpoints import find_checkpoint
 
 
-def main(argv: list[str]) -> int:
-    """Run `gengram convert`; returns the exit code: 0, or 1 after a message."""
-    parser = argparse.ArgumentParser(
-        prog="gengram convert",
-        description="Convert a foreign checkpoint to one that from_pretrained loads, or back.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="examples:\n"
-        "  gengram convert megatron checkpoints/gengram-10b gengram-10b-hf\n"
-        "  gengram convert to-megatron gengram-10b-hf checkpoints/again --pipeline_parallel 2",
+def convert_megatron(argv: Sequence[str] | None = None) -> int:
+    """Run `gengram convert megatron`; returns the exit code."""
+    parser = VerbParser(
+        "convert megatron",
+        usage="CHECKPOINT --out FOLDER [...]",
+        description="Convert the newest iteration of a Megatron checkpoint (torch or torch_dist) to safetensors.",
+        example="gengram convert megatron checkpoints/gengram-10b --out gengram-10b-hf",
+        notes="Interrupted, the same command goes on where it was.",
     )
-    layouts = parser.add_subparsers(dest="layout", required=True, metavar="LAYOUT")
-    _add_megatron(layouts)
-    _add_to_megatron(layouts)
-    arguments = vars(parser.parse_args(argv))
-    arguments.pop("layout")
-    convert = arguments.pop("convert")
-    try:
-        print(convert(**arguments))
-    except (ValueError, OSError) as error:
-        print(f"gengram convert: error: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-def _add_megatron(layouts) -> None:
-    parser = layouts.add_parser(
-        "megatron",
-        help="Megatron (torch or torch_dist) -> safetensors",
-        description="Convert the newest iteration of a Megatron checkpoint; interrupted, the same command goes on.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        epilog="example: gengram convert megatron checkpoints/gengram-10b gengram-10b-hf",
+    parser.add_position("checkpoint", "CHECKPOINT")
+    parser.add_position("out", "--out")
+    what = parser.add_argument_group("what")
+    what.add_argument(
+        "--checkpoint",
+        help="folder with latest_checkpointed_iteration.txt, or an iteration's folder (or give it first)",
     )
-    parser.add_argument("checkpoint", help="folder with latest_checkpointed_iteration.txt, or an iteration's folder")
-    parser.add_argument("output", help="folder to make")
-    parser.add_argument("--max_shard_size", default="5GB", help="of the safetensors files")
-    parser.set_defaults(convert=_convert_megatron)
+    output = parser.add_argument_group("output")
+    add_out(output, "folder to make", "FOLDER", required=False)
+    output.add_argument("--max_shard_size", default="5GB", help="of the safetensors files")
+    parser.add_common()
+
+    def work(checkpoint: str, out: str, overwrite: bool, max_shard_size: str) -> Answer:
+        if not Path(checkpoint).is_dir():
+            raise InputError(f"{checkpoint}: there is no such folder")
+        folder = check_new_folder(out, "config.json", overwrite)
+        from gengram.conversion.megatron import convert_megatron
+
+        return _convert(folder, checkpoint, lambda: convert_megatron(checkpoint, out, max_shard_size))
+
+    return run(parser, parser.parse(argv), work)
 
 
-def _add_to_megatron(layouts) -> None:
-    parser = layouts.add_parser(
-        "to-megatron",
-        help="a saved causal language model -> Megatron (torch)",
+def convert_to_megatron(argv: Sequence[str] | None = None) -> int:
+    """Run `gengram convert to-megatron`; returns the exit code."""
+    parser = VerbParser(
+        "convert to-megatron",
+        usage="MODEL --out FOLDER [...]",
         description="Write a dense or mixture-of-experts causal language model as a legacy Megatron checkpoint.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        epilog="example: gengram convert to-megatron gengram-10b-hf checkpoints/again --pipeline_parallel 2",
+        example="gengram convert to-megatron gengram-10b-hf --out checkpoints/again --pipeline_parallel 2",
     )
-    parser.add_argument("model", help="folder of a saved model")
-    parser.add_argument("output", help="folder to make")
+    parser.add_position("model", "--model")
+    parser.add_position("out", "--out")
+    what = parser.add_argument_group("what")
+    what.add_argument("--model", metavar="FOLDER", help="of a saved model, or a run of gengram finetune")
+    output = parser.add_argument_group("output")
+    add_out(output, "folder to make", "FOLDER", required=False)
     for kind in ("tensor", "pipeline", "expert"):
-        parser.add_argument(f"--{kind}_parallel", type=int, default=1, help=f"number of {kind} parallel ranks")
-    parser.add_argument(
+        output.add_argument(f"--{kind}_parallel", type=whole_number, default=1, help=f"number of {kind} parallel ranks")
+    output.add_argument(
         "--transformer_impl",
         choices=["transformer_engine", "local"],
         default="transformer_engine",
         help="the layers that Megatron will load it into",
     )
-    parser.set_defaults(convert=_convert_to_megatron)
+    parser.add_common()
+
+    def work(model: str, out: str, overwrite: bool, **options: Any) -> Answer:
+        source = find_checkpoint(model).folder
+        folder = check_new_folder(out, "latest_checkpointed_iteration.txt", overwrite)
+        from gengram.conversion.to_megatron import convert_to_megatron
+
+        return _convert(folder, model, lambda: convert_to_megatron(source, out, **options))
+
+    return run(parser, parser.parse(argv), work)
 
 
-def _convert_megatron(**arguments):
-    from gengram.conversion.megatron import convert_megatron
+def _convert(folder: Path, source: str, convert: Any) -> Answer:
+    try:
+        with set_aside(folder):
+            out = convert()
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    files = sorted(path for path in Path(out).rglob("*") if path.is_file())
+    sizes = [{"path": str(path.relative_to(out)), "bytes": path.stat().st_size} for path in files]
+    return Answer(str(out), {"out": str(out), "source": source, "files": sizes})
 
-    return convert_megatron(**arguments)
 
-
-def _convert_to_megatron(**arguments):
-    from gengram.conversion.to_megatron import convert_to_megatron
-
-    return convert_to_megatron(**arguments)
-
-
-__all__ = ["main"]
+__all__ = ["convert_megatron", "convert_to_megatron"]

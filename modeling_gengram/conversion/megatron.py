@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 from huggingface_hub import split_torch_state_dict_into_shards
-from tqdm.auto import tqdm
 from transformers import (
     AutoModelForCausalLM,
     DeepseekV3Config,
@@ -35,6 +34,7 @@ from gengram.gengram.configuration_gengram import GengramConfig
 from gengram.gengram.modeling_gengram import GengramForCausalLM
 from gengram.megatron_decoder.configuration_megatron_decoder import MegatronDecoderConfig
 from gengram.model_cards.card import render_card
+from gengram.progress import track
 from gengram.tokenization import NUCLEOTIDE_VOCABULARY, build_nucleotide_tokenizer
 
 Checkpoint = LegacyCheckpoint | DistributedCheckpoint
@@ -101,7 +101,7 @@ def convert_megatron(
     files = sorted((file.name, stat.st_size, stat.st_mtime_ns) for file in folder.rglob("*") if (stat := file.stat()))
     fingerprint = hashlib.sha256(repr((folder, files, plan.filename_to_tensors)).encode()).hexdigest()
     _begin_or_resume(partial, fingerprint)
-    with tqdm(total=len(recipes), desc="Converting", unit=" tensors") as progress:
+    with track(total=len(recipes), desc="Converting", unit=" tensors") as progress:
         for filename, names in plan.filename_to_tensors.items():
             if not (partial / filename).exists():
                 shapes = {name: tuple(model.state_dict()[name].shape) for name in names}
@@ -385,7 +385,7 @@ def _write_safetensors(
     shapes: dict[str, tuple[int, ...]],
     dtype: torch.dtype,
     make: Callable[[str], torch.Tensor],
-    progress: tqdm,
+    progress: Any,
 ) -> None:
     """
     One safetensors file, one tensor in memory at a time (the library's writer wants them all).

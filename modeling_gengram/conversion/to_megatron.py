@@ -18,12 +18,12 @@ import torch
 from safetensors import safe_open
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.serialization import skip_data
-from tqdm.auto import tqdm
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 from gengram.conversion.megatron import SAFETENSORS_DTYPES, UnsupportedCheckpoint, make_skeleton, read_config
 from gengram.conversion.megatron_files import describe_pickle, find_offset, name_rank, split_tensor
 from gengram.gengram.configuration_gengram import GengramConfig
+from gengram.progress import track
 
 _TYPES = ("llama", "qwen3", "mixtral", "qwen3_moe", "megatron_decoder")
 # Fields that say nothing about what a causal language model computes, or that Megatron keeps elsewhere.
@@ -95,7 +95,7 @@ def convert_to_megatron(
     ]
     try:
         states = {rank: list_rank(plan, arguments, rank) for rank in ranks}
-        with tqdm(total=sum(map(len, states.values())), desc="Converting", unit=" tensors") as progress:
+        with track(total=sum(map(len, states.values())), desc="Converting", unit=" tensors") as progress:
             for rank, state in states.items():
                 folder = partial / "release" / name_rank(*rank, pipeline_parallel, expert_parallel)
                 folder.mkdir(parents=True)

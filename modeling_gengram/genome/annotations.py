@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote
 
 from gengram.errors import InputError
 
-from .text import MARK, cut_end, read_lines, write_text
+from .text import MARK, cut_end, open_output, read_lines
 
 Format: TypeAlias = Literal["gff3", "gtf"]
 Kind: TypeAlias = Literal["directive", "comment", "track", "fasta", "empty"]
@@ -27,9 +27,10 @@ _LOOKED_AT = 1000
 _VERSION = re.compile(r"##gff-version\s+(\d+)")
 _GFF3_START = re.compile(r'\s*[^\s=;"]+\s?=')
 _GTF_START = re.compile(r'\s*[^\s=;"]+\s+[^\s=;]')
-# Between two semicolons, one inside quotes being none; a quote may be escaped.
-_GTF_ITEM = re.compile(r'(?:[^;"]+|"(?:[^"\\]|\\.)*"|")+')
-_GTF_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
+# What is between two semicolons; one inside quotes does not count, a quote may be escaped. These match whatever comes,
+# so they need no second look, however long a line.
+_GTF_ITEM = re.compile(r'(?:[^;"]+|"(?:[^"\\]+|\\.)*(?:"|\\?$))+')
+_GTF_QUOTED = re.compile(r'"(?:[^"\\]+|\\.)*("|\\?$)')
 _ESCAPED = re.compile(r'\\(["\\])')
 _SCORE = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:inf|infinity|nan)", re.IGNORECASE)
 # GFF3: "seqids may contain any characters in the set [a-zA-Z0-9.:^*$@!+_?-|]"; the last four as they are meant.
@@ -158,9 +159,9 @@ def write_annotations(path: str | Path, entries: Iterable[Entry]) -> None:
         entries: features and other lines, which may come from a file that is still being read.
 
     Raises:
-        `InputError`: the file cannot be written, see `gengram.genome.text.write_text`; what the entries raise.
+        `InputError`: the file cannot be written, see `gengram.genome.text.open_output`; what the entries raise.
     """
-    with write_text(path) as write:
+    with open_output(path) as write:
         for entry in entries:
             write(entry.text)
 
@@ -215,7 +216,7 @@ def make_feature(
             for key, several in values.items()
             for value in (value.replace("\\", r"\\").replace('"', r"\"") for value in several)
         )
-        if any(set(text) & set("\t\r\n") for text in (*names, last)) or seqid.startswith(("#", ">")):
+        if any(set(text) & set("\t\r\n\0") for text in (*names, last)) or seqid.startswith(("#", ">")):
             raise ValueError("GTF cannot write a tab or a line end, nor a seqid that begins with # or >")
         if bad := [key for key in values if key.startswith("#") or any(c.isspace() or c in ';="' for c in key)]:
             raise ValueError(f"GTF cannot write the key {bad[0]!r}: no blanks, ; = or quotes, and no # in front")
@@ -313,7 +314,8 @@ def _check_attributes(where: str, text: str, format: Format) -> None:
     if format == "gtf" and _GFF3_START.match(text):
         raise InputError(f"{where}: attributes {text[:60]!r} are those of GFF3, the lines before are GTF; divide them")
     # An even number of quotes without an escape among them is closed.
-    if format == "gtf" and (text.count('"') % 2 or "\\" in text) and '"' in _GTF_QUOTED.sub("", text):
+    odd = format == "gtf" and (text.count('"') % 2 or "\\" in text)
+    if odd and any(quoted[1] != '"' for quoted in _GTF_QUOTED.finditer(text)):
         raise InputError(f"{where}: attributes {text[:60]!r} have a quote that is not closed; close it or escape it")
 
 

@@ -3,18 +3,16 @@
 Sequences keep the case and the IUPAC codes that the file has; what they mean is the tokenizer's business.
 """
 
-import gzip
 import re
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 
 from gengram.errors import InputError
+from gengram.genome.text import read_lines
 
 _REGION = re.compile(r"([^\s:|]+):(\d+)-(\d+)(?:\(?([+-])\)?)?")
-_GZIP_MAGIC = b"\x1f\x8b"
 
 
 def read_fasta(path: str | Path) -> Iterator[tuple[int, str, str]]:
@@ -28,7 +26,7 @@ def read_fasta(path: str | Path) -> Iterator[tuple[int, str, str]]:
     """
     header: str | None = None
     header_line, parts = 0, list[str]()
-    for number, line in read_lines(path):
+    for number, line in read_lines(path, universal=True):
         if line.startswith(">"):
             if header is not None:
                 yield header_line, header, _join(parts, path, header_line, header)
@@ -82,25 +80,6 @@ def read_labelled_fasta(path: str | Path, needs_labels: bool = True) -> pa.Table
     return pa.table(columns)
 
 
-def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
-    """Yield the lines of a text file, plain or gzip (seen from its first bytes), with their numbers from 1.
-
-    Raises:
-        `InputError`: a file that cannot be read, is cut off or no text.
-    """
-    try:
-        with open(path, "rb") as raw:
-            compressed = raw.read(2) == _GZIP_MAGIC
-        with gzip.open(path, "rt", encoding="utf-8") if compressed else open(path, encoding="utf-8") as file:
-            yield from enumerate(file, start=1)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not text ({error})") from error
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise InputError(f"{path}: the gzip file is cut off or damaged ({error}); fetch it again") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-
-
 def _join(parts: list[str], path: str | Path, line: int, header: str) -> str:
     sequence = "".join("".join(parts).split())
     if not sequence:
@@ -108,4 +87,4 @@ def _join(parts: list[str], path: str | Path, line: int, header: str) -> str:
     return sequence
 
 
-__all__ = ["read_fasta", "read_labelled_fasta", "read_lines"]
+__all__ = ["read_fasta", "read_labelled_fasta"]

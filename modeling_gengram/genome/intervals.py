@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from gengram.errors import InputError
 from gengram.genome.alphabet import reverse_complement
-from gengram.genome.fasta import read_fasta, read_lines
+from gengram.genome.fasta import read_fasta
+from gengram.genome.text import read_lines
 
 BED_COLUMNS = ("chrom", "start", "end", "name", "score", "strand")
 """Columns of a BED file that has no line `#chrom ...` with other names; later ones are `column_7`, `column_8`, ... ."""
@@ -130,7 +131,7 @@ def _read_bed(path: str | Path) -> Iterator[tuple[list[str], int, list[str]]]:
     """Yield of each interval the names of its columns, its line and its fields."""
     names: list[str] = []
     given = 0
-    for number, line in read_lines(path):
+    for number, line in read_lines(path, universal=True):
         text = line.rstrip()
         row = text.split("\t") if "\t" in text else text.split()
         if text.startswith("#chrom") and not given:

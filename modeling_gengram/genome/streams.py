@@ -14,7 +14,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from gengram.errors import InputError
-from gengram.genome.fasta import read_fasta, read_lines
+from gengram.genome.fasta import read_fasta
 from gengram.genome.intervals import stream_intervals
 from gengram.genome.tables import (
     SEQUENCE_COLUMNS,
@@ -24,6 +24,7 @@ from gengram.genome.tables import (
     read_bytes,
     strip_blanks,
 )
+from gengram.genome.text import read_lines
 
 ROWS = 1024
 """Rows of a block."""
@@ -138,7 +139,7 @@ def _read_fasta(path: Path) -> Iterator[pa.Table]:
 
 
 def _read_jsonl(path: Path) -> Iterator[pa.Table]:
-    lines = ((number, line) for number, line in read_lines(path) if line.strip())
+    lines = ((number, line) for number, line in read_lines(path, universal=True) if line.strip())
     while block := list(itertools.islice(lines, ROWS)):
         records = []
         for number, line in block:

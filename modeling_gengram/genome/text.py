@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from gengram.errors import InputError
+from gengram.files import replace_whole
 
 MARK = "\ufeff"
 """The mark of UTF-8 (BOM) that Windows puts in front of a text."""
@@ -100,7 +101,7 @@ def cut_end(path: str | Path, number: int, line: str) -> tuple[str, str]:
 
 
 @contextmanager
-def write_text(path: str | Path) -> Iterator[Callable[[str], None]]:
+def open_output(path: str | Path) -> Iterator[Callable[[str], None]]:
     r"""Give a function that writes text, in UTF-8 and with the line ends that it has, to a file.
 
     The text goes to a temporary name beside the file and gets the file's name when all is written; after an error the
@@ -112,15 +113,18 @@ def write_text(path: str | Path) -> Iterator[Callable[[str], None]]:
     Raises:
         `InputError`: the file cannot be written; bgzip without pysam.
     """
-    target = Path(os.path.realpath(path))  # A link stays one.
+    target = Path(path)
+    # /dev/stdout may lead to a file, which the shell has open under its own name.
+    ordinary = not target.exists() or (target.is_file() and not os.path.abspath(path).startswith("/dev/"))
+    if ordinary:
+        target = Path(os.path.realpath(path))  # A link stays one.
     compressed = target.name.lower().endswith((".gz", ".bgz"))
     if target.is_dir():
         raise InputError(f"{path}: is a folder; name a file")
     if not target.parent.is_dir():
         raise InputError(f"{path}: there is no folder {target.parent}; make it first")
-    ordinary = not target.exists() or target.is_file()
-    partial = target.with_name(target.name + ".partial") if ordinary else target
-    try:
+    with ExitStack() as whole:
+        partial = whole.enter_context(replace_whole(target)) if ordinary else target
         with ExitStack() as stack:
             with _named(path):
                 file = _open_bgzip(path, partial) if compressed else partial.open("wb")
@@ -134,18 +138,13 @@ def write_text(path: str | Path) -> Iterator[Callable[[str], None]]:
                     raise _cannot_write(path, error) from error
 
             yield write
-        if ordinary:
+        if ordinary and target.exists():
             with _named(path):
-                if target.exists():
-                    os.chmod(partial, stat.S_IMODE(target.stat().st_mode))
-                os.replace(partial, target)
-    finally:
-        if ordinary:
-            partial.unlink(missing_ok=True)
+                os.chmod(partial, stat.S_IMODE(target.stat().st_mode))
 
 
 @contextmanager
-def _open(path: str | Path) -> Iterator[io.BufferedReader]:
+def _open(path: str | Path) -> Iterator["io.BufferedReader[Any]"]:
     """Open a file for reading bytes, unpacked."""
     with io.BufferedReader(io.FileIO(path), _BUFFER) as raw:
         start = raw.peek(18)
@@ -196,6 +195,7 @@ def _open_bgzip(path: str | Path, partial: Path) -> Any:
             f"{path}: bgzip files are written by pysam, which is not installed; pip install 'gengram[genomics]', or "
             "leave .gz out of the name"
         ) from error
+    partial.open("wb").close()  # pysam 0.24 crashes the process where it cannot open a file.
     return BGZFile(str(partial), "wb")
 
 
@@ -217,4 +217,4 @@ def _cannot_write(path: str | Path, error: OSError) -> InputError:
     return InputError(f"{path}: cannot be written ({error.strerror or error})")
 
 
-__all__ = ["MARK", "cut_end", "read_lines", "write_text"]
+__all__ = ["MARK", "cut_end", "open_output", "read_lines"]

@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeAlias
 
 from gengram.errors import InputError
 
-from .text import MARK, cut_end, read_lines, write_text
+from .text import MARK, cut_end, open_output, read_lines
 
 COLUMNS = ("#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO")
 """The columns that every VCF file has; where there are genotypes, FORMAT and the samples follow."""
@@ -24,8 +24,9 @@ Item: TypeAlias = str | float | None
 """One value of an INFO key: text, a number or, as None, missing."""
 
 _STRUCTURED = re.compile(r"##([^=]+)=<(.*)>\s*$")
-# Of `ID=x,Number=1,Description="a, \"b\"",Values=[c, d]`: a key, then its value.
-_ENTRY = re.compile(r'\s*([^=,\s]+)=("(?:[^"\\]|\\.)*"|\[[^\]]*\]|[^,]*)')
+# Of `ID=x,Number=1,Description="a, \"b\"",Values=[c, d]`: a key and its value. It matches whatever comes, so that it
+# needs no second look, however long a line.
+_ENTRY = re.compile(r'([^=,]*)(?:=((?:"(?:[^"\\]+|\\.)*(?:"|\\?$)|\[[^\]]*\]?)?[^,]*))?,?')
 _ESCAPED = re.compile(r"\\(.)")
 _VERSION = re.compile(r"##fileformat=VCFv(\d+)\.(\d+)")
 _KEY = re.compile(r"[A-Za-z_][0-9A-Za-z_.]*|1000G")
@@ -159,9 +160,9 @@ def write_variants(path: str | Path, header: Header, records: Iterable[Record]) 
         records: the records, which may come from a file that is still being read.
 
     Raises:
-        `InputError`: the file cannot be written, see `gengram.genome.text.write_text`; what the records raise.
+        `InputError`: the file cannot be written, see `gengram.genome.text.open_output`; what the records raise.
     """
-    with write_text(path) as write:
+    with open_output(path) as write:
         for line in header.lines:
             write(line)
         for record in records:
@@ -269,7 +270,7 @@ def parse_header(lines: Iterable[str], path: str | Path = "header") -> Header:
     kinds: dict[str, dict[str, dict[str, str]]] = {kind: {} for kind in ("INFO", "FORMAT", "FILTER", "contig")}
     for line in lines[:-1]:
         if (parts := _STRUCTURED.match(line)) and parts[1] in kinds:
-            entries = {key: _unquote(value) for key, value in _ENTRY.findall(parts[2])}
+            entries = _read_entries(parts[2])
             if "ID" in entries:
                 kinds[parts[1]].setdefault(entries["ID"], entries)
     lengths = {name: entries.get("length", "") for name, entries in kinds["contig"].items()}
@@ -385,15 +386,19 @@ def _is_whole(text: str) -> bool:
 
 def _name_line(line: str) -> tuple[str, str] | None:
     """Return kind and ID of a structured header line."""
-    if parts := _STRUCTURED.match(line):
-        for key, value in _ENTRY.findall(parts[2]):
-            if key == "ID":
-                return parts[1], value
-    return None
+    parts = _STRUCTURED.match(line)
+    name = _read_entries(parts[2]).get("ID") if parts else None
+    return (parts[1], name) if parts and name is not None else None
 
 
-def _unquote(value: str) -> str:
-    return _ESCAPED.sub(r"\1", value[1:-1]) if value.startswith('"') and len(value) > 1 else value
+def _read_entries(text: str) -> dict[str, str]:
+    """Return the values by key that stand in a structured header line, without quotes."""
+    entries: dict[str, str] = {}
+    for key, value in _ENTRY.findall(text):
+        if key.strip():
+            quoted = value.startswith('"') and len(value.rstrip()) > 1
+            entries.setdefault(key.strip(), _ESCAPED.sub(r"\1", value.rstrip()[1:-1]) if quoted else value)
+    return entries
 
 
 def _format_values(value: Item | Iterable[Item]) -> str:

@@ -13,12 +13,11 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cache
 
 from gengram.errors import InputError
 from gengram.genome.tables import hash_file
+from gengram.loading.checkpoints import ADAPTER_CONFIG
 from gengram.loading.models import LOADING_ERRORS, load_config
 
 if TYPE_CHECKING:
     from peft import PeftModel
-
-ADAPTER_CONFIG = "adapter_config.json"
 
 LABELS_FILE = "labels.json"
 """Beside an adapter, what PEFT does not save: names of the classes, the problem type, checksums of the base's weights.
@@ -156,4 +155,4 @@ def _is_head(name: str) -> bool:
     return any(part in _HEADS for part in name.split("."))
 
 
-__all__ = ["ADAPTER_CONFIG", "LABELS_FILE", "hash_base", "is_adapter", "load_adapter"]
+__all__ = ["LABELS_FILE", "hash_base", "is_adapter", "load_adapter"]

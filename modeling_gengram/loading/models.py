@@ -7,6 +7,7 @@ today's transformers. A family's configuration class says which published files 
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import (
@@ -22,6 +23,7 @@ from transformers import (
 )
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
+from gengram.errors import InputError
 from gengram.gena.published import mend_config, speed_up
 from gengram.registration import list_configurations
 
@@ -112,10 +114,31 @@ def measure_capacity(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBas
     return int(min(positions, tokenizer.model_max_length))
 
 
+def choose_device(name: str | None = None) -> torch.device:
+    """Return the device of that name; by default the accelerator of this machine if it has one, else the CPU.
+
+    Raises:
+        `InputError`: there is no such device here.
+    """
+    if name is None:
+        found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        return found or torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (
+        RuntimeError,
+        AssertionError,
+        NotImplementedError,
+    ) as error:  # PyTorch's words for a device without a driver
+        raise InputError(f"devices={name!r}: there is no such device here ({str(error).splitlines()[0]})") from error
+    return device
+
+
 def tell_error(error: Exception) -> str:
     """Return the message of an error; of a failed check inside a configuration, the check's own words."""
     told = error.__cause__ if isinstance(error, StrictDataclassError) and error.__cause__ else error
     return str(told) or type(told).__name__
 
 
-__all__ = ["LOADING_ERRORS", "TASKS", "auto", "load_config", "measure_capacity", "tell_error"]
+__all__ = ["LOADING_ERRORS", "TASKS", "auto", "choose_device", "load_config", "measure_capacity", "tell_error"]

@@ -5,12 +5,12 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.base import ChunkPipeline
 
 from gengram.loading.models import measure_capacity
+from gengram.progress import track
 from gengram.tokenization.coordinates import NOWHERE, assign_bases
 from gengram.tokenization.windows import TooLong, cut_tokens
 
@@ -193,7 +193,7 @@ def embed_sequences(
     """
     embed = Embedder(model, tokenizer, **options)
     found: list[np.ndarray] = []
-    with tqdm(total=len(sequences), desc="Embedding", unit="seq", disable=not progress) as bar:
+    with track(total=len(sequences), desc="Embedding", unit="seq", disable=not progress) as bar:
         for start in range(0, len(sequences), 1024):
             block = sequences[start : start + 1024]
             found += [one.vectors for one in embed(block)]

@@ -1,8 +1,6 @@
-"""`gengram embed`: what does a model make of each sequence of a file, as a vector?"""
+"""What does a model make of each sequence of a file, as a vector? The work of `gengram embed`."""
 
-import argparse
 import hashlib
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,17 +9,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 import transformers
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from gengram._version import __version__
 from gengram.errors import InputError
+from gengram.files import check_output_file
 from gengram.genome.streams import stream_rows, survey_rows
 from gengram.genome.tables import hash_file
-from gengram.loading.models import LOADING_ERRORS, auto
+from gengram.loading.checkpoints import find_model
+from gengram.loading.models import LOADING_ERRORS, auto, choose_device
 from gengram.loading.tokenizers import load_tokenizer
-from gengram.pipelines.embed import BATCH_TOKENS, POOLS, Embedder, tokenize_sequences
+from gengram.pipelines.embed import Embedder, tokenize_sequences
 from gengram.pipelines.embedding_files import FORMATS, Parts, build_columns
+from gengram.progress import track
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -36,6 +36,7 @@ def embed_file(
     out: str | Path,
     *,
     dtype: str = "auto",
+    devices: str | None = None,
     genome: str | Path | None = None,
     sequence_column: str | None = None,
     block_rows: int = _BLOCK_ROWS,
@@ -47,11 +48,12 @@ def embed_file(
     interrupted, whenever that was, and the file is the one that an uninterrupted run writes.
 
     Args:
-        model_path: folder or Hub id of any model that transformers or this package knows; no remote code is run.
+        model_path: folder, run or Hub id of any model that transformers or this package knows; no remote code is run.
         file: what `stream_rows` reads: tables, FASTA, BED with a genome; plain or gzip.
         out: `.parquet`, `.npz` or `.safetensors`; replaced if it is there.
         dtype: what the model computes in: `float32`, `bfloat16`, or `auto`: bfloat16 where the hardware multiplies it,
             float32 elsewhere. Vectors are float32 in any case.
+        devices: what it computes on, e.g. `cpu`, `cuda:1`; by default an accelerator if there is one.
         genome, sequence_column: see `stream_rows`.
         block_rows: rows that are sorted by length together and saved together.
         options: of `Embedder`: `layer`, `pool`, `exclude_special`, `per_base`, `too_long`, `max_length`,
@@ -67,13 +69,11 @@ def embed_file(
         `InputError`: a file that cannot be read, a model that cannot be loaded or lacks weights, a sequence that is too
             long, an option that does not fit the model, parts of another run.
     """
-    out = Path(out)
-    if out.suffix not in FORMATS:
-        raise InputError(f"{out}: the name must end with {', '.join(FORMATS)}")
-    if not out.absolute().parent.is_dir():
-        raise InputError(f"{out}: the folder {out.absolute().parent} does not exist")
+    out = check_output_file(out, FORMATS)
+    model_path = find_model(model_path)
+    device = choose_device(devices)
     tokenizer = _load_tokenizer(model_path)
-    model = _load_model(model_path, choose_dtype(dtype))
+    model = _load_model(model_path, choose_dtype(dtype), device)
     try:
         embed = Embedder(model, tokenizer, **options)
     except ValueError as error:
@@ -89,7 +89,7 @@ def embed_file(
     kept = [name for name in schema.names if name not in schema_names]
     parts = Parts(out, plan)
     count = 0
-    with tqdm(total=rows, desc="Embedding", unit="seq", disable=None) as bar:
+    with track(total=rows, desc="Embedding", unit="seq") as bar:
         blocks = _take_blocks(stream_rows(file, sequence_column, genome), block_rows, embed)
         for count, block in enumerate(blocks, start=1):
             if not parts.has(count - 1):
@@ -162,7 +162,7 @@ def _load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def _load_model(path: str | Path, dtype: torch.dtype) -> PreTrainedModel:
+def _load_model(path: str | Path, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
     try:
         loaded: Any = auto(path, "base", dtype=dtype, output_loading_info=True)
     except LOADING_ERRORS as error:
@@ -171,7 +171,6 @@ def _load_model(path: str | Path, dtype: torch.dtype) -> PreTrainedModel:
     # BERT's pooler reads <cls> for a head; vectors are taken before it.
     if lacking := sorted(name for name in found["missing_keys"] if "pooler" not in name):
         raise InputError(f"{path}: {len(lacking)} weights are missing, e.g. {lacking[0]}")
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
     return model.eval().to(device)
 
 
@@ -249,79 +248,4 @@ def _fit(block: pa.Table, schema: pa.Schema, names: list[str]) -> pa.Table:
     return pa.table(columns, schema=pa.schema([schema.field(name) for name in names]))
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run `gengram embed`; returns the exit code: 0, or 1 after a message about what has to be mended."""
-    parser = argparse.ArgumentParser(
-        prog="gengram embed",
-        description="Write a vector for each sequence of a file (or for each token or base of it): the hidden states "
-        "of any layer of any model, pooled. Interrupted, the same command goes on where it was.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="examples:\n"
-        "  gengram embed promoters.fa.gz --model InstaDeepAI/nucleotide-transformer-v2-50m-multi-species "
-        "--out promoters.parquet\n"
-        "  gengram embed peaks.bed --genome hg38.fa --model ./model --layer 6 --pool max --out peaks.npz\n\n"
-        "exit codes: 0 done; 1 something has to be mended, the message says what; 2 wrong arguments",
-    )
-    parser.add_argument("file", help="sequences: .csv, .tsv, .jsonl, .parquet, FASTA, .bed with --genome; plain or .gz")
-    parser.add_argument("--model", required=True, help="a folder or a Hub id")
-    parser.add_argument("--out", required=True, help="the file with the vectors: .parquet, .npz or .safetensors")
-    parser.add_argument(
-        "--layer",
-        type=int,
-        default=-1,
-        help="hidden states: 0 the embedding, i those of layer i, -1 the last, behind the norm (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--pool",
-        choices=POOLS,
-        default="mean",
-        help="mean or max over tokens, the first token (cls), or a vector for each (none) (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--exclude_special",
-        action="store_true",
-        help="pool without <cls> and the like (default: with them, as on the Nucleotide Transformers' model cards)",
-    )
-    parser.add_argument(
-        "--per_base", action="store_true", help="with --pool none: a vector for each base, that of its token"
-    )
-    parser.add_argument(
-        "--dtype",
-        choices=("auto", *DTYPES),
-        default="auto",
-        help="what the model computes in; auto: bfloat16 where the hardware is made for it (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--batch_tokens",
-        type=int,
-        default=BATCH_TOKENS,
-        help="tokens of a batch, padding included (default: %(default)s)",
-    )
-    parser.add_argument("--max_length", type=int, help="longest input in tokens (default: the model's)")
-    parser.add_argument(
-        "--too_long",
-        choices=("error", "truncate", "center", "window"),
-        default="error",
-        help="longer sequences: stop, cut their end off, keep the middle, or read windows (default: %(default)s)",
-    )
-    parser.add_argument("--sequence_column", help="column of sequences (default: sequence, else seq, dna, ...)")
-    parser.add_argument("--genome", help="FASTA file that the intervals of a .bed file are cut from")
-    arguments = vars(parser.parse_args(argv))
-    for name in ("batch_tokens", "max_length"):
-        if arguments[name] is not None and arguments[name] < 1:
-            parser.error(f"--{name} {arguments[name]}: give a whole number of at least 1")
-    if arguments["per_base"] and arguments["pool"] != "none":
-        parser.error("--per_base gives a vector for each base: it needs --pool none")
-    try:
-        out = embed_file(arguments.pop("model"), arguments.pop("file"), arguments.pop("out"), **arguments)
-    except (InputError, OSError) as error:
-        print(f"gengram embed: error: {error}", file=sys.stderr)
-        return 1
-    print(out)
-    return 0
-
-
-__all__ = ["DTYPES", "choose_dtype", "embed_file", "main"]
-
-if __name__ == "__main__":
-    sys.exit(main())
+__all__ = ["DTYPES", "choose_dtype", "embed_file"]

@@ -1,20 +1,19 @@
 """Embeddings on their way to a file: finished parts in a folder beside it, put together when all are there."""
 
 import json
-import os
 import shutil
 import struct
 import zipfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
 from gengram.errors import InputError
+from gengram.files import open_whole, write_text
 from gengram.pipelines.embed import Embedded
 
 FORMATS = (".parquet", ".npz", ".safetensors")
@@ -46,8 +45,7 @@ class Parts:
         elif not file.exists() and any(one.name != "plan.json.partial" for one in self.folder.iterdir()):
             raise InputError(f"{self.folder}: the folder is in the way; remove it, or choose another --out")
         if not file.exists():
-            with _replace(file) as stream:
-                stream.write(json.dumps(plan, indent=1).encode())
+            write_text(json.dumps(plan, indent=1), file)
             return
         self.plan = json.loads(file.read_text())
         for name in plan.keys() - _PLACES:
@@ -72,7 +70,10 @@ class Parts:
         table = rows
         for name, column in build_columns(embedded).items():
             table = table.append_column(name, column)
-        with _replace(self._name(number)) as stream, pa.ipc.new_file(stream, table.schema) as writer:
+        with (
+            open_whole(self._name(number)) as stream,
+            pa.ipc.new_file(stream, table.schema) as writer,
+        ):
             writer.write_table(table)
 
     def assemble(self, count: int) -> None:
@@ -164,13 +165,16 @@ def _write_parquet(parts: Parts, count: int) -> None:
     # Vectors hardly repeat and hardly shrink: without a dictionary and without compression they are just copied.
     options: dict[str, Any] = {"use_dictionary": others or False, "write_statistics": others or False}
     options["compression"] = dict.fromkeys(others, "snappy") if others else "none"
-    with _replace(parts.out) as stream, pa.parquet.ParquetWriter(stream, schema, **options) as writer:
+    with (
+        open_whole(parts.out) as stream,
+        pa.parquet.ParquetWriter(stream, schema, **options) as writer,
+    ):
         for table in parts.read(count):
             writer.write_table(table.replace_schema_metadata(schema.metadata))
 
 
 def _write_npz(parts: Parts, count: int) -> None:
-    with _replace(parts.out) as stream, zipfile.ZipFile(stream, "w") as archive:
+    with open_whole(parts.out) as stream, zipfile.ZipFile(stream, "w") as archive:
         for name, array in _list_arrays(parts, count).items():
             # A ZipInfo of its own has no time of day in it.
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
@@ -192,23 +196,32 @@ def _write_safetensors(parts: Parts, count: int) -> None:
         header[name] = {"dtype": kind, "shape": array.shape, "data_offsets": [begin, end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    with _replace(parts.out) as stream:
+    with open_whole(parts.out) as stream:
         stream.write(struct.pack("<Q", len(text)) + text)
         for array in arrays.values():
             for piece in array.pieces:
                 stream.write(np.ascontiguousarray(piece, dtype=array.dtype).data)
 
 
-@contextmanager
-def _replace(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that takes its place when it is whole: until then it has another name in the same folder."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with open(partial, "wb") as stream:
-            yield stream
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+def describe_vectors(path: Path) -> dict[str, int]:
+    """Return what is in a written file: the number of `vectors` and their `dimension`, without reading them."""
+    if path.suffix == ".parquet":
+        file = pyarrow.parquet.ParquetFile(path)
+        kind = file.schema_arrow.field(COLUMN).type
+        if not pa.types.is_fixed_size_list(kind):
+            kind = kind.value_type
+        leaf = next(i for i in range(len(file.schema.names)) if file.schema.column(i).path.startswith(f"{COLUMN}."))
+        numbers = sum(file.metadata.row_group(i).column(leaf).num_values for i in range(file.num_row_groups))
+        return {"vectors": numbers // kind.list_size, "dimension": kind.list_size}
+    if path.suffix == ".npz":
+        with zipfile.ZipFile(path) as archive, archive.open("embeddings.npy") as member:
+            np.lib.format.read_magic(member)
+            shape, _, _ = np.lib.format.read_array_header_2_0(member)
+    else:
+        with open(path, "rb") as stream:
+            (size,) = struct.unpack("<Q", stream.read(8))
+            shape = json.loads(stream.read(size))["embeddings"]["shape"]
+    return {"vectors": shape[0], "dimension": shape[1]}
 
 
-__all__ = ["COLUMN", "FORMATS", "Parts", "build_columns"]
+__all__ = ["COLUMN", "FORMATS", "Parts", "build_columns", "describe_vectors"]

@@ -1,8 +1,5 @@
-"""`gengram predict`: what does a fine-tuned model say about new sequences?"""
+"""What does a fine-tuned model say about new sequences? The work of `gengram predict`."""
 
-import argparse
-import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +9,6 @@ import pyarrow.parquet
 import torch
 from datasets import Dataset
 from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -24,10 +20,13 @@ from transformers import (
 )
 
 from gengram.errors import InputError
+from gengram.files import check_output_file, replace_whole
 from gengram.genome.tables import read_rows
 from gengram.loading.adapters import is_adapter, load_adapter
-from gengram.loading.models import LOADING_ERRORS, measure_capacity
+from gengram.loading.checkpoints import find_model
+from gengram.loading.models import LOADING_ERRORS, choose_device, measure_capacity
 from gengram.pipelines.predictions import describe_bases, describe_rows, find_start
+from gengram.progress import track
 from gengram.tokenization.coordinates import find_bases
 from gengram.training.data.inputs import tokenize_rows
 from gengram.training.data.strands import average_outputs, check_letters, read_other_strand
@@ -55,12 +54,12 @@ def predict_file(
     genome: str | Path | None = None,
     average_strands: bool = False,
     base_model: str | None = None,
+    devices: str | None = None,
 ) -> Path:
     """Predict every row of a file and write the predictions as Parquet, in one piece.
 
     Args:
-        model_path: a saved model or adapter with its tokenizer, a folder of `gengram finetune` with one seed, or a Hub
-            id.
+        model_path: a saved model or adapter with its tokenizer, a run of `gengram finetune`, or a Hub id.
         file: what `gengram finetune` reads; labels are not needed and, where there are any, not looked at.
         out: the Parquet file; replaced if it is there.
         batch_size: sequences a step. Rows of similar length share a batch, which does not change the order.
@@ -70,6 +69,7 @@ def predict_file(
         average_strands: average the prediction for a sequence and for its reverse complement, see `average_outputs`;
             those of bases are put back where they belong.
         base_model: folder or Hub id of an adapter's base, where it is not where the adapter says.
+        devices: what the model computes on, e.g. `cpu`, `cuda:1`; by default an accelerator if there is one.
 
     Returns:
         The path of the Parquet file. It has the columns of the input without the sequences, in the same order, and
@@ -83,10 +83,8 @@ def predict_file(
         `InputError`: a model without a trained head, or with tokens longer than a base where bases are classified; a
             file that cannot be read; a sequence that is too long; an output folder that is not there.
     """
-    out = Path(out)
-    if not out.absolute().parent.is_dir():
-        raise InputError(f"{out}: the folder {out.absolute().parent} does not exist")
-    model, tokenizer, problem = load_predictor(model_path, base_model)
+    out = check_output_file(out, (".parquet",))
+    model, tokenizer, problem = load_predictor(model_path, base_model, devices)
     limit = max_length or tokenizer.model_max_length
     if limit > tokenizer.model_max_length:
         raise InputError(
@@ -106,29 +104,27 @@ def predict_file(
         columns = describe_rows(np.concatenate(outputs), names, problem)
     kept = {name: rows.data.column(name) for name in rows.column_names if name != "sequence" and name not in columns}
     table = pa.table({**kept, **columns})
-    partial = out.with_name(out.name + ".partial")
-    try:
+    with replace_whole(out) as partial:
         pa.parquet.write_table(table, partial)
-        os.replace(partial, out)
-    finally:
-        partial.unlink(missing_ok=True)
     return out
 
 
 def load_predictor(
-    path: str | Path, base: str | None = None
+    path: str | Path, base: str | None = None, devices: str | None = None
 ) -> tuple["PreTrainedModel | PeftModel", PreTrainedTokenizerBase, Problem]:
     """Load a model with a trained head, in evaluation mode on the accelerator if there is one, and its tokenizer.
 
     Args:
-        path: a saved model or adapter, a folder of `gengram finetune` with one seed, or a Hub id.
+        path: a saved model or adapter, a run of `gengram finetune` (its best seed on the validation rows), or a Hub id.
         base: of an adapter, where its base is not where the adapter says.
+        devices: see `predict_file`.
 
     Raises:
         `InputError`: nothing can be read there, or there is no head, or weights are missing; an adapter that does not
             fit its base.
     """
-    folder = _find_model(Path(path)) if Path(path).is_dir() else path
+    device = choose_device(devices)
+    folder = find_model(path)
     adapted = is_adapter(folder)
     if base is not None and not adapted:
         raise InputError(f"{path} is no adapter, so it has no base to name")
@@ -139,7 +135,6 @@ def load_predictor(
     problem = _PROBLEMS.get(model.config.problem_type, "single_label")
     if head.endswith("ForTokenClassification"):
         problem = "token"
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
     return model.eval().to(device), tokenizer, problem
 
 
@@ -171,58 +166,6 @@ def _load_whole(path: str | Path) -> PreTrainedModel:
     return model
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run `gengram predict`; returns the exit code: 0, or 1 after a message about what has to be mended."""
-    parser = argparse.ArgumentParser(
-        prog="gengram predict",
-        description="Predict new sequences with a fine-tuned model.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="example:\n  gengram predict runs/splice/seed-0 new.fa.gz --out predictions.parquet\n\n"
-        "exit codes: 0 done; 1 something has to be mended, the message says what; 2 wrong arguments",
-    )
-    parser.add_argument("model", help="a saved model: a folder, a run of gengram finetune with one seed, or a Hub id")
-    parser.add_argument("file", help="sequences: .csv, .tsv, .jsonl, .parquet, FASTA, .bed with --genome; plain or .gz")
-    parser.add_argument("--out", required=True, help="the Parquet file with the predictions")
-    parser.add_argument("--batch_size", type=int, default=64, help="sequences a step (default: %(default)s)")
-    parser.add_argument("--max_length", type=int, help="longest input in tokens (default: the model's)")
-    parser.add_argument(
-        "--too_long",
-        choices=("error", "truncate", "center"),
-        default="error",
-        help="longer sequences: stop, cut their end off, or keep the middle (default: %(default)s)",
-    )
-    parser.add_argument("--sequence_column", help="column of sequences (default: sequence, else seq, dna, ...)")
-    parser.add_argument("--genome", help="FASTA file that the intervals of a .bed file are cut from")
-    parser.add_argument(
-        "--average_strands",
-        action="store_true",
-        help="average the prediction for a sequence and for its reverse complement",
-    )
-    parser.add_argument(
-        "--base_model", help="an adapter's base: a folder or a Hub id (default: what the adapter names)"
-    )
-    arguments = vars(parser.parse_args(argv))
-    for name in ("batch_size", "max_length"):
-        if arguments[name] is not None and arguments[name] < 1:
-            parser.error(f"--{name} {arguments[name]}: give a whole number of at least 1")
-    try:
-        out = predict_file(arguments.pop("model"), arguments.pop("file"), arguments.pop("out"), **arguments)
-    except (InputError, OSError) as error:
-        print(f"gengram predict: error: {error}", file=sys.stderr)
-        return 1
-    print(out)
-    return 0
-
-
-def _find_model(folder: Path) -> Path:
-    if (folder / "config.json").exists() or not (folder / "report.json").exists():
-        return folder
-    seeds = sorted(path for path in folder.glob("seed-*") if is_adapter(path) or (path / "config.json").exists())
-    if len(seeds) != 1:
-        raise InputError(f"{folder}: name one of its models: {', '.join(map(str, seeds)) or 'there is none'}")
-    return seeds[0]
-
-
 @torch.inference_mode()
 def _run(
     model: "PreTrainedModel | PeftModel", tokenizer: PreTrainedTokenizerBase, encoded: Dataset, batch_size: int
@@ -234,7 +177,7 @@ def _run(
     loader = DataLoader(inputs.select(order), batch_size, collate_fn=DataCollatorWithPadding(tokenizer))
     outputs: list[np.ndarray] = [np.empty(0)] * len(lengths)
     rows = iter(order)
-    for batch in tqdm(loader, desc="Predicting"):
+    for batch in track(loader, desc="Predicting"):
         batch = batch.to(model.device)
         logits = model(**batch).logits.float().cpu().numpy()
         real = batch["attention_mask"].bool().cpu().numpy()
@@ -284,7 +227,4 @@ def _describe_bases(
     return describe_bases(bases, starts, names)
 
 
-__all__ = ["load_predictor", "main", "predict_file"]
-
-if __name__ == "__main__":
-    sys.exit(main())
+__all__ = ["load_predictor", "predict_file"]

@@ -6,8 +6,9 @@ from typing import Literal
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
+
+from gengram.progress import track
 
 from ..nucleotide_transformer.configuration_segment_nt import TRAINED_TOKENS, SegmentNTConfig
 from ..nucleotide_transformer.modeling_segment_nt import SegmentNTForTokenClassification
@@ -71,7 +72,7 @@ def segment_sequence(
     places = [place for start, end in stretches for place in _place_windows(config, start, end, window, overlap)]
     # Windows of one length share a batch: padding would change the numbers near it.
     places.sort(key=lambda place: (place[1] - place[0], place[0]))
-    for first in tqdm(range(0, len(places), batch_size), desc="Segmenting", disable=not progress):
+    for first in track(range(0, len(places), batch_size), desc="Segmenting", disable=not progress):
         lengths = [end - start for start, end, *_ in places[first : first + batch_size]]
         for length in dict.fromkeys(lengths):
             batch = [place for place in places[first : first + batch_size] if place[1] - place[0] == length]

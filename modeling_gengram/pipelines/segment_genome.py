@@ -1,38 +1,37 @@
-"""`gengram segment`: which features does a genome have where? SegmentNT along regions or whole records, as tracks.
+"""Which features does a genome have where? SegmentNT along regions or whole records, as tracks: `gengram segment`.
 
 One record of the genome is in memory at a time, and of the probabilities one piece (about 1 Mb). Finished pieces lie in
 the folder `partial` of the output until the tracks are written, so that an interrupted run goes on where it was.
 """
 
-import argparse
 import hashlib
 import json
 import os
 import re
 import shutil
-import sys
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from gengram.errors import InputError
-from gengram.files import replace_together
+from gengram.files import check_output_folder, write_json
 from gengram.genome.fasta import read_fasta
 from gengram.genome.intervals import check_region, read_regions
 from gengram.genome.tracks import Locus, Piece, TrackFormat, check_format, name_tracks, write_tracks
 from gengram.loading.adapters import hash_base
-from gengram.loading.models import LOADING_ERRORS, load_config
+from gengram.loading.checkpoints import find_model
+from gengram.loading.models import LOADING_ERRORS, choose_device, load_config
 from gengram.loading.tokenizers import load_tokenizer
 from gengram.nucleotide_transformer.configuration_segment_nt import SegmentNTConfig
 from gengram.nucleotide_transformer.modeling_segment_nt import SegmentNTForTokenClassification
 from gengram.pipelines.locus_plot import plot_locus
 from gengram.pipelines.segment import check_windows, segment_sequence
+from gengram.progress import tell, track
 
 SUMMARY_FILE = "segment.json"
 PLOT_FILE = "locus.png"
@@ -67,6 +66,7 @@ def segment_genome(
     track_format: TrackFormat = "bigwig",
     arrays: bool = False,
     locus: str | None = None,
+    devices: str | None = None,
 ) -> Path:
     """Write the probability of each feature at each base of a genome, or of regions of it.
 
@@ -74,7 +74,7 @@ def segment_genome(
     as well; beyond 30 kb the rescaling factor for the window is computed.
 
     Args:
-        model_path: a SegmentNT: folder or Hub id.
+        model_path: a SegmentNT: folder, run or Hub id.
         genome: FASTA file, plain or gzip; a contig's name is its header up to the first blank. Soft-masked (lower-case)
             bases are bases.
         out: folder of the results; made if it is not there, files of an earlier run are replaced.
@@ -86,6 +86,7 @@ def segment_genome(
         track_format: `"bigwig"` or `"bedgraph"`.
         arrays: also write an npz file for each region.
         locus: what the plot shows, `CONTIG:START-END`, counted as in BED; by default the first region, at most 100 kb.
+        devices: what the model computes on, e.g. `cpu`, `cuda:1`; by default an accelerator if there is one.
 
     Returns:
         The folder. In it a track of each feature (`FEATURE.bw`), `features.bed` with the called ones, `locus.png`
@@ -100,10 +101,12 @@ def segment_genome(
     genome, out = Path(genome), Path(out)
     if not out.absolute().parent.is_dir():
         raise InputError(f"{out}: the folder {out.absolute().parent} does not exist")
+    check_output_folder(out)
     check_format(track_format)
     plan = _plan(genome, regions, unknown)
     shown = _choose_locus(locus, plan)
-    model, tokenizer = load_segmenter(model_path, window, overlap)
+    model_path = find_model(model_path)
+    model, tokenizer = load_segmenter(model_path, window, overlap, devices)
     features = model.config.features
     name_tracks(features, track_format)
     step = window - overlap
@@ -130,7 +133,7 @@ def segment_genome(
         arrays=plan.loci if arrays else (),
     )
     if find_spec("matplotlib") is None:
-        print("no plot: matplotlib is not installed (pip install 'gengram[plots]')", file=sys.stderr)
+        tell("no plot: matplotlib is not installed (pip install 'gengram[plots]')")
     else:
         plot_locus(out / PLOT_FILE, shown, _collect(partial, pieces, shown, len(features)), features, threshold)
         files.append(PLOT_FILE)
@@ -149,16 +152,15 @@ def segment_genome(
         "plot_shows": str(shown),
         "files": files,
     }
-    with replace_together([out / SUMMARY_FILE]) as (temporary,):
-        temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    write_json(summary, out / SUMMARY_FILE)
     shutil.rmtree(partial)
     if empty:
-        print(f"{empty} of {bases} bases have no value: no k-mer is whole there", file=sys.stderr)
+        tell(f"{empty} of {bases} bases have no value: no k-mer is whole there")
     return out
 
 
 def load_segmenter(
-    path: str | Path, window: int, overlap: int
+    path: str | Path, window: int, overlap: int, devices: str | None = None
 ) -> tuple[SegmentNTForTokenClassification, PreTrainedTokenizerBase]:
     """Load a SegmentNT for windows of this length, in evaluation mode on the accelerator if there is one.
 
@@ -184,8 +186,7 @@ def load_segmenter(
         check_windows(config, window, overlap)
     except ValueError as error:
         raise InputError(str(error)) from error
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
-    return model.eval().to(device), tokenizer
+    return model.eval().to(choose_device(devices)), tokenizer
 
 
 def _plan(genome: Path, regions: str | Path | None, unknown: str) -> _Plan:
@@ -281,7 +282,7 @@ def _start(partial: Path, settings: dict[str, Any]) -> None:
                     f"{partial}: the run that was begun here is another one: {name} was {was!r} and is {value!r}. "
                     "Remove the folder to begin anew, or choose another --out."
                 )
-        print(f"going on with the interrupted run in {partial}", file=sys.stderr)
+        tell(f"going on with the interrupted run in {partial}")
         return
     if partial.exists() and (not partial.is_dir() or any(one != unfinished for one in partial.iterdir())):
         raise InputError(f"{partial}: it is in the way of unfinished pieces; remove it, or choose another --out")
@@ -307,7 +308,7 @@ def _fill(
             missing.setdefault(piece.chrom, []).append((file, piece))
     total = sum(piece.end - piece.start for piece in pieces)
     left = sum(piece.end - piece.start for parts in missing.values() for _, piece in parts)
-    with tqdm(total=total, initial=total - left, desc="Segmenting", unit="bp", unit_scale=True) as progress:
+    with track(total=total, initial=total - left, desc="Segmenting", unit="bp", unit_scale=True) as progress:
         for _, header, sequence in read_fasta(genome) if missing else ():
             for file, piece in missing.get(header.split()[0], ()):
                 begin = max(0, piece.start - overlap // 2)
@@ -347,71 +348,4 @@ def _collect(partial: Path, pieces: Sequence[Locus], locus: Locus, features: int
     return found
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run `gengram segment`; returns the exit code: 0, or 1 after a message about what has to be mended."""
-    parser = argparse.ArgumentParser(
-        prog="gengram segment",
-        description="Find the features of single bases (SegmentNT) along a genome or regions of it, as tracks.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="example:\n"
-        "  gengram segment chr20.fa.gz --regions genes.bed --model InstaDeepAI/segment_nt --out tracks\n\n"
-        "written: FEATURE.bw (or .bedgraph) for each feature, features.bed, locus.png, segment.json\n"
-        "interrupted: the same command goes on where it was\n"
-        "exit codes: 0 done; 1 something has to be mended, the message says what; 2 wrong arguments",
-    )
-    parser.add_argument("genome", help="FASTA file, plain or .gz; lower-case bases are bases")
-    parser.add_argument("--model", required=True, help="a SegmentNT: a folder or a Hub id")
-    parser.add_argument("--out", required=True, help="the folder for the tracks")
-    parser.add_argument("--regions", help="BED file, plain or .gz: what is read (default: all records)")
-    parser.add_argument(
-        "--window",
-        type=int,
-        default=30_000,
-        help="bp read at once; beyond 30 kb the model's positions are rescaled (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--overlap",
-        type=int,
-        default=6_000,
-        help="bp that neighbouring windows share; each base comes from the window in whose middle it is (default: "
-        "%(default)s)",
-    )
-    parser.add_argument("--batch_size", type=int, default=1, help="windows a step (default: %(default)s)")
-    parser.add_argument(
-        "--unknown",
-        choices=("skip", "error"),
-        default="skip",
-        help="N and other letters, where no k-mer is whole: leave them without a value, or stop (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--threshold",
-        type=float,
-        default=0.5,
-        help="probability from which on a feature is in features.bed (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--format",
-        dest="track_format",
-        choices=get_args(TrackFormat),
-        default="bigwig",
-        help="of the tracks; bigwig needs pip install 'gengram[genomics]' (default: %(default)s)",
-    )
-    parser.add_argument("--arrays", action="store_true", help="also write the probabilities of each region as npz")
-    parser.add_argument(
-        "--locus", help="CONTIG:START-END that locus.png shows (default: the first region, at most 100 kb)"
-    )
-    arguments = vars(parser.parse_args(argv))
-    if arguments["batch_size"] < 1:
-        parser.error(f"--batch_size {arguments['batch_size']}: give a whole number of at least 1")
-    if not 0 < arguments["threshold"] <= 1:
-        parser.error(f"--threshold {arguments['threshold']}: give a probability above 0 and up to 1")
-    try:
-        out = segment_genome(arguments.pop("model"), arguments.pop("genome"), arguments.pop("out"), **arguments)
-    except (InputError, OSError) as error:
-        print(f"gengram segment: error: {error}", file=sys.stderr)
-        return 1
-    print(out)
-    return 0
-
-
-__all__ = ["PLOT_FILE", "SUMMARY_FILE", "load_segmenter", "main", "segment_genome"]
+__all__ = ["PLOT_FILE", "SUMMARY_FILE", "load_segmenter", "segment_genome"]

@@ -23,6 +23,7 @@ FLOORS = {
     "gengram.errors": 0,
     "gengram.lazy": 0,
     "gengram.files": 0,
+    "gengram.progress": 0,
     "gengram.command_line": 0,
     # A family imports siblings only: its files travel to the Hub with a checkpoint.
     "gengram.gena": 1,

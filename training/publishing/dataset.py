@@ -1,8 +1,6 @@
-"""`gengram dataset push`: a folder of labelled tables as a dataset on the Hub, as parquet, with card and checksums."""
+"""A folder of labelled tables as a dataset on the Hub, as parquet, with card and checksums: `gengram dataset push`."""
 
-import argparse
 import re
-import tempfile
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -13,15 +11,8 @@ from huggingface_hub import DatasetCard, DatasetCardData
 
 from gengram.errors import InputError
 from gengram.genome.tables import hash_file, read_rows
-from gengram.training.publishing.upload import (
-    Upload,
-    add_push_arguments,
-    check_repo_id,
-    parse_repo_id,
-    refuse_leaks,
-    run_command,
-    send,
-)
+from gengram.loading.checkpoints import check_repo_id
+from gengram.training.publishing.upload import Upload, refuse_leaks
 
 # First word of a file's name -> split.
 _SPLITS = {
@@ -35,18 +26,6 @@ _SPLITS = {
 _TABLE = re.compile(r"(?P<split>[A-Za-z]+)(?:[_.-][^/]*)?\.(?:csv|tsv|jsonl|parquet)(?:\.gz)?")
 _CONFIG = re.compile(r"[A-Za-z0-9][\w.-]*")
 _DEFAULT = "default"
-
-_EXAMPLE = """\
-example:
-  gengram dataset push data/promoters lab/promoters --license cc-by-4.0 --dry-run
-  gengram dataset push data/promoters lab/promoters --license cc-by-4.0
-
-FOLDER holds tables that `gengram finetune` reads: train, validation (valid, val, dev) and test, each .csv, .tsv, .jsonl
-or .parquet, plain or .gz; what follows the first word of a name does not matter (test_shared.csv.gz). Or it holds
-folders of such tables, one for each configuration. Everything goes up in one commit.
-
-exit codes: 0 done; 1 something has to be mended, the message says what; 2 wrong arguments
-"""
 
 
 def prepare_dataset(path: str | Path, repo_id: str, workspace: str | Path, *, license: str = "unknown") -> Upload:
@@ -88,30 +67,6 @@ def prepare_dataset(path: str | Path, repo_id: str, workspace: str | Path, *, li
         f"{config}/{split}-?????-of-?????.parquet" for config in sources for split in dict.fromkeys(_SPLITS.values())
     )
     return Upload(repo_id, folder, card, files, left_out, repo_type="dataset", stale=stale)
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run `gengram dataset`; returns the exit code: 0, or 1 after a message about what has to be mended."""
-    parser = argparse.ArgumentParser(
-        prog="gengram dataset",
-        description="Publish a folder of labelled tables as a dataset on the Hugging Face Hub.",
-        epilog=_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("action", choices=["push"], help="publish it")
-    parser.add_argument("path", metavar="FOLDER", help="tables, or one folder of tables for each configuration")
-    parser.add_argument("repo", metavar="ORG/NAME", type=parse_repo_id, help="the repository; made if it is not there")
-    parser.add_argument("--license", default="unknown", help="licence of the data, e.g. cc-by-4.0 (default: unknown)")
-    add_push_arguments(parser)
-    arguments = parser.parse_args(argv)
-
-    def run() -> None:
-        with tempfile.TemporaryDirectory() as workspace:
-            upload = prepare_dataset(arguments.path, arguments.repo, workspace, license=arguments.license)
-            send(upload, private=arguments.private, revision=arguments.revision, dry_run=arguments.dry_run)
-
-    return run_command("dataset push", run)
 
 
 def _find_tables(folder: Path) -> tuple[dict[str, dict[str, Path]], dict[str, str]]:
@@ -207,4 +162,4 @@ def _render_card(repo_id: str, tables: list[dict[str, Any]], license: str) -> Da
     )
 
 
-__all__ = ["main", "prepare_dataset"]
+__all__ = ["prepare_dataset"]

@@ -1,12 +1,8 @@
-"""`gengram push` and `gengram card`: a finished run, or a model's folder, as a repository on the Hub."""
+"""A finished run, or a model's folder, as a repository on the Hub: the work of `gengram push` and `gengram card`."""
 
-import argparse
 import fnmatch
 import json
-import os
-import re
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +12,10 @@ from safetensors import SafetensorError
 from transformers.dynamic_module_utils import get_relative_import_files
 
 from gengram.errors import InputError
-from gengram.model_cards.card import find_main_metric, is_hub_id, render_card, render_results
+from gengram.loading.checkpoints import Checkpoint, check_repo_id, find_checkpoint, is_hub_id, read_object
+from gengram.model_cards.card import render_card, render_results
 from gengram.registration import FAMILIES, find_configuration
-from gengram.training.publishing.upload import (
-    Upload,
-    add_push_arguments,
-    check_repo_id,
-    matches,
-    parse_repo_id,
-    refuse_leaks,
-    run_command,
-    send,
-)
+from gengram.training.publishing.upload import Upload, matches, refuse_leaks
 from gengram.training.reports.plots import FOLDER, NAMES
 
 # What goes up; everything else in the folder stays.
@@ -66,83 +54,6 @@ _REASONS = {
     "predictions-*.parquet": "predictions of single rows",
     "trainer_state.json": "the log of the training",
 }
-_CARD_EXAMPLE = """\
-example:
-  gengram card runs/splice lab/splice --license cc-by-4.0 --output card.md
-
-RUN_OR_FOLDER is what `gengram finetune` wrote, one of its seed folders, or any folder with a saved model or adapter.
-Without --output, the card goes to standard output.
-
-exit codes: 0 done; 1 something has to be mended, the message says what; 2 wrong arguments
-"""
-_PUSH_EXAMPLE = """\
-example:
-  gengram push runs/splice lab/splice --license cc-by-4.0 --dry-run    list what would go up; needs no network
-  gengram push runs/splice lab/splice --license cc-by-4.0 --private
-
-RUN_OR_FOLDER is what `gengram finetune` wrote, one of its seed folders, or any folder with a saved model or adapter.
-Of a run, the seed that is best on the validation rows goes up. Everything is one commit: the repository has all of it
-or none. The last line of the output is the commit's address. You need a token that may write: `hf auth login`.
-
-exit codes: 0 done; 1 something has to be mended, the message says what; 2 wrong arguments
-"""
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A model's folder and, where a run made it, the run's report.
-
-    Attributes:
-        folder: with the weights, the configuration and the tokenizer.
-        report: content of the run's `report.json`, or None.
-        seed: which of the report's seeds this is, or None.
-        choice: one sentence: why this seed.
-    """
-
-    folder: Path
-    report: dict[str, Any] | None = None
-    seed: int | None = None
-    choice: str = ""
-
-
-def find_checkpoint(path: str | Path, seed: int | None = None) -> Checkpoint:
-    """Find the model that is meant by the folder of a run or of a model.
-
-    Args:
-        path: what `gengram finetune` wrote (with `report.json`), a seed folder in it, or any saved model or adapter.
-        seed: of a run, this seed; by default the one that is best on the validation rows.
-
-    Raises:
-        `InputError`: the folder is none of these, the run is not finished, or has no such seed.
-    """
-    folder = Path(path)
-    if not folder.is_dir():
-        raise InputError(f"{path}: there is no such folder")
-    if (folder / "report.json").is_file():
-        report = _read_json(folder / "report.json")
-        seed, choice = _choose_seed(report, seed, folder)
-        name = Path(report["model_folders"][report["seeds"].index(seed)]).name
-        if not (folder / name).is_dir():
-            raise InputError(f"{folder}: the report names the model folder {name!r}, which is not there")
-        return Checkpoint(folder / name, report, seed, choice)
-    if (folder / "config.json").is_file() or (folder / "adapter_config.json").is_file():
-        report_file = folder.absolute().parent / "report.json"
-        report = _read_json(report_file) if report_file.is_file() else {}
-        names = [Path(name).name for name in report.get("model_folders", [])]
-        if folder.absolute().name in names:
-            own = report["seeds"][names.index(folder.absolute().name)]
-            if seed not in (None, own):
-                raise InputError(f"{folder} is the model of seed {own}, not of seed {seed}")
-            return Checkpoint(folder, report, own, f"Seed {own} is published because it was asked for.")
-        if seed is not None:
-            raise InputError(f"{folder} is a single model, not a run: leave --seed out")
-        return Checkpoint(folder)
-    if any(folder.glob("seed-*")):
-        raise InputError(
-            f"{folder}: there are models but no report.json, so this run did not come to its end. Finish it, or name "
-            "one of the seed folders."
-        )
-    raise InputError(f"{folder}: neither a run (report.json) nor a model (config.json) nor an adapter is here")
 
 
 def prepare_upload(
@@ -179,7 +90,7 @@ def prepare_upload(
     folder = checkpoint.folder
     files, left_out = _list_files(folder)
     config_name = "adapter_config.json" if "adapter_config.json" in files else "config.json"
-    config = _read_json(folder / config_name)
+    config = read_object(folder / config_name)
     if config_name == "adapter_config.json":
         base_model = _name_base(config, base_model, checkpoint)
         files[config_name] = _dump_json(config | {"base_model_name_or_path": base_model})
@@ -204,108 +115,7 @@ def prepare_upload(
     refuse_leaks(files)
     stays = {name: why for name, why in left_out.items() if name not in files or name == "README.md"}
     files = dict(sorted(files.items()))
-    return Upload(repo_id, folder, rendered, files, stays, note=checkpoint.choice, stale=_STALE)
-
-
-def main_push(argv: list[str] | None = None) -> int:
-    """Run `gengram push`; returns the exit code: 0, or 1 after a message about what has to be mended."""
-    parser = _make_parser("push", "Publish a fine-tuned model on the Hugging Face Hub, in one commit.", _PUSH_EXAMPLE)
-    parser.add_argument("repo", metavar="ORG/NAME", type=parse_repo_id, help="the repository; made if it is not there")
-    _add_content_arguments(parser)
-    parser.add_argument("--card", metavar="FILE", help="use this file as the card instead of rendering one")
-    add_push_arguments(parser)
-    arguments = parser.parse_args(argv)
-
-    def run() -> None:
-        upload = prepare_upload(
-            arguments.path, arguments.repo, card=arguments.card, **_read_content_arguments(arguments)
-        )
-        send(upload, private=arguments.private, revision=arguments.revision, dry_run=arguments.dry_run)
-
-    return run_command("push", run)
-
-
-def main_card(argv: list[str] | None = None) -> int:
-    """Run `gengram card`; returns the exit code: 0, or 1 after a message about what has to be mended."""
-    parser = _make_parser("card", "Render the card of a fine-tuned model, for review.", _CARD_EXAMPLE)
-    parser.add_argument(
-        "repo",
-        metavar="ORG/NAME",
-        type=parse_repo_id,
-        nargs="?",
-        help="the repository that the example in the card loads from",
-    )
-    _add_content_arguments(parser)
-    parser.add_argument("--output", metavar="FILE", help="write the card here instead of to standard output")
-    arguments = parser.parse_args(argv)
-
-    def run() -> None:
-        repo_id = arguments.repo or f"your-organization/{_suggest_name(arguments.path)}"
-        card = str(prepare_upload(arguments.path, repo_id, **_read_content_arguments(arguments)).card)
-        if arguments.output is None:
-            print(card)
-            return
-        output = Path(arguments.output)
-        partial = output.with_name(output.name + ".partial")
-        partial.write_text(card, encoding="utf-8")
-        os.replace(partial, output)
-
-    return run_command("card", run)
-
-
-def _make_parser(verb: str, description: str, epilog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=f"gengram {verb}",
-        description=description,
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("path", metavar="RUN_OR_FOLDER", help="a run, or the folder of a model or an adapter")
-    return parser
-
-
-def _add_content_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--seed", type=int, help="of a run, this seed (default: the best on the validation rows)")
-    parser.add_argument(
-        "--license", default="unknown", help="licence of the weights, e.g. cc-by-4.0 (default: unknown)"
-    )
-    parser.add_argument("--base-model", metavar="ORG/NAME", help="what was fine-tuned, if the run does not name it")
-    parser.add_argument("--dataset", metavar="ORG/NAME", help="dataset that the test rows are from; adds .eval_results")
-    parser.add_argument("--task", default="default", help="task of that dataset (default: default)")
-
-
-def _read_content_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
-    return {name: getattr(arguments, name) for name in ("seed", "license", "base_model", "dataset", "task")}
-
-
-def _suggest_name(path: str) -> str:
-    name = re.sub(r"[^\w.-]+|-{2,}|\.{2,}", "-", Path(path).absolute().name).strip("-.")
-    return name or "model"
-
-
-def _choose_seed(report: dict[str, Any], seed: int | None, folder: Path) -> tuple[int, str]:
-    seeds = report["seeds"]
-    if seed is not None:
-        if seed not in seeds:
-            raise InputError(f"{folder}: there is no seed {seed}; the run has {', '.join(map(str, seeds))}")
-        return seed, f"Seed {seed} is published because it was asked for."
-    if len(seeds) == 1:
-        return seeds[0], ""
-    validation = report.get("validation")
-    if not validation:
-        return seeds[0], f"Seed {seeds[0]} is published: the first, since there were no validation rows to choose by."
-    metric = find_main_metric(validation)
-
-    def rank(position: int) -> tuple[float, float]:
-        value, loss = validation[metric]["per_seed"][position], validation["loss"]["per_seed"][position]
-        return (-float("inf") if value is None else value, -float("inf") if loss is None else -loss)
-
-    best = max(range(len(seeds)), key=rank)
-    return seeds[best], (
-        f"Seed {seeds[best]} is published: of {len(seeds)}, it has the highest {metric} on the validation rows "
-        "(where equal, the lower loss)."
-    )
+    return Upload(repo_id, folder, rendered, files, stays, note=_tell_choice(checkpoint), stale=_STALE)
 
 
 def _list_files(folder: Path) -> tuple[dict[str, Path | bytes], dict[str, str]]:
@@ -324,7 +134,7 @@ def _list_files(folder: Path) -> tuple[dict[str, Path | bytes], dict[str, str]]:
         raise InputError(f"{folder}: no tokenizer; save the one that the model was trained with into this folder")
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        missing = sorted(set(_read_json(index)["weight_map"].values()) - set(files))
+        missing = sorted(set(read_object(index)["weight_map"].values()) - set(files))
         if missing:
             raise InputError(f"{index} names {missing[0]}, which is not there ({len(missing)} shards are missing)")
     if "adapter_config.json" not in files and "config.json" not in files:
@@ -369,6 +179,10 @@ def _name_base(config: dict[str, Any], base_model: str | None, checkpoint: Check
     return named
 
 
+def _tell_choice(checkpoint: Checkpoint) -> str:
+    return f"Seed {checkpoint.seed} is published: {checkpoint.choice}." if checkpoint.choice else ""
+
+
 def _find_plots(checkpoint: Checkpoint) -> dict[str, str]:
     """The run's plots that are there: path in the repository -> title."""
     named = {
@@ -402,7 +216,7 @@ def _render(
             repo_id=repo_id,
             report=checkpoint.report,
             seed=checkpoint.seed,
-            choice=checkpoint.choice,
+            choice=_tell_choice(checkpoint),
             license=license,
             base_model=base_model,
             dataset=dataset,
@@ -422,24 +236,10 @@ def _read_card(path: str | Path) -> ModelCard:
     return card
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: a JSON object is expected here")
-    return content
-
-
 def _dump_json(content: dict[str, Any]) -> bytes:
     return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
 
 
 __all__ = [
-    "Checkpoint",
-    "find_checkpoint",
-    "main_card",
-    "main_push",
     "prepare_upload",
 ]

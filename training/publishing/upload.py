@@ -1,21 +1,20 @@
 """One commit on the Hub: everything that goes up is checked before, and is there as a whole or not at all."""
 
-import argparse
 import fnmatch
 import re
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.repocard import RepoCard
-from huggingface_hub.utils import HFValidationError, validate_repo_id
 from safetensors import safe_open
 
+from gengram.command_line import Answer
 from gengram.errors import InputError
+from gengram.progress import tell
 
 # Where absolute paths of people's machines begin.
 _ROOTS = (
@@ -112,21 +111,6 @@ def push(upload: Upload, *, private: bool = False, revision: str | None = None, 
     return commit
 
 
-def check_repo_id(repo_id: str) -> str:
-    """Return the name of a repository as it is.
-
-    Raises:
-        `InputError`: it is not of the form `organization/name`, or the Hub does not allow it.
-    """
-    try:
-        validate_repo_id(repo_id)
-    except HFValidationError as error:
-        raise InputError(f"{repo_id!r} is no name for a repository: {error}") from error
-    if "/" not in repo_id:
-        raise InputError(f"{repo_id!r} is no name for a repository: write organization/name, or user/name")
-    return repo_id
-
-
 def find_leaks(name: str, content: Path | bytes) -> Iterator[tuple[str, str]]:
     """Yield (place, text) for every absolute path and token in a file: lines of text, or metadata of safetensors.
 
@@ -151,52 +135,36 @@ def find_leaks(name: str, content: Path | bytes) -> Iterator[tuple[str, str]]:
         yield from ((f"line {number}", found) for found in _find_in(line, *patterns))
 
 
-def parse_repo_id(text: str) -> str:
-    """`check_repo_id` as a type of `argparse`: a wrong name is a wrong argument."""
-    try:
-        return check_repo_id(text)
-    except InputError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+def send(upload: Upload, *, private: bool, revision: str | None, dry_run: bool) -> Answer:
+    """Tell what an upload is, then push it, or only list its files.
 
-
-def add_push_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of every push."""
-    parser.add_argument("--private", action="store_true", help="make a new repository private")
-    parser.add_argument("--revision", metavar="BRANCH", help="an existing branch to write to (default: main)")
-    parser.add_argument("--dry-run", action="store_true", help="only list the files with their sizes in bytes")
-
-
-def send(upload: Upload, *, private: bool, revision: str | None, dry_run: bool) -> None:
-    """Do what a command does with an upload: tell what it is, then push it, or only list its files.
-
-    Standard output gets the commit's address, or a line `size<TAB>path` for each file; all else goes to standard error.
+    Returns:
+        As text the commit's address, or a line `size<TAB>path` for each file; all else goes to standard error.
     """
-    total = sum(upload.measure(path) for path in upload.files)
-    lines = [f"{upload.repo_id}: {len(upload.files)} files, {total:,} bytes, from {upload.source}"]
-    lines += [upload.note] if upload.note else []
-    lines += [f"not published: {name} ({why})" for name, why in upload.left_out.items()]
-    print("\n".join(lines), file=sys.stderr)
+    sizes = {path: upload.measure(path) for path in upload.files}
+    tell(f"{upload.repo_id}: {len(sizes)} files, {sum(sizes.values()):,} bytes, from {upload.source}")
+    if upload.note:
+        tell(upload.note)
+    for name, why in upload.left_out.items():
+        tell(f"not published: {name} ({why})")
+    told: dict[str, Any] = {
+        "repo": upload.repo_id,
+        "repo_type": upload.repo_type,
+        "source": str(upload.source),
+        "note": upload.note,
+        "files": [{"path": path, "bytes": size} for path, size in sizes.items()],
+        "not_published": upload.left_out,
+        "dry_run": dry_run,
+    }
     if dry_run:
         # Which of them are there is not asked: a dry run needs no network.
-        stale = ", ".join(pattern for pattern in upload.stale if pattern not in upload.files)
-        print(f"a push deletes, where an earlier one left it: {stale}", file=sys.stderr)
-        for path in upload.files:
-            print(f"{upload.measure(path)}\t{path}")
-    else:
-        commit = push(upload, private=private, revision=revision)
-        if commit.commit_description:
-            print(commit.commit_description, file=sys.stderr)
-        print(commit.commit_url)
-
-
-def run_command(name: str, function: Callable[[], None]) -> int:
-    """Call the function; returns the exit code: 0, or 1 after a message about what a user can mend."""
-    try:
-        function()
-    except (InputError, OSError) as error:
-        print(f"gengram {name}: error: {error}", file=sys.stderr)
-        return 1
-    return 0
+        stale = [pattern for pattern in upload.stale if pattern not in upload.files]
+        tell(f"a push deletes, where an earlier one left it: {', '.join(stale)}")
+        return Answer("\n".join(f"{size}\t{path}" for path, size in sizes.items()), {**told, "would_delete": stale})
+    commit = push(upload, private=private, revision=revision)
+    if commit.commit_description:
+        tell(commit.commit_description)
+    return Answer(commit.commit_url, {**told, "commit": commit.commit_url, "description": commit.commit_description})
 
 
 def _check_commit(api: HfApi, upload: Upload, commit: CommitInfo) -> None:
@@ -284,13 +252,9 @@ def matches(name: str, patterns: tuple[str, ...]) -> bool:
 
 __all__ = [
     "Upload",
-    "add_push_arguments",
-    "check_repo_id",
     "find_leaks",
     "matches",
-    "parse_repo_id",
     "push",
     "refuse_leaks",
-    "run_command",
     "send",
 ]

@@ -19,17 +19,13 @@ from transformers import AutoModelForSequenceClassification, BertConfig, BertFor
 
 from gengram import GengramConfig, GengramForMaskedLM
 from gengram.errors import InputError
-from gengram.model_cards.card import CODE_LICENSE, count_parameters, describe_alphabet, is_hub_id
+from gengram.loading.checkpoints import check_repo_id, find_checkpoint, is_hub_id
+from gengram.model_cards.card import CODE_LICENSE, count_parameters, describe_alphabet
 from gengram.tokenization import build_nucleotide_tokenizer
 from gengram.training.arguments import DataArguments, FinetuneArguments, ModelArguments
 from gengram.training.finetune import finetune
-from gengram.training.publishing.model import (
-    find_checkpoint,
-    main_card,
-    main_push,
-    prepare_upload,
-)
-from gengram.training.publishing.upload import check_repo_id, find_leaks
+from gengram.training.publishing.model import main_card, main_push, prepare_upload
+from gengram.training.publishing.upload import find_leaks
 
 SMALL = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 MEMORY = {"memory_layers": [0, 1], "memory_dim": 8, "kmer_sizes": [1, 2, 3], "window_size": 3}

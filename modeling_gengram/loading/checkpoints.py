@@ -1,0 +1,190 @@
+"""Which model is meant? A folder, one seed of a run, or a Hub id: decided before anything is loaded."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+
+from gengram.errors import InputError
+from gengram.progress import tell
+
+CONFIG = "config.json"
+ADAPTER_CONFIG = "adapter_config.json"
+REPORT = "report.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model's folder and, where a run made it, the run's report.
+
+    Attributes:
+        folder: with the weights, the configuration and the tokenizer.
+        report: content of the run's `report.json`, or None.
+        seed: which of the report's seeds this is, or None.
+        choice: why this seed, for the end of a sentence; empty where there was no choice.
+    """
+
+    folder: Path
+    report: dict[str, Any] | None = None
+    seed: int | None = None
+    choice: str = ""
+
+
+def find_model(name: str | Path) -> str:
+    """Return the folder or the Hub id of the model that is meant; of a run its best seed on the validation rows.
+
+    Nothing is loaded, and no network is asked.
+
+    Args:
+        name: a folder with a model or an adapter, a run of `gengram finetune`, or `organization/name` on the Hub.
+
+    Raises:
+        `InputError`: a folder without a model, an unfinished run, a name that is neither a folder nor a Hub id.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        checkpoint = find_checkpoint(path)
+        if checkpoint.choice and checkpoint.folder != path:
+            tell(f"{path}: seed {checkpoint.seed} is taken: {checkpoint.choice}")
+        return str(checkpoint.folder)
+    if path.is_file():
+        raise InputError(f"{path}: this is a file; a model is a folder, a run, or a Hub id (organization/name)")
+    if reason := _refuse_hub_id(str(name)):
+        raise InputError(
+            f"there is no folder {str(name)!r}, and no repository of that name was asked for, because {reason}"
+        )
+    return str(name)
+
+
+def find_checkpoint(path: str | Path, seed: int | None = None) -> Checkpoint:
+    """Find the model that is meant by the folder of a run or of a model.
+
+    Args:
+        path: what `gengram finetune` wrote (with `report.json`), a seed folder in it, or any saved model or adapter.
+        seed: of a run, this seed; by default the one that is best on the validation rows.
+
+    Raises:
+        `InputError`: the folder is none of these, the run is not finished, or has no such seed.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise InputError(f"{path}: there is no such folder")
+    if (folder / REPORT).is_file() and not _is_model(folder):
+        report = read_object(folder / REPORT)
+        if not isinstance(report.get("model_folders"), list) or not isinstance(report.get("seeds"), list):
+            raise InputError(f"{folder / REPORT}: not the report of a run of gengram finetune")
+        seed, choice = _choose_seed(report, seed, folder)
+        name = Path(report["model_folders"][report["seeds"].index(seed)]).name
+        if not (folder / name).is_dir():
+            raise InputError(f"{folder}: the report names the model folder {name!r}, which is not there")
+        return Checkpoint(folder / name, report, seed, choice)
+    if _is_model(folder):
+        report_file = folder.absolute().parent / REPORT
+        report = read_object(report_file) if report_file.is_file() else {}
+        names = [Path(name).name for name in report.get("model_folders", [])]
+        if folder.absolute().name in names:
+            own = report["seeds"][names.index(folder.absolute().name)]
+            if seed not in (None, own):
+                raise InputError(f"{folder} is the model of seed {own}, not of seed {seed}")
+            return Checkpoint(folder, report, own, "it was asked for")
+        if seed is not None:
+            raise InputError(f"{folder} is a single model, not a run: leave --seed out")
+        return Checkpoint(folder)
+    if any(folder.glob("seed-*")):
+        raise InputError(
+            f"{folder}: there are models but no {REPORT}, so this run did not come to its end. Finish it, or name one "
+            "of the seed folders."
+        )
+    raise InputError(f"{folder}: neither a run ({REPORT}) nor a model ({CONFIG}) nor an adapter is here")
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a model's name is `organization/name` on the Hub, and not a folder here."""
+    return not Path(name).exists() and not _refuse_hub_id(name)
+
+
+def check_repo_id(repo_id: str) -> str:
+    """Return the name of a repository as it is.
+
+    Raises:
+        `InputError`: it is not of the form `organization/name`, or the Hub does not allow it.
+    """
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise InputError(f"{repo_id!r} is no name for a repository: {error}") from error
+    if "/" not in repo_id:
+        raise InputError(f"{repo_id!r} is no name for a repository: write organization/name, or user/name")
+    return repo_id
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds one object.
+
+    Raises:
+        `InputError`: it cannot be read, or holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: a JSON object is expected here")
+    return content
+
+
+def _is_model(folder: Path) -> bool:
+    return (folder / CONFIG).is_file() or (folder / ADAPTER_CONFIG).is_file()
+
+
+def _refuse_hub_id(name: str) -> str:
+    """Why a name is not asked for on the Hub; empty if it can be."""
+    if name.startswith((".", "/", "~")) or name.endswith("/") or (os.sep != "/" and os.sep in name):
+        return "it is written like a folder"
+    if name.count("/") != 1:
+        return "a repository is called organization/name"
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        return f"the Hub allows no such name: {error}"
+    return ""
+
+
+def _choose_seed(report: dict[str, Any], seed: int | None, folder: Path) -> tuple[int, str]:
+    seeds = report["seeds"]
+    if seed is not None:
+        if seed not in seeds:
+            raise InputError(f"{folder}: there is no seed {seed}; the run has {', '.join(map(str, seeds))}")
+        return seed, "it was asked for"
+    if len(seeds) == 1:
+        return seeds[0], ""
+    validation = report.get("validation")
+    if not validation:
+        return seeds[0], "the first, since there were no validation rows to choose by"
+    metric = next(iter(validation))  # the one by which the problem is judged
+
+    def rank(position: int) -> tuple[float, float]:
+        value, loss = validation[metric]["per_seed"][position], validation["loss"]["per_seed"][position]
+        return (-float("inf") if value is None else value, -float("inf") if loss is None else -loss)
+
+    best = max(range(len(seeds)), key=rank)
+    return seeds[best], (
+        f"of {len(seeds)}, it has the highest {metric} on the validation rows (where equal, the lower loss)"
+    )
+
+
+__all__ = [
+    "ADAPTER_CONFIG",
+    "CONFIG",
+    "REPORT",
+    "Checkpoint",
+    "check_repo_id",
+    "find_checkpoint",
+    "find_model",
+    "is_hub_id",
+    "read_object",
+]

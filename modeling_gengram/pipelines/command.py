@@ -1,0 +1,224 @@
+"""The verbs that ask a trained model: predict, embed, segment."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from gengram.command_line import (
+    SEQUENCE_FILES,
+    Answer,
+    VerbParser,
+    add_devices,
+    add_genome,
+    add_model,
+    add_out,
+    read_files,
+    run,
+    share,
+    whole_number,
+)
+from gengram.files import check_output_file, check_output_folder
+from gengram.loading.checkpoints import find_model
+
+VECTOR_FILES = (".parquet", ".npz", ".safetensors")
+POOLS = ("mean", "max", "cls", "none")
+DTYPES = ("auto", "float32", "bfloat16")
+TRACK_FORMATS = ("bigwig", "bedgraph")
+
+
+def predict(argv: Sequence[str] | None = None) -> int:
+    """Run `gengram predict`; returns the exit code."""
+    parser = VerbParser(
+        "predict",
+        usage="FILE --model MODEL --out predictions.parquet [...]",
+        description="Predict new sequences with a fine-tuned model.",
+        example="gengram predict new.fa.gz --model runs/splice --out predictions.parquet",
+        notes="Of a run with several seeds, the model that is best on the validation rows is taken.",
+    )
+    parser.add_position("model", "--model")
+    parser.add_position("file", "FILE")
+    what = parser.add_argument_group("what")
+    what.add_argument("--file", help=f"sequences (or give it first): {SEQUENCE_FILES}")
+    _add_sequences(what)
+    model = parser.add_argument_group("model")
+    add_model(model, "a fine-tuned model or adapter")
+    model.add_argument("--base_model", help="an adapter's base, where it is not where the adapter says")
+    _add_limits(model, ("error", "truncate", "center"), "stop, cut their end off, or keep the middle")
+    model.add_argument(
+        "--average_strands",
+        action="store_true",
+        help="average the prediction for a sequence and for its reverse complement",
+    )
+    model.add_argument("--batch_size", type=whole_number, default=64, help="sequences a step")
+    add_devices(model)
+    add_out(parser.add_argument_group("output"), "the file with the predictions, .parquet")
+    parser.add_common()
+
+    def work(model: str, file: str, out: str, overwrite: bool, **options: Any) -> Answer:
+        read_files(file, options["genome"])
+        check_output_file(out, (".parquet",), overwrite)
+        model = find_model(model)
+        import pyarrow.parquet
+
+        from gengram.pipelines.predict import predict_file
+
+        path = predict_file(model, file, out, **options)
+        written = pyarrow.parquet.ParquetFile(path)
+        return Answer(
+            str(path),
+            {
+                "out": str(path),
+                "model": model,
+                "file": file,
+                "rows": written.metadata.num_rows,
+                "columns": written.schema_arrow.names,
+            },
+        )
+
+    return run(parser, parser.parse(argv), work)
+
+
+def embed(argv: Sequence[str] | None = None) -> int:
+    """Run `gengram embed`; returns the exit code."""
+    parser = VerbParser(
+        "embed",
+        usage="FILE --model MODEL --out vectors.parquet [...]",
+        description="Write a vector for each sequence of a file (or for each token or base of it): the hidden states "
+        "of any layer of any model, pooled. Interrupted, the same command goes on where it was.",
+        example="gengram embed promoters.fa.gz --model InstaDeepAI/nucleotide-transformer-v2-50m-multi-species "
+        "--out promoters.parquet\n"
+        "gengram embed peaks.bed --genome hg38.fa --model ./model --layer 6 --pool max --out peaks.npz",
+    )
+    parser.add_position("file", "FILE")
+    what = parser.add_argument_group("what")
+    what.add_argument("--file", help=f"sequences (or give it first): {SEQUENCE_FILES}")
+    _add_sequences(what)
+    model = parser.add_argument_group("model")
+    add_model(model)
+    model.add_argument(
+        "--layer",
+        type=int,
+        default=-1,
+        help="hidden states: 0 the embedding, i those of layer i, -1 the last, behind the norm",
+    )
+    model.add_argument(
+        "--pool", choices=POOLS, default="mean", help="mean or max over tokens, the first token (cls), or each (none)"
+    )
+    model.add_argument(
+        "--exclude_special",
+        action="store_true",
+        help="pool without <cls> and the like (default: with them, as on the Nucleotide Transformers' model cards)",
+    )
+    model.add_argument(
+        "--per_base", action="store_true", help="with --pool none: a vector for each base, that of its token"
+    )
+    _add_limits(
+        model, ("error", "truncate", "center", "window"), "stop, cut the end off, keep the middle, read windows"
+    )
+    model.add_argument(
+        "--dtype", choices=DTYPES, default="auto", help="what the model computes in; auto: bfloat16 where it is fast"
+    )
+    model.add_argument("--batch_tokens", type=whole_number, default=8192, help="tokens of a batch, padding included")
+    add_devices(model)
+    add_out(parser.add_argument_group("output"), "the file with the vectors: .parquet, .npz or .safetensors")
+    parser.add_common()
+    arguments = parser.parse(argv)
+    if arguments.model is None:
+        parser.error("missing: --model")
+    if arguments.per_base and arguments.pool != "none":
+        parser.error("--per_base gives a vector for each base: it needs --pool none")
+
+    def work(model: str, file: str, out: str, overwrite: bool, **options: Any) -> Answer:
+        read_files(file, options["genome"])
+        check_output_file(out, VECTOR_FILES, overwrite)
+        model = find_model(model)
+        from gengram.pipelines.embed_file import embed_file
+        from gengram.pipelines.embedding_files import describe_vectors
+
+        path = embed_file(model, file, out, **options)
+        return Answer(str(path), {"out": str(path), "model": model, "file": file, **describe_vectors(path)})
+
+    return run(parser, arguments, work)
+
+
+def segment(argv: Sequence[str] | None = None) -> int:
+    """Run `gengram segment`; returns the exit code."""
+    parser = VerbParser(
+        "segment",
+        usage="GENOME --model MODEL --out FOLDER [...]",
+        description="Find the features of single bases (SegmentNT) along a genome or regions of it, as tracks.",
+        example="gengram segment chr20.fa.gz --regions genes.bed --model InstaDeepAI/segment_nt --out tracks",
+        notes="written: FEATURE.bw (or .bedgraph) for each feature, features.bed, locus.png, segment.json\n"
+        "interrupted: the same command goes on where it was",
+    )
+    parser.add_position("genome", "--genome")
+    what = parser.add_argument_group("what")
+    add_genome(what, "FASTA file (or give it first); lower-case bases are bases")
+    what.add_argument("--regions", metavar="BED", help="what is read, plain or .gz (default: all records)")
+    what.add_argument(
+        "--unknown",
+        choices=("skip", "error"),
+        default="skip",
+        help="N and other letters, where no k-mer is whole: leave them without a value, or stop",
+    )
+    model = parser.add_argument_group("model")
+    add_model(model, "a SegmentNT")
+    model.add_argument(
+        "--window", type=int, default=30_000, help="bp read at once; beyond 30 kb the model's positions are rescaled"
+    )
+    model.add_argument(
+        "--overlap",
+        type=int,
+        default=6_000,
+        help="bp that neighbouring windows share; each base comes from the window in whose middle it is",
+    )
+    model.add_argument("--batch_size", type=whole_number, default=1, help="windows a step")
+    add_devices(model)
+    output = parser.add_argument_group("output")
+    add_out(output, "the folder for the tracks", "FOLDER")
+    output.add_argument(
+        "--threshold", type=share, default=0.5, help="probability from which on a feature is in features.bed"
+    )
+    output.add_argument(
+        "--format",
+        dest="track_format",
+        choices=TRACK_FORMATS,
+        default="bigwig",
+        help="of the tracks; bigwig needs pip install 'gengram[genomics]'",
+    )
+    output.add_argument("--arrays", action="store_true", help="also write the probabilities of each region as npz")
+    output.add_argument(
+        "--locus", metavar="CONTIG:START-END", help="what locus.png shows (default: the first region, at most 100 kb)"
+    )
+    parser.add_common()
+    arguments = parser.parse(argv)
+    if arguments.model is None:
+        parser.error("missing: --model")
+
+    def work(model: str, genome: str, out: str, overwrite: bool, **options: Any) -> Answer:
+        read_files(genome, options["regions"])
+        check_output_folder(out, "segment.json", overwrite)
+        model = find_model(model)
+        import json
+
+        from gengram.pipelines.segment_genome import SUMMARY_FILE, segment_genome
+
+        path = segment_genome(model, genome, out, **options)
+        summary = json.loads((path / SUMMARY_FILE).read_text(encoding="utf-8"))
+        return Answer(str(path), {"out": str(path), **summary})
+
+    return run(parser, arguments, work)
+
+
+def _add_sequences(group: Any) -> None:
+    group.add_argument(
+        "--sequence_column", metavar="NAME", help="column of sequences (default: sequence, else seq, ...)"
+    )
+    add_genome(group)
+
+
+def _add_limits(group: Any, choices: Sequence[str], what: str) -> None:
+    group.add_argument("--max_length", type=whole_number, metavar="TOKENS", help="longest input (default: the model's)")
+    group.add_argument("--too_long", choices=choices, default="error", help=f"longer sequences: {what}")
+
+
+__all__ = ["embed", "predict", "segment"]

@@ -1,0 +1,76 @@
+"""How far is it? A bar on a terminal, a line a minute elsewhere, nothing where somebody asked for quiet.
+
+Bars are on standard error: what a command answers is alone on standard output.
+"""
+
+import operator
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from tqdm.auto import tqdm as _terminal_tqdm
+from tqdm.std import tqdm as _tqdm
+
+from gengram.lazy import when_imported
+
+QUIET = "GENGRAM_QUIET"
+"""The environment variable that turns bars and notes off, also in processes that a command starts."""
+
+_MINUTE = 60.0
+_BARS = {
+    "datasets.utils.tqdm": "disable_progress_bars",
+    "huggingface_hub.utils.tqdm": "disable_progress_bars",
+    "transformers.utils.logging": "disable_progress_bar",
+}
+
+
+def is_quiet() -> bool:
+    """Whether bars and notes are turned off."""
+    return os.environ.get(QUIET, "") not in ("", "0")
+
+
+def tell(note: str) -> None:
+    """Say something that is not the answer, on standard error."""
+    if not is_quiet():
+        print(note, file=sys.stderr, flush=True)
+
+
+def track(*arguments: Any, **options: Any) -> Any:
+    """Return a `tqdm` for these arguments: a bar on a terminal or in a notebook, elsewhere at most a line a minute."""
+    if is_quiet():
+        return _tqdm(*arguments, **options, disable=True)
+    if _is_watched():
+        return _terminal_tqdm(*arguments, **options)
+    options = {"mininterval": _MINUTE, "maxinterval": _MINUTE, "delay": _MINUTE, "ncols": 80, "ascii": True, **options}
+    return _LineTqdm(*arguments, **options)
+
+
+def _is_watched() -> bool:
+    """Whether somebody sees a bar move: on a terminal or in a notebook."""
+    return sys.stderr.isatty() or "ipykernel" in sys.modules
+
+
+class _LineTqdm(_tqdm):
+    """Writes lines, one below the other."""
+
+    @staticmethod
+    def status_printer(file: Any) -> Callable[[str], None]:
+        def print_status(status: str) -> None:
+            if status.strip():
+                file.write(f"{status.strip()}\n")
+                file.flush()
+
+        return print_status
+
+
+def quiet_libraries() -> None:
+    """Give the bars of transformers, datasets and the Hub the same habit, as soon as each is imported: without a
+    terminal, or where somebody asked for quiet, there are none."""
+    if _is_watched() and not is_quiet():
+        return
+    for module, function in _BARS.items():
+        when_imported(module, operator.methodcaller(function))
+
+
+__all__ = ["QUIET", "is_quiet", "quiet_libraries", "tell", "track"]
