@@ -18,7 +18,7 @@ help:  ## list the targets
 install: $(INSTALLED)  ## make .venv and install the package into it, editable, at the pinned versions
 
 quickstart: $(INSTALLED)  ## simulate splice sites, train with and without memory, save, reload, predict
-	$(VENV)/bin/gengram quickstart
+	$(VENV)/bin/gengram quickstart --overwrite
 
 # Two worker processes of one thread each; --dist loadfile keeps the fixtures of a module in one worker.
 test: $(INSTALLED)  ## run every test, with coverage

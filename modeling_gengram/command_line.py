@@ -179,9 +179,9 @@ def run(parser: VerbParser, arguments: argparse.Namespace, work: Callable[..., A
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _ANSWERS_A_CLOSED_PIPE
     except (InputError, OSError) as error:
-        return _complain(parser, str(error))
+        return complain(parser.prog, str(error))
     except KeyboardInterrupt:
-        _complain(parser, "interrupted")
+        complain(parser.prog, "interrupted")
         return _ANSWERS_AN_INTERRUPT
     finally:
         if quiet:
@@ -191,9 +191,16 @@ def run(parser: VerbParser, arguments: argparse.Namespace, work: Callable[..., A
     return 0
 
 
+def complain(program: str, message: str) -> int:
+    """Tell what has to be mended; returns the exit code, 1."""
+    if os.environ.get("RANK", "0") == "0":  # One of several processes speaks for all.
+        print(f"{program}: error: {message}", file=sys.stderr)
+    return 1
+
+
 def whole_number(text: str) -> int:
     """Type of an argument: a whole number of at least 1."""
-    if not re.fullmatch(r"\d+", text) or int(text) < 1:
+    if not re.fullmatch("[0-9]+", text) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: give a whole number of at least 1")
     return int(text)
 
@@ -237,18 +244,6 @@ def add_devices(group: Any) -> None:
     )
 
 
-def read_files(*paths: str | Path | None) -> None:
-    """Refuse input files that are not there, before anything is loaded for them.
-
-    Raises:
-        `InputError`: no such file, or a folder.
-    """
-    for path in paths:
-        if path is not None and not Path(path).is_file():
-            kind = "this is a folder" if Path(path).is_dir() else "there is no such file"
-            raise InputError(f"{path}: {kind}")
-
-
 def _print_answer(answer: Answer, target: str | None) -> None:
     if target is None:
         print(answer.text)
@@ -258,12 +253,6 @@ def _print_answer(answer: Answer, target: str | None) -> None:
         write_json(answer.data, Path(target))
         print(answer.text)
     sys.stdout.flush()
-
-
-def _complain(parser: VerbParser, message: str) -> int:
-    if os.environ.get("RANK", "0") == "0":  # One of several processes speaks for all.
-        print(f"{parser.prog}: error: {message}", file=sys.stderr)
-    return 1
 
 
 def _spell(flag: str) -> str:
@@ -282,7 +271,7 @@ __all__ = [
     "add_model",
     "add_out",
     "add_overwrite",
-    "read_files",
+    "complain",
     "run",
     "share",
     "whole_number",

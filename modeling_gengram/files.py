@@ -65,6 +65,19 @@ def set_aside(folder: Path) -> Iterator[None]:
             os.replace(old, folder)
 
 
+def check_input_files(*paths: str | Path | None) -> None:
+    """Refuse files that are not there, before anything is loaded for them; None is no file.
+
+    Raises:
+        `InputError`: no such file, or a folder.
+    """
+    for path in paths:
+        if path is not None and not Path(path).exists():
+            raise InputError(f"{path}: there is no such file")
+        if path is not None and Path(path).is_dir():
+            raise InputError(f"{path}: this is a folder, and a file is needed")
+
+
 def check_output_file(path: str | Path, suffixes: Sequence[str] = (), overwrite: bool = True) -> Path:
     """Return the path of a file that is going to be written.
 
@@ -138,6 +151,7 @@ def check_new_folder(path: str | Path, result: str, overwrite: bool) -> Path:
 
 
 __all__ = [
+    "check_input_files",
     "check_new_folder",
     "check_output_file",
     "check_output_folder",

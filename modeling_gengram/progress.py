@@ -63,6 +63,14 @@ class _LineTqdm(_tqdm):
 
         return print_status
 
+    def close(self) -> None:
+        """Write the last line, if there was one before; tqdm itself would write an empty one behind it."""
+        if not self.disable:
+            self.disable = True
+            self._decr_instances(self)
+            if self.last_print_t >= self.start_t + self.delay:
+                self.display()
+
 
 def quiet_libraries() -> None:
     """Give the bars of transformers, datasets and the Hub the same habit, as soon as each is imported: without a

@@ -4,8 +4,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from gengram.command_line import Answer, VerbParser, add_out, read_files, run, whole_number
-from gengram.files import check_new_folder, set_aside
+from gengram.command_line import Answer, VerbParser, add_out, run, whole_number
+from gengram.files import check_input_files, check_new_folder, set_aside
 from gengram.progress import is_quiet
 
 
@@ -34,7 +34,7 @@ def train_tokenizer(argv: Sequence[str] | None = None) -> int:
     parser.add_common()
 
     def work(files: list[str], out: str, overwrite: bool, one_strand: bool, **options: Any) -> Answer:
-        read_files(*files)
+        check_input_files(*files)
         folder = check_new_folder(out, "tokenizer.json", overwrite)
         from gengram.tokenization.train_tokenizer import tabulate, train_tokenizer
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gengram.command_line import Answer, VerbParser, run
+from gengram.command_line import Answer, VerbParser, complain, run
 from gengram.errors import InputError
 from gengram.progress import is_quiet
 from gengram.training.recipe import list_recipes, read_recipe
@@ -28,7 +28,10 @@ recipes that come with the package (the comment at the top of each says where it
 
 def finetune(argv: Sequence[str] | None = None) -> int:
     """Run `gengram finetune`; returns the exit code."""
-    parser, model, data, training, common = parse_arguments(argv)
+    try:
+        parser, model, data, training, common = _parse(argv)
+    except InputError as error:  # of a recipe
+        return complain("gengram finetune", str(error))
 
     def work() -> Answer | None:
         import torch
@@ -58,16 +61,21 @@ def finetune(argv: Sequence[str] | None = None) -> int:
     return run(parser, common, work)
 
 
-def parse_arguments(argv: Sequence[str] | None = None) -> tuple[Any, Any, Any, Any, Any]:
-    """Read flags, or a recipe as the first argument (a YAML file, or one of the package by name) and flags over it.
+def parse_arguments(argv: Sequence[str] | None = None) -> tuple[Any, Any, Any]:
+    """Return `ModelArguments`, `DataArguments` and `FinetuneArguments` of a command line.
 
-    Returns:
-        The parser, `ModelArguments`, `DataArguments`, `FinetuneArguments`, and what every verb understands.
+    It has flags, or a recipe as the first argument (a YAML file, or one of the package by name) and flags over it.
 
     Raises:
-        `SystemExit`: code 2, with a message: unknown flags, or values that do not fit; code 1: a recipe that there is
-            not, that cannot be read or has unknown keys.
+        `InputError`: a recipe that there is not, that cannot be read or has unknown keys.
+        `SystemExit`: code 2, with a message: unknown flags, or values that do not fit.
     """
+    _, model, data, training, _ = _parse(argv)
+    return model, data, training
+
+
+def _parse(argv: Sequence[str] | None) -> tuple[Any, Any, Any, Any, Any]:
+    """The parser, the three groups of arguments, and what every verb understands."""
     import sys
 
     from transformers import HfArgumentParser
@@ -90,10 +98,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> tuple[Any, Any, Any, A
     parser.add_common()
     words = list(sys.argv[1:] if argv is None else argv)
     if words and not words[0].startswith("-"):
-        try:
-            parser.set_defaults(**read_recipe(words[0], known))
-        except InputError as error:
-            parser.exit(1, f"{parser.prog}: error: {error}\n")
+        parser.set_defaults(**read_recipe(words[0], known))
         words = words[1:]
     try:
         model, data, training, common, unknown = parser.parse_args_into_dataclasses(

@@ -1,7 +1,7 @@
 """Train a model on labelled DNA, once for each seed, and report how good it is: the work of `gengram finetune`."""
 
+import dataclasses
 import json
-import os
 import shlex
 import sys
 import time
@@ -16,9 +16,9 @@ from transformers import PreTrainedModel
 
 from gengram._version import __version__
 from gengram.errors import InputError
-from gengram.files import write_json
+from gengram.files import check_input_files, check_output_folder, write_json
 from gengram.loading.adapters import is_adapter
-from gengram.loading.checkpoints import check_repo_id
+from gengram.loading.checkpoints import check_repo_id, find_model
 from gengram.loading.models import measure_capacity
 from gengram.progress import suggest, tell
 from gengram.training.arguments import DataArguments, FinetuneArguments, ModelArguments
@@ -94,6 +94,11 @@ def finetune(
     is_main = training_arguments.process_index == 0
     _check_push(training_arguments, model_arguments)
     _check_output(output, training_arguments)
+    _check_inputs(data_arguments)
+    if model_arguments.model_name_or_path is not None:
+        model_arguments = dataclasses.replace(
+            model_arguments, model_name_or_path=find_model(model_arguments.model_name_or_path)
+        )
     _refuse_adapter(model_arguments)
     tokenizer = prepare_tokenizer(model_arguments)
     config = prepare_config(model_arguments, tokenizer)
@@ -261,12 +266,14 @@ def _refuse_adapter(arguments: ModelArguments) -> None:
         )
 
 
+def _check_inputs(arguments: DataArguments) -> None:
+    """Refuse files that are not there before a model is looked for."""
+    files = [arguments.train_file or None, arguments.validation_file, arguments.test_file, arguments.genome]
+    check_input_files(*files, *(arguments.label_files or ()))
+
+
 def _check_output(output: Path, arguments: FinetuneArguments) -> None:
-    existing = next(folder for folder in (output, *output.absolute().parents) if folder.exists())
-    if not existing.is_dir():
-        raise InputError(f"output_dir={str(output)!r}: {existing} is not a folder")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise InputError(f"output_dir={str(output)!r}: the folder {existing} is not writable")
+    check_output_folder(output)
     if arguments.overwrite or arguments.resume_from_checkpoint:
         return
     if (output / "report.json").exists():

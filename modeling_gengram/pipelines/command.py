@@ -11,12 +11,11 @@ from gengram.command_line import (
     add_genome,
     add_model,
     add_out,
-    read_files,
     run,
     share,
     whole_number,
 )
-from gengram.files import check_output_file, check_output_folder
+from gengram.files import check_input_files, check_output_file, check_output_folder
 from gengram.loading.checkpoints import find_model
 
 VECTOR_FILES = (".parquet", ".npz", ".safetensors")
@@ -54,7 +53,7 @@ def predict(argv: Sequence[str] | None = None) -> int:
     parser.add_common()
 
     def work(model: str, file: str, out: str, overwrite: bool, **options: Any) -> Answer:
-        read_files(file, options["genome"])
+        check_input_files(file, options["genome"])
         check_output_file(out, (".parquet",), overwrite)
         model = find_model(model)
         import pyarrow.parquet
@@ -128,7 +127,7 @@ def embed(argv: Sequence[str] | None = None) -> int:
         parser.error("--per_base gives a vector for each base: it needs --pool none")
 
     def work(model: str, file: str, out: str, overwrite: bool, **options: Any) -> Answer:
-        read_files(file, options["genome"])
+        check_input_files(file, options["genome"])
         check_output_file(out, VECTOR_FILES, overwrite)
         model = find_model(model)
         from gengram.pipelines.embed_file import embed_file
@@ -195,7 +194,7 @@ def segment(argv: Sequence[str] | None = None) -> int:
         parser.error("missing: --model")
 
     def work(model: str, genome: str, out: str, overwrite: bool, **options: Any) -> Answer:
-        read_files(genome, options["regions"])
+        check_input_files(genome, options["regions"])
         check_output_folder(out, "segment.json", overwrite)
         model = find_model(model)
         import json

@@ -12,8 +12,9 @@ import yaml
 from transformers import AutoModelForSequenceClassification
 
 from gengram import GengramForSequenceClassification
-from gengram.benchmarks import quickstart
-from gengram.training.finetune import finetune, parse_arguments
+from gengram.benchmarks import command, quickstart
+from gengram.training.command import parse_arguments
+from gengram.training.finetune import finetune
 
 SIZES = {"train_pairs": 24, "validation_pairs": 4, "test_pairs": 10, "num_train_epochs": 1, "seeds": (0, 1)}
 
@@ -95,11 +96,13 @@ def test_table_names_every_model_and_seed(run):
     assert len(lines) == 1 + len(quickstart.TITLES)
 
 
-def test_command_prints_what_came_out_and_replaces_an_earlier_run(run, tmp_path, capsys, monkeypatch):
+def test_command_prints_what_came_out_and_replaces_an_earlier_run_if_asked(run, tmp_path, capsys, monkeypatch):
     small = SIZES | {"seeds": (0,), "train_pairs": 8}
     monkeypatch.setattr(quickstart, "run_quickstart", functools.partial(quickstart.run_quickstart, **small))
     (tmp_path / "report.json").write_text("{}")
-    assert quickstart.main(["--output_dir", str(tmp_path)]) == 0
+    assert command.quickstart(["--out", str(tmp_path)]) == 1
+    assert "--overwrite" in capsys.readouterr().err and (tmp_path / "report.json").read_text() == "{}"
+    assert command.quickstart(["--output_dir", str(tmp_path), "--overwrite"]) == 0
     text = capsys.readouterr().out
     report = json.loads((tmp_path / "report.json").read_text())
     assert quickstart.tabulate(report) in text
@@ -119,7 +122,7 @@ def test_plot(run, tmp_path):
 
 def test_an_output_that_is_a_file_is_refused_and_left_alone(tmp_path, capsys):
     (tmp_path / "notes").write_text("mine")
-    assert quickstart.main(["--output_dir", str(tmp_path / "notes")]) == 1
+    assert command.quickstart(["--output_dir", str(tmp_path / "notes")]) == 1
     error = capsys.readouterr().err
-    assert str(tmp_path / "notes") in error and "--output_dir" in error
+    assert str(tmp_path / "notes") in error and "not a folder" in error
     assert (tmp_path / "notes").read_text() == "mine"

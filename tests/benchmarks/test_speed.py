@@ -9,6 +9,7 @@ import torch
 from transformers import LlamaConfig
 
 from gengram import GengramConfig
+from gengram.benchmarks.command import bench
 from gengram.benchmarks.speed import memory as speed
 from gengram.benchmarks.speed.measure import measure_peak, take_turns
 from gengram.benchmarks.speed.released import read_released, run_released
@@ -45,7 +46,7 @@ def quick_parts(monkeypatch):
 
 def test_the_report(quick_parts, tmp_path, capsys):
     path, picture = tmp_path / "bench.json", tmp_path / "bench.png"
-    assert speed.main(["--quick", "--rounds", "2", "--json", str(path), "--plot", str(picture)]) == 0
+    assert bench(["--quick", "--rounds", "2", "--json", str(path), "--plot", str(picture)]) == 0
     report = json.loads(path.read_text())
     assert [(c["T"], c["mode"]) for c in report["speed"]] == [
         (50, "forward"), (50, "train"), (300, "forward"), (300, "train"), (1, "decode"), (1, "decode"),
@@ -67,7 +68,7 @@ def test_the_report(quick_parts, tmp_path, capsys):
 
 def test_half_precision(quick_parts, tmp_path, capsys):
     path = tmp_path / "bench.json"
-    assert speed.main(["--quick", "--rounds", "1", "--no-compiled", "--dtype", "bfloat16", "--json", str(path)]) == 0
+    assert bench(["--quick", "--rounds", "1", "--no-compiled", "--dtype", "bfloat16", "--json", str(path)]) == 0
     assert json.loads(path.read_text())["dtype"] == "bfloat16" and "batch 1, bfloat16" in capsys.readouterr().out
 
 
@@ -106,10 +107,10 @@ def test_the_peak_is_what_a_call_takes():
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is here")
 def test_a_missing_device_and_an_unwritable_file(tmp_path, capsys):
-    assert speed.main(["--device", "cuda"]) == 1
+    assert bench(["--device", "cuda"]) == 1
     assert "no CUDA device" in capsys.readouterr().err
-    assert speed.main(["--quick", "--rounds", "1", "--json", str(tmp_path / "no" / "folder" / "x.json")]) == 1
-    assert "cannot be written" in capsys.readouterr().err
+    assert bench(["--quick", "--rounds", "1", "--json", str(tmp_path / "no" / "folder" / "x.json")]) == 1
+    assert "does not exist" in capsys.readouterr().err
     with pytest.raises(SystemExit) as stopped:
-        speed.main(["--rounds", "0"])
+        bench(["--rounds", "0"])
     assert stopped.value.code == 2

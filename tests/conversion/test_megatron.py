@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from gengram.cli import main
 from gengram.conversion import megatron
-from gengram.conversion.command import main
 from gengram.conversion.megatron import UnsupportedCheckpoint, convert_megatron, read_config
 from gengram.conversion.megatron_files import UnsafePickle, load_pickle
 
@@ -109,7 +109,7 @@ def test_a_pickle_that_runs_a_command_is_refused_and_nothing_runs(tmp_path, plac
     with pytest.raises(ValueError, match=r"asks for (posix|nt)\.system") as raised:
         convert_megatron(folder, tmp_path / "out")
     assert isinstance(raised.value.__cause__, UnsafePickle)
-    assert main(["megatron", str(folder), str(tmp_path / "out")]) == 1
+    assert main(["convert", "megatron", str(folder), str(tmp_path / "out")]) == 1
     assert "nothing of it was run" in capsys.readouterr().err
     assert not (tmp_path / "was-run").exists() and not (tmp_path / "out").exists()
 
@@ -212,7 +212,7 @@ def test_shards_and_resuming_after_an_interruption(tmp_path, monkeypatch):
 )
 def test_what_has_no_class_is_refused_by_its_argument(tmp_path, argument, value, capsys):
     folder = write_checkpoint(tmp_path / "m", **{argument: value})
-    assert main(["megatron", str(folder), str(tmp_path / "out")]) == 1
+    assert main(["convert", "megatron", str(folder), str(tmp_path / "out")]) == 1
     assert f"{argument}={value!r}" in capsys.readouterr().err
     assert not (tmp_path / "out").exists() and not (tmp_path / "out.partial").exists()
 

@@ -8,8 +8,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM
 
 from gengram import GengramConfig, GengramForCausalLM, GengramForSequenceClassification
+from gengram.cli import main
 from gengram.conversion import to_megatron
-from gengram.conversion.command import main
 from gengram.conversion.megatron import UnsupportedCheckpoint, convert_megatron
 from gengram.conversion.megatron_files import LegacyCheckpoint, load_pickle
 from gengram.conversion.to_megatron import convert_to_megatron, make_arguments
@@ -129,7 +129,7 @@ def test_other_architectures_and_heads_are_refused(tmp_path, capsys):
     (tmp_path / "classifier" / "config.json").write_text(
         json.dumps({**config, "architectures": ["GPT2LMHeadForCausalLM"], "model_type": "gpt2"})
     )
-    assert main(["to-megatron", str(tmp_path / "classifier"), str(tmp_path / "out")]) == 1
+    assert main(["convert", "to-megatron", str(tmp_path / "classifier"), str(tmp_path / "out")]) == 1
     assert "gpt2" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 

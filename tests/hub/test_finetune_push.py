@@ -33,14 +33,14 @@ def argv(tmp_path) -> list[str]:
 def call_finetune(argv, token="hf_writer"):
     import os
 
-    from gengram.training import finetune
+    from gengram.training import command, finetune
 
     finetune.write_plots = lambda *_: []
     known = os.environ.pop("HF_TOKEN")
     if token is not None:
         os.environ["HF_TOKEN"] = token
     try:
-        return finetune.main(argv)
+        return command.finetune(argv)
     finally:
         os.environ["HF_TOKEN"] = known
 

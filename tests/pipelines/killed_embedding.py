@@ -7,7 +7,7 @@ import os
 import signal
 from unittest import mock
 
-from gengram.training import embed, embedding_files
+from gengram.pipelines import command, embedding_files
 
 
 def die(*_) -> None:
@@ -31,8 +31,8 @@ def run(argv: list[str], part: int | None) -> None:
     with mock.patch.object(embedding_files.pa.ipc, "new_file", open_or_die):
         if part is None:
             with mock.patch.object(embedding_files.pa.parquet.ParquetWriter, "close", die):
-                embed.main(argv)
-        embed.main(argv)
+                command.embed(argv)
+        command.embed(argv)
 
 
 run(argv, part)  # noqa: F821

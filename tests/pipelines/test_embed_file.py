@@ -17,7 +17,8 @@ from transformers import BertConfig, BertForMaskedLM, BertModel
 from gengram.errors import InputError
 from gengram.pipelines import embed_file as embed
 from gengram.pipelines import embed_sequences
-from gengram.pipelines.embed_file import embed_file, main
+from gengram.pipelines.command import embed as main
+from gengram.pipelines.embed_file import embed_file
 from gengram.tokenization import build_nucleotide_tokenizer
 
 TOKENIZER = build_nucleotide_tokenizer(template="cls_sep", model_max_length=64)
@@ -100,7 +101,7 @@ def test_every_kind_of_file_gives_the_same(model, rows, tmp_path):
     found = []
     for name in ("rows.csv", "a.bed", "a.fa.gz", "a.parquet"):
         genome = ["--genome", tmp_path / "genome.fa"] if name == "a.bed" else []
-        assert run(tmp_path / name, "--model", model, "--out", tmp_path / "out.npz", *genome) == 0
+        assert run(tmp_path / name, "--model", model, "--out", tmp_path / "out.npz", "--overwrite", *genome) == 0
         found.append(np.load(tmp_path / "out.npz")["embeddings"])
     for other in found[1:]:
         np.testing.assert_array_equal(other, found[0])
@@ -170,7 +171,9 @@ def test_too_long_sequences_stop_before_the_first_or_are_cut(model, tmp_path, ca
     assert run(*argv, "--too_long", "truncate") == 0
     expected = expect(model, ["ACGT", ("ACGTTGCA" * 10)[:62], "A" * 62])
     np.testing.assert_allclose(np.load(tmp_path / "out.npz")["embeddings"], expected, atol=1e-5)
-    assert run(*argv, "--too_long", "window", "--max_length", 50, "--pool", "max") == 0
+    again = ["--too_long", "window", "--max_length", 50, "--pool", "max"]
+    assert run(*argv, *again) == 1 and "--overwrite" in capsys.readouterr().err
+    assert run(*argv, *again, "--overwrite") == 0
 
 
 def test_what_cannot_be_done_is_said(model, rows, tmp_path, small, capsys):
@@ -181,10 +184,12 @@ def test_what_cannot_be_done_is_said(model, rows, tmp_path, small, capsys):
     out = tmp_path / "out.parquet"
     assert "must end with .parquet, .npz, .safetensors" in fail(rows, "--model", model, "--out", tmp_path / "out.csv")
     assert "does not exist" in fail(rows, "--model", model, "--out", tmp_path / "no/out.npz")
-    assert "no tokenizer can be read" in fail(rows, "--model", tmp_path / "none", "--out", out)
+    assert "no repository of that name was asked for" in fail(
+        rows, "--model", tmp_path / "none", "--out", out
+    )
     assert "the model has 2 layers" in fail(rows, "--model", model, "--out", out, "--layer", 3)
     assert "1 to 64 tokens" in fail(rows, "--model", model, "--out", out, "--max_length", 100)
-    assert "cannot be read" in fail(tmp_path / "no.csv", "--model", model, "--out", out)
+    assert "there is no such file" in fail(tmp_path / "no.csv", "--model", model, "--out", out)
     build_nucleotide_tokenizer().save_pretrained(tmp_path / "model")
     assert "no special token in front" in fail(rows, "--model", model, "--out", out, "--pool", "cls")
     config = BertConfig(**{**small, "num_hidden_layers": 3}, vocab_size=16, max_position_embeddings=64)

@@ -1,5 +1,6 @@
 """`gengram predict`: for every problem the answers of the model itself, from every kind of file."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,9 @@ from transformers import (
     BertForMaskedLM,
 )
 
-from gengram.pipelines.predict import main
+from gengram.pipelines.command import predict as main
 from gengram.tokenization import build_nucleotide_tokenizer
-from gengram.training.finetune import main as finetune
+from gengram.training.command import finetune
 
 LABELS = {
     "single_label": {"label": ["a", "b", "a"] * 20},
@@ -107,6 +108,18 @@ def test_a_class_for_each_base(options, train, new):
     assert {len(one) for one in middle["probability_A"]} == {room}
 
 
+def test_of_a_run_with_several_models_the_best_one_on_the_validation_rows_is_taken(train, new, tmp_path, capsys):
+    run = train("single_label", seeds=[0, 1]).parent
+    capsys.readouterr()
+    assert main([str(new), "--model", str(run), "--out", str(tmp_path / "run.parquet")]) == 0
+    validation = json.loads((run / "report.json").read_text())["validation"]
+    scores = list(zip(validation["mcc"]["per_seed"], (-loss for loss in validation["loss"]["per_seed"])))
+    best = scores.index(max(scores))
+    assert f"seed {best} is taken: of 2, it has the highest mcc" in capsys.readouterr().err
+    assert main([str(new), "--model", str(run / f"seed-{best}"), "--out", str(tmp_path / "one.parquet")]) == 0
+    assert (tmp_path / "run.parquet").read_bytes() == (tmp_path / "one.parquet").read_bytes()
+
+
 class TestWrongInputs:
     def expect(self, argv, capsys, message, code=1):
         try:
@@ -119,20 +132,29 @@ class TestWrongInputs:
     def test_messages(self, train, new, tmp_path, capsys):
         folder, out = train("single_label"), tmp_path / "out.parquet"
         capsys.readouterr()
-        self.expect([tmp_path / "none", new, "--out", out], capsys, "none: no model can be loaded here")
-        self.expect([folder, tmp_path / "none.csv", "--out", out], capsys, "none.csv: cannot be read")
-        self.expect([folder, new, "--out", tmp_path / "no/out"], capsys, "the folder")
+        self.expect(
+            [tmp_path / "none", new, "--out", out], capsys, "none', and no repository of that name was asked for"
+        )
+        self.expect([folder, tmp_path / "none.csv", "--out", out], capsys, "none.csv: there is no such file")
+        self.expect([folder, new, "--out", tmp_path / "no/out.parquet"], capsys, "the folder")
         self.expect([folder, new, "--out", out, "--max_length", 9], capsys, "new.csv, data row 1: the sequence of")
         self.expect([folder, new, "--out", out, "--max_length", 9999], capsys, "longer than the model")
-        self.expect([folder, new, "--out", out, "--batch_size", 0], capsys, "--batch_size 0", code=2)
+        self.expect(
+            [folder, new, "--out", out, "--batch_size", 0], capsys, "--batch_size: '0': give a whole number", code=2
+        )
         assert not out.exists()
 
-    def test_a_run_with_several_models(self, train, new, tmp_path, capsys):
-        run = train("single_label", seeds=[0, 1]).parent
-        self.expect([run, new, "--out", tmp_path / "out"], capsys, "run: name one of its models: ")
+    def test_an_earlier_output_is_replaced_only_if_asked(self, train, new, tmp_path, capsys):
+        out = tmp_path / "out.parquet"
+        out.write_text("mine")
+        argv = [train("single_label"), new, "--out", out]
+        self.expect(argv, capsys, "out.parquet: the file is there already")
+        assert out.read_text() == "mine"
+        self.expect([*argv, "--overwrite"], capsys, "", code=0)
+        assert pd.read_parquet(out).shape[0] == 10
 
     def test_a_model_without_a_head(self, small, new, tmp_path, capsys):
         BertForMaskedLM(BertConfig(vocab_size=128, **small)).save_pretrained(tmp_path / "lm")
         build_nucleotide_tokenizer().save_pretrained(tmp_path / "lm")
         message = "lm: ['BertForMaskedLM'] has no head that classifies or measures; fine-tune it first"
-        self.expect([tmp_path / "lm", new, "--out", tmp_path / "out"], capsys, message)
+        self.expect([tmp_path / "lm", new, "--out", tmp_path / "out.parquet"], capsys, message)

@@ -14,7 +14,8 @@ from gengram.pipelines import predictions
 from gengram.pipelines.predict import predict_file
 from gengram.pipelines.predictions import name_predictions, read_predictions, write_predictions
 from gengram.tokenization import build_nucleotide_tokenizer
-from gengram.training.finetune import finetune, parse_arguments
+from gengram.training.command import parse_arguments
+from gengram.training.finetune import finetune
 
 TOKENIZER = build_nucleotide_tokenizer(model_max_length=64)
 

@@ -16,7 +16,7 @@ from gengram import (
 )
 from gengram.genome.tracks import Piece, write_tracks
 from gengram.pipelines import segment_genome as command
-from gengram.pipelines.segment_genome import main
+from gengram.pipelines.command import segment as main
 from gengram.tokenization import build_kmer_tokenizer
 
 FEATURES = ["exon", "5UTR", "CTCF-bound"]

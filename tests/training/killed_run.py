@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 import transformers.modeling_utils
 
-from gengram.training import finetune, train_seed
+from gengram.training import command, finetune, train_seed
 
 FUNCTIONS = {
     "step": (train_seed.StepTrainer, "training_step"),
@@ -21,7 +21,7 @@ FUNCTIONS = {
     "weights": (transformers.modeling_utils, "safe_save_file"),
     "torch.save": (torch, "save"),
     "scores": (train_seed, "write_scores"),
-    "report": (finetune, "write_report"),
+    "report": (finetune, "write_json"),
 }
 
 
@@ -58,7 +58,7 @@ def run(argv: list[str], moment: tuple[str, int]) -> None:
     name, last_call = moment
     owner, attribute = FUNCTIONS[name]
     with mock.patch.object(owner, attribute, make_deadly(name, last_call, getattr(owner, attribute))):
-        finetune.main(argv)
+        command.finetune(argv)
 
 
 if "rank" in globals():

@@ -17,7 +17,7 @@ from accelerate.commands.launch import _validate_launch_command, launch_command_
 from packaging.version import Version
 
 from gengram.training.accelerate_configs import CONFIGS
-from gengram.training.finetune import main
+from gengram.training.command import finetune as main
 
 # 61 rows, of which 54 or so train: neither the steps nor the batches come out even.
 SHARED = {

@@ -21,7 +21,9 @@ from transformers import (
 from gengram import GengramConfig, GengramForCausalLM, GengramForSequenceClassification
 from gengram.tokenization import build_nucleotide_tokenizer, reverse_complement
 from gengram.training.arguments import DataArguments, FinetuneArguments, ModelArguments
-from gengram.training.finetune import finetune, main, parse_arguments
+from gengram.training.command import finetune as main
+from gengram.training.command import parse_arguments
+from gengram.training.finetune import finetune
 
 
 def read_report(folder: Path) -> dict:

@@ -18,10 +18,10 @@ from transformers import (
 
 import gengram
 from gengram import GenaBertConfig, GenaBertForMaskedLM, loading
-from gengram.pipelines.predict import main as predict
+from gengram.pipelines.command import predict
 from gengram.tokenization import BpeTokenizer
 from gengram.tokenization.train_tokenizer import train_bpe_tokenizer
-from gengram.training.finetune import main
+from gengram.training.command import finetune as main
 
 SMALL = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 SEGMENTS = {"num_memory_tokens": 2, "segment_length": 12}

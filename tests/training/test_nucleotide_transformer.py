@@ -14,9 +14,9 @@ from gengram import (
     NucleotideTransformerForMaskedLM,
     NucleotideTransformerForSequenceClassification,
 )
-from gengram.pipelines.predict import main as predict
+from gengram.pipelines.command import predict
 from gengram.tokenization import build_kmer_tokenizer, list_kmer_vocabulary
-from gengram.training.finetune import main
+from gengram.training.command import finetune as main
 
 FIELDS = {
     "v1": {

@@ -11,7 +11,7 @@ from transformers import BertConfig
 from gengram import GengramConfig, GengramForMaskedLM
 from gengram.cli import main
 from gengram.tokenization import EMBEDDING_ROWS, build_nucleotide_tokenizer
-from gengram.training.finetune import parse_arguments
+from gengram.training.command import parse_arguments
 from gengram.training.recipe import RECIPES, list_recipes
 from gengram.training.weights import choose_loss
 

@@ -10,7 +10,7 @@ import pytest
 from transformers import TrainerState
 
 from gengram.training.checkpoints import clear_unusable, find_checkpoint
-from gengram.training.finetune import main
+from gengram.training.command import finetune as main
 from gengram.training.trainer import StepTrainer
 
 SEEDS = (0, 3)

@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 from transformers.utils import ModelOutput
 
 from gengram.training.arguments import FinetuneArguments
+from gengram.training.command import finetune as main
 from gengram.training.data.inputs import LabelledSplits
-from gengram.training.finetune import main
 from gengram.training.weights import WeightedLoss, choose_loss
 
 

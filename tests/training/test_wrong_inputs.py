@@ -13,7 +13,7 @@ from tokenizers.pre_tokenizers import Split
 from transformers import BertConfig, BertForMaskedLM, TokenizersBackend
 
 from gengram.tokenization import build_nucleotide_tokenizer
-from gengram.training.finetune import main
+from gengram.training.command import finetune as main
 
 
 def expect_failure(argv: list[str], capsys, *messages: str, code: int = 1, leaves: Path | None = None) -> None:
@@ -174,8 +174,8 @@ def test_arguments_that_do_not_fit_the_model_or_the_data(changes, message, comma
         ({"problem": "ranking"}, "invalid choice: 'ranking'"),
         ({"seeds": [1, 1]}, "the same seed twice"),
         ({"seeds": [-1]}, "seeds=[-1]"),
-        ({"seed": 3}, "unknown arguments: --seed 3; did you mean 'seeds'?"),
-        ({"learning_rat": 3}, "unknown arguments: --learning_rat 3; did you mean 'learning_rate'?"),
+        ({"seed": 3}, "there is no --seed; did you mean '--seeds'?"),
+        ({"learning_rat": 3}, "there is no --learning_rat; did you mean '--learning_rate'?"),
         ({"num_train_epochs": "many"}, "invalid float value: 'many'"),
         ({"too_long": "cut"}, "invalid choice: 'cut'"),
     ],

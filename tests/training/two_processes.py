@@ -10,9 +10,9 @@ os.environ |= {
     "MASTER_PORT": str(port),  # noqa: F821
 }
 
-from gengram.training import finetune
+from gengram.training import command, finetune
 
 finetune.write_plots = lambda *_: []
 for argv in commands:  # noqa: F821
-    if (code := finetune.main(argv)) != 0:
+    if (code := command.finetune(argv)) != 0:
         raise SystemExit(code)

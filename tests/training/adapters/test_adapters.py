@@ -38,10 +38,10 @@ from gengram import (
     GengramForSequenceClassification,
     NucleotideTransformerConfig,
 )
-from gengram.pipelines.predict import main as predict
+from gengram.pipelines.command import predict
 from gengram.tokenization import build_kmer_tokenizer, build_nucleotide_tokenizer
 from gengram.training.arguments import FinetuneArguments, ModelArguments
-from gengram.training.finetune import main
+from gengram.training.command import finetune as main
 from gengram.training.publishing.model import prepare_upload
 from gengram.training.train_seed import set_up_seed
 

@@ -18,12 +18,12 @@ from tokenizers.pre_tokenizers import Split
 from torch.utils.data import DataLoader
 from transformers import TokenizersBackend
 
-from gengram.pipelines.predict import main as predict
+from gengram.pipelines.command import predict
 from gengram.tokenization import build_ntv3_tokenizer, build_nucleotide_tokenizer, reverse_complement
+from gengram.training.command import finetune as main
 from gengram.training.data.augmentation import AugmentedRows
 from gengram.training.data.inputs import tokenize_rows
 from gengram.training.data.strands import average_outputs, read_other_strand
-from gengram.training.finetune import main
 from gengram.training.problems import IGNORED
 
 

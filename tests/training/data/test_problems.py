@@ -15,8 +15,8 @@ from transformers import AutoModelForSequenceClassification, AutoModelForTokenCl
 from gengram import GengramConfig, GengramForSequenceClassification, GengramForTokenClassification
 from gengram.tokenization import build_nucleotide_tokenizer
 from gengram.training.arguments import DataArguments
+from gengram.training.command import finetune as main
 from gengram.training.data.inputs import prepare_splits
-from gengram.training.finetune import main
 
 SAMPLES = Path(__file__).parents[3] / "shared" / "data" / "gena"
 needs_samples = pytest.mark.skipif(not SAMPLES.exists(), reason=f"no real samples at {SAMPLES}")

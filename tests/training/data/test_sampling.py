@@ -14,8 +14,8 @@ from transformers import TrainerState
 
 from gengram.errors import InputError
 from gengram.training.arguments import FinetuneArguments
+from gengram.training.command import finetune as main
 from gengram.training.data.sampling import EpochCallback, StepBatches
-from gengram.training.finetune import main
 from gengram.training.trainer import FillingCollator, MeanLoss
 
 KINDS = [{"order": "random"}, {"order": "sequential"}, {"order": "group_by_length"}, {"max_tokens": 70}]

@@ -10,8 +10,8 @@ from datasets import ClassLabel, Dataset, DatasetDict
 
 from gengram.errors import InputError
 from gengram.training.arguments import DataArguments
+from gengram.training.command import finetune as main
 from gengram.training.data.sources import read_sources
-from gengram.training.finetune import main
 
 GENOMES = Path(__file__).parents[3] / "shared" / "data" / "genomes"
 

@@ -9,7 +9,8 @@ from datasets import Dataset, load_dataset
 from huggingface_hub import DatasetCard
 
 from gengram.errors import InputError
-from gengram.training.publishing.dataset import main, prepare_dataset
+from gengram.training.publishing.command import push_dataset as main
+from gengram.training.publishing.dataset import prepare_dataset
 
 TABLE = "seq,label,chrom\nACGT,1,chr1\n ACGTN ,0,chr2\n"
 
@@ -114,12 +115,12 @@ def test_folders_without_tables(tmp_path, workspace):
 
 
 def test_the_command(folder, capsys):
-    assert main(["push", str(folder), "lab/data", "--dry-run"]) == 0
+    assert main([str(folder), "lab/data", "--dry-run"]) == 0
     names = [line.split("\t")[1] for line in capsys.readouterr().out.splitlines()]
     assert "default/train-00000-of-00001.parquet" in names and "SHA256SUMS" in names
-    assert main(["push", str(folder / "none"), "lab/data", "--dry-run"]) == 1
+    assert main([str(folder / "none"), "lab/data", "--dry-run"]) == 1
     assert "gengram dataset push: error:" in capsys.readouterr().err
-    for argv in (["push", str(folder), "data"], ["pull", str(folder), "lab/data"], []):
+    for argv in ([str(folder), "data"], [str(folder), "lab/data", "more"], []):
         with pytest.raises(SystemExit) as stop:
             main(argv)
         assert stop.value.code == 2

@@ -24,7 +24,9 @@ from gengram.model_cards.card import CODE_LICENSE, count_parameters, describe_al
 from gengram.tokenization import build_nucleotide_tokenizer
 from gengram.training.arguments import DataArguments, FinetuneArguments, ModelArguments
 from gengram.training.finetune import finetune
-from gengram.training.publishing.model import main_card, main_push, prepare_upload
+from gengram.training.publishing.command import card as main_card
+from gengram.training.publishing.command import push as main_push
+from gengram.training.publishing.model import prepare_upload
 from gengram.training.publishing.upload import find_leaks
 
 SMALL = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
