@@ -11,7 +11,6 @@ A finished seed is a file and is not trained again.
 import argparse
 import dataclasses
 import json
-import os
 import shutil
 import sys
 import time
@@ -31,7 +30,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from gengram._version import __version__
 from gengram.benchmarks.builders.gena import build_promoters
 from gengram.errors import InputError
-from gengram.files import write_json
+from gengram.files import write_json, write_text
 from gengram.genome.tables import read_rows
 from gengram.tokenization.train_tokenizer import train_bpe_tokenizer
 from gengram.training.arguments import DataArguments, FinetuneArguments, ModelArguments
@@ -245,9 +244,7 @@ def main(argv: list[str] | None = None) -> int:
     except (InputError, OSError) as error:
         print(f"promoters: error: {error}", file=sys.stderr)
         return 1
-    partial = output / "results.md.partial"
-    partial.write_text(tabulate(report) + "\n", encoding="utf-8")
-    os.replace(partial, output / "results.md")
+    write_text(tabulate(report) + "\n", output / "results.md")
     print(tabulate(report), output / "results.json", sep="\n\n")
     return 0
 

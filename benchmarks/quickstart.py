@@ -22,7 +22,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from gengram._version import __version__
 from gengram.benchmarks.builders.splice_sites import LENGTH, write_splice_sites
-from gengram.files import write_json
+from gengram.files import save_figure, write_json, write_text
 from gengram.pipelines.predictions import name_predictions, read_predictions
 from gengram.training.arguments import DataArguments, FinetuneArguments, ModelArguments
 from gengram.training.baselines.linear import make_kmer_classifier, make_position_classifier
@@ -153,13 +153,9 @@ def predict_probabilities(folder: Path, sequences: list[str]) -> np.ndarray:
 
 def write_recipe(path: Path, num_train_epochs: float, seeds: Sequence[int]) -> None:
     """The arguments of the Gengram models as a file for `gengram finetune`; the rows are the reader's."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(
-        "# gengram finetune recipe.yaml --train_file my.csv --test_file my-test.csv --output_dir runs/mine\n"
-        + yaml.safe_dump(RECIPE | {"num_train_epochs": num_train_epochs, "seeds": list(seeds)}, sort_keys=False),
-        encoding="utf-8",
-    )
-    os.replace(partial, path)
+    recipe = RECIPE | {"num_train_epochs": num_train_epochs, "seeds": list(seeds)}
+    command = "gengram finetune recipe.yaml --train_file my.csv --test_file my-test.csv --output_dir runs/mine"
+    write_text(f"# {command}\n{yaml.safe_dump(recipe, sort_keys=False)}", path)
 
 
 def tabulate(report: dict[str, Any]) -> str:
@@ -199,9 +195,7 @@ def plot_scores(report: dict[str, Any], path: Path) -> None:
         axes.annotate(title, (0.01, row), va="center", fontsize="small")
     axes.set(xlim=(min(0, axes.get_xlim()[0]), 1), xlabel="Matthews correlation on the test rows", yticks=[])
     axes.invert_yaxis()
-    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
-    figure.savefig(partial, dpi=150)
-    os.replace(partial, path)
+    save_figure(figure, path, dpi=150)
 
 
 __all__ = ["explain", "plot_scores", "run_quickstart", "tabulate"]

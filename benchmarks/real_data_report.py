@@ -1,13 +1,12 @@
 """The scores of `real_data` as two Markdown tables and a plot: what each model reaches, and what it costs."""
 
-import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gengram.files import write_json
+from gengram.files import save_figure, write_json, write_text
 
 ARMS = {
     "no_memory": "no memory",
@@ -103,17 +102,13 @@ def plot_scores(report: dict[str, Any], path: Path) -> None:
     axes.set_xticks(range(len(tasks)), tasks, fontsize="small")
     axes.set_ylabel("Matthews correlation on the test rows")
     axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
-    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
-    figure.savefig(partial, dpi=150)
-    os.replace(partial, path)
+    save_figure(figure, path, dpi=150)
 
 
 def write_results(report: dict[str, Any], output: Path) -> None:
     """results.json, results.md and, where matplotlib is, scores.png."""
     write_json(report, output / "results.json")
-    partial = output / "results.md.partial"
-    partial.write_text(tabulate(report) + "\n", encoding="utf-8")
-    os.replace(partial, output / "results.md")
+    write_text(tabulate(report) + "\n", output / "results.md")
     if find_spec("matplotlib") and any("arms" in found for found in report["tasks"].values()):
         plot_scores(report, output / "scores.png")
 

@@ -38,6 +38,19 @@ def open_whole(path: Path) -> Iterator[BinaryIO]:
         yield stream
 
 
+@contextmanager
+def make_whole(folder: Path) -> Iterator[Path]:
+    """Give an empty folder beside the one that is to be made; filled it gets its name, after an error it is gone."""
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        os.replace(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
 def write_text(text: str, path: Path) -> None:
     """Write a text file (UTF-8) in one piece."""
     with replace_whole(path) as partial:
@@ -47,6 +60,14 @@ def write_text(text: str, path: Path) -> None:
 def write_json(content: Any, path: Path) -> None:
     """Write a JSON file in one piece; what is not a number (NaN) is an error and not a word that JSON lacks."""
     write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", path)
+
+
+def save_figure(figure: Any, path: Path, **options: Any) -> None:
+    """Save a figure of matplotlib in one piece; the name tells the format, options are those of `savefig`."""
+    # Without the version of matplotlib (Software), the same figure is the same file.
+    metadata = {"metadata": {"Software": None}} if path.suffix == ".png" else {}
+    with replace_whole(path) as partial:
+        figure.savefig(partial, format=path.suffix[1:], **metadata, **options)
 
 
 @contextmanager
@@ -155,9 +176,11 @@ __all__ = [
     "check_new_folder",
     "check_output_file",
     "check_output_folder",
+    "make_whole",
     "open_whole",
     "replace_together",
     "replace_whole",
+    "save_figure",
     "set_aside",
     "write_json",
     "write_text",

@@ -42,18 +42,23 @@ def when_imported(name: str, action: Callable[[ModuleType], None]) -> None:
         action: may be called again for the same module, after a reload for example.
     """
     finder = _AfterImport.install()
-    finder.actions[name] = action
-    finder.acted_on.pop(name, None)
+    actions = finder.actions.setdefault(name, [])
+    if action not in actions:
+        actions.append(action)
     if sys.modules.get(name) is not None:
         __import__(name, fromlist=("",))  # Waits for another thread that is at it; `import_module` might stop both.
-    finder.catch_up()
+    module = sys.modules.get(name)
+    if module is not None and module is finder.acted_on.get(name):
+        action(module)
+    else:
+        finder.catch_up()
 
 
 class _AfterImport(importlib.abc.MetaPathFinder):
-    """Finds what the other finders find, and sees to it that an action follows the import."""
+    """Finds what the other finders find, and sees to it that actions follow the import."""
 
     def __init__(self) -> None:
-        self.actions: dict[str, Callable[[ModuleType], None]] = {}
+        self.actions: dict[str, list[Callable[[ModuleType], None]]] = {}
         self.acted_on: dict[str, ModuleType] = {}
         self._searches: set[tuple[str, int]] = set()
 
@@ -92,7 +97,8 @@ class _AfterImport(importlib.abc.MetaPathFinder):
 
     def _act(self, name: str, module: ModuleType) -> None:
         self.acted_on[name] = module
-        self.actions[name](module)
+        for action in list(self.actions[name]):
+            action(module)
 
 
 class _ActingLoader(importlib.abc.Loader):

@@ -51,6 +51,8 @@ TOKENIZERS: dict[str, str] = {
 PIPELINES: dict[str, str] = {"dna-embedding": "gengram.pipelines.embed"}
 """Task of transformers' `pipeline` -> module that registers it."""
 
+_ADAPTER_TARGETS = "gengram.adapters.targets"
+
 
 def find_configuration(model_type: str) -> Any:
     """Return the configuration class of a row."""
@@ -77,7 +79,8 @@ def register() -> None:
     when_imported("transformers.models.auto.configuration_auto", _register_configurations)
     when_imported("transformers.models.auto.modeling_auto", _register_models)
     when_imported("transformers.pipelines", _register_pipelines)
-    when_imported("peft.utils.constants", _register_adapter_targets)
+    when_imported("peft.utils.constants", _import_adapter_targets)
+    when_imported(_ADAPTER_TARGETS, _register_adapter_targets)
 
 
 class _OnDemand(MutableMapping):
@@ -150,10 +153,14 @@ def _register_pipelines(module: ModuleType) -> None:
     registry.supported_tasks = _OnDemand(registry.supported_tasks, lambda task: task in list_tasks(), list_tasks, find)
 
 
-def _register_adapter_targets(module: ModuleType) -> None:
-    from gengram.adapters.targets import register_adapter_targets
+def _import_adapter_targets(module: ModuleType) -> None:
+    # It imports PEFT, so it may be on its way already.
+    if _ADAPTER_TARGETS not in sys.modules:
+        importlib.import_module(_ADAPTER_TARGETS)
 
-    register_adapter_targets(list(FAMILIES))
+
+def _register_adapter_targets(module: ModuleType) -> None:
+    module.register_adapter_targets(list(FAMILIES))
 
 
 def _is_ours(key: Any) -> bool:

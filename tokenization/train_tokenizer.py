@@ -1,9 +1,7 @@
 """A BPE tokenizer of one's own from genomes, and how well it reads what it has not seen."""
 
 import json
-import os
 import re
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
@@ -20,7 +18,7 @@ from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import BpeTrainer
 
 from gengram.errors import InputError
-from gengram.files import write_json
+from gengram.files import make_whole, save_figure, write_json, write_text
 from gengram.genome.alphabet import ANY_BASE, BASES, reverse_complement
 from gengram.genome.fasta import read_fasta
 from gengram.genome.tables import hash_file
@@ -237,17 +235,14 @@ def train_tokenizer(
         "vocabulary": len(tokenizer),
         "measured": measure_tokenizer(tokenizer, measured),
     }
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    tokenizer.save_pretrained(partial)
-    write_json(report, partial / "report.json")
     lengths = report["measured"]["lengths"]
     rows = ["bp\tvocabulary\tused", *(f"{row['bp']}\t{row['vocabulary']}\t{row['used']}" for row in lengths)]
-    (partial / "token_lengths.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
-    if find_spec("matplotlib"):
-        plot_lengths(lengths, partial / "token_lengths.png")
-    os.replace(partial, out)
+    with make_whole(out) as partial:
+        tokenizer.save_pretrained(partial)
+        write_json(report, partial / "report.json")
+        write_text("\n".join(rows) + "\n", partial / "token_lengths.tsv")
+        if find_spec("matplotlib"):
+            plot_lengths(lengths, partial / "token_lengths.png")
     return report
 
 
@@ -264,7 +259,7 @@ def plot_lengths(lengths: list[dict[str, int]], path: Path) -> None:
     axes.set_xlabel("length of a token, bp")
     axes.set_ylabel("share of tokens")
     axes.legend()
-    figure.savefig(path, dpi=150)
+    save_figure(figure, path, dpi=150)
 
 
 def tabulate(report: dict[str, Any]) -> str:

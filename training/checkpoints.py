@@ -6,13 +6,14 @@ when the last one is written; a checkpoint without that note, or that does not f
 
 import json
 import math
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, sort_checkpoints
+
+from gengram.files import write_text
 
 _SEAL = "complete.json"
 _STATE = "trainer_state.json"
@@ -97,9 +98,7 @@ def skip_rest(checkpoint: Path, arguments: Any) -> None:
 
 
 def _seal(folder: Path) -> None:
-    partial = folder / f"{_SEAL}.partial"
-    partial.write_text(json.dumps(_list_sizes(folder)), encoding="utf-8")
-    os.replace(partial, folder / _SEAL)
+    write_text(json.dumps(_list_sizes(folder)), folder / _SEAL)
 
 
 def _is_complete(folder: Path) -> bool:

@@ -8,8 +8,6 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers import (
     CONFIG_MAPPING,
-    AutoModelForSequenceClassification,
-    AutoModelForTokenClassification,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -17,11 +15,11 @@ from transformers import (
 )
 
 from gengram.errors import InputError, suggest
-from gengram.gena.published import speed_up
 from gengram.gengram.configuration_gengram import GengramConfig
 from gengram.gengram.modeling_gengram import GengramForSequenceClassification, GengramForTokenClassification
-from gengram.loading.models import LOADING_ERRORS, load_config, tell_error
-from gengram.loading.tokenizers import load_tokenizer
+from gengram.loading.faults import tell_faults
+from gengram.loading.models import TASKS, load_weights, require_config
+from gengram.loading.tokenizers import require_tokenizer
 from gengram.rmt.configuration_rmt import RmtConfig
 from gengram.rmt.modeling_rmt import RmtForSequenceClassification, RmtForTokenClassification
 from gengram.tokenization import EMBEDDING_ROWS, build_nucleotide_tokenizer
@@ -52,11 +50,9 @@ def prepare_tokenizer(arguments: ModelArguments) -> PreTrainedTokenizerBase:
         pools_cls = _as_mapping(arguments.memory).get("pooling") == "cls"
         return build_nucleotide_tokenizer(template="cls_sep" if pools_cls else "plain")
     try:
-        tokenizer = load_tokenizer(path)
-    except LOADING_ERRORS as error:
-        raise InputError(
-            f"{path}: no tokenizer can be read here: {tell_error(error)}. Name one with --tokenizer_name_or_path."
-        ) from error
+        tokenizer = require_tokenizer(path)
+    except InputError as error:
+        raise InputError(f"{error}. Name one with --tokenizer_name_or_path.") from error
     if tokenizer.pad_token_id is None:
         raise InputError(f"{path}: the tokenizer has no padding token, so sequences cannot share a batch")
     return tokenizer
@@ -71,10 +67,7 @@ def prepare_config(arguments: ModelArguments, tokenizer: PreTrainedTokenizerBase
     """
     if arguments.model_name_or_path is not None:
         path = arguments.model_name_or_path
-        try:
-            config = load_config(path)
-        except LOADING_ERRORS as error:
-            raise InputError(f"{path}: no model configuration can be read here: {tell_error(error)}") from error
+        config = require_config(path)
         if isinstance(config, GengramConfig) and arguments.memory is not None:
             raise InputError(f"{path} is a Gengram model and brings its own memory: leave --memory out")
         if config.pad_token_id is None:
@@ -132,32 +125,26 @@ def _build_encoder(
 ) -> tuple[PreTrainedModel, list[str]]:
     """`build_classifier` without segments; the configuration has the classes."""
     by_base = problem == "token"
-    auto_class = AutoModelForTokenClassification if by_base else AutoModelForSequenceClassification
+    task = "token_classification" if by_base else "sequence_classification"
     gengram_class = GengramForTokenClassification if by_base else GengramForSequenceClassification
     path = arguments.model_name_or_path
     if path is None:
-        model = auto_class.from_config(config, dtype=torch.float32)
+        model = TASKS[task].from_config(config, dtype=torch.float32)
         return model, [name for name, _ in model.named_parameters()]
-    try:
-        if arguments.memory is not None:
-            fields = {entry.name: getattr(config, entry.name) for entry in dataclasses.fields(GengramConfig)}
-            del fields["backbone_config"], fields["dtype"]
+    if arguments.memory is not None:
+        fields = {entry.name: getattr(config, entry.name) for entry in dataclasses.fields(GengramConfig)}
+        del fields["backbone_config"], fields["dtype"]
+        with tell_faults(f"{path}: the model's weights cannot be loaded"):
             model = gengram_class.from_backbone(path, memory=fields, dtype=torch.float32)
-            model.config.pad_token_id = config.pad_token_id
-            return model, [name for name, _ in model.named_parameters() if ".backbone." not in name]
-        # Mismatched sizes are let through here so that all faults can be told together below.
-        model, found = auto_class.from_pretrained(
-            path, config=config, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
-        )
-    except LOADING_ERRORS as error:
-        raise InputError(f"{path}: the model's weights cannot be loaded: {tell_error(error)}") from error
-    new = sorted(found["missing_keys"] | {name for name, *_ in found["mismatched_keys"]})
+        model.config.pad_token_id = config.pad_token_id
+        return model, [name for name, _ in model.named_parameters() if ".backbone." not in name]
+    model, new = load_weights(path, task, config=config)
     if lacking := [name for name in new if name in _list_body(model) and "pooler" not in name]:
         raise InputError(
             f"{path}: the checkpoint does not fit {type(model).__name__}: {len(lacking)} weights of the model's body "
             f"are missing or of another size, e.g. {lacking[0]}"
         )
-    return speed_up(model), new
+    return model, new
 
 
 def _list_body(model: PreTrainedModel) -> set[str]:
@@ -187,10 +174,8 @@ def _build_backbone_config(
     for token in _SPECIAL_TOKENS:
         if f"{token}_token_id" in known:
             fields[f"{token}_token_id"] = getattr(tokenizer, f"{token}_token_id")
-    try:
+    with tell_faults(f"backbone_config does not fit {model_type}", _CONFIG_ERRORS):
         return config_class(**{**fields, **given})
-    except _CONFIG_ERRORS as error:
-        raise InputError(f"backbone_config does not fit {model_type}: {tell_error(error)}") from error
 
 
 def _add_memory(
@@ -210,10 +195,8 @@ def _add_memory(
                 "the memory reads single bases, but the tokenizer does not give one token a base (it has tokens like "
                 f"{longest!r}): leave --memory out, or take a model of single bases"
             )
-    try:
+    with tell_faults("memory does not fit", _CONFIG_ERRORS):
         return GengramConfig(backbone_config=backbone, **fields)
-    except _CONFIG_ERRORS as error:
-        raise InputError(f"memory does not fit: {tell_error(error)}") from error
 
 
 def _add_segments(backbone: PreTrainedConfig, rmt: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> RmtConfig:
@@ -224,10 +207,8 @@ def _add_segments(backbone: PreTrainedConfig, rmt: dict[str, Any], tokenizer: Pr
     for name, other in (("cls", "bos"), ("sep", "eos")):
         found = [getattr(tokenizer, f"{kind}_token_id", None) for kind in (name, other)]
         fields[f"{name}_token_id"] = next((token for token in found if token is not None), -1)
-    try:
+    with tell_faults("rmt does not fit", _CONFIG_ERRORS):
         return RmtConfig(backbone_config=backbone, **{**fields, **rmt})
-    except _CONFIG_ERRORS as error:
-        raise InputError(f"rmt does not fit: {tell_error(error)}") from error
 
 
 def _refuse_unknown(given: dict[str, Any], known: set[str], argument: str, config_class: type) -> None:

@@ -15,12 +15,12 @@ from huggingface_hub import get_token
 from transformers import PreTrainedModel
 
 from gengram._version import __version__
-from gengram.errors import InputError
+from gengram.errors import InputError, suggest
 from gengram.files import check_input_files, check_output_folder, write_json
 from gengram.loading.adapters import is_adapter
 from gengram.loading.checkpoints import check_repo_id, find_model
 from gengram.loading.models import measure_capacity
-from gengram.progress import suggest, tell
+from gengram.progress import tell
 from gengram.training.arguments import DataArguments, FinetuneArguments, ModelArguments
 from gengram.training.classifier import build_classifier, prepare_config, prepare_tokenizer
 from gengram.training.data.augmentation import check_augmentation

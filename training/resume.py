@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from transformers import PreTrainedConfig
 
 from gengram.errors import InputError
+from gengram.files import write_text
 from gengram.genome.tables import hash_file
 from gengram.training.checkpoints import find_checkpoint
 from gengram.training.metrics.scores import Scores
@@ -145,9 +145,7 @@ def _list_differences(before: Any, now: Any, name: str = "") -> Iterator[tuple[s
 
 
 def _write_json(content: dict[str, Any], path: Path) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(content, default=_to_plain), encoding="utf-8")
-    os.replace(partial, path)
+    write_text(json.dumps(content, default=_to_plain), path)  # A score may be NaN.
 
 
 def _to_plain(value: Any) -> Any:

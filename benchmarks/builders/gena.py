@@ -8,8 +8,6 @@ positive of the same file, and most of these pairs lie in different folds.
 """
 
 import argparse
-import os
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +19,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from gengram.errors import InputError
+from gengram.files import make_whole, write_text
 from gengram.genome.tables import add_labels, hash_file, read_rows
 
 FOLDS = 5
@@ -340,15 +339,6 @@ def _write(
     output = Path(output)
     if output.exists():
         raise InputError(f"{output} is there already: choose another folder")
-    partial = output.with_name(output.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for split, rows in splits.items():
-        path = partial / f"{split}.{kind}"
-        if kind == "parquet":
-            rows.to_parquet(path, index=False)
-        else:
-            rows.to_csv(path, index=False, compression={"method": "gzip", "mtime": 0})
     counts = {split: len(rows) for split, rows in splits.items()}
     lines = [
         note,
@@ -358,10 +348,16 @@ def _write(
         *(f"| {split} | {count:,} |" for split, count in counts.items()),
     ]
     lines += ["", "Made from:", "", *(f"- {file.name}, sha256 {hash_file(file)}" for file in files)]
-    (partial / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    sums = [f"{hash_file(path)}  {path.name}" for path in sorted(partial.iterdir())]
-    (partial / "SHA256SUMS").write_text("\n".join(sums) + "\n", encoding="utf-8")
-    os.replace(partial, output)
+    with make_whole(output) as partial:
+        for split, rows in splits.items():
+            path = partial / f"{split}.{kind}"
+            if kind == "parquet":
+                rows.to_parquet(path, index=False)
+            else:
+                rows.to_csv(path, index=False, compression={"method": "gzip", "mtime": 0})
+        write_text("\n".join(lines) + "\n", partial / "README.md")
+        sums = [f"{hash_file(path)}  {path.name}" for path in sorted(partial.iterdir())]
+        write_text("\n".join(sums) + "\n", partial / "SHA256SUMS")
     return counts
 
 

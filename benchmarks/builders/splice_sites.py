@@ -26,6 +26,8 @@ from pathlib import Path
 
 import numpy as np
 
+from gengram.files import replace_whole
+
 LENGTH = 100  # bp
 CUT = LENGTH // 2  # index of the first base after the cut between exon and intron, in sites of both kinds
 MAX_K = 6  # a decoy has its site's counts of every k-mer up to this k
@@ -143,8 +145,7 @@ def write_splice_sites(
     Path(folder).mkdir(parents=True, exist_ok=True)
     for split, pairs in (("train", train_pairs), ("validation", validation_pairs), ("test", test_pairs)):
         paths[split] = Path(folder) / f"{split}.csv"
-        partial = paths[split].with_suffix(".partial")
-        with open(partial, "w", newline="", encoding="ascii") as file:
+        with replace_whole(paths[split]) as partial, open(partial, "w", newline="", encoding="ascii") as file:
             rows = csv.writer(file, lineterminator="\n")
             rows.writerow(["sequence", "label", "name"])
             for number in range(pairs):
@@ -152,7 +153,6 @@ def write_splice_sites(
                 site, decoy = draw_pair(rng, kind)
                 rows.writerow([site, 1, f"{kind}-{number}-site"])
                 rows.writerow([decoy, 0, f"{kind}-{number}-decoy"])
-        os.replace(partial, paths[split])
     return paths
 
 

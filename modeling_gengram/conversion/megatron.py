@@ -30,6 +30,7 @@ from transformers import (
 from transformers.dynamic_module_utils import custom_object_save
 
 from gengram.conversion.megatron_files import DistributedCheckpoint, LegacyCheckpoint, find_iteration, open_checkpoint
+from gengram.files import open_whole
 from gengram.gengram.configuration_gengram import GengramConfig
 from gengram.gengram.modeling_gengram import GengramForCausalLM
 from gengram.megatron_decoder.configuration_megatron_decoder import MegatronDecoderConfig
@@ -399,8 +400,7 @@ def _write_safetensors(
         header[name] = {"dtype": SAFETENSORS_DTYPES[dtype], "shape": list(shape), "data_offsets": [begin, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    unfinished = path.with_name(path.name + ".unfinished")
-    with open(unfinished, "wb") as file:
+    with open_whole(path) as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name, shape in shapes.items():
             tensor = make(name).to(dtype)
@@ -411,7 +411,6 @@ def _write_safetensors(
             progress.update()
         file.flush()
         os.fsync(file.fileno())
-    os.replace(unfinished, path)
 
 
 def _write_companions(model: PreTrainedModel, folder: Path, arguments: dict[str, Any], name: str) -> None:

@@ -8,7 +8,6 @@ them, the field that differs is refused. Weights are read, packed and written on
 import argparse
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 from gengram.conversion.megatron import SAFETENSORS_DTYPES, UnsupportedCheckpoint, make_skeleton, read_config
 from gengram.conversion.megatron_files import describe_pickle, find_offset, name_rank, split_tensor
+from gengram.files import make_whole
 from gengram.gengram.configuration_gengram import GengramConfig
 from gengram.progress import track
 
@@ -85,26 +85,22 @@ def convert_to_megatron(
     _check_ranks(arguments)
     plan = plan_parts(source, arguments)
 
-    partial = output.with_name(output.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
     ranks = [
         (tensor, pipeline, expert)
         for tensor in range(tensor_parallel)
         for pipeline in range(pipeline_parallel)
         for expert in range(expert_parallel)
     ]
-    try:
-        states = {rank: list_rank(plan, arguments, rank) for rank in ranks}
-        with track(total=sum(map(len, states.values())), desc="Converting", unit=" tensors") as progress:
-            for rank, state in states.items():
-                folder = partial / "release" / name_rank(*rank, pipeline_parallel, expert_parallel)
-                folder.mkdir(parents=True)
-                _write_rank(folder / "model_optim_rng.pt", arguments, state, rank[0], plan, source, progress)
+    states = {rank: list_rank(plan, arguments, rank) for rank in ranks}
+    with (
+        make_whole(output) as partial,
+        track(total=sum(map(len, states.values())), desc="Converting", unit=" tensors") as progress,
+    ):
+        for rank, state in states.items():
+            folder = partial / "release" / name_rank(*rank, pipeline_parallel, expert_parallel)
+            folder.mkdir(parents=True)
+            _write_rank(folder / "model_optim_rng.pt", arguments, state, rank[0], plan, source, progress)
         (partial / "latest_checkpointed_iteration.txt").write_text("release")
-        os.replace(partial, output)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     return output
 
 

@@ -2,9 +2,6 @@
 
 import gzip
 import itertools
-import json
-import zlib
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,22 +12,29 @@ import pyarrow.parquet
 
 from gengram.errors import InputError
 from gengram.genome.fasta import read_fasta
-from gengram.genome.intervals import stream_intervals
-from gengram.genome.tables import (
-    SEQUENCE_COLUMNS,
-    SUFFIXES,
-    find_column,
-    is_text,
+from gengram.genome.formats import (
+    DELIMITERS,
+    FASTA,
+    GZIP,
+    build_table,
+    describe_ragged,
+    find_format,
+    keep_text,
+    plan_csv,
     read_bytes,
-    strip_blanks,
+    read_records,
+    require_genome,
+    spell_out,
+    tell_damage,
+    tell_no_parquet,
 )
-from gengram.genome.text import read_lines
+from gengram.genome.intervals import stream_intervals
+from gengram.genome.tables import SEQUENCE_COLUMNS, find_column, read_sequences, refuse_twins
 
 ROWS = 1024
 """Rows of a block."""
 
 _BLOCK_BYTES = 4 << 20
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
 def survey_rows(
@@ -57,7 +61,7 @@ def survey_rows(
         rows += len(block)
         others = block.drop_columns("sequence")
         try:
-            if _find_suffix(path) in _DELIMITERS:
+            if find_format(path) in DELIMITERS:
                 schema = _guess_types(others, schema)
             else:
                 schema = pa.unify_schemas([schema, others.schema], promote_options="permissive")
@@ -88,23 +92,15 @@ def stream_rows(
         `InputError`: a file that is missing, empty, cut off or of another format, a column that is not there, a row
             without sequence, naming it (data rows count from 1).
     """
-    path, suffix, row = Path(path), _find_suffix(path), 0
-    wanted = [sequence_column] if sequence_column else list(SEQUENCE_COLUMNS)
+    path, suffix, row = Path(path), find_format(path), 0
+    wanted = [sequence_column] if sequence_column else SEQUENCE_COLUMNS
     for table in _read_tables(path, suffix, genome):
         column = "sequence"
-        if suffix not in (".fa", ".fasta", ".fna", ".bed"):
+        if suffix not in (*FASTA, ".bed"):
             column = find_column(table.column_names, path, wanted, "sequence")
-        if twice := [name for name, times in Counter(table.column_names).items() if times > 1]:
-            raise InputError(f"{path}: several columns are called {twice[0]!r}")
+        refuse_twins(table.column_names, path)
         others = [name for name in table.column_names if name not in ("sequence", column)]
-        if not is_text(table[column].type):
-            raise InputError(f"{path}: column {column!r} holds {table[column].type}, not sequences")
-        sequences = strip_blanks(table[column])
-        if sequences.null_count:
-            number = row + sequences.is_null().to_pylist().index(True) + 1
-            raise InputError(
-                f"{path}, data row {number}: column {column!r} has no value. Fill it in or remove the row."
-            )
+        sequences = read_sequences(table, path, column, before=row)
         row += len(table)
         arranged = pa.table([sequences, *(table[name] for name in others)], names=["sequence", *others])
         for start in range(0, len(arranged), ROWS):
@@ -113,20 +109,11 @@ def stream_rows(
         raise InputError(f"{path}: the file has no data rows")
 
 
-def _find_suffix(path: str | Path) -> str:
-    path = Path(path)
-    return (Path(path.stem) if path.suffix == ".gz" else path).suffix
-
-
 def _read_tables(path: Path, suffix: str, genome: str | Path | None) -> Iterator[pa.Table]:
-    if suffix not in SUFFIXES:
-        raise InputError(f"{path}: unknown format {suffix!r}; give a {', '.join(SUFFIXES)} file, plain or .gz")
     if suffix == ".bed":
-        if genome is None:
-            raise InputError(f"{path}: intervals need a genome to be cut from: give its FASTA file with --genome")
-        return stream_intervals(path, genome, ROWS)
-    if suffix in _DELIMITERS:
-        return _read_csv(path, _DELIMITERS[suffix])
+        return stream_intervals(path, require_genome(path, genome), ROWS)
+    if suffix in DELIMITERS:
+        return _read_csv(path, DELIMITERS[suffix])
     if suffix == ".jsonl":
         return _read_jsonl(path)
     return _read_parquet(path) if suffix == ".parquet" else _read_fasta(path)
@@ -139,74 +126,41 @@ def _read_fasta(path: Path) -> Iterator[pa.Table]:
 
 
 def _read_jsonl(path: Path) -> Iterator[pa.Table]:
-    lines = ((number, line) for number, line in read_lines(path, universal=True) if line.strip())
-    while block := list(itertools.islice(lines, ROWS)):
-        records = []
-        for number, line in block:
-            try:
-                records.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                raise InputError(f"{path}, line {number}: not JSON ({error}), or cut off") from error
-            if not isinstance(records[-1], dict):
-                raise InputError(f"{path}, line {number}: one JSON object a line is needed")
-        names = dict.fromkeys(name for record in records for name in record)
-        try:
-            yield pa.table({name: pa.array([record.get(name) for record in records]) for name in names})
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            first, last = block[0][0], block[-1][0]
-            raise InputError(
-                f"{path}, lines {first}-{last}: the values of a column are of different kinds ({error})"
-            ) from error
+    records = read_records(path)
+    while block := list(itertools.islice(records, ROWS)):
+        yield build_table([record for _, record in block], f"{path}, lines {block[0][0]}-{block[-1][0]}")
 
 
 def _read_parquet(path: Path) -> Iterator[pa.Table]:
-    try:
+    with tell_no_parquet(path):
         # Compressed once more it has no end to begin with, and is unpacked in memory.
         file = pa.parquet.ParquetFile(pa.BufferReader(read_bytes(path)) if path.suffix == ".gz" else path)
         for batch in file.iter_batches(batch_size=ROWS):
-            table = pa.Table.from_batches([batch])
-            for position, field in enumerate(table.schema):
-                if pa.types.is_dictionary(field.type):
-                    table = table.set_column(position, field.name, table[position].cast(field.type.value_type))
-            yield table
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"{path}: not a Parquet file, or cut off ({error})") from error
+            yield spell_out(pa.Table.from_batches([batch]))
 
 
 def _read_csv(path: Path, delimiter: str) -> Iterator[pa.Table]:
-    faults: list[str] = []
-
-    def stop(row: pa.csv.InvalidRow) -> str:
-        faults.append(f"{row.actual_columns} columns where the header has {row.expected_columns}: {row.text[:60]!r}")
-        return "error"
-
-    reading = pa.csv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES)
-    parsing = pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=stop)
+    reading, parsing, ragged = plan_csv(delimiter, _BLOCK_BYTES)
     row = 0
     try:
-        with open(path, "rb") as raw:
-            compressed = raw.read(2) == b"\x1f\x8b"
+        with tell_damage(path), open(path, "rb") as raw:
+            compressed = raw.read(2) == GZIP
             raw.seek(0)
             with gzip.open(raw) if compressed else raw as file:
                 names = pa.csv.open_csv(file, reading, parsing).schema.names
                 file.seek(0)
-                converting = pa.csv.ConvertOptions(
-                    column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True
-                )
-                for batch in pa.csv.open_csv(file, reading, parsing, converting):
+                for batch in pa.csv.open_csv(file, reading, parsing, keep_text(names)):
                     row += batch.num_rows
                     yield pa.Table.from_batches([batch])
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise InputError(f"{path}: the gzip file is cut off or damaged ({error}); fetch it again") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     except pa.ArrowInvalid as error:
         if "Empty CSV" in str(error):
             raise InputError(f"{path}: the file is empty") from error
         what = f"not a table of text separated by {delimiter!r} ({error})"
-        if "straddling" in str(error):
+        if ragged:
+            what = describe_ragged(ragged[0])
+        elif "straddling" in str(error):
             what = f"a row of more than {_BLOCK_BYTES >> 20} MB; sequences of that length belong in a FASTA file"
-        raise InputError(f"{path}, behind data row {row}: {faults[0] if faults else what}") from error
+        raise InputError(f"{path}, behind data row {row}: {what}") from error
 
 
 def _guess_types(table: pa.Table, before: pa.Schema) -> pa.Schema:

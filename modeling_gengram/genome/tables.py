@@ -3,11 +3,8 @@
 A row number in a message counts data rows from 1: the header of a csv or tsv is not a row.
 """
 
-import gzip
 import hashlib
-import json
 import re
-import zlib
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,19 +17,25 @@ from datasets import Dataset, DatasetInfo, Features, Value, concatenate_datasets
 
 from gengram.errors import InputError
 from gengram.genome.fasta import read_labelled_fasta
+from gengram.genome.formats import (
+    DELIMITERS,
+    FASTA,
+    build_table,
+    describe_ragged,
+    find_format,
+    keep_text,
+    plan_csv,
+    read_bytes,
+    read_records,
+    require_genome,
+    spell_out,
+    tell_no_parquet,
+)
 from gengram.genome.intervals import read_intervals
 
 SEQUENCE_COLUMNS = ("sequence", "seq", "dna", "dna_sequence", "sequences")
 """Names under which the sequence column is looked for, in this order; upper and lower case are the same."""
 
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
-_FASTA = (".fa", ".fasta", ".fna")
-
-SUFFIXES = (*_DELIMITERS, ".jsonl", ".parquet", *_FASTA, ".bed")
-"""What files are called that can be read; each may have `.gz` behind it."""
-
-_GZIP_MAGIC = b"\x1f\x8b"
-_JSON_EXAMPLE = '{"sequence": "ACGT", "label": 1}'
 # A first field like this is a sequence, not the name of a column: the table has no header.
 _BARE_SEQUENCE = re.compile(rb"[ACGTUNacgtun]{20,}")
 
@@ -64,14 +67,11 @@ def read_rows(
         `InputError`: a file that is missing, empty, cut off or of another format, a column that is not there, a row
             without sequence.
     """
-    path = Path(path)
-    suffix = (Path(path.stem) if path.suffix == ".gz" else path).suffix
-    if suffix in _FASTA:
+    path, suffix = Path(path), find_format(path)
+    if suffix in FASTA:
         return arrange_rows(read_labelled_fasta(path, needs_labels), path)
     if suffix == ".bed":
-        if genome is None:
-            raise InputError(f"{path}: intervals need a genome to be cut from: give its FASTA file with --genome")
-        return arrange_rows(read_intervals(path, genome), path)
+        return arrange_rows(read_intervals(path, require_genome(path, genome)), path)
     text_columns = [*SEQUENCE_COLUMNS, sequence_column or SEQUENCE_COLUMNS[0], *text_columns]
     return arrange_rows(_read_arrow(path, suffix, set(text_columns)), path, sequence_column)
 
@@ -97,8 +97,7 @@ def add_labels(
             both have.
     """
     label_path = Path(label_path)
-    suffix = (Path(label_path.stem) if label_path.suffix == ".gz" else label_path).suffix
-    table = _read_arrow(label_path, ".tsv" if suffix == ".txt" else suffix, {"name", *text_columns})
+    table = _read_arrow(label_path, find_format(label_path, {".txt": ".tsv"}), {"name", *text_columns})
     if "name" in table.column_names and "name" in rows.column_names:
         table = table.take(_find_names(rows["name"], table["name"].to_pylist(), path, label_path)).drop_columns("name")
     elif table.num_rows != len(rows):
@@ -128,11 +127,9 @@ def arrange_rows(table: pa.Table, path: str | Path, sequence_column: str | None 
     sequence_column = find_column(table.column_names, path, wanted, "sequence")
     if table.num_rows == 0:
         raise InputError(f"{path}: the file has a header but no data rows")
-    name, times = Counter(table.column_names).most_common(1)[0]
-    if times > 1:
-        raise InputError(f"{path}: {times} columns are called {name!r}")
+    refuse_twins(table.column_names, path)
     features = Features.from_arrow_schema(table.schema)
-    columns: dict[str, pa.ChunkedArray] = {"sequence": _read_sequences(table, path, sequence_column)}
+    columns: dict[str, pa.ChunkedArray] = {"sequence": read_sequences(table, path, sequence_column)}
     for name in table.column_names:
         if name not in {"sequence", sequence_column}:
             columns[name] = table[name]
@@ -183,13 +180,19 @@ def strip_blanks(values: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray:
     return pc.if_else(pc.equal(values, ""), pa.scalar(None, pa.string()), values)
 
 
-def refuse_missing(values: pa.ChunkedArray, path: str | Path, column: str) -> None:
-    """Raise an `InputError` that names the first row without a value, if there is one."""
+def refuse_missing(values: pa.ChunkedArray, path: str | Path, column: str, before: int | None = None) -> None:
+    """Raise an `InputError` that names the first row without a value, if there is one.
+
+    Args:
+        values: of the column.
+        path, column: for the message.
+        before: rows of the file before these, if they are a part of it: how many lack a value is not known then.
+    """
     if values.null_count:
-        row = values.is_null().to_pylist().index(True) + 1
+        row = (before or 0) + values.is_null().to_pylist().index(True) + 1
+        many = f" (rows like this: {values.null_count} of {len(values)})" if before is None else ""
         raise InputError(
-            f"{path}, data row {row}: column {column!r} has no value (rows like this: {values.null_count} of "
-            f"{len(values)}). Fill them in or remove the rows."
+            f"{path}, data row {row}: column {column!r} has no value{many}. Fill them in or remove the rows."
         )
 
 
@@ -199,120 +202,76 @@ def shorten(values: list, most: int = 12) -> str:
     return f"{shown}, ... ({len(values)} in all)" if len(values) > most else shown
 
 
-def read_bytes(path: Path) -> bytes:
-    """Return the content of a file, decompressed if it is gzip.
+def refuse_twins(names: list[str], path: str | Path) -> None:
+    """Raise an `InputError` if several columns of a file have the same name."""
+    if names:
+        name, times = Counter(names).most_common(1)[0]
+        if times > 1:
+            raise InputError(f"{path}: {times} columns are called {name!r}")
+
+
+def read_sequences(table: pa.Table, path: str | Path, column: str, before: int | None = None) -> pa.ChunkedArray:
+    """Return the sequences of a table without blanks around them.
+
+    Args:
+        table: with the column.
+        path, before: see `refuse_missing`.
+        column: that holds them.
 
     Raises:
-        `InputError`: it cannot be read, is cut off, or holds nothing but blanks.
+        `InputError`: the column holds something else, or a row has none.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    if content.startswith(_GZIP_MAGIC):
-        try:
-            content = gzip.decompress(content)
-        except (EOFError, OSError, zlib.error) as error:
-            raise InputError(f"{path}: the gzip file is cut off or damaged ({error}); fetch it again") from error
-    if not content or content.isspace():
-        raise InputError(f"{path}: the file is empty")
-    return content
+    values = table[column]
+    if not is_text(values.type):
+        raise InputError(f"{path}: column {column!r} holds {values.type}, not sequences. See --sequence_column.")
+    values = strip_blanks(values)
+    refuse_missing(values, path, column, before)
+    return values
 
 
 def _read_arrow(path: Path, suffix: str, text_columns: set[str]) -> pa.Table:
-    if suffix not in SUFFIXES:
-        raise InputError(f"{path}: unknown format {suffix!r}; give a {', '.join(SUFFIXES)} file, plain or .gz")
-    content = read_bytes(path)
     if suffix == ".jsonl":
-        return _parse_lines(path, content)
-    if suffix in _DELIMITERS:
-        return _parse_csv(path, content, _DELIMITERS[suffix], text_columns)
-    try:
-        table = pa.parquet.read_table(pa.BufferReader(content))
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"{path}: not a Parquet file, or cut off ({error})") from error
-    for position, field in enumerate(table.schema):
-        if pa.types.is_dictionary(field.type):
-            plain = table[field.name].cast(field.type.value_type)
-            table = table.set_column(position, pa.field(field.name, plain.type, metadata=field.metadata), plain)
-    return table
-
-
-def _parse_lines(path: Path, content: bytes) -> pa.Table:
-    records = []
-    try:
-        for number, line in enumerate(content.decode("utf-8-sig").split("\n"), start=1):
-            if line.strip():
-                records.append(json.loads(line))
-                if not isinstance(records[-1], dict):
-                    raise InputError(f"{path}, line {number}: one JSON object a line is needed, e.g. {_JSON_EXAMPLE}")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not text ({error})") from error
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}, line {number}: not JSON ({error}), or cut off") from error
-    # The columns of all rows, not of the first one only.
-    names = list(dict.fromkeys(name for record in records for name in record))
-    columns = {}
-    for name in names:
-        try:
-            columns[name] = pa.array([record.get(name) for record in records])
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise InputError(f"{path}: the values of {name!r} are of different kinds ({error})") from error
-    return pa.table(columns)
+        records = [record for _, record in read_records(path)]
+        if not records:
+            raise InputError(f"{path}: the file is empty")
+        return build_table(records, str(path))
+    content = read_bytes(path)
+    if suffix in DELIMITERS:
+        return _parse_csv(path, content, DELIMITERS[suffix], text_columns)
+    with tell_no_parquet(path):
+        return spell_out(pa.parquet.read_table(pa.BufferReader(content)))
 
 
 def _parse_csv(path: Path, content: bytes, delimiter: str, text_columns: set[str]) -> pa.Table:
-    ragged = []
-
-    def stop(row: pa.csv.InvalidRow) -> str:
-        ragged.append(row)
-        return "error"
-
     fields = content.removeprefix(b"\xef\xbb\xbf").split(b"\n", 1)[0].split(delimiter.encode())
     names = None
     if _BARE_SEQUENCE.fullmatch(fields[0].strip().strip(b'"')):
         labels = ["label"] if len(fields) == 2 else [f"label_{position}" for position in range(len(fields) - 1)]
         names = ["sequence", *labels]
-    # One thread and one block: only then does the parser know the number of a faulty row.
-    reading = pa.csv.ReadOptions(use_threads=False, block_size=len(content) + 1, column_names=names)
-    parsing = pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=stop)
-    # As text: the labels 0 and 1 and "N" in one column are names. The usual spellings of "missing" (empty, NA, NaN,
-    # null ...) are missing here too.
-    converting = pa.csv.ConvertOptions(column_types=dict.fromkeys(text_columns, pa.string()), strings_can_be_null=True)
+    reading, parsing, ragged = plan_csv(delimiter, len(content) + 1, names)
     try:
-        return pa.csv.read_csv(pa.BufferReader(content), reading, parsing, converting)
+        return pa.csv.read_csv(pa.BufferReader(content), reading, parsing, keep_text(text_columns))
     except pa.ArrowInvalid as error:
         if ragged:
             row = ragged[0]
-            raise InputError(
-                f"{path}, data row {row.number - (names is None)}: {row.actual_columns} columns where the "
-                f"{'header' if names is None else 'first row'} has {row.expected_columns}: {row.text[:60]!r}"
-            ) from error
+            fault = describe_ragged(row, "header" if names is None else "first row")
+            raise InputError(f"{path}, data row {row.number - (names is None)}: {fault}") from error
         if "cannot infer number of columns" in str(error):
             raise InputError(f"{path}: the file has a header but no data rows") from error
         raise InputError(f"{path}: not a table of text separated by {delimiter!r} ({error})") from error
 
 
-def _read_sequences(table: pa.Table, path: str | Path, column: str) -> pa.ChunkedArray:
-    values = table[column]
-    if not is_text(values.type):
-        raise InputError(f"{path}: column {column!r} holds {values.type}, not sequences. See --sequence_column.")
-    values = strip_blanks(values)
-    refuse_missing(values, path, column)
-    return values
-
-
 __all__ = [
     "SEQUENCE_COLUMNS",
-    "SUFFIXES",
     "add_labels",
     "arrange_rows",
     "find_column",
     "hash_file",
     "is_text",
-    "read_bytes",
     "read_rows",
+    "read_sequences",
     "refuse_missing",
+    "refuse_twins",
     "shorten",
     "strip_blanks",
 ]

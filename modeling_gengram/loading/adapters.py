@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, PreTrainedConfig
+from transformers import PreTrainedConfig
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file, find_adapter_config_file
 
 from gengram.errors import InputError
 from gengram.genome.tables import hash_file
 from gengram.loading.checkpoints import ADAPTER_CONFIG
-from gengram.loading.models import LOADING_ERRORS, load_config
+from gengram.loading.faults import LOADING_ERRORS, tell_faults
+from gengram.loading.models import load_config, load_weights
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -58,28 +59,22 @@ def load_adapter(path: str | Path, base: str | None = None) -> "PeftModel":
     from peft import PeftConfig, PeftModel, TaskType
     from peft.utils import load_peft_weights
 
-    try:
+    with tell_faults(f"{path}: no adapter can be loaded here"):
         settings = PeftConfig.from_pretrained(str(path))
         weights = load_peft_weights(str(path), device="cpu")
-    except LOADING_ERRORS as error:
-        raise InputError(f"{path}: no adapter can be loaded here: {error}") from error
     named, labels = settings.base_model_name_or_path, _read_labels(path)
     base = base or named
-    auto_class: Any = {
-        TaskType.SEQ_CLS: AutoModelForSequenceClassification,
-        TaskType.TOKEN_CLS: AutoModelForTokenClassification,
-    }.get(settings.task_type)
-    if auto_class is None:
+    tasks = {TaskType.SEQ_CLS: "sequence_classification", TaskType.TOKEN_CLS: "token_classification"}
+    if settings.task_type not in tasks:
         raise InputError(f"{path}: an adapter for {settings.task_type}, not for classes or measurements")
     if base is None:
         raise InputError(f"{path}: {ADAPTER_CONFIG} does not say what it adapts; name it with --base_model")
     try:
-        config = load_config(base, **_name_classes(labels, weights))
+        with tell_faults("no model configuration can be read"):
+            config = load_config(base, **_name_classes(labels, weights))
         # The base's own head may be another one; what else does not fit is told below.
-        model, found = auto_class.from_pretrained(
-            base, config=config, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
-        )
-    except LOADING_ERRORS as error:
+        model, random = load_weights(base, tasks[settings.task_type], config=config)
+    except InputError as error:
         raise InputError(
             f"{path}: the adapter's base {base!r} cannot be loaded: {error}. If it has moved, name "
             "it with --base_model."
@@ -88,7 +83,7 @@ def load_adapter(path: str | Path, base: str | None = None) -> "PeftModel":
         adapted = PeftModel.from_pretrained(model, str(path))
     except LOADING_ERRORS as error:
         raise _refuse(path, str(named), base, config, str(error)) from error
-    _compare(adapted, weights, found, path, str(named), base)
+    _compare(adapted, weights, random, path, str(named), base)
     given = hash_base(base)
     for name, expected in (labels.get("base_sha256") or {}).items():
         if given.get(name, expected) != expected:
@@ -100,7 +95,7 @@ def load_adapter(path: str | Path, base: str | None = None) -> "PeftModel":
 def _compare(
     adapted: "PeftModel",
     weights: dict[str, torch.Tensor],
-    found: dict[str, Any],
+    random: list[str],
     path: str | Path,
     named: str,
     base: str,
@@ -112,8 +107,7 @@ def _compare(
     wanted = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
     if strange := sorted(wanted ^ set(weights)):
         raise _refuse(path, named, base, config, f"{len(strange)} weights have no partner, e.g. {strange[0]}")
-    unset = found["missing_keys"] | {name for name, *_ in found["mismatched_keys"]}
-    if lacking := sorted(name for name in unset if f"base_model.model.{name}" not in weights):
+    if lacking := [name for name in random if f"base_model.model.{name}" not in weights]:
         message = f"{len(lacking)} weights of the base are missing or of another size, e.g. {lacking[0]}"
         raise _refuse(path, named, base, config, message)
 

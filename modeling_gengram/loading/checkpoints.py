@@ -46,7 +46,7 @@ def find_model(name: str | Path) -> str:
         `InputError`: a folder without a model, an unfinished run, a name that is neither a folder nor a Hub id.
     """
     path = Path(name).expanduser()
-    if path.is_dir():
+    if str(name) and path.is_dir():  # An empty name is no name of this folder.
         checkpoint = find_checkpoint(path)
         if checkpoint.choice and checkpoint.folder != path:
             tell(f"{path}: seed {checkpoint.seed} is taken: {checkpoint.choice}")

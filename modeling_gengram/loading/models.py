@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -25,10 +23,8 @@ from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
 from gengram.errors import InputError
 from gengram.gena.published import mend_config, speed_up
+from gengram.loading.faults import tell_faults
 from gengram.registration import list_configurations
-
-LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, StrictDataclassError)
-"""What reading a user's folder can raise: missing or foreign files, broken JSON, wrong shapes, cut-off weights."""
 
 TASKS: dict[str, Any] = {
     "base": AutoModel,
@@ -99,6 +95,63 @@ def auto(pretrained_model_name_or_path: str | Path, task: str = "base", **kwargs
     return loaded
 
 
+def load_weights(
+    path: str | Path, task: str = "base", *, dtype: torch.dtype = torch.float32, **kwargs: Any
+) -> tuple[Any, list[str]]:
+    """Load a model for a task, whatever the checkpoint has of it.
+
+    Args:
+        path, task: see `auto`.
+        dtype: of the weights.
+        kwargs: of `auto`, e.g. `config`.
+
+    Returns:
+        The model, and the names of the weights that are random: the checkpoint lacks them or has them in another size.
+
+    Raises:
+        `InputError`: weights that cannot be read, or of another model.
+    """
+    with tell_faults(f"{path}: the model's weights cannot be loaded"):
+        # Another size is let through, to be told together with what is missing.
+        model, found = auto(  # type: ignore[misc]  # a pair with output_loading_info
+            path, task, dtype=dtype, ignore_mismatched_sizes=True, output_loading_info=True, **kwargs
+        )
+    return model, sorted(found["missing_keys"] | {name for name, *_ in found["mismatched_keys"]})
+
+
+def require_model(
+    path: str | Path, task: str = "base", *, device: torch.device, may_lack: str | None = None, **kwargs: Any
+) -> Any:
+    """Load a whole, trained model, in evaluation mode.
+
+    Args:
+        path, task: see `auto`.
+        device: where to.
+        may_lack: part of the names of weights that need not be there, e.g. `pooler`.
+        kwargs: of `load_weights`, e.g. `config`, `dtype`.
+
+    Raises:
+        `InputError`: see `load_weights`; weights are missing or of another size.
+    """
+    model, random = load_weights(path, task, **kwargs)
+    if lacking := [name for name in random if may_lack is None or may_lack not in name]:
+        raise InputError(
+            f"{path}: {len(lacking)} weights are missing or of another size, e.g. {lacking[0]}; train the model first, "
+            "or take another checkpoint"
+        )
+    return model.eval().to(device)
+
+
+def require_config(path: str | Path) -> Any:
+    """`load_config`, for a command.
+
+    Raises:
+        `InputError`: no configuration can be read.
+    """
+    with tell_faults(f"{path}: no model configuration can be read here"):
+        return load_config(path)
+
+
 def measure_capacity(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
     """Return the longest input in tokens that both the model and the tokenizer allow."""
     if config.model_type == "rmt":
@@ -135,10 +188,13 @@ def choose_device(name: str | None = None) -> torch.device:
     return device
 
 
-def tell_error(error: Exception) -> str:
-    """Return the message of an error; of a failed check inside a configuration, the check's own words."""
-    told = error.__cause__ if isinstance(error, StrictDataclassError) and error.__cause__ else error
-    return str(told) or type(told).__name__
-
-
-__all__ = ["LOADING_ERRORS", "TASKS", "auto", "choose_device", "load_config", "measure_capacity", "tell_error"]
+__all__ = [
+    "TASKS",
+    "auto",
+    "choose_device",
+    "load_config",
+    "load_weights",
+    "measure_capacity",
+    "require_config",
+    "require_model",
+]

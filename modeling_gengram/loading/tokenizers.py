@@ -6,6 +6,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from gengram.loading.faults import tell_faults
 from gengram.registration import FAMILIES, TOKENIZERS, list_configurations
 from gengram.tokenization.published import PublishedFiles
 
@@ -43,6 +44,16 @@ def load_tokenizer(pretrained_model_name_or_path: str | Path, **kwargs: Any) -> 
     return files.tokenizer
 
 
+def require_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
+    """`load_tokenizer`, for a command.
+
+    Raises:
+        `InputError`: no tokenizer can be read.
+    """
+    with tell_faults(f"{path}: no tokenizer can be read here"):
+        return load_tokenizer(path)
+
+
 def find_family(fields: dict[str, Any]) -> str | None:
     """Return the model_type of the row of the table of models that a config.json belongs to; None if to none."""
     for configuration in list_configurations():
@@ -63,4 +74,4 @@ def _set_attributes(tokenizer: PreTrainedTokenizerBase, attributes: dict[str, An
     return tokenizer
 
 
-__all__ = ["find_family", "load_tokenizer"]
+__all__ = ["find_family", "load_tokenizer", "require_tokenizer"]

@@ -17,8 +17,8 @@ from gengram.files import check_output_file
 from gengram.genome.streams import stream_rows, survey_rows
 from gengram.genome.tables import hash_file
 from gengram.loading.checkpoints import find_model
-from gengram.loading.models import LOADING_ERRORS, auto, choose_device
-from gengram.loading.tokenizers import load_tokenizer
+from gengram.loading.models import choose_device, require_model
+from gengram.loading.tokenizers import require_tokenizer
 from gengram.pipelines.embed import Embedder, tokenize_sequences
 from gengram.pipelines.embedding_files import FORMATS, Parts, build_columns
 from gengram.progress import track
@@ -73,7 +73,8 @@ def embed_file(
     model_path = find_model(model_path)
     device = choose_device(devices)
     tokenizer = _load_tokenizer(model_path)
-    model = _load_model(model_path, choose_dtype(dtype), device)
+    # BERT's pooler reads <cls> for a head; vectors are taken before it.
+    model = require_model(model_path, dtype=choose_dtype(dtype), device=device, may_lack="pooler")
     try:
         embed = Embedder(model, tokenizer, **options)
     except ValueError as error:
@@ -152,26 +153,11 @@ class _LengthCheck:
 
 
 def _load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
-    try:
-        tokenizer = load_tokenizer(path)
-    except LOADING_ERRORS as error:
-        raise InputError(f"{path}: no tokenizer can be read here: {error}") from error
+    tokenizer = require_tokenizer(path)
     algorithm: Any = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
     if hasattr(algorithm, "_resize_cache"):
         algorithm._resize_cache(0)  # it keeps the tokens of 10,000 words, which are whole sequences here
     return tokenizer
-
-
-def _load_model(path: str | Path, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
-    try:
-        loaded: Any = auto(path, "base", dtype=dtype, output_loading_info=True)
-    except LOADING_ERRORS as error:
-        raise InputError(f"{path}: no model can be loaded here: {error}") from error
-    model, found = loaded
-    # BERT's pooler reads <cls> for a head; vectors are taken before it.
-    if lacking := sorted(name for name in found["missing_keys"] if "pooler" not in name):
-        raise InputError(f"{path}: {len(lacking)} weights are missing, e.g. {lacking[0]}")
-    return model.eval().to(device)
 
 
 def _make_plan(

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gengram.files import replace_together
+from gengram.files import save_figure
 from gengram.genome.tracks import Locus, find_runs
 
 # Okabe and Ito (2008), as in gengram.training.reports.plots; one colour a panel, so that neighbours differ.
@@ -60,9 +60,7 @@ def plot_locus(
         shown = "probability of each base" if width == 1 else f"largest probability of every {width} bp"
         grey = "; grey: no k-mer is whole" if not known.all() else ""
         panels[0].set_title(f"{shown}; dotted: {threshold:g}{grey}", loc="left", fontsize=8)
-        with replace_together([path]) as (partial,):
-            # Software: without it, the version of matplotlib, the same figure would be another file.
-            figure.savefig(partial, format="png", dpi=150, metadata={"Software": None})
+        save_figure(figure, path, dpi=150)
 
 
 __all__ = ["plot_locus"]

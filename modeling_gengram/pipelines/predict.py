@@ -9,22 +9,15 @@ import pyarrow.parquet
 import torch
 from datasets import Dataset
 from torch.utils.data import DataLoader
-from transformers import (
-    AutoConfig,
-    AutoModelForSequenceClassification,
-    AutoModelForTokenClassification,
-    AutoTokenizer,
-    DataCollatorWithPadding,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import DataCollatorWithPadding, PreTrainedModel, PreTrainedTokenizerBase
 
 from gengram.errors import InputError
 from gengram.files import check_output_file, replace_whole
 from gengram.genome.tables import read_rows
 from gengram.loading.adapters import is_adapter, load_adapter
 from gengram.loading.checkpoints import find_model
-from gengram.loading.models import LOADING_ERRORS, choose_device, measure_capacity
+from gengram.loading.models import choose_device, measure_capacity, require_config, require_model
+from gengram.loading.tokenizers import require_tokenizer
 from gengram.pipelines.predictions import describe_bases, describe_rows, find_start
 from gengram.progress import track
 from gengram.tokenization.coordinates import find_bases
@@ -35,10 +28,7 @@ from gengram.training.problems import Problem
 if TYPE_CHECKING:
     from peft import PeftModel
 
-_HEADS = {
-    "ForSequenceClassification": AutoModelForSequenceClassification,
-    "ForTokenClassification": AutoModelForTokenClassification,
-}
+_TASKS = {"ForSequenceClassification": "sequence_classification", "ForTokenClassification": "token_classification"}
 _PROBLEMS: dict[str | None, Problem] = {"multi_label_classification": "multi_label", "regression": "regression"}
 
 
@@ -128,42 +118,22 @@ def load_predictor(
     adapted = is_adapter(folder)
     if base is not None and not adapted:
         raise InputError(f"{path} is no adapter, so it has no base to name")
-    model: Any = load_adapter(folder, base) if adapted else _load_whole(folder)
+    model: Any = load_adapter(folder, base).eval().to(device) if adapted else _load_whole(folder, device)
     head = type(model.get_base_model() if adapted else model).__name__
-    tokenizer = _load_tokenizer(folder)
+    tokenizer = require_tokenizer(folder)
     tokenizer.model_max_length = measure_capacity(model.config, tokenizer)
     problem = _PROBLEMS.get(model.config.problem_type, "single_label")
     if head.endswith("ForTokenClassification"):
         problem = "token"
-    return model.eval().to(device), tokenizer, problem
+    return model, tokenizer, problem
 
 
-def _load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
-    try:
-        return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-    except LOADING_ERRORS as error:
-        raise InputError(f"{path}: no tokenizer can be read here: {error}") from error
-
-
-def _load_whole(path: str | Path) -> PreTrainedModel:
-    try:
-        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
-        head = next((head for head in _HEADS if (config.architectures or [""])[0].endswith(head)), None)
-        if head is None:
-            raise InputError(
-                f"{path}: {config.architectures} has no head that classifies or measures; fine-tune it first"
-            )
-        # Another size is let through to be told with what is missing.
-        model, found = _HEADS[head].from_pretrained(
-            path, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
-        )
-    except InputError:
-        raise
-    except LOADING_ERRORS as error:
-        raise InputError(f"{path}: no model can be loaded here: {error}") from error
-    if lacking := sorted(found["missing_keys"] | {name for name, *_ in found["mismatched_keys"]}):
-        raise InputError(f"{path}: {len(lacking)} weights are missing or of another size, e.g. {lacking[0]}")
-    return model
+def _load_whole(path: str | Path, device: torch.device) -> PreTrainedModel:
+    config = require_config(path)
+    head = next((head for head in _TASKS if (config.architectures or [""])[0].endswith(head)), None)
+    if head is None:
+        raise InputError(f"{path}: {config.architectures} has no head that classifies or measures; fine-tune it first")
+    return require_model(path, _TASKS[head], config=config, device=device)
 
 
 @torch.inference_mode()

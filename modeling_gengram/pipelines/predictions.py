@@ -4,7 +4,6 @@ Dimensions: N rows, M measured elements (rows, or the labelled bases of all rows
 targets.
 """
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from datasets import Dataset
 from scipy.special import expit, softmax
 from transformers import EvalPrediction, PreTrainedTokenizerBase
 
+from gengram.files import replace_whole
 from gengram.tokenization.coordinates import find_bases
 from gengram.training.data.inputs import ROW_COLUMN
 from gengram.training.problems import IGNORED, Problem
@@ -113,27 +113,22 @@ def write_predictions(
     kept = [name for name in rows.column_names if name not in _INPUTS]
     kept.sort(key=lambda name: name != ROW_COLUMN)
     step = max(1, _CHUNK // max(int(np.prod(outputs.shape[1:])), 1))
+
+    def describe(start: int) -> pa.Table:
+        chunk, part = rows.select(range(start, min(start + step, len(rows)))), slice(start, start + step)
+        if problem == "token":
+            columns = _pair_bases(chunk, outputs[part], labels[part], classes, tokenizer, too_long)
+        else:
+            columns = _pair_rows(outputs[part], labels[part], classes, problem)
+        table = chunk.with_format("arrow")[:]
+        return pa.table({**{name: table[name] for name in kept if name not in columns}, **columns})
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    writer = None
-    try:
-        for start in range(0, len(rows), step):
-            chunk, part = rows.select(range(start, min(start + step, len(rows)))), slice(start, start + step)
-            if problem == "token":
-                columns = _pair_bases(chunk, outputs[part], labels[part], classes, tokenizer, too_long)
-            else:
-                columns = _pair_rows(outputs[part], labels[part], classes, problem)
-            table = chunk.with_format("arrow")[:]
-            table = pa.table({**{name: table[name] for name in kept if name not in columns}, **columns})
-            writer = writer or pa.parquet.ParquetWriter(partial, table.schema, compression="zstd")
-            writer.write_table(table)
-        if writer is not None:
-            writer.close()
-            os.replace(partial, path)
-    finally:
-        if writer is not None and writer.is_open:
-            writer.close()
-        partial.unlink(missing_ok=True)
+    first = describe(0)
+    with replace_whole(path) as partial, pa.parquet.ParquetWriter(partial, first.schema, compression="zstd") as writer:
+        writer.write_table(first)
+        for start in range(step, len(rows), step):
+            writer.write_table(describe(start))
 
 
 def read_predictions(path: Path, problem: Problem, classes: list[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -6,7 +6,6 @@ the folder `partial` of the output until the tracks are written, so that an inte
 
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -15,18 +14,17 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import torch
 from transformers import PreTrainedTokenizerBase
 
 from gengram.errors import InputError
-from gengram.files import check_output_folder, write_json
+from gengram.files import check_output_folder, open_whole, write_json
 from gengram.genome.fasta import read_fasta
 from gengram.genome.intervals import check_region, read_regions
 from gengram.genome.tracks import Locus, Piece, TrackFormat, check_format, name_tracks, write_tracks
 from gengram.loading.adapters import hash_base
 from gengram.loading.checkpoints import find_model
-from gengram.loading.models import LOADING_ERRORS, choose_device, load_config
-from gengram.loading.tokenizers import load_tokenizer
+from gengram.loading.models import choose_device, require_config, require_model
+from gengram.loading.tokenizers import require_tokenizer
 from gengram.nucleotide_transformer.configuration_segment_nt import SegmentNTConfig
 from gengram.nucleotide_transformer.modeling_segment_nt import SegmentNTForTokenClassification
 from gengram.pipelines.locus_plot import plot_locus
@@ -167,26 +165,16 @@ def load_segmenter(
     Raises:
         `InputError`: nothing can be read there, or another model, or weights are missing; a window that does not fit.
     """
+    config = require_config(path)
+    if not isinstance(config, SegmentNTConfig):
+        raise InputError(f"{path}: a {config.model_type} has no features of single bases; give a SegmentNT model")
     try:
-        config = load_config(path)
-        if not isinstance(config, SegmentNTConfig):
-            raise InputError(f"{path}: a {config.model_type} has no features of single bases; give a SegmentNT model")
         config.rescaling_factor = config.measure_rescaling(window)
-        model, found = SegmentNTForTokenClassification.from_pretrained(
-            path, config=config, dtype=torch.float32, output_loading_info=True
-        )
-        tokenizer = load_tokenizer(path)
-    except InputError:
-        raise
-    except LOADING_ERRORS as error:
-        raise InputError(f"{path}: no model can be loaded here: {error}") from error
-    if lacking := sorted(found["missing_keys"]):
-        raise InputError(f"{path}: {len(lacking)} weights are missing, e.g. {lacking[0]}; train the model first")
-    try:
         check_windows(config, window, overlap)
     except ValueError as error:
         raise InputError(str(error)) from error
-    return model.eval().to(choose_device(devices)), tokenizer
+    model = require_model(path, "token_classification", config=config, device=choose_device(devices))
+    return model, require_tokenizer(path)
 
 
 def _plan(genome: Path, regions: str | Path | None, unknown: str) -> _Plan:
@@ -269,7 +257,6 @@ def _start(partial: Path, settings: dict[str, Any]) -> None:
         `InputError`: the folder is of a run with other settings, or is none of ours.
     """
     file = partial / "settings.json"
-    unfinished = file.with_suffix(".tmp")
     if file.is_file():
         try:
             begun = json.loads(file.read_text(encoding="utf-8"))
@@ -284,11 +271,11 @@ def _start(partial: Path, settings: dict[str, Any]) -> None:
                 )
         tell(f"going on with the interrupted run in {partial}")
         return
-    if partial.exists() and (not partial.is_dir() or any(one != unfinished for one in partial.iterdir())):
+    killed = file.with_name(file.name + ".partial")
+    if partial.exists() and (not partial.is_dir() or any(one != killed for one in partial.iterdir())):
         raise InputError(f"{partial}: it is in the way of unfinished pieces; remove it, or choose another --out")
     partial.mkdir(parents=True, exist_ok=True)
-    unfinished.write_text(json.dumps(settings, indent=2), encoding="utf-8")
-    os.replace(unfinished, file)
+    write_json(settings, file)
 
 
 def _fill(
@@ -321,10 +308,8 @@ def _fill(
                     batch_size=batch_size,
                     unknown="skip",
                 )[piece.start - begin : piece.end - begin]
-                temporary = file.with_suffix(".tmp")
-                with open(temporary, "wb") as handle:
-                    np.save(handle, found)
-                os.replace(temporary, file)
+                with open_whole(file) as stream:
+                    np.save(stream, found)
                 progress.update(piece.end - piece.start)
 
 

@@ -181,7 +181,7 @@ def test_shards_and_resuming_after_an_interruption(tmp_path, monkeypatch):
 
     def stop_at_the_third(path, *args):
         if len(written) == 2:
-            path.with_name(path.name + ".unfinished").write_bytes(b"half")
+            path.with_name(path.name + ".partial").write_bytes(b"half")
             raise KeyboardInterrupt
         written.append(path.name)
         return original(path, *args)

@@ -81,7 +81,7 @@ def test_fasta_and_intervals(tmp_path):
         ("a.csv", "", "the file is empty"),
         ("a.csv", "seq,x\n", "no data rows"),
         ("a.csv", "bases,x\nACGT,1\n", "no sequence column .* 'bases', 'x'"),
-        ("a.csv", "seq,x,x\nACGT,1,1\n", "several columns are called 'x'"),
+        ("a.csv", "seq,x,x\nACGT,1,1\n", "2 columns are called 'x'"),
         ("a.jsonl", '{"seq": "ACGT"}\n{"seq": "AC"}\n{"seq": "A', "line 3: not JSON"),
         ("a.jsonl", "[1]\n", "line 1: one JSON object"),
         ("a.jsonl", '{"seq": 5}\n', "holds int64, not sequences"),

@@ -90,6 +90,7 @@ ORDERS = {
     "a configuration": "from gengram import GengramConfig",
     "a family's file": "import gengram.gengram.modeling_gengram",
     "pipelines.embed": "import gengram.pipelines.embed",
+    "adapters.targets": "import gengram.adapters.targets",
     "training.arguments": "import gengram.training.arguments",
 }
 MORE_ORDERS = {
@@ -107,7 +108,6 @@ MORE_ORDERS = {
     "loading": "from gengram.loading.models import auto",
     "auto": "from gengram import auto",
     "cli": "import gengram.cli",
-    "adapters": "import gengram.adapters.targets",
     "all names": "from gengram import *",
 }
 
@@ -345,6 +345,17 @@ def test_an_action_comes_at_once_for_what_is_there(make_module):
     for _ in range(2):
         when_imported(name, seen.append)
     assert seen == [sys.modules[name]] * 2
+
+
+def test_a_module_can_have_several_actions(make_module):
+    name, seen = make_module("with_two"), []
+    first, second, third = (lambda module, number=number: seen.append(number) for number in (1, 2, 3))
+    for action in (first, second, first):
+        when_imported(name, action)
+    importlib.import_module(name)
+    assert seen == [1, 2]
+    when_imported(name, third)
+    assert seen == [1, 2, 3]
 
 
 def test_a_module_keeps_its_loader_and_its_source(make_module):

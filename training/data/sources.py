@@ -9,7 +9,8 @@ from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
 from datasets.exceptions import DatasetsError
 
 from gengram.errors import InputError
-from gengram.genome.tables import SUFFIXES, add_labels, arrange_rows, hash_file, read_rows
+from gengram.genome.formats import SUFFIXES
+from gengram.genome.tables import add_labels, arrange_rows, hash_file, read_rows
 from gengram.training.arguments import DataArguments
 from gengram.training.data.labels import LABEL_COLUMNS
 

@@ -3,7 +3,6 @@
 matplotlib is an extra (`pip install "gengram[plots]"`); it is imported only where something is drawn.
 """
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gengram.files import save_figure
 from gengram.pipelines.predictions import name_predictions, read_predictions
 from gengram.training.metrics.regression import measure_each_target
 from gengram.training.reports.outcomes import Outcomes, collect_outcomes, trace_precision, trace_roc
@@ -91,10 +91,7 @@ def write_plots(report: dict[str, Any], output: Path) -> list[dict[str, str]]:
             figure = draw()
             if figure is not None:
                 (output / FOLDER).mkdir(exist_ok=True)
-                partial = output / FOLDER / f"{name}.partial.png"
-                # Software: without it, the version of matplotlib, the same figure would be another file.
-                figure.savefig(partial, metadata={"Software": None})
-                os.replace(partial, partial.with_name(f"{name}.png"))
+                save_figure(figure, output / FOLDER / f"{name}.png")
                 written.append({"file": f"{FOLDER}/{name}.png", "title": title})
     return written
 
