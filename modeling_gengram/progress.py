@@ -17,7 +17,9 @@ from gengram.lazy import when_imported
 QUIET = "GENGRAM_QUIET"
 """The environment variable that turns bars and notes off, also in processes that a command starts."""
 
-_MINUTE = 60.0
+MINUTE = 60.0
+"""Seconds between two lines where nobody sees a bar move."""
+
 _BARS = {
     "datasets.utils.tqdm": "disable_progress_bars",
     "huggingface_hub.utils.tqdm": "disable_progress_bars",
@@ -40,13 +42,13 @@ def track(*arguments: Any, **options: Any) -> Any:
     """Return a `tqdm` for these arguments: a bar on a terminal or in a notebook, elsewhere at most a line a minute."""
     if is_quiet():
         return _tqdm(*arguments, **options, disable=True)
-    if _is_watched():
+    if is_watched():
         return _terminal_tqdm(*arguments, **options)
-    options = {"mininterval": _MINUTE, "maxinterval": _MINUTE, "delay": _MINUTE, "ncols": 80, "ascii": True, **options}
+    options = {"mininterval": MINUTE, "maxinterval": MINUTE, "delay": MINUTE, "ncols": 80, "ascii": True, **options}
     return _LineTqdm(*arguments, **options)
 
 
-def _is_watched() -> bool:
+def is_watched() -> bool:
     """Whether somebody sees a bar move: on a terminal or in a notebook."""
     return sys.stderr.isatty() or "ipykernel" in sys.modules
 
@@ -75,10 +77,10 @@ class _LineTqdm(_tqdm):
 def quiet_libraries() -> None:
     """Give the bars of transformers, datasets and the Hub the same habit, as soon as each is imported: without a
     terminal, or where somebody asked for quiet, there are none."""
-    if _is_watched() and not is_quiet():
+    if is_watched() and not is_quiet():
         return
     for module, function in _BARS.items():
         when_imported(module, operator.methodcaller(function))
 
 
-__all__ = ["QUIET", "is_quiet", "quiet_libraries", "tell", "track"]
+__all__ = ["MINUTE", "QUIET", "is_quiet", "is_watched", "quiet_libraries", "tell", "track"]

@@ -131,13 +131,16 @@ def _register_models(module: ModuleType) -> None:
         "AutoModelForSequenceClassification",
         "AutoModelForTokenClassification",
     ):
-        mapping: Any = getattr(module, name)._model_mapping
-        mapping._extra_content = _OnDemand(
-            mapping._extra_content,
-            lambda key, name=name: _is_ours(key) and name in key.auto_classes,
-            lambda name=name: [one for one in list_configurations() if name in one.auto_classes],
-            lambda configuration, name=name: find_model(configuration, name),
-        )
+        _add_models(getattr(module, name)._model_mapping, name)
+
+
+def _add_models(mapping: Any, auto_class: str) -> None:
+    mapping._extra_content = _OnDemand(
+        mapping._extra_content,
+        lambda key: _is_ours(key) and auto_class in key.auto_classes,
+        lambda: [one for one in list_configurations() if auto_class in one.auto_classes],
+        lambda configuration: find_model(configuration, auto_class),
+    )
 
 
 def _register_pipelines(module: ModuleType) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 from gengram.command_line import Answer, VerbParser, complain, run
 from gengram.errors import InputError
-from gengram.progress import is_quiet
 from gengram.training.recipe import list_recipes, read_recipe
 
 _EXAMPLE = """\
@@ -42,7 +41,6 @@ def finetune(argv: Sequence[str] | None = None) -> int:
 
         verbosity = transformers.utils.logging.get_verbosity()
         transformers.utils.logging.set_verbosity_error()
-        training.disable_tqdm = training.disable_tqdm or is_quiet()
         try:
             report = finetune(model, data, training)
         except torch.OutOfMemoryError as error:

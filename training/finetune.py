@@ -142,6 +142,8 @@ def finetune(
                 begin_run(output, run)
             arguments = set_up_seed(training_arguments, model_arguments, seed, validates)
             if measured is None:
+                if len(seeds) > 1 and is_main:
+                    tell(f"seed {seed} ({seeds.index(seed) + 1} of {len(seeds)})")
                 measured = train_seed(trained, tokenizer, data, arguments, folder)
             for split, scored in measured.items():
                 scores[split].append(scored)

@@ -4,6 +4,7 @@ import copy
 import functools
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,11 +18,13 @@ from transformers import (
     IntervalStrategy,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    PrinterCallback,
     Trainer,
     TrainerCallback,
 )
 
 from gengram.pipelines.predictions import name_predictions, write_predictions
+from gengram.progress import MINUTE, is_quiet, is_watched, tell
 from gengram.training.arguments import LEARNING_RATES, FinetuneArguments, ModelArguments
 from gengram.training.checkpoints import CheckpointSeal, clear_unusable, find_checkpoint, skip_rest
 from gengram.training.data.augmentation import augment_rows
@@ -172,7 +175,9 @@ def _make_trainer(
         callbacks.append(EarlyStoppingCallback(arguments.early_stopping_patience))
     collator = DataCollatorForTokenClassification if data.problem == "token" else DataCollatorWithPadding
     half = arguments.bf16 or arguments.fp16
-    return StepTrainer(
+    if not is_watched() or is_quiet():
+        arguments.disable_tqdm = True
+    trainer = StepTrainer(
         model=model,
         args=arguments,
         data_collator=collator(tokenizer, pad_to_multiple_of=8 if half else None),
@@ -185,6 +190,30 @@ def _make_trainer(
         preprocess_logits_for_metrics=_keep_logits,
         callbacks=callbacks,
     )
+    if trainer.pop_callback(PrinterCallback) is not None:  # It prints dictionaries, to standard output.
+        trainer.add_callback(_ProgressLines())
+    return trainer
+
+
+class _ProgressLines(TrainerCallback):
+    """Says how far the training is where there are no bars: what Trainer logs, and otherwise a line a minute."""
+
+    def __init__(self) -> None:
+        self._told = time.monotonic()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if time.monotonic() - self._told > MINUTE:
+            self._tell(f"step {state.global_step:,} of {state.max_steps:,}")
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        shown = {name: value for name, value in (logs or {}).items() if "_per_second" not in name and name != "epoch"}
+        numbers = ", ".join(f"{name} {value:.4g}" for name, value in shown.items() if isinstance(value, float | int))
+        if state.is_local_process_zero and numbers:
+            self._tell(f"epoch {state.epoch or 0:.4g}, step {state.global_step:,} of {state.max_steps:,}: {numbers}")
+
+    def _tell(self, line: str) -> None:
+        self._told = time.monotonic()
+        tell(line)
 
 
 def _keep_logits(outputs: torch.Tensor | tuple, labels: torch.Tensor) -> torch.Tensor:

@@ -6,14 +6,10 @@ in a process of its own (Linux). Dense attention stands beside them as the limit
 """
 
 import argparse
-import json
-import os
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,10 +18,14 @@ from tqdm.auto import tqdm
 from transformers import BigBirdConfig
 from transformers.models.big_bird.modeling_big_bird import BigBirdBlockSparseAttention, BigBirdModel
 
+from gengram.benchmarks.speed.measure import measure_peak
+from gengram.benchmarks.speed.program import answer, make_parser, run_apart
+from gengram.command_line import whole_number
 from gengram.gena.block_sparse_attention import attend_sparsely
 
 B, H, D_HEAD, BLOCK, RANDOM = 1, 12, 64, 64, 3
 MEGABYTE = 2**20
+_MODULE = "gengram.benchmarks.speed.block_sparse"
 TITLES = {
     "transformers": "transformers block_sparse",
     "gather": "gathered blocks",
@@ -104,7 +104,7 @@ def measure(T: int, rounds: int, with_flex: bool) -> dict[str, Any]:
                 "slowest_round": min(ratios),
                 "fastest_round": max(ratios),
                 "difference": float((outputs[name] - expected).abs().max() / expected.abs().max()),
-                "peak": _run_apart(name, T, kind),
+                "peak": int(run_apart("-m", _MODULE, "--arm", name, "--kind", kind, "--tokens", str(T))),
             }
     return results
 
@@ -129,11 +129,10 @@ def tabulate(results: dict[str, Any]) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Measure, print the table, write JSON where asked."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tokens", type=int, default=4096, help="a multiple of 64 (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=7, help="timed rounds (%(default)s)")
-    parser.add_argument("--no-flex", action="store_true", help="leave flex_attention out: it has to be compiled")
-    parser.add_argument("--json", type=Path, help="write the figures here")
+    parser = make_parser("block_sparse", __doc__, "--no_flex --json block_sparse.json")
+    parser.add_argument("--tokens", type=int, default=4096, help="a multiple of 64")
+    parser.add_argument("--rounds", type=whole_number, default=7, help="timed rounds")
+    parser.add_argument("--no_flex", "--no-flex", action="store_true", help="leave out what has to be compiled")
     parser.add_argument("--arm", help=argparse.SUPPRESS)
     parser.add_argument("--kind", help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
@@ -141,35 +140,10 @@ def main(argv: list[str] | None = None) -> int:
         arm = make_arms(arguments.tokens)[arguments.arm]
         if arguments.arm == "flex":
             run_once(arm, arguments.tokens, False)  # compiles, by processes of its own and in this one
-        print(_measure_peak(arm, arguments.tokens, arguments.kind != "forward"))
+        print(measure_peak(lambda: run_once(arm, arguments.tokens, arguments.kind != "forward"), "cpu"))
         return 0
     results = measure(arguments.tokens, arguments.rounds, not arguments.no_flex)
-    print(tabulate(results))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    return 0
-
-
-def _measure_peak(arm: Callable, T: int, gradients: bool) -> int:
-    """Bytes that one call takes above what is there: resident memory, whose peak is set back first."""
-    make_parts(T, gradients)
-    Path("/proc/self/clear_refs").write_text("5")
-    before = _read_status("VmRSS")
-    run_once(arm, T, gradients)
-    return _read_status("VmHWM") - before
-
-
-def _run_apart(arm: str, T: int, kind: str) -> int:
-    command = [sys.executable, "-m", "gengram.benchmarks.speed.block_sparse"]
-    command += ["--arm", arm, "--kind", kind, "--tokens", str(T)]
-    # See recurrence.py: freed blocks go back to the system, so that memory in use is what is measured.
-    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
-    return int(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout)
-
-
-def _read_status(field: str) -> int:
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
-    return 1024 * int(line.split()[1])
+    return answer(parser, tabulate(results), results, arguments.json)
 
 
 __all__ = ["make_arms", "measure", "run_once", "tabulate"]

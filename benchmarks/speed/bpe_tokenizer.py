@@ -4,8 +4,6 @@ Random DNA in sequences of several lengths, then whatever FASTA files are given,
 and their lower case as they are. All ids are compared; the two take turns, the library with one thread as well.
 """
 
-import argparse
-import json
 import os
 import sys
 import time
@@ -18,6 +16,8 @@ from tqdm.auto import tqdm
 
 os.environ.setdefault("RAYON_NUM_THREADS", "1")
 
+from gengram.benchmarks.speed.program import answer, make_parser
+from gengram.command_line import whole_number
 from gengram.genome.fasta import read_fasta
 from gengram.tokenization import BpeEncoder, load_bpe_tokenizer
 
@@ -117,14 +117,13 @@ def tabulate(report: dict) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Measure, print the table, write JSON where asked."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser("bpe_tokenizer", __doc__, "TOKENIZER --genomes chr22.fa.gz --json bpe.json")
     parser.add_argument("tokenizer", help="folder or Hub id of a BPE tokenizer")
     parser.add_argument("--genomes", type=Path, nargs="*", default=[], help="FASTA files whose ids are compared")
     parser.add_argument("--random_bases", type=int, default=0, help="random bp with runs of N, compared besides")
-    parser.add_argument("--threads", type=int, default=1, help="of the bulk encoder (%(default)s)")
-    parser.add_argument("--total", type=int, default=1_000_000, help="bp a round (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="timed rounds (%(default)s)")
-    parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--threads", type=int, default=1, help="of the bulk encoder")
+    parser.add_argument("--total", type=int, default=1_000_000, help="bp a round")
+    parser.add_argument("--rounds", type=whole_number, default=5, help="timed rounds")
     arguments = parser.parse_args(argv)
     report = run_benchmark(
         load_bpe_tokenizer(arguments.tokenizer),
@@ -134,10 +133,7 @@ def main(argv: list[str] | None = None) -> int:
         arguments.genomes,
         arguments.random_bases,
     )
-    print(tabulate(report))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    return 0
+    return answer(parser, tabulate(report), report, arguments.json)
 
 
 __all__ = ["compare_ids", "draw_sequences", "run_benchmark", "tabulate"]

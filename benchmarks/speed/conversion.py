@@ -7,7 +7,6 @@ converted there and back, each way in a process of its own (Linux).
 import argparse
 import json
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 from safetensors import safe_open
 from tqdm.auto import tqdm
 
+from gengram.benchmarks.speed.program import answer, make_parser, run_apart
 from gengram.conversion.megatron_files import name_rank
 from gengram.conversion.to_megatron import make_arguments
 from gengram.gengram.configuration_gengram import GengramConfig
@@ -24,17 +24,15 @@ from gengram.gengram.configuration_gengram import GengramConfig
 # Peak above what the imports take, in the process that converts.
 _CHILD = """
 import json, sys, time
+from gengram.benchmarks.speed.measure import read_status
 from gengram.conversion import megatron, to_megatron
 from gengram.conversion.megatron import make_skeleton
 
-def peak():  # not getrusage: after a fork it starts at the parent's
-    line = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
-    return 1024 * int(line.split()[1])
-
-imported, begun = peak(), time.perf_counter()
+imported, begun = read_status("VmHWM"), time.perf_counter()
 convert = {"megatron": megatron.convert_megatron, "to-megatron": to_megatron.convert_to_megatron}[sys.argv[1]]
 convert(sys.argv[2], sys.argv[3])
-print(json.dumps({"seconds": time.perf_counter() - begun, "peak": peak() - imported, "imported": imported}))
+seconds, peak = time.perf_counter() - begun, read_status("VmHWM") - imported
+print(json.dumps({"seconds": seconds, "peak": peak, "imported": imported}))
 """
 
 
@@ -113,11 +111,8 @@ def measure_conversion(folder: Path, config: GengramConfig, pipeline_parallel: i
         shards = [
             path.stat().st_size for path in (folder / source).rglob("*") if path.suffix in (".pt", ".safetensors")
         ]
-        done = subprocess.run(
-            [sys.executable, "-c", _CHILD, direction, str(folder / source), str(folder / target)],
-            stdout=subprocess.PIPE, text=True, check=True,
-        )  # fmt: skip
-        row = {"direction": direction, "bytes": sum(shards), **json.loads(done.stdout), "largest": max(shards)}
+        measured = json.loads(run_apart("-c", _CHILD, direction, str(folder / source), str(folder / target)))
+        row = {"direction": direction, "bytes": sum(shards), **measured, "largest": max(shards)}
         if direction == "megatron":
             tensor = _find_largest(folder / target)
         else:  # an expert's first matrix, or a table: nothing else is as large
@@ -136,16 +131,20 @@ def _find_largest(folder: Path) -> int:
     return largest
 
 
+def tabulate(rows: list[dict[str, Any]]) -> str:
+    """The table for the terminal."""
+    lines = [f"{'convert':<12}{'input':>9}{'time':>9}{'peak':>10}{'bound':>10}   (peak above the imports)"]
+    for row in rows:
+        size = f"{row['bytes'] / 1e9:>6.2f} GB{row['seconds']:>7.1f} s"
+        lines.append(f"{row['direction']:<12}{size}{row['peak'] / 1e6:>7.0f} MB{row['bound'] / 1e6:>7.0f} MB")
+    return "\n".join(lines)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Print the table; exit code 0, or 1 if a peak is above its bound or the disk is too small."""
-    parser = argparse.ArgumentParser(
-        description=(__doc__ or "").split("\n")[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        epilog="example: python -m gengram.benchmarks.speed.conversion --gigabytes 3 --json conversion.json",
-    )
+    parser = make_parser("conversion", __doc__, "--gigabytes 3 --json conversion.json")
     parser.add_argument("--gigabytes", type=float, default=3.0, help="size of the checkpoint, at least")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="needs three times that")
-    parser.add_argument("--json", type=Path, help="file for the figures")
     arguments = parser.parse_args(argv)
     if not Path("/proc/self/status").is_file():
         print("error: the peak of a process is measured on Linux only", file=sys.stderr)
@@ -156,16 +155,11 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         rows = measure_conversion(Path(folder), choose_config(arguments.gigabytes))
-    print(f"{'convert':<12}{'input':>9}{'time':>9}{'peak':>10}{'bound':>10}   (peak above the imports)")
-    for row in rows:
-        size = f"{row['bytes'] / 1e9:>6.2f} GB{row['seconds']:>7.1f} s"
-        print(f"{row['direction']:<12}{size}{row['peak'] / 1e6:>7.0f} MB{row['bound'] / 1e6:>7.0f} MB")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=2))
-    return int(any(row["peak"] > row["bound"] for row in rows))
+    failed = answer(parser, tabulate(rows), rows, arguments.json)
+    return failed or int(any(row["peak"] > row["bound"] for row in rows))
 
 
 if __name__ == "__main__":
     sys.exit(main())
 
-__all__ = ["choose_config", "main", "measure_conversion", "write_checkpoint"]
+__all__ = ["choose_config", "main", "measure_conversion", "tabulate", "write_checkpoint"]

@@ -5,10 +5,6 @@ the model and write Parquet. They take turns on parts of the sequences, so that 
 `--memory` measures instead how the peak of the memory depends on the number of sequences.
 """
 
-import argparse
-import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,16 +15,24 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import torch
-import transformers
 from tqdm.auto import tqdm
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
 
-from gengram._version import __version__
 from gengram.benchmarks.speed.measure import summarize_ratio
+from gengram.benchmarks.speed.program import answer, list_versions, make_parser, run_apart
 from gengram.genome.fasta import read_fasta
 from gengram.pipelines.embed_file import choose_dtype, embed_file
 from gengram.tokenization import build_nucleotide_tokenizer
 
+# In a process of its own: embeds a file, and prints the peak of the memory.
+_CHILD = """
+import sys
+from gengram.benchmarks.speed.measure import read_status
+from gengram.pipelines.embed_file import embed_file
+
+embed_file(*sys.argv[1:])
+print(read_status("VmHWM"))
+"""
 LONGEST = 1024  # tokens that the model takes
 LENGTHS = (100, 1000)  # bp
 BATCH = 16
@@ -125,62 +129,45 @@ def compare_speed(genome: Path | None, count: int, rounds: int, layers: int, wid
 
 
 def measure_memory(genome: Path | None, counts: list[int]) -> dict[int, int]:
-    """The peak of the resident memory in bytes, of a process of its own for each number of sequences."""
+    """The peak of the resident memory in bytes (Linux), of a process of its own for each number of sequences."""
     peaks = {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         save_model(folder / "model", 1, 16)
         for count in counts:
             write_fasta(folder / "all.fa", cut_sequences(genome, count))
-            program = (
-                "import resource, sys; from gengram.pipelines.embed_file import main; main(sys.argv[1:]); "
-                "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
-            )
-            argv = [str(folder / "all.fa"), "--model", str(folder / "model"), "--out", str(folder / "out.parquet")]
-            done = subprocess.run([sys.executable, "-c", program, *argv], stdout=subprocess.PIPE, text=True, check=True)
-            unit = 1 if sys.platform == "darwin" else 1024
-            peaks[count] = int(done.stdout.split()[-1]) * unit
+            files = (str(folder / name) for name in ("model", "all.fa", "out.parquet"))
+            peaks[count] = int(run_apart("-c", _CHILD, *files))
     return peaks
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m gengram.benchmarks.speed.embedding",
-        description="Measure gengram embed beside a plain loop, or its memory.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        epilog="example: python -m gengram.benchmarks.speed.embedding --genome chr22.fa.gz --json embedding.json",
-    )
+    parser = make_parser("embedding", __doc__, "--genome chr22.fa.gz --json embedding.json")
     parser.add_argument("--genome", type=Path, help="FASTA file to cut sequences from; random bases without one")
     parser.add_argument("--sequences", type=int, default=500, help="how many")
     parser.add_argument("--rounds", type=int, default=4, help="turns that they are shared out to")
     parser.add_argument("--layers", type=int, default=6, help="of the model")
     parser.add_argument("--width", type=int, default=768, help="of the model")
     parser.add_argument("--memory", type=int, nargs="+", metavar="N", help="measure the memory for N sequences instead")
-    parser.add_argument("--json", type=Path, help="file for the report")
     arguments = parser.parse_args(argv)
     if not 1 <= arguments.rounds <= arguments.sequences:
         parser.error("--rounds must be at least 1 and at most --sequences")
-    report: dict[str, Any] = {"gengram_version": __version__, "transformers_version": transformers.__version__}
     if arguments.memory:
-        report["peak_bytes"] = measure_memory(arguments.genome, arguments.memory)
-        for count, peak in report["peak_bytes"].items():
-            print(f"{count:>8,} sequences: {peak / 1e6:,.0f} MB")
+        report: dict[str, Any] = {"peak_bytes": measure_memory(arguments.genome, arguments.memory)}
+        lines = [f"{count:>8,} sequences: {peak / 1e6:,.0f} MB" for count, peak in report["peak_bytes"].items()]
+        text = "\n".join(lines)
     else:
-        report |= compare_speed(
+        report = compare_speed(
             arguments.genome, arguments.sequences, arguments.rounds, arguments.layers, arguments.width
         )
         seconds = report["seconds"]
-        print(
+        text = (
             f"{report['sequences']} sequences: gengram embed ({report['dtype']}) {seconds['ours']:.1f} s, loop "
             f"{seconds['loop']:.1f} s: {report['total_ratio']:.1f}x ({report['low']:.1f} to {report['high']:.1f}); "
             f"vectors differ by at most {report['difference']:.1%}"
         )
-    if arguments.json:
-        unfinished = arguments.json.with_name(arguments.json.name + ".unfinished")
-        unfinished.write_text(json.dumps(report, indent=2))
-        os.replace(unfinished, arguments.json)
-    return 0
+    return answer(parser, text, {**list_versions(), **report}, arguments.json)
 
 
 __all__ = ["compare_speed", "cut_sequences", "embed_naively", "main", "measure_memory", "save_model", "write_fasta"]

@@ -4,9 +4,7 @@ Random DNA in sequences of several lengths, without N and with 0.2% N, the same 
 anything is timed, and the two take turns.
 """
 
-import argparse
 import json
-import os
 import sys
 import tempfile
 from functools import partial
@@ -14,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import transformers
 from tqdm.auto import tqdm
 from transformers import EsmTokenizer
 
-from gengram._version import __version__
 from gengram.benchmarks.speed.measure import compare
+from gengram.benchmarks.speed.program import answer, list_versions, make_parser
+from gengram.command_line import whole_number
 from gengram.tokenization import KmerEncoder, build_kmer_tokenizer, list_kmer_vocabulary
 
 LENGTHS = [1_000, 12_000, 100_000, 1_000_000]  # bp a sequence
@@ -68,8 +66,8 @@ def run_benchmark(k: int, total: int, rounds: int) -> list[dict[str, Any]]:
                 raise RuntimeError(f"{name}: ids differ from EsmTokenizer's at {length} bp, {share:.1%} N")
         run_peer = partial(peer, texts, verbose=False)
         runs = {
-            "bulk": compare(partial(encoder, texts), run_peer, rounds, _no_wait),
-            "tokenizer": compare(partial(tokenizer, texts, verbose=False), run_peer, rounds, _no_wait),
+            "bulk": compare(partial(encoder, texts), run_peer, rounds),
+            "tokenizer": compare(partial(tokenizer, texts, verbose=False), run_peer, rounds),
         }
         size = sum(map(len, texts)) / 1e6
         cells.append(
@@ -89,10 +87,6 @@ def run_benchmark(k: int, total: int, rounds: int) -> list[dict[str, Any]]:
     return cells
 
 
-def _no_wait() -> None:
-    """There is no device to wait for."""
-
-
 def tabulate(cells: list[dict[str, Any]]) -> str:
     """The report as text."""
     lines = [f"{'bp':>10}{'N':>7}{'EsmTokenizer':>15}{'tokenizer':>22}{'KmerEncoder':>22}   (Mbp/s, ratio)"]
@@ -107,36 +101,15 @@ def tabulate(cells: list[dict[str, Any]]) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m gengram.benchmarks.speed.kmer_tokenizer",
-        description="Measure k-mer tokenization beside transformers' EsmTokenizer in one run; ids must be identical.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        epilog="example: python -m gengram.benchmarks.speed.kmer_tokenizer --json kmer.json",
-    )
+    parser = make_parser("kmer_tokenizer", __doc__, "--json kmer.json")
     parser.add_argument("--k", type=int, default=6, help="letters of a token")
-    parser.add_argument("--total", type=int, default=2_000_000, help="bp of each cell")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds a cell, of which the median is taken")
-    parser.add_argument("--json", type=Path, help="file for the report")
+    parser.add_argument("--total", type=whole_number, default=2_000_000, help="bp of each cell")
+    parser.add_argument("--rounds", type=whole_number, default=5, help="rounds a cell, of which the median is taken")
     arguments = parser.parse_args(argv)
-    if not 2 <= arguments.k <= 8 or arguments.total < 1 or arguments.rounds < 1:
-        parser.error("--k must be 2 to 8, --total and --rounds at least 1")
+    if not 2 <= arguments.k <= 8:
+        parser.error("--k must be 2 to 8")
     cells = run_benchmark(arguments.k, arguments.total, arguments.rounds)
-    print(tabulate(cells))
-    if arguments.json:
-        report = {
-            "gengram_version": __version__,
-            "transformers_version": transformers.__version__,
-            "k": arguments.k,
-            "cells": cells,
-        }
-        unfinished = arguments.json.with_name(arguments.json.name + ".unfinished")
-        try:
-            unfinished.write_text(json.dumps(report, indent=2))
-            os.replace(unfinished, arguments.json)
-        except OSError as error:
-            print(f"{parser.prog}: error: {arguments.json} cannot be written: {error}", file=sys.stderr)
-            return 1
-    return 0
+    return answer(parser, tabulate(cells), {**list_versions(), "k": arguments.k, "cells": cells}, arguments.json)
 
 
 __all__ = ["draw_sequences", "main", "make_peer", "run_benchmark", "tabulate"]

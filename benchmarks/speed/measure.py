@@ -78,12 +78,14 @@ def measure_peak(run: Callable[[], Any], device: str) -> int | None:
         reset.write_text("5")  # the peak of the resident memory starts anew (Linux)
     except OSError:
         return None
-    resting = _read_status("VmRSS")
+    resting = read_status("VmRSS")
     run()
-    return max(_read_status("VmHWM") - resting, 0)
+    return max(read_status("VmHWM") - resting, 0)
 
 
-def _read_status(name: str) -> int:
+def read_status(name: str) -> int:
+    """Bytes that this process has: `VmRSS` now, `VmHWM` at its peak (not getrusage: after a fork, that starts at the
+    parent's); Linux."""
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
     return int(line.split()[1]) * 1024
 
@@ -106,4 +108,12 @@ def count_free_bytes(device: str) -> int:
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-__all__ = ["compare", "count_free_bytes", "measure_machine", "measure_peak", "summarize_ratio", "take_turns"]
+__all__ = [
+    "compare",
+    "count_free_bytes",
+    "measure_machine",
+    "measure_peak",
+    "read_status",
+    "summarize_ratio",
+    "take_turns",
+]

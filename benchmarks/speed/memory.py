@@ -12,11 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from tqdm.auto import tqdm
 from transformers import LlamaConfig
 
-from gengram._version import __version__
 from gengram.benchmarks.speed.measure import (
     count_free_bytes,
     measure_machine,
@@ -24,7 +22,9 @@ from gengram.benchmarks.speed.measure import (
     summarize_ratio,
     take_turns,
 )
+from gengram.benchmarks.speed.program import list_versions
 from gengram.benchmarks.speed.released import read_released, run_released
+from gengram.files import save_figure
 from gengram.gengram.configuration_gengram import GengramConfig
 from gengram.gengram.kmer_index import KmerContext
 from gengram.gengram.memory_cache import MotifMemoryLayer
@@ -41,11 +41,11 @@ SIZES = range(1, 7)  # k, the released form's
 REACH = 39  # bases on which a position of the released form depends: what recomputing has to go through
 
 
-def make_memory(D: int, E: int, device: str = "cpu", dtype: torch.dtype = torch.float32) -> MotifMemory:
-    """A memory in the released form, k = 1..6, W = 21."""
+def make_memory(D: int, E: int, device: str = "cpu", dtype: torch.dtype = torch.float32, **fields: Any) -> MotifMemory:
+    """A memory in the released form, k = 1..6, W = 21; `fields` of `GengramConfig` change it."""
     torch.manual_seed(0)
     backbone = LlamaConfig(hidden_size=D, num_attention_heads=1, num_hidden_layers=1, vocab_size=16)
-    config = GengramConfig(backbone_config=backbone, memory_layers=[0], memory_dim=E)
+    config = GengramConfig(backbone_config=backbone, memory_layers=[0], memory_dim=E, **fields)
     return MotifMemory(config).to(device, dtype)
 
 
@@ -270,9 +270,7 @@ def run_benchmark(
         exactness = measure_exactness(EXACT_LENGTHS[:-1] if quick else EXACT_LENGTHS, device)
         progress.update()
     return {
-        "gengram_version": __version__,
-        "torch_version": torch.__version__,
-        "transformers_version": transformers.__version__,
+        **list_versions(),
         "dtype": str(dtype).removeprefix("torch."),
         "machine": {"processor": platform.processor() or platform.machine(), "device": device,
                     "threads": torch.get_num_threads(), "wait_policy": os.environ.get("OMP_WAIT_POLICY", ""),
@@ -351,7 +349,7 @@ def plot(report: dict[str, Any], path: Path) -> None:
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("released algorithm's time / this memory's")
     figure.axes[0].legend(fontsize=7)
-    figure.savefig(path, dpi=150)
+    save_figure(figure, path, dpi=150)
 
 
 __all__ = ["make_memory", "plot", "run_benchmark", "tabulate"]

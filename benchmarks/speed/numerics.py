@@ -4,17 +4,16 @@ This memory beside the released algorithm's running sums (`window_sums="prefix"`
 rounded weights.
 """
 
-import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm.auto import tqdm
-from transformers import LlamaConfig
 
-from gengram.gengram.configuration_gengram import GengramConfig
+from gengram.benchmarks.speed import memory as speed
+from gengram.benchmarks.speed.program import answer, make_parser
+from gengram.files import save_figure
 from gengram.gengram.kmer_index import KmerContext
 from gengram.gengram.motif_memory import MotifMemory
 
@@ -23,10 +22,7 @@ BLOCK = 1024  # positions over which an error is taken
 
 def make_memory(width: int, window_sums: str, mean: float) -> MotifMemory:
     """A memory in the released form, D = E = width, whose tables have this mean beside a standard deviation of 1."""
-    torch.manual_seed(0)
-    backbone = LlamaConfig(hidden_size=width, num_attention_heads=1, num_hidden_layers=1, vocab_size=16)
-    config = GengramConfig(backbone_config=backbone, memory_layers=[0], memory_dim=width, window_sums=window_sums)
-    memory = MotifMemory(config).eval()
+    memory = speed.make_memory(width, width, window_sums=window_sums).eval()
     with torch.no_grad():
         for table in memory.embeddings:
             table.weight.normal_(mean=mean)
@@ -71,12 +67,10 @@ def _in_blocks(memory: MotifMemory, context: KmerContext) -> torch.Tensor:
 
 def plot_drift(rows: list[dict[str, Any]], path: Path) -> None:
     """Errors over the position, both axes logarithmic."""
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
+    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+    axes = figure.subplots()
     colours = {"float32": "tab:blue", "bfloat16": "tab:red"}
     for row in rows:
         position = [BLOCK * (i + 1) for i in range(len(row["errors"]))]
@@ -86,38 +80,38 @@ def plot_drift(rows: list[dict[str, Any]], path: Path) -> None:
     axes.axhline(1.0, color="0.7", linewidth=0.8)
     axes.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(0.02, 0.51))
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    save_figure(figure, path, dpi=120)
+
+
+def tabulate(rows: list[dict[str, Any]], length: int) -> str:
+    """Errors at a few positions of a sequence of this length."""
+    ends = [end for end in (8_192, 32_768, 131_072) if end <= length] or [length // BLOCK * BLOCK]
+    lines = [
+        f"relative L2 error of key and value in the {BLOCK:,} positions before",
+        f"{'dtype':<10}{'form':<14}" + "".join(f"{end:>10,}" for end in ends),
+    ]
+    for row in rows:
+        errors = "".join(f"{row['errors'][end // BLOCK - 1]:>10.1e}" for end in ends)
+        lines.append(f"{row['dtype']:<10}{row['form']:<14}{errors}")
+    return "\n".join(lines)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Print errors at a few lengths; exit code 0."""
-    parser = argparse.ArgumentParser(
-        description=(__doc__ or "").split("\n")[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        epilog="example: python -m gengram.benchmarks.speed.numerics --plot drift.png --json drift.json",
-    )
+    parser = make_parser("numerics", __doc__, "--plot drift.png --json drift.json")
     parser.add_argument("--length", type=int, default=131_072, help="bases, at least 1,024")
     parser.add_argument("--mean", type=float, default=0.25, help="of the tables, whose standard deviation is 1")
     parser.add_argument("--plot", type=Path, help="file for the plot (needs matplotlib)")
-    parser.add_argument("--json", type=Path, help="file for the errors")
     arguments = parser.parse_args(argv)
     if arguments.length < BLOCK:
         parser.error(f"--length must be at least {BLOCK}")
     rows = measure_drift(arguments.length, mean=arguments.mean)
-    ends = [end for end in (8_192, 32_768, 131_072) if end <= arguments.length] or [arguments.length // BLOCK * BLOCK]
-    print(f"relative L2 error of key and value in the {BLOCK:,} positions before")
-    print(f"{'dtype':<10}{'form':<14}" + "".join(f"{end:>10,}" for end in ends))
-    for row in rows:
-        print(f"{row['dtype']:<10}{row['form']:<14}" + "".join(f"{row['errors'][e // BLOCK - 1]:>10.1e}" for e in ends))
     if arguments.plot:
         plot_drift(rows, arguments.plot)
-    if arguments.json:
-        arguments.json.write_text(json.dumps({"block": BLOCK, "rows": rows}, indent=2))
-    return 0
+    return answer(parser, tabulate(rows, arguments.length), {"block": BLOCK, "rows": rows}, arguments.json)
 
 
 if __name__ == "__main__":
     sys.exit(main())
 
-__all__ = ["main", "make_memory", "measure_drift", "plot_drift"]
+__all__ = ["main", "make_memory", "measure_drift", "plot_drift", "tabulate"]

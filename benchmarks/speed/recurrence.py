@@ -4,24 +4,20 @@ A GENA-LM encoder of 6 layers reads segments of 512 tokens with 10 memory tokens
 segments gives the growth a segment; each figure is measured in a process of its own (Linux). Beside it stand plain
 backpropagation through all segments, and inference that keeps all hidden states as the original code does. Times are
 medians of runs that alternate in one process.
-
-All processes run with MALLOC_MMAP_THRESHOLD_=65536: glibc otherwise raises that threshold as it goes, and freed blocks
-stay in the heap between small ones that live, which says more about the allocator than about the model.
 """
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm.auto import tqdm
 
+from gengram.benchmarks.speed.measure import read_status
+from gengram.benchmarks.speed.program import answer, list_versions, make_parser, run_apart
 from gengram.gena.configuration_gena import GenaBertConfig
 from gengram.rmt.configuration_rmt import RmtConfig
 from gengram.rmt.modeling_rmt import RmtForSequenceClassification
@@ -59,9 +55,9 @@ def run_arm(arm: str, segments: int) -> dict[str, float]:
     kept: list[Any] = []
     if "kept" in arm:
         model.model.bert.register_forward_hook(lambda module, args, outputs: kept.append(outputs.hidden_states))
-    before, started = _find_peak(), time.perf_counter()
+    before, started = read_status("VmHWM"), time.perf_counter()
     _step(model, ids, arm)
-    return {"peak": _find_peak() - before, "seconds": time.perf_counter() - started}
+    return {"peak": read_status("VmHWM") - before, "seconds": time.perf_counter() - started}
 
 
 def _step(model: RmtForSequenceClassification, ids: torch.Tensor, arm: str) -> None:
@@ -131,9 +127,8 @@ def tabulate(report: dict[str, Any]) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Measure, print the table, write JSON where asked."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    parser.add_argument("--bases", type=int, default=500_000, help="length of the long sequence in bp (%(default)s)")
+    parser = make_parser("recurrence", __doc__, "--json recurrence.json")
+    parser.add_argument("--bases", type=int, default=500_000, help="length of the long sequence in bp")
     parser.add_argument("--arm", help=argparse.SUPPRESS)
     parser.add_argument("--segments", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
@@ -144,7 +139,7 @@ def main(argv: list[str] | None = None) -> int:
     tokens = arguments.bases // 6  # GENA-LM's tokens have six bases on average
     segments = -(-tokens // length)
     report = {
-        "torch_version": torch.__version__,
+        **list_versions(),
         "threads": torch.get_num_threads(),
         "bytes_per_segment": measure_growth(),
         "seconds_per_segment": compare_seconds(),
@@ -156,22 +151,12 @@ def main(argv: list[str] | None = None) -> int:
             **_run_apart("inference", segments),
         },
     }
-    print(tabulate(report))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    return 0
+    return answer(parser, tabulate(report), report, arguments.json)
 
 
 def _run_apart(arm: str, segments: int) -> dict[str, float]:
-    command = [sys.executable, "-m", "gengram.benchmarks.speed.recurrence", "--arm", arm, "--segments", str(segments)]
-    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
-    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout)
-
-
-def _find_peak() -> int:
-    """Peak resident memory of this process in bytes (not getrusage: after a fork it starts at the parent's)."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return 1024 * int(line.split()[1])
+    module = "gengram.benchmarks.speed.recurrence"
+    return json.loads(run_apart("-m", module, "--arm", arm, "--segments", str(segments)))
 
 
 __all__ = ["build_model", "compare_gradients", "compare_seconds", "measure_growth", "run_arm"]

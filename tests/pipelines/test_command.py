@@ -6,7 +6,7 @@ from typing import get_args
 from gengram.benchmarks import command as benchmarks
 from gengram.benchmarks.speed import memory
 from gengram.command_line import SEQUENCE_FILES
-from gengram.genome.tables import SUFFIXES
+from gengram.genome.formats import SUFFIXES
 from gengram.genome.tracks import TrackFormat
 from gengram.pipelines import command, embed_file
 from gengram.pipelines.embed import BATCH_TOKENS, POOLS
