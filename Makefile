@@ -10,7 +10,7 @@ export OMP_WAIT_POLICY = PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test lint typecheck docs-test links clean
+.PHONY: help install quickstart test test-all lint typecheck docs-test links clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -21,8 +21,11 @@ quickstart: $(INSTALLED)  ## simulate splice sites, train with and without memor
 	$(VENV)/bin/gengram quickstart --overwrite
 
 # Two worker processes of one thread each; --dist loadfile keeps the fixtures of a module in one worker.
-test: $(INSTALLED)  ## run every test, with coverage
-	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
+test: $(INSTALLED)  ## run the tests, with coverage
+	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -m "not slow" -n 2 --dist loadfile --cov --cov-report=term:skip-covered
+
+test-all: $(INSTALLED)  ## run every test, the slow ones too
+	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 --dist loadfile
 
 lint: $(INSTALLED)  ## ruff: rules and format
 	$(VENV)/bin/ruff check .

@@ -32,20 +32,11 @@ def quickstart(argv: Sequence[str] | None = None) -> int:
         folder = check_output_folder(out, "report.json", overwrite)
         from importlib.util import find_spec
 
-        import transformers
-
         from gengram.benchmarks.quickstart import explain, plot_scores, run_quickstart
 
-        logging = transformers.utils.logging
-        verbosity = logging.get_verbosity()
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()  # of reading and writing files; the bars of training stay
-        try:
-            report = run_quickstart(folder)
-            if find_spec("matplotlib"):
-                plot_scores(report, folder / "scores.png")
-        finally:
-            logging.set_verbosity(verbosity)
+        report = run_quickstart(folder)
+        if find_spec("matplotlib"):
+            plot_scores(report, folder / "scores.png")
         return Answer(explain(report, folder), {"out": str(folder), **report})
 
     return run(parser, parser.parse(argv), work)

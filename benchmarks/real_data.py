@@ -35,7 +35,7 @@ from gengram.files import write_json
 from gengram.genome.tables import read_rows
 from gengram.training.arguments import DataArguments, FinetuneArguments, ModelArguments
 from gengram.training.baselines.linear import make_kmer_classifier, make_position_classifier
-from gengram.training.classifier import load_config, load_tokenizer
+from gengram.training.classifier import prepare_config, prepare_tokenizer
 from gengram.training.data.duplicates import count_duplicates
 from gengram.training.finetune import finetune
 
@@ -115,7 +115,7 @@ def widen(backbone: str, size: Size) -> Size:
 
 def count_parameters(model: ModelArguments) -> int:
     """Parameters of a model that is described but not made."""
-    config = load_config(model, load_tokenizer(model))
+    config = prepare_config(model, prepare_tokenizer(model))
     with torch.device("meta"):
         return AutoModelForSequenceClassification.from_config(config).num_parameters()
 

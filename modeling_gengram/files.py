@@ -1,12 +1,14 @@
 """Files that are written whole or not at all, and the checks before anything is computed for them."""
 
 import json
+import math
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+import struct
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from gengram.errors import InputError
 
@@ -49,6 +51,33 @@ def make_whole(folder: Path) -> Iterator[Path]:
         os.replace(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+class Numbers(NamedTuple):
+    """An array of a safetensors file: `kind` (`F32`, `I64` ...), shape, bytes of a number."""
+
+    kind: str
+    shape: Sequence[int]
+    itemsize: int
+
+
+@contextmanager
+def open_safetensors(path: Path, arrays: Mapping[str, Numbers], metadata: dict[str, str]) -> Iterator[BinaryIO]:
+    """Open a safetensors file that gets its name when it is whole; the arrays' numbers are to be written, in order.
+
+    By hand, since the library takes arrays that are in memory. The file is 8 bytes for the length of the header, the
+    header as JSON filled up to a multiple of 8, and the numbers (huggingface.co/docs/safetensors).
+    """
+    header: dict[str, Any] = {"__metadata__": metadata}
+    end = 0
+    for name, (kind, shape, itemsize) in arrays.items():
+        begin, end = end, end + math.prod(shape) * itemsize
+        header[name] = {"dtype": kind, "shape": list(shape), "data_offsets": [begin, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with open_whole(path) as stream:
+        stream.write(struct.pack("<Q", len(text)) + text)
+        yield stream
 
 
 def write_text(text: str, path: Path) -> None:
@@ -172,11 +201,13 @@ def check_new_folder(path: str | Path, result: str, overwrite: bool) -> Path:
 
 
 __all__ = [
+    "Numbers",
     "check_input_files",
     "check_new_folder",
     "check_output_file",
     "check_output_folder",
     "make_whole",
+    "open_safetensors",
     "open_whole",
     "replace_together",
     "replace_whole",

@@ -3,7 +3,6 @@
 Bars are on standard error: what a command answers is alone on standard output.
 """
 
-import operator
 import os
 import sys
 from collections.abc import Callable
@@ -19,12 +18,6 @@ QUIET = "GENGRAM_QUIET"
 
 MINUTE = 60.0
 """Seconds between two lines where nobody sees a bar move."""
-
-_BARS = {
-    "datasets.utils.tqdm": "disable_progress_bars",
-    "huggingface_hub.utils.tqdm": "disable_progress_bars",
-    "transformers.utils.logging": "disable_progress_bar",
-}
 
 
 def is_quiet() -> bool:
@@ -56,6 +49,8 @@ def is_watched() -> bool:
 class _LineTqdm(_tqdm):
     """Writes lines, one below the other."""
 
+    disable: bool  # set by tqdm
+
     @staticmethod
     def status_printer(file: Any) -> Callable[[str], None]:
         def print_status(status: str) -> None:
@@ -75,12 +70,22 @@ class _LineTqdm(_tqdm):
 
 
 def quiet_libraries() -> None:
-    """Give the bars of transformers, datasets and the Hub the same habit, as soon as each is imported: without a
-    terminal, or where somebody asked for quiet, there are none."""
-    if is_watched() and not is_quiet():
-        return
-    for module, function in _BARS.items():
-        when_imported(module, operator.methodcaller(function))
+    """Let transformers, datasets and the Hub do as everything here, as soon as each is imported: errors only, and no
+    bars without a terminal or where somebody asked for quiet."""
+    when_imported("transformers.utils.logging", _quiet_transformers)
+    when_imported("datasets.utils.tqdm", _hide_bars)
+    when_imported("huggingface_hub.utils.tqdm", _hide_bars)
+
+
+def _quiet_transformers(logging: Any) -> None:
+    logging.set_verbosity_error()
+    if is_quiet() or not is_watched():
+        logging.disable_progress_bar()
+
+
+def _hide_bars(tqdm: Any) -> None:
+    if is_quiet() or not is_watched():
+        tqdm.disable_progress_bars()
 
 
 __all__ = ["MINUTE", "QUIET", "is_quiet", "is_watched", "quiet_libraries", "tell", "track"]

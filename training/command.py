@@ -34,13 +34,10 @@ def finetune(argv: Sequence[str] | None = None) -> int:
 
     def work() -> Answer | None:
         import torch
-        import transformers
 
         from gengram.training.finetune import finetune
         from gengram.training.reports.report import tabulate
 
-        verbosity = transformers.utils.logging.get_verbosity()
-        transformers.utils.logging.set_verbosity_error()
         try:
             report = finetune(model, data, training)
         except torch.OutOfMemoryError as error:
@@ -48,8 +45,6 @@ def finetune(argv: Sequence[str] | None = None) -> int:
                 f"the device has not enough memory ({error}). Lower --per_device_train_batch_size (with "
                 "--sequences_per_step, the steps stay the same), or use --bf16."
             ) from error
-        finally:
-            transformers.utils.logging.set_verbosity(verbosity)
         if training.process_index:
             return None
         lines = [tabulate(report), str(Path(training.output_dir, "report.json"))]

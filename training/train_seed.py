@@ -31,10 +31,11 @@ from gengram.training.data.augmentation import augment_rows
 from gengram.training.data.inputs import LabelledSplits
 from gengram.training.data.sampling import StepBatches, measure_lengths
 from gengram.training.data.strands import average_outputs, read_other_strand
+from gengram.training.losses import StepLoss
 from gengram.training.metrics.scores import Scores, measure, score
 from gengram.training.problems import IGNORED
 from gengram.training.resume import write_scores
-from gengram.training.trainer import MeanLoss, StepTrainer
+from gengram.training.trainer import StepTrainer
 from gengram.training.weights import choose_loss
 
 if TYPE_CHECKING:
@@ -185,7 +186,7 @@ def _make_trainer(
         eval_dataset=data.splits.get("validation"),
         processing_class=tokenizer,
         steps=divide_steps(arguments, data),
-        compute_loss_func=choose_loss(arguments, data) or MeanLoss(data.problem, arguments.label_smoothing_factor),
+        compute_loss_func=choose_loss(arguments, data) or StepLoss(data.problem, arguments.label_smoothing_factor),
         compute_metrics=functools.partial(measure, data.problem),
         preprocess_logits_for_metrics=_keep_logits,
         callbacks=callbacks,

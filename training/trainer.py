@@ -5,61 +5,19 @@ and of measurements cannot), and fills up the last batches of an epoch with rows
 T tokens, C classes, labels or targets.
 """
 
-import dataclasses
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch.utils.data import DataLoader
 from transformers import Trainer
 from transformers.trainer_utils import seed_worker
-from transformers.utils import ModelOutput
 
 from gengram.training.data.sampling import EpochCallback, StepBatches
-from gengram.training.problems import IGNORED, Problem
+from gengram.training.losses import count_labels
 
 _FILLER = "is_filler"
-
-
-@dataclasses.dataclass(frozen=True)
-class MeanLoss:
-    """The mean loss of a step: cross-entropy over rows or labelled bases, or over rows and labels; squared error.
-
-    Attributes:
-        problem: what the labels are.
-        label_smoothing: of classes, see `torch.nn.functional.cross_entropy`.
-    """
-
-    problem: Problem
-    label_smoothing: float = 0.0
-
-    def __call__(
-        self, outputs: ModelOutput, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
-    ) -> torch.Tensor:
-        """Return a batch's part of the mean over `num_items_in_batch` labels, by default the mean over its own.
-
-        Args:
-            outputs: with `logits` [B, C] or [B, T, C].
-            labels: class ids int64 [B] or [B, T], `IGNORED` is left out; or floats [B, C] (0 and 1 for labels).
-            num_items_in_batch: labels of the whole optimizer step.
-        """
-        logits = outputs["logits"].float()
-        labels = labels.to(logits.device)
-        if self.problem == "multi_label":
-            total = F.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
-        elif self.problem == "regression":
-            total = F.mse_loss(logits, labels.view_as(logits), reduction="sum")
-        else:
-            total = F.cross_entropy(
-                logits.flatten(0, -2),
-                labels.flatten(),
-                ignore_index=IGNORED,
-                reduction="sum",
-                label_smoothing=self.label_smoothing,
-            )
-        return total / (_count_labels(labels) if num_items_in_batch is None else num_items_in_batch)
 
 
 class FillingCollator:
@@ -85,7 +43,7 @@ class StepTrainer(Trainer):
 
     Args:
         steps: the batches of this process.
-        compute_loss_func: see `MeanLoss`.
+        compute_loss_func: see `StepLoss`.
         others: see `Trainer`.
     """
 
@@ -121,7 +79,7 @@ class StepTrainer(Trainer):
     ) -> tuple[list, torch.Tensor]:
         """Return this process's batches of a step, and how many labels the step has on all processes."""
         batches = [batch for _, batch in zip(range(num_batches), epoch_iterator)]
-        count = sum(_count_labels(batch["labels"]) for batch in batches if _FILLER not in batch)
+        count = sum(count_labels(batch["labels"]) for batch in batches if _FILLER not in batch)
         return batches, self.accelerator.reduce(torch.tensor(count, device=device))
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
@@ -137,8 +95,4 @@ class StepTrainer(Trainer):
         return (loss, outputs) if return_outputs else loss
 
 
-def _count_labels(labels: torch.Tensor) -> int:
-    return labels.numel() if labels.is_floating_point() else int(labels.ne(IGNORED).sum())
-
-
-__all__ = ["FillingCollator", "MeanLoss", "StepTrainer"]
+__all__ = ["FillingCollator", "StepTrainer"]

@@ -1,74 +1,19 @@
-"""How much does each class count in the training loss? Class weights, and weights of positives where labels are many.
+"""How much does each class count in the training loss? Weights of classes, and of positives where labels are many."""
 
-Dimensions: B rows, T tokens, C classes or labels.
-"""
-
-import dataclasses
 from typing import Any
-
-import torch
-import torch.nn.functional as F
-from transformers.utils import ModelOutput
 
 from gengram.errors import InputError
 from gengram.genome.tables import shorten
 from gengram.training.arguments import FinetuneArguments
 from gengram.training.data.inputs import LabelledSplits
-from gengram.training.problems import IGNORED
+from gengram.training.losses import StepLoss
 
 
-@dataclasses.dataclass(frozen=True)
-class WeightedLoss:
-    """The training loss with weights, as Trainer's `compute_loss_func`.
-
-    - One class a row or base: the mean of `w[class] * cross-entropy` over rows or labelled bases.
-    - Several labels: the mean of `-(w[label] * y * log p + (1 - y) * log(1 - p))` over rows and labels.
-
-    The mean is over all rows of an optimizer step: Trainer counts them over accumulated batches and processes. How a
-    step's rows are divided into batches and processes therefore does not change its gradient; to divide by the sum of
-    the weights instead would need that sum from everywhere.
-
-    Attributes:
-        problem: `single_label`, `token` or `multi_label`.
-        weights: for each of `classes`, as it is used: those of classes have the mean 1 over the training rows (or
-            labelled bases), so that the loss and the learning rate keep their size.
-        label_smoothing: of classes, see `torch.nn.functional.cross_entropy`.
-    """
-
-    problem: str
-    weights: dict[str, float]
-    label_smoothing: float = 0.0
-
-    def __call__(
-        self, outputs: ModelOutput, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
-    ) -> torch.Tensor:
-        """Return the loss of a batch.
-
-        Args:
-            outputs: with `logits` [B, C] or [B, T, C].
-            labels: class ids int64 [B] or [B, T], `IGNORED` is left out; or 0/1 floats [B, C].
-            num_items_in_batch: labels of the whole optimizer step; by default those of this batch.
-        """
-        logits = outputs["logits"].float()
-        weights = torch.tensor(list(self.weights.values()), device=logits.device)
-        labels = labels.to(logits.device)
-        if self.problem == "multi_label":
-            total = F.binary_cross_entropy_with_logits(logits, labels, pos_weight=weights, reduction="sum")
-        else:
-            total = F.cross_entropy(
-                logits.flatten(0, -2),
-                labels.flatten(),
-                weights,
-                ignore_index=IGNORED,
-                reduction="sum",
-                label_smoothing=self.label_smoothing,
-            )
-        items = labels.ne(IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
-        return total / (items.to(logits.device) if isinstance(items, torch.Tensor) else items)
-
-
-def choose_loss(arguments: FinetuneArguments, data: LabelledSplits) -> WeightedLoss | None:
+def choose_loss(arguments: FinetuneArguments, data: LabelledSplits) -> StepLoss | None:
     """Return the weighted loss that the arguments ask for, computed from the training rows alone; None for no weights.
+
+    Weights of classes have the mean 1 over the training rows (or labelled bases), so that the loss and the learning
+    rate keep their size.
 
     - `class_weights="balanced"`: `N / (C * n[class])` for N labels of which n are of the class. Weights by name are
       scaled to the mean 1 over the training rows.
@@ -95,7 +40,7 @@ def choose_loss(arguments: FinetuneArguments, data: LabelledSplits) -> WeightedL
             weights = dict.fromkeys(data.classes, float(asked))
         else:
             weights = _balance_labels(counts, train["rows"]) if asked == "balanced" else _fill_in(asked, data.classes)
-        return WeightedLoss(data.problem, weights)
+        return StepLoss(data.problem, weights=weights)
     if absent := [name for name, count in counts.items() if not count]:
         raise InputError(f"{train['file']}: no row is left to train the class {absent[0]!r}, so it cannot be weighted")
     weights = {name: 1 / count for name, count in counts.items()}
@@ -103,7 +48,7 @@ def choose_loss(arguments: FinetuneArguments, data: LabelledSplits) -> WeightedL
         weights = _fill_in(asked, data.classes)
     mean = sum(weights[name] * count for name, count in counts.items()) / sum(counts.values())
     weights = {name: weight / mean for name, weight in weights.items()}
-    return WeightedLoss(data.problem, weights, arguments.label_smoothing_factor)
+    return StepLoss(data.problem, arguments.label_smoothing_factor, weights)
 
 
 def _balance_labels(counts: dict[str, int], rows: int) -> dict[str, float]:
@@ -116,4 +61,4 @@ def _fill_in(weights: Any, classes: list[str]) -> dict[str, float]:
     return {name: weights.get(name, 1.0) for name in classes}
 
 
-__all__ = ["WeightedLoss", "choose_loss"]
+__all__ = ["choose_loss"]

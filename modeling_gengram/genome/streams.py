@@ -11,23 +11,8 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from gengram.errors import InputError
+from gengram.genome import formats
 from gengram.genome.fasta import read_fasta
-from gengram.genome.formats import (
-    DELIMITERS,
-    FASTA,
-    GZIP,
-    build_table,
-    describe_ragged,
-    find_format,
-    keep_text,
-    plan_csv,
-    read_bytes,
-    read_records,
-    require_genome,
-    spell_out,
-    tell_damage,
-    tell_no_parquet,
-)
 from gengram.genome.intervals import stream_intervals
 from gengram.genome.tables import SEQUENCE_COLUMNS, find_column, read_sequences, refuse_twins
 
@@ -61,7 +46,7 @@ def survey_rows(
         rows += len(block)
         others = block.drop_columns("sequence")
         try:
-            if find_format(path) in DELIMITERS:
+            if formats.find_format(path) in formats.DELIMITERS:
                 schema = _guess_types(others, schema)
             else:
                 schema = pa.unify_schemas([schema, others.schema], promote_options="permissive")
@@ -79,24 +64,24 @@ def stream_rows(
     """Read a file in blocks of at most `ROWS` rows.
 
     Args:
-        path: a `.csv`, `.tsv`, `.jsonl` or `.parquet` table, a FASTA file or a `.bed` file, or one of these with `.gz`;
+        path: a `.csv`, `.tsv`, `.jsonl` or `.parquet` table, a formats.FASTA file or a `.bed` file, or one of these with `.gz`;
             a table without header is not read.
         sequence_column: the column of sequences; by default the first of `SEQUENCE_COLUMNS` that there is.
-        genome: the FASTA file that a BED file's intervals are cut from; the contigs that it names are in memory.
+        genome: the formats.FASTA file that a BED file's intervals are cut from; the contigs that it names are in memory.
 
     Yields:
-        `sequence` (string, without blanks around it), then the other columns: those of a csv or tsv as text, of a FASTA
+        `sequence` (string, without blanks around it), then the other columns: those of a csv or tsv as text, of a formats.FASTA
         file `name`, the whole header.
 
     Raises:
         `InputError`: a file that is missing, empty, cut off or of another format, a column that is not there, a row
             without sequence, naming it (data rows count from 1).
     """
-    path, suffix, row = Path(path), find_format(path), 0
+    path, suffix, row = Path(path), formats.find_format(path), 0
     wanted = [sequence_column] if sequence_column else SEQUENCE_COLUMNS
     for table in _read_tables(path, suffix, genome):
         column = "sequence"
-        if suffix not in (*FASTA, ".bed"):
+        if suffix not in (*formats.FASTA, ".bed"):
             column = find_column(table.column_names, path, wanted, "sequence")
         refuse_twins(table.column_names, path)
         others = [name for name in table.column_names if name not in ("sequence", column)]
@@ -111,9 +96,9 @@ def stream_rows(
 
 def _read_tables(path: Path, suffix: str, genome: str | Path | None) -> Iterator[pa.Table]:
     if suffix == ".bed":
-        return stream_intervals(path, require_genome(path, genome), ROWS)
-    if suffix in DELIMITERS:
-        return _read_csv(path, DELIMITERS[suffix])
+        return stream_intervals(path, formats.require_genome(path, genome), ROWS)
+    if suffix in formats.DELIMITERS:
+        return _read_csv(path, formats.DELIMITERS[suffix])
     if suffix == ".jsonl":
         return _read_jsonl(path)
     return _read_parquet(path) if suffix == ".parquet" else _read_fasta(path)
@@ -126,30 +111,30 @@ def _read_fasta(path: Path) -> Iterator[pa.Table]:
 
 
 def _read_jsonl(path: Path) -> Iterator[pa.Table]:
-    records = read_records(path)
+    records = formats.read_records(path)
     while block := list(itertools.islice(records, ROWS)):
-        yield build_table([record for _, record in block], f"{path}, lines {block[0][0]}-{block[-1][0]}")
+        yield formats.build_table([record for _, record in block], f"{path}, lines {block[0][0]}-{block[-1][0]}")
 
 
 def _read_parquet(path: Path) -> Iterator[pa.Table]:
-    with tell_no_parquet(path):
+    with formats.tell_no_parquet(path):
         # Compressed once more it has no end to begin with, and is unpacked in memory.
-        file = pa.parquet.ParquetFile(pa.BufferReader(read_bytes(path)) if path.suffix == ".gz" else path)
+        file = pa.parquet.ParquetFile(pa.BufferReader(formats.read_bytes(path)) if path.suffix == ".gz" else path)
         for batch in file.iter_batches(batch_size=ROWS):
-            yield spell_out(pa.Table.from_batches([batch]))
+            yield formats.spell_out(pa.Table.from_batches([batch]))
 
 
 def _read_csv(path: Path, delimiter: str) -> Iterator[pa.Table]:
-    reading, parsing, ragged = plan_csv(delimiter, _BLOCK_BYTES)
+    reading, parsing, ragged = formats.plan_csv(delimiter, _BLOCK_BYTES)
     row = 0
     try:
-        with tell_damage(path), open(path, "rb") as raw:
-            compressed = raw.read(2) == GZIP
+        with formats.tell_damage(path), open(path, "rb") as raw:
+            compressed = raw.read(2) == formats.GZIP
             raw.seek(0)
             with gzip.open(raw) if compressed else raw as file:
                 names = pa.csv.open_csv(file, reading, parsing).schema.names
                 file.seek(0)
-                for batch in pa.csv.open_csv(file, reading, parsing, keep_text(names)):
+                for batch in pa.csv.open_csv(file, reading, parsing, formats.keep_text(names)):
                     row += batch.num_rows
                     yield pa.Table.from_batches([batch])
     except pa.ArrowInvalid as error:
@@ -157,9 +142,9 @@ def _read_csv(path: Path, delimiter: str) -> Iterator[pa.Table]:
             raise InputError(f"{path}: the file is empty") from error
         what = f"not a table of text separated by {delimiter!r} ({error})"
         if ragged:
-            what = describe_ragged(ragged[0])
+            what = formats.describe_ragged(ragged[0])
         elif "straddling" in str(error):
-            what = f"a row of more than {_BLOCK_BYTES >> 20} MB; sequences of that length belong in a FASTA file"
+            what = f"a row of more than {_BLOCK_BYTES >> 20} MB; sequences of that length belong in a formats.FASTA file"
         raise InputError(f"{path}, behind data row {row}: {what}") from error
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from gengram.errors import InputError
-from gengram.files import open_whole, write_text
+from gengram.files import Numbers, open_safetensors, open_whole, write_text
 from gengram.pipelines.embed import Embedded
 
 FORMATS = (".parquet", ".npz", ".safetensors")
@@ -185,19 +185,12 @@ def _write_npz(parts: Parts, count: int) -> None:
 
 
 def _write_safetensors(parts: Parts, count: int) -> None:
-    # By hand: the library takes tensors that are in memory. The file is 8 bytes for the length of the header, the
-    # header as JSON filled up to a multiple of 8, the numbers (huggingface.co/docs/safetensors).
     arrays = _list_arrays(parts, count)
-    header: dict[str, Any] = {"__metadata__": {"gengram": json.dumps(parts.plan)}}
-    end = 0
-    for name, array in arrays.items():
-        begin, end = end, end + int(np.prod(array.shape)) * array.dtype.itemsize
-        kind = "F32" if array.dtype.kind == "f" else "I64"
-        header[name] = {"dtype": kind, "shape": array.shape, "data_offsets": [begin, end]}
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with open_whole(parts.out) as stream:
-        stream.write(struct.pack("<Q", len(text)) + text)
+    numbers = {
+        name: Numbers("F32" if array.dtype.kind == "f" else "I64", array.shape, array.dtype.itemsize)
+        for name, array in arrays.items()
+    }
+    with open_safetensors(parts.out, numbers, {"gengram": json.dumps(parts.plan)}) as stream:
         for array in arrays.values():
             for piece in array.pieces:
                 stream.write(np.ascontiguousarray(piece, dtype=array.dtype).data)

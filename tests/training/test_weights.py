@@ -12,7 +12,8 @@ from transformers.utils import ModelOutput
 from gengram.training.arguments import FinetuneArguments
 from gengram.training.command import finetune as main
 from gengram.training.data.inputs import LabelledSplits
-from gengram.training.weights import WeightedLoss, choose_loss
+from gengram.training.losses import StepLoss
+from gengram.training.weights import choose_loss
 
 
 def make_data(problem: str, counts: dict[str, int], rows: int = 100) -> LabelledSplits:
@@ -34,7 +35,7 @@ def test_the_loss_of_classes(problem):
         labels[:, ::2] = -100
     else:
         logits, labels = logits[:, 0].detach().requires_grad_(), labels[:, 0]
-    loss = WeightedLoss(problem, weights)(ModelOutput(logits=logits), labels)
+    loss = StepLoss(problem, weights=weights)(ModelOutput(logits=logits), labels)
     flat, known = logits.reshape(-1, 3), labels.flatten() != -100
     each = F.cross_entropy(flat[known], labels.flatten()[known], reduction="none")
     expected = (each * torch.tensor([0.5, 1.0, 3.0])[labels.flatten()[known]]).mean()
@@ -46,7 +47,7 @@ def test_the_loss_of_classes(problem):
 def test_the_loss_of_several_labels():
     torch.manual_seed(0)
     logits, labels = torch.randn(7, 2), torch.randint(0, 2, (7, 2)).float()
-    loss = WeightedLoss("multi_label", {"a": 4.0, "b": 0.5})(ModelOutput(logits=logits), labels)
+    loss = StepLoss("multi_label", weights={"a": 4.0, "b": 0.5})(ModelOutput(logits=logits), labels)
     expected = torch.nn.BCEWithLogitsLoss(pos_weight=torch.tensor([4.0, 0.5]))(logits, labels)
     torch.testing.assert_close(loss, expected)
 
@@ -60,7 +61,7 @@ def test_the_loss_of_a_step_is_the_sum_over_its_batches(problem):
         labels[labels < 0] = -100
     if problem == "multi_label":
         labels = torch.randint(0, 2, (8, 3)).float()
-    loss = WeightedLoss(problem, {"a": 2.0, "b": 0.5, "c": 1.0}, label_smoothing=0.1)
+    loss = StepLoss(problem, 0.1, {"a": 2.0, "b": 0.5, "c": 1.0})
     items = labels.ne(-100).sum()
     parts = [loss(ModelOutput(logits=logits[rows]), labels[rows], items) for rows in (slice(0, 1), slice(1, 8))]
     torch.testing.assert_close(sum(parts), loss(ModelOutput(logits=logits), labels))

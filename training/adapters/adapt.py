@@ -40,7 +40,7 @@ def add_adapter(
         `InputError`: no layer has one of the names, or there is no memory to train.
     """
     path = str(arguments.model_name_or_path)
-    targets = arguments.peft_target_modules or find_targets(model, arguments.peft)
+    targets = arguments.peft_target_modules or find_targets(model, str(arguments.peft))
     if arguments.peft_memory and not name_memories(model):
         raise InputError(f"peft_memory: {path} has no motif memory that could be trained")
     owners = [name.rpartition(".")[0] for name in new_weights]

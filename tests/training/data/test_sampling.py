@@ -16,7 +16,8 @@ from gengram.errors import InputError
 from gengram.training.arguments import FinetuneArguments
 from gengram.training.command import finetune as main
 from gengram.training.data.sampling import EpochCallback, StepBatches
-from gengram.training.trainer import FillingCollator, MeanLoss
+from gengram.training.losses import StepLoss
+from gengram.training.trainer import FillingCollator
 
 KINDS = [{"order": "random"}, {"order": "sequential"}, {"order": "group_by_length"}, {"max_tokens": 70}]
 
@@ -140,7 +141,7 @@ def test_parts_of_the_loss_add_up_to_its_mean(problem):
     if problem == "token":
         labels[2, :] = -100
         labels[0, 3:] = -100
-    loss = MeanLoss(problem)
+    loss = StepLoss(problem)
     count = labels.numel() if labels.is_floating_point() else int((labels != -100).sum())
     parts = [
         loss({"logits": logits[part]}, labels[part], num_items_in_batch=count) for part in ([0], [1, 2, 3], [4, 5])
