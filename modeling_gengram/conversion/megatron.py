@@ -30,7 +30,7 @@ from transformers import (
 from transformers.dynamic_module_utils import custom_object_save
 
 from gengram.conversion.megatron_files import DistributedCheckpoint, LegacyCheckpoint, find_iteration, open_checkpoint
-from gengram.files import open_whole
+from gengram.files import Numbers, open_safetensors
 from gengram.gengram.configuration_gengram import GengramConfig
 from gengram.gengram.modeling_gengram import GengramForCausalLM
 from gengram.megatron_decoder.configuration_megatron_decoder import MegatronDecoderConfig
@@ -388,20 +388,9 @@ def _write_safetensors(
     make: Callable[[str], torch.Tensor],
     progress: Any,
 ) -> None:
-    """
-    One safetensors file, one tensor in memory at a time (the library's writer wants them all).
-
-    Format: 8 bytes little-endian length of the header, the header as JSON, the data.
-    """
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    end = 0
-    for name, shape in shapes.items():
-        begin, end = end, end + torch.Size(shape).numel() * dtype.itemsize
-        header[name] = {"dtype": SAFETENSORS_DTYPES[dtype], "shape": list(shape), "data_offsets": [begin, end]}
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    with open_whole(path) as file:
-        file.write(len(text).to_bytes(8, "little") + text)
+    """One safetensors file, one tensor in memory at a time."""
+    numbers = {name: Numbers(SAFETENSORS_DTYPES[dtype], shape, dtype.itemsize) for name, shape in shapes.items()}
+    with open_safetensors(path, numbers, {"format": "pt"}) as file:
         for name, shape in shapes.items():
             tensor = make(name).to(dtype)
             if tuple(tensor.shape) != shape:

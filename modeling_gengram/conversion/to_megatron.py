@@ -17,12 +17,13 @@ import torch
 from safetensors import safe_open
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.serialization import skip_data
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
+from transformers import AutoModelForCausalLM, PreTrainedConfig
 
 from gengram.conversion.megatron import SAFETENSORS_DTYPES, UnsupportedCheckpoint, make_skeleton, read_config
 from gengram.conversion.megatron_files import describe_pickle, find_offset, name_rank, split_tensor
 from gengram.files import make_whole
 from gengram.gengram.configuration_gengram import GengramConfig
+from gengram.loading.models import load_config
 from gengram.progress import track
 
 _TYPES = ("llama", "qwen3", "mixtral", "qwen3_moe", "megatron_decoder")
@@ -123,7 +124,7 @@ class SavedModel:
         if not (folder / "config.json").is_file():
             raise ValueError(f"{folder}: no config.json in it; give the folder of a model saved with save_pretrained")
         self.folder = folder
-        self.config = AutoConfig.from_pretrained(folder)
+        self.config = load_config(folder)
         if not any(name.endswith("ForCausalLM") for name in self.config.architectures or []):
             raise UnsupportedCheckpoint(
                 f"architectures={self.config.architectures}: Megatron has a language model only"

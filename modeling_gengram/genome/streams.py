@@ -64,13 +64,13 @@ def stream_rows(
     """Read a file in blocks of at most `ROWS` rows.
 
     Args:
-        path: a `.csv`, `.tsv`, `.jsonl` or `.parquet` table, a formats.FASTA file or a `.bed` file, or one of these with `.gz`;
+        path: a `.csv`, `.tsv`, `.jsonl` or `.parquet` table, a FASTA file or a `.bed` file, or one of these with `.gz`;
             a table without header is not read.
         sequence_column: the column of sequences; by default the first of `SEQUENCE_COLUMNS` that there is.
-        genome: the formats.FASTA file that a BED file's intervals are cut from; the contigs that it names are in memory.
+        genome: the FASTA file that a BED file's intervals are cut from; the contigs that it names are in memory.
 
     Yields:
-        `sequence` (string, without blanks around it), then the other columns: those of a csv or tsv as text, of a formats.FASTA
+        `sequence` (string, without blanks around it), then the other columns: those of a csv or tsv as text, of a FASTA
         file `name`, the whole header.
 
     Raises:
@@ -144,7 +144,7 @@ def _read_csv(path: Path, delimiter: str) -> Iterator[pa.Table]:
         if ragged:
             what = formats.describe_ragged(ragged[0])
         elif "straddling" in str(error):
-            what = f"a row of more than {_BLOCK_BYTES >> 20} MB; sequences of that length belong in a formats.FASTA file"
+            what = f"a row of more than {_BLOCK_BYTES >> 20} MB; sequences of that length belong in a FASTA file"
         raise InputError(f"{path}, behind data row {row}: {what}") from error
 
 

@@ -113,9 +113,8 @@ def load_weights(
     """
     with tell_faults(f"{path}: the model's weights cannot be loaded"):
         # Another size is let through, to be told together with what is missing.
-        model, found = auto(  # type: ignore[misc]  # a pair with output_loading_info
-            path, task, dtype=dtype, ignore_mismatched_sizes=True, output_loading_info=True, **kwargs
-        )
+        loaded: Any = auto(path, task, dtype=dtype, ignore_mismatched_sizes=True, output_loading_info=True, **kwargs)
+    model, found = loaded
     return model, sorted(found["missing_keys"] | {name for name, *_ in found["mismatched_keys"]})
 
 

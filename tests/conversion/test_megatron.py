@@ -173,11 +173,9 @@ def test_half_precision_stays(tmp_path):
     assert AutoModelForCausalLM.from_pretrained(output).dtype == torch.bfloat16
 
 
-def test_shards_and_resuming_after_an_interruption(tmp_path, monkeypatch):
-    folder = write_checkpoint(tmp_path / "m")
-    whole = convert_megatron(folder, tmp_path / "whole")
-    written = []
-    original = megatron._write_safetensors
+def interrupt_at_the_third(folder, out, monkeypatch) -> list[str]:
+    """Convert until half of the third shard is written; the names of those before it."""
+    written, original = [], megatron._write_safetensors
 
     def stop_at_the_third(path, *args):
         if len(written) == 2:
@@ -186,9 +184,17 @@ def test_shards_and_resuming_after_an_interruption(tmp_path, monkeypatch):
         written.append(path.name)
         return original(path, *args)
 
-    monkeypatch.setattr(megatron, "_write_safetensors", stop_at_the_third)
-    with pytest.raises(KeyboardInterrupt):
-        convert_megatron(folder, tmp_path / "out", max_shard_size="5KB")
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(megatron, "_write_safetensors", stop_at_the_third)
+        convert_megatron(folder, out, max_shard_size="5KB")
+    return written
+
+
+def test_shards_and_resuming_after_an_interruption(tmp_path, monkeypatch):
+    folder = write_checkpoint(tmp_path / "m")
+    whole = convert_megatron(folder, tmp_path / "whole")
+    original = megatron._write_safetensors
+    written = interrupt_at_the_third(folder, tmp_path / "out", monkeypatch)
     assert not (tmp_path / "out").exists()
     monkeypatch.setattr(
         megatron, "_write_safetensors", lambda path, *a: written.append(path.name) or original(path, *a)
@@ -285,19 +291,7 @@ def test_files_of_other_writers(tmp_path):
 
 def test_an_interrupted_conversion_does_not_go_on_with_a_later_iteration(tmp_path, monkeypatch):
     folder = write_checkpoint(tmp_path / "m")
-    original = megatron._write_safetensors
-    written = []
-
-    def stop_at_the_third(path, *args):
-        if len(written) == 2:
-            raise KeyboardInterrupt
-        written.append(path.name)
-        return original(path, *args)
-
-    monkeypatch.setattr(megatron, "_write_safetensors", stop_at_the_third)
-    with pytest.raises(KeyboardInterrupt):
-        convert_megatron(folder, tmp_path / "out", max_shard_size="5KB")
-    monkeypatch.undo()
+    interrupt_at_the_third(folder, tmp_path / "out", monkeypatch)
     later = folder / "iter_0000008" / "mp_rank_00"
     later.mkdir(parents=True)
     weights = {name: 2 * tensor for name, tensor in make_weights().items()}

@@ -51,7 +51,7 @@ def ask(folder: Path, sequences: list[str], auto=AutoModelForSequenceClassificat
 
 def predict(folder: Path, file: Path, *options) -> pd.DataFrame:
     out = file.with_suffix(".predictions.parquet")
-    assert main([str(folder), str(file), "--out", str(out), *map(str, options)]) == 0
+    assert main([str(folder), str(file), "--out", str(out), "--overwrite", *map(str, options)]) == 0
     assert not list(out.parent.glob("*.partial"))
     return pd.read_parquet(out)
 

@@ -166,7 +166,9 @@ def test_an_interrupted_run_goes_on(model, genome, tmp_path, monkeypatch, capsys
     assert main([genome, *options, "--out", str(out), "--overwrite"]) == 130
     pieces = {path.name: path.read_bytes() for path in (out / "partial").iterdir()}
     assert len(pieces) == 3
-    assert main([genome, "--out", str(out), *options, "--overwrite", "--overlap", "432"]) == 1  # the pieces would be others
+    assert (
+        main([genome, "--out", str(out), *options, "--overwrite", "--overlap", "432"]) == 1
+    )  # the pieces would be others
     message = capsys.readouterr().err
     assert "overlap was" in message and "and is 432" in message and "choose another --out" in message
     assert {path.name: path.read_bytes() for path in (out / "partial").iterdir()} == pieces

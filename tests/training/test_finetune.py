@@ -376,7 +376,7 @@ def test_help_shows_an_example_and_our_arguments(capsys):
     assert stop.value.code == 0
     text = capsys.readouterr().out
     for words in (
-        "example:",
+        "examples:",
         "gengram finetune --train_file",
         "recipe.yaml",
         "--memory",

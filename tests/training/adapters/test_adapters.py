@@ -145,7 +145,7 @@ def test_a_run_saves_an_adapter_that_everyone_loads(method, base, command, task,
             torch.testing.assert_close(plain(**batch).logits, logits, rtol=0, atol=0)
         merged = adapted.merge_and_unload()(**batch).logits
     torch.testing.assert_close(merged, logits, rtol=1e-4, atol=1e-5)
-    assert predict([str(folder), task["test_file"], "--out", str(tmp_path / "out.parquet")]) == 0
+    assert predict([str(folder), task["test_file"], "--out", str(tmp_path / "out.parquet"), "--overwrite"]) == 0
     predicted = pd.read_parquet(tmp_path / "out.parquet")
     expected = torch.tensor(softmax(logits.numpy(), axis=1))
     found = torch.tensor(predicted[[f"probability_{name}" for name in classes]].to_numpy())
@@ -211,7 +211,7 @@ def test_the_memory_is_trained_and_saved_if_asked_for(base, command, run_folder,
     assert set(memories) == {name for name in before if "memory" in name}
     assert any((memories[name] != before[name]).any() for name in memories)
     assert read_report(run_folder)["adapter"]["modules_to_save"][-2:] == ["memory.1", "score"]
-    assert predict([str(run_folder), task["test_file"], "--out", str(tmp_path / "out.parquet")]) == 0
+    assert predict([str(run_folder), task["test_file"], "--out", str(tmp_path / "out.parquet"), "--overwrite"]) == 0
     saved = pd.read_parquet(run_folder / "seed-0/predictions-test.parquet")["probability_with"]
     found = pd.read_parquet(tmp_path / "out.parquet")["probability_with"]
     assert (found - saved).abs().max() < 1e-5
@@ -236,7 +236,7 @@ def test_classes_of_bases(base, command, task, run_folder, tmp_path, draw_table)
     tokenizer = AutoTokenizer.from_pretrained(run_folder / "seed-0")
     with torch.no_grad():
         logits = adapted(**tokenizer(table["seq"][0], return_tensors="pt")).logits[0]
-    assert predict([str(run_folder), task["test_file"], "--out", str(tmp_path / "out.parquet")]) == 0
+    assert predict([str(run_folder), task["test_file"], "--out", str(tmp_path / "out.parquet"), "--overwrite"]) == 0
     found = pd.read_parquet(tmp_path / "out.parquet")["probability_G"][0]
     assert found == pytest.approx(softmax(logits.numpy(), axis=1)[:, 1], abs=1e-6)
 
@@ -249,7 +249,7 @@ def test_a_checkpoint_of_another_architecture_and_its_new_pooler(command, run_fo
     assert main(command(model_name_or_path=tmp_path / "bert", peft="lora")) == 0
     weights = load_file(run_folder / "seed-0" / "adapter_model.safetensors")
     assert "base_model.model.bert.pooler.dense.weight" in weights
-    assert predict([str(run_folder), task["test_file"], "--out", str(tmp_path / "out.parquet")]) == 0
+    assert predict([str(run_folder), task["test_file"], "--out", str(tmp_path / "out.parquet"), "--overwrite"]) == 0
     saved = pd.read_parquet(run_folder / "seed-0/predictions-test.parquet")["probability_with"]
     assert (pd.read_parquet(tmp_path / "out.parquet")["probability_with"] - saved).abs().max() < 1e-5
 
@@ -305,7 +305,7 @@ class TestAnotherBase:
     def test_the_same_base_at_another_place_gives_the_same(self, run, moved, base, task, tmp_path):
         found = []
         for argv in ([str(run)], [str(moved), "--base_model", str(base)]):
-            assert predict([*argv, task["test_file"], "--out", str(tmp_path / "out.parquet")]) == 0
+            assert predict([*argv, task["test_file"], "--out", str(tmp_path / "out.parquet"), "--overwrite"]) == 0
             found.append(pd.read_parquet(tmp_path / "out.parquet"))
         pd.testing.assert_frame_equal(*found)
 
@@ -322,7 +322,7 @@ class TestAnotherBase:
         assert not (tmp_path / "more").exists()
 
     def test_a_whole_model_has_no_base(self, base, task, tmp_path, capsys):
-        argv = [str(base), task["test_file"], "--out", str(tmp_path / "out"), "--base_model", "lab/base"]
+        argv = [str(base), task["test_file"], "--out", str(tmp_path / "out.parquet"), "--base_model", "lab/base"]
         assert predict(argv) == 1
         assert "is no adapter, so it has no base to name" in capsys.readouterr().err
 

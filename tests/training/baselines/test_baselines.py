@@ -88,7 +88,7 @@ def test_positions_tell_sites_from_decoys(task):
 
 @pytest.mark.parametrize("name", ["uci_primate_splice_60"])
 def test_reference_figure_on_real_data(name):
-    folder = Path(__file__).parents[3] / "shared" / "data" / "benchmarks" / "other" / name
+    folder = Path(__file__).parents[4] / "shared" / "data" / "benchmarks" / "other" / name
     reference = folder.parents[3] / "specs" / "kmer_baseline.csv"
     if not folder.is_dir() or not reference.is_file():
         pytest.skip(f"no real data at {folder}")

@@ -206,7 +206,12 @@ def test_predictions_of_bases_are_put_back_where_they_belong(command, task, run_
     found = {}
     for name, texts in (("forward", windows), ("backward", [reverse_complement(bases) for bases in windows])):
         pd.DataFrame({"sequence": texts}).to_csv(tmp_path / "windows.csv", index=False)
-        assert predict([str(run_folder), str(tmp_path / "windows.csv"), "--out", str(tmp_path / "one.parquet")]) == 0
+        assert (
+            predict(
+                [str(run_folder), str(tmp_path / "windows.csv"), "--out", str(tmp_path / "one.parquet"), "--overwrite"]
+            )
+            == 0
+        )
         found[name] = pd.read_parquet(tmp_path / "one.parquet")["probability_A"]
     mean = [(one + two[::-1]) / 2 for one, two in zip(found["forward"], found["backward"])]
     argv = [str(run_folder), task["test_file"], "--average_strands", "--too_long", "center", "--max_length", "21"]

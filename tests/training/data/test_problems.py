@@ -18,7 +18,7 @@ from gengram.training.arguments import DataArguments
 from gengram.training.command import finetune as main
 from gengram.training.data.inputs import prepare_splits
 
-SAMPLES = Path(__file__).parents[3] / "shared" / "data" / "gena"
+SAMPLES = Path(__file__).parents[4] / "shared" / "data" / "gena"
 needs_samples = pytest.mark.skipif(not SAMPLES.exists(), reason=f"no real samples at {SAMPLES}")
 
 

@@ -13,7 +13,7 @@ from gengram.training.arguments import DataArguments
 from gengram.training.command import finetune as main
 from gengram.training.data.sources import read_sources
 
-GENOMES = Path(__file__).parents[3] / "shared" / "data" / "genomes"
+GENOMES = Path(__file__).parents[4] / "shared" / "data" / "genomes"
 
 
 @pytest.fixture

@@ -148,7 +148,7 @@ def test_only_what_makes_the_model_goes_up(run):
     (folder / "notes.txt").write_text("mine")
     (folder / "checkpoint-10").mkdir()
     upload = prepare_upload(run, "lab/model", seed=0)
-    code = {path.name for path in (Path(__file__).parents[2] / "modeling_gengram/gengram").glob("*.py")}
+    code = {path.name for path in (Path(__file__).parents[3] / "modeling_gengram/gengram").glob("*.py")}
     assert {path for path in upload.files if path.endswith(".py")} <= code - {"__init__.py"}
     assert {path for path in upload.files if not path.endswith(".py")} == {
         "README.md",
@@ -388,7 +388,7 @@ def test_an_unknown_licence_is_said(run):
     card = prepare_upload(run, "lab/model").card
     assert card.data.license == "unknown" and "Weights: unknown. Nobody has stated one" in card.text
     setup = configparser.ConfigParser()
-    setup.read(Path(__file__).parents[2] / "setup.cfg")
+    setup.read(Path(__file__).parents[3] / "setup.cfg")
     assert setup["metadata"]["license_expression"] == CODE_LICENSE and f"gengram, {CODE_LICENSE};" in card.text
 
 

@@ -13,7 +13,8 @@ from transformers import EvalPrediction
 
 from gengram.pipelines.predictions import name_predictions, write_predictions
 from gengram.training.arguments import DataArguments, FinetuneArguments, ModelArguments
-from gengram.training.finetune import finetune, main
+from gengram.training.command import finetune as main
+from gengram.training.finetune import finetune
 from gengram.training.metrics.scores import score
 from gengram.training.reports import plots
 from gengram.training.reports.markdown import render_command, render_markdown
