@@ -54,11 +54,14 @@ def bench(argv: Sequence[str] | None = None) -> int:
     what = parser.add_argument_group("what")
     what.add_argument("--quick", action="store_true", help="a part of the grid, within five minutes on two cores")
     what.add_argument(
-        "--compiled", action=argparse.BooleanOptionalAction, default=True, help="also beside the compiled algorithm"
+        "--compiled",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="also measure it under torch.compile",
     )
     what.add_argument("--devices", "--device", choices=["cpu", "cuda"], default="cpu", help="where to measure")
-    what.add_argument("--dtype", choices=BENCH_DTYPES, default="float32", help="of weights and hidden states")
-    what.add_argument("--rounds", type=whole_number, default=5, help="rounds a cell, of which the median is taken")
+    what.add_argument("--dtype", choices=BENCH_DTYPES, default="float32", help="dtype of weights and hidden states")
+    what.add_argument("--rounds", type=whole_number, default=5, help="measurements of each case; the median counts")
     output = parser.add_argument_group("output")
     output.add_argument("--plot", metavar="FILE", help="the plot, .png or .svg (needs matplotlib)")
     add_overwrite(output)

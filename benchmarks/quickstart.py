@@ -24,6 +24,7 @@ from gengram._version import __version__
 from gengram.benchmarks.builders.splice_sites import LENGTH, write_splice_sites
 from gengram.files import save_figure, write_json, write_text
 from gengram.pipelines.predictions import name_predictions, read_predictions
+from gengram.progress import tell
 from gengram.training.arguments import DataArguments, FinetuneArguments, ModelArguments
 from gengram.training.baselines.linear import make_kmer_classifier, make_position_classifier
 from gengram.training.finetune import finetune
@@ -82,7 +83,7 @@ def run_quickstart(
     output = Path(output_dir)
     output.mkdir(parents=True, exist_ok=True)
     (output / "report.json").unlink(missing_ok=True)
-    print(f"Simulating {train_pairs + validation_pairs + test_pairs:,} splice sites, each with a decoy, {LENGTH} bp")
+    tell(f"Simulating {train_pairs + validation_pairs + test_pairs:,} splice sites, each with a decoy, {LENGTH} bp")
     paths = write_splice_sites(output / "data", train_pairs, validation_pairs, test_pairs)
     train, test = read_rows(paths["train"]), read_rows(paths["test"])
 
@@ -97,7 +98,7 @@ def run_quickstart(
         train_file=str(paths["train"]), validation_file=str(paths["validation"]), test_file=str(paths["test"])
     )
     for name, model in (("gengram", RECIPE), ("baseline", RECIPE | NO_MEMORY)):
-        print(f"Training {len(seeds)} models: {TITLES[name]}")
+        tell(f"Training {len(seeds)} models: {TITLES[name]}")
         training = FinetuneArguments(
             output_dir=str(output / name),
             overwrite=True,
@@ -119,11 +120,11 @@ def run_quickstart(
             classes = scores["data"]["classes"]
 
     for name, classifier in (("one_hot_lr", make_position_classifier()), ("kmer_lr", make_kmer_classifier())):
-        print(f"Fitting: {TITLES[name]}")
+        tell(f"Fitting: {TITLES[name]}")
         predicted = classifier.fit(*train).predict(test[0])
         report[name] = {"test_mcc": float(matthews_corrcoef(test[1], predicted))}
 
-    print("Reloading the last Gengram model with AutoModelForSequenceClassification")
+    tell("Reloading the last Gengram model with AutoModelForSequenceClassification")
     written = name_predictions(output / report["model_folder"], "test")
     in_memory = np.concatenate([part for part, _ in read_predictions(written, "single_label", classes)])
     reloaded = predict_probabilities(output / report["model_folder"], test[0])

@@ -90,7 +90,8 @@ _DEFINED_IN = {
     "SegmentNTModel": "gengram.nucleotide_transformer.modeling_segment_nt",
     "auto": "gengram.loading.models",
 }
-__getattr__, __dir__ = attach(__name__, _DEFINED_IN)
+_ROOMS = ("benchmarks", "errors", "genome", "loading", "pipelines", "registration", "tokenization", "training")
+__getattr__, __dir__ = attach(__name__, _DEFINED_IN, _ROOMS)
 
 register()
 

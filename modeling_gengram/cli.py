@@ -6,6 +6,8 @@ from importlib import import_module
 from typing import NamedTuple
 
 from gengram._version import __version__
+from gengram.command_line import answer_closed_pipe
+from gengram.errors import suggest
 
 
 class Verb(NamedTuple):
@@ -47,18 +49,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     A word that begins a verb of two words is one, also where a file is called so: write `./convert` for the file.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
-    if not words or words[0] in ("-h", "--help", "help"):
-        print(describe_verbs())
-        return 0
-    if words[0] == "--version":
-        print(f"gengram {__version__}")
-        return 0
-    for length in (2, 1):
-        if (name := " ".join(words[:length])) in VERBS:
-            module, function = VERBS[name].function.split(":")
-            return getattr(import_module(module), function)(words[length:])
-    return _refuse(words)
+    try:
+        try:
+            return _run(list(sys.argv[1:] if argv is None else argv))
+        finally:  # What is still to be written is written here, where a closed pipe can be answered.
+            sys.stdout.flush()
+    except BrokenPipeError:
+        return answer_closed_pipe()
 
 
 def describe_verbs(first: str = "") -> str:
@@ -79,13 +76,25 @@ def describe_verbs(first: str = "") -> str:
     )
 
 
+def _run(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(describe_verbs())
+        return 0
+    if words[0] == "--version":
+        print(f"gengram {__version__}")
+        return 0
+    for length in (2, 1):
+        if (name := " ".join(words[:length])) in VERBS:
+            module, function = VERBS[name].function.split(":")
+            return getattr(import_module(module), function)(words[length:])
+    return _refuse(words)
+
+
 def _refuse(words: list[str]) -> int:
     inner = [name.split()[1] for name in VERBS if name.split()[0] == words[0] and " " in name]
     if inner and words[1:2] in ([], ["-h"], ["--help"]):
         print(describe_verbs(words[0]))
         return 0
-    from gengram.errors import suggest
-
     if inner:
         message = f"gengram {words[0]} {words[1]}: choose {' or '.join(inner)}{suggest(words[1], inner)}"
     else:

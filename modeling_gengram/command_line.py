@@ -18,10 +18,12 @@ from gengram.errors import InputError, suggest
 from gengram.files import check_output_file, write_json
 from gengram.progress import QUIET, quiet_libraries
 
-EXIT_CODES = "exit codes: 0 done; 1 something has to be mended, the message says what; 2 wrong arguments"
+EXIT_CODES = "exit codes: 0 done; 1 an error, the message says what to change; 2 wrong arguments"
 
 SEQUENCE_FILES = ".csv, .tsv, .jsonl, .parquet, FASTA (.fa, .fasta, .fna), or .bed with --genome; plain or .gz"
 
+# Flags that are the same for all verbs come first where a verb has another name for them, too.
+_EVERYWHERE = ("--model", "--out", "--genome")
 _ANSWERS_A_CLOSED_PIPE = 128 + 13  # as a shell tells of a program that SIGPIPE has ended
 _ANSWERS_AN_INTERRUPT = 128 + 2
 
@@ -47,7 +49,7 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescript
     def _format_action_invocation(self, action: argparse.Action) -> str:
         if not action.option_strings:
             return super()._format_action_invocation(action)
-        flags = list(dict.fromkeys(map(_spell, action.option_strings)))
+        flags = sorted(dict.fromkeys(map(_spell, action.option_strings)), key=lambda flag: flag not in _EVERYWHERE)
         metavar = self._get_default_metavar_for_optional(action)
         return ", ".join(flags) + ("" if action.nargs == 0 else f" {self._format_args(action, metavar)}")
 
@@ -84,10 +86,10 @@ class VerbParser(argparse.ArgumentParser):
         self._positions: list[tuple[str, str, bool]] = []
 
     def add_position(self, name: str, metavar: str, optional: bool = False) -> None:
-        """Let an argument be given by position; the order of the calls is that of the positions.
+        """Let an argument that has a flag be given by position, too; the order of the calls is that of the positions.
 
         Args:
-            name: of the argument; it may have a flag, too.
+            name: of the argument.
             metavar: how messages call it.
             optional: whether the verb can do without.
         """
@@ -111,6 +113,8 @@ class VerbParser(argparse.ArgumentParser):
     def parse(self, argv: Sequence[str] | None) -> argparse.Namespace:
         """Return the arguments; a wrong command line ends the process with exit code 2."""
         arguments = self.parse_intermixed_args(argv)
+        if arguments.json not in (None, "-") and not arguments.json.endswith(".json"):
+            self.error(f"--json {arguments.json}: the file's name must end with .json (without a name: put it last)")
         if self._positions:
             given = list(vars(arguments).pop("positions") or [])
             open_ = [entry for entry in self._positions if getattr(arguments, entry[0], None) is None]
@@ -120,14 +124,9 @@ class VerbParser(argparse.ArgumentParser):
                 self.error(f"too many arguments: {' '.join(given)}")
             for name, _, _ in self._positions:
                 setattr(arguments, name, getattr(arguments, name, None))
-            if lacking := [
-                f for name, f, optional in self._positions if not optional and getattr(arguments, name) is None
-            ]:
-                self.error(f"these are missing: {', '.join(lacking)}")
-        if getattr(arguments, "json", None) not in (None, "-") and not arguments.json.endswith(".json"):
-            self.error(
-                f"--json {arguments.json}: the name of the file must end with .json (without a name: put it last)"
-            )
+            needed = [(name, metavar) for name, metavar, optional in self._positions if not optional]
+            if lacking := [metavar for name, metavar in needed if getattr(arguments, name) is None]:
+                self.error(f"missing: {', '.join(lacking)}")
         return arguments
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
@@ -168,16 +167,14 @@ def run(parser: VerbParser, arguments: argparse.Namespace, work: Callable[..., A
         os.environ[QUIET] = "1"
     try:
         if target not in (None, "-"):
-            check_output_file(target, (".json",))
+            check_output_file(target, (".json",), options.get("overwrite", False), flag="--json")
         quiet_libraries()
         with contextlib.redirect_stdout(sys.stderr):
             answer = work(**options)
         if answer is not None:
             _print_answer(answer, target)
     except BrokenPipeError:
-        # Python would complain once more when it closes the stream at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _ANSWERS_A_CLOSED_PIPE
+        return answer_closed_pipe()
     except (InputError, OSError) as error:
         return complain(parser.prog, str(error))
     except KeyboardInterrupt:
@@ -189,6 +186,13 @@ def run(parser: VerbParser, arguments: argparse.Namespace, work: Callable[..., A
             if before is not None:
                 os.environ[QUIET] = before
     return 0
+
+
+def answer_closed_pipe() -> int:
+    """Return the exit code where nobody reads standard output any more (`| head -1`)."""
+    # Python would complain once more when it closes the stream at its end.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return _ANSWERS_A_CLOSED_PIPE
 
 
 def complain(program: str, message: str) -> int:
@@ -271,6 +275,7 @@ __all__ = [
     "add_model",
     "add_out",
     "add_overwrite",
+    "answer_closed_pipe",
     "complain",
     "run",
     "share",

@@ -6,22 +6,27 @@ So a command's help waits for no library, and what others have to know of this p
 import importlib.abc
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
 
-def attach(package: str, defined_in: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+def attach(
+    package: str, defined_in: Mapping[str, str], modules: Sequence[str] = ()
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return the `__getattr__` and `__dir__` of a package (PEP 562).
 
     Args:
         package: its `__name__`.
         defined_in: public name -> module in full.
+        modules: names of modules of the package that are there as attributes without an import of their own.
     """
 
     def __getattr__(name: str) -> Any:
+        if name in modules:
+            return import_module(f"{package}.{name}")
         if name not in defined_in:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         value = getattr(import_module(defined_in[name]), name)
@@ -29,7 +34,7 @@ def attach(package: str, defined_in: Mapping[str, str]) -> tuple[Callable[[str],
         return value
 
     def __dir__() -> list[str]:
-        return sorted({*vars(sys.modules[package]), *defined_in})
+        return sorted({*vars(sys.modules[package]), *defined_in, *modules})
 
     return __getattr__, __dir__
 

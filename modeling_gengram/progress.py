@@ -34,7 +34,7 @@ def tell(note: str) -> None:
 def track(*arguments: Any, **options: Any) -> Any:
     """Return a `tqdm` for these arguments: a bar on a terminal or in a notebook, elsewhere at most a line a minute."""
     if is_quiet():
-        return _tqdm(*arguments, **options, disable=True)
+        return _tqdm(*arguments, **{**options, "disable": True})
     if is_watched():
         return _terminal_tqdm(*arguments, **options)
     options = {"mininterval": MINUTE, "maxinterval": MINUTE, "delay": MINUTE, "ncols": 80, "ascii": True, **options}

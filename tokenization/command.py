@@ -22,12 +22,12 @@ def train_tokenizer(argv: Sequence[str] | None = None) -> int:
     what.add_argument("files", nargs="+", metavar="GENOME", help="FASTA, plain or .gz")
     what.add_argument("--sample", type=int, default=20_000_000, metavar="BP", help="most bp to train on")
     what.add_argument("--one_strand", action="store_true", help="do not add the reverse complement of each piece")
-    what.add_argument("--seed", type=int, default=0, help="of the draw of pieces")
+    what.add_argument("--seed", type=int, default=0, help="seed for drawing pieces of the genomes")
     tokenizer = parser.add_argument_group("tokenizer")
     tokenizer.add_argument("--vocab_size", type=whole_number, default=32000, help="tokens, special ones included")
-    tokenizer.add_argument("--max_token_length", type=whole_number, default=64, metavar="BP", help="of a token")
+    tokenizer.add_argument("--max_token_length", type=whole_number, default=64, metavar="BP", help="longest token")
     tokenizer.add_argument(
-        "--n_run", type=int, default=10, metavar="N", help="so many N or more are one token '-'; 0: none"
+        "--n_run", type=int, default=10, metavar="N", help="N or more letters N in a row become one token '-'; 0: never"
     )
     tokenizer.add_argument("--model_max_length", type=whole_number, default=512, help="tokens that the model will read")
     add_out(parser.add_argument_group("output"), "folder to make", "FOLDER")

@@ -36,7 +36,11 @@ class ModelArguments:
 
     model_name_or_path: str | None = field(
         default=None,
-        metadata={"help": "Checkpoint to fine-tune: a folder, a run, or a Hub id.", "aliases": ["--model"]},
+        metadata={
+            "help": "Checkpoint to fine-tune: a folder, a run of gengram finetune, or a Hub id (organization/name).",
+            "aliases": ["--model"],
+            "metavar": "MODEL",
+        },
     )
     backbone: str | None = field(
         default=None,
@@ -181,6 +185,7 @@ class DataArguments:
         metadata={
             "help": "FASTA file, plain or .gz, that the intervals of .bed files are cut from.",
             "aliases": ["--ref"],
+            "metavar": "FASTA",
         },
     )
     sequence_column: str | None = field(
@@ -294,7 +299,11 @@ class FinetuneArguments(TrainingArguments):
 
     output_dir: str = field(
         default="runs/finetune",
-        metadata={"help": "Folder for report.json and one model folder a seed: seed-0, ...", "aliases": ["--out"]},
+        metadata={
+            "help": "Folder for report.json and one model folder a seed: seed-0, ...",
+            "aliases": ["--out"],
+            "metavar": "FOLDER",
+        },
     )
     overwrite: bool = field(default=False, metadata={"help": "Replace the report and the models of an earlier run."})
     resume_from_checkpoint: bool = field(  # type: ignore[assignment]
@@ -407,6 +416,10 @@ class FinetuneArguments(TrainingArguments):
     metric_for_best_model: str | None = field(
         default=None,
         metadata={"help": "Which checkpoint is best: loss (the default), or another metric of the report, e.g. mcc."},
+    )
+    push_to_hub: bool = field(
+        default=False,
+        metadata={"help": "Publish the finished run as `gengram push` does, in one commit, to --hub_model_id."},
     )
     hub_license: str = field(
         default="unknown", metadata={"help": "With push_to_hub: licence of the weights, e.g. apache-2.0."}

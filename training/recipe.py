@@ -11,6 +11,10 @@ RECIPES = Path(__file__).parent / "recipes"
 """Published hyper-parameters by benchmark; the comment at the top of each says whose, and how it is used."""
 
 
+# What the command line calls them.
+_ALIASES = {"model": "model_name_or_path", "out": "output_dir", "ref": "genome"}
+
+
 def list_recipes() -> dict[str, str]:
     """Return the names of the package's recipes, and what each is for: its first line."""
     return {path.stem: path.read_text(encoding="utf-8").splitlines()[0][2:] for path in sorted(RECIPES.glob("*.yaml"))}
@@ -40,6 +44,7 @@ def read_recipe(name: str, known: list[str]) -> dict[str, Any]:
         raise InputError(f"{path}: cannot be read as YAML: {error}") from error
     if not isinstance(recipe, dict):
         raise InputError(f"{path}: a recipe is a mapping of argument names to values, e.g. `train_file: train.csv`")
+    recipe = {_ALIASES.get(key, key): value for key, value in recipe.items()}
     for key in recipe:
         if key not in known:
             raise InputError(f"{path}: no argument is called {key!r}{suggest(str(key), known)}")

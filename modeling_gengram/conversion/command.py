@@ -24,11 +24,11 @@ def convert_megatron(argv: Sequence[str] | None = None) -> int:
     what = parser.add_argument_group("what")
     what.add_argument(
         "--checkpoint",
-        help="folder with latest_checkpointed_iteration.txt, or an iteration's folder (or give it first)",
+        help="folder with latest_checkpointed_iteration.txt, or of one iteration (also as first argument)",
     )
     output = parser.add_argument_group("output")
-    add_out(output, "folder to make", "FOLDER", required=False)
-    output.add_argument("--max_shard_size", default="5GB", help="of the safetensors files")
+    add_out(output, "folder to make (also as second argument)", "FOLDER", required=False)
+    output.add_argument("--max_shard_size", default="5GB", help="largest size of a safetensors file")
     parser.add_common()
 
     def work(checkpoint: str, out: str, overwrite: bool, max_shard_size: str) -> Answer:
@@ -53,9 +53,9 @@ def convert_to_megatron(argv: Sequence[str] | None = None) -> int:
     parser.add_position("model", "--model")
     parser.add_position("out", "--out")
     what = parser.add_argument_group("what")
-    what.add_argument("--model", metavar="FOLDER", help="of a saved model, or a run of gengram finetune")
+    what.add_argument("--model", metavar="FOLDER", help="a saved model or a run (also as first argument)")
     output = parser.add_argument_group("output")
-    add_out(output, "folder to make", "FOLDER", required=False)
+    add_out(output, "folder to make (also as second argument)", "FOLDER", required=False)
     for kind in ("tensor", "pipeline", "expert"):
         output.add_argument(f"--{kind}_parallel", type=whole_number, default=1, help=f"number of {kind} parallel ranks")
     output.add_argument(

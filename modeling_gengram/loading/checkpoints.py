@@ -146,7 +146,7 @@ def _refuse_hub_id(name: str) -> str:
     if name.startswith((".", "/", "~")) or name.endswith("/") or (os.sep != "/" and os.sep in name):
         return "it is written like a folder"
     if name.count("/") != 1:
-        return "a repository is called organization/name"
+        return "a Hub id has the form organization/name"
     try:
         validate_repo_id(name)
     except HFValidationError as error:

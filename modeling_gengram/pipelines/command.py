@@ -36,11 +36,11 @@ def predict(argv: Sequence[str] | None = None) -> int:
     parser.add_position("model", "--model")
     parser.add_position("file", "FILE")
     what = parser.add_argument_group("what")
-    what.add_argument("--file", help=f"sequences (or give it first): {SEQUENCE_FILES}")
+    what.add_argument("--file", help=f"sequences (also as first argument): {SEQUENCE_FILES}")
     _add_sequences(what)
     model = parser.add_argument_group("model")
     add_model(model, "a fine-tuned model or adapter")
-    model.add_argument("--base_model", help="an adapter's base, where it is not where the adapter says")
+    model.add_argument("--base_model", help="an adapter's base model, if it is no longer where the adapter says")
     _add_limits(model, ("error", "truncate", "center"), "stop, cut their end off, or keep the middle")
     model.add_argument(
         "--average_strands",
@@ -89,7 +89,7 @@ def embed(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_position("file", "FILE")
     what = parser.add_argument_group("what")
-    what.add_argument("--file", help=f"sequences (or give it first): {SEQUENCE_FILES}")
+    what.add_argument("--file", help=f"sequences (also as first argument): {SEQUENCE_FILES}")
     _add_sequences(what)
     model = parser.add_argument_group("model")
     add_model(model)
@@ -97,7 +97,7 @@ def embed(argv: Sequence[str] | None = None) -> int:
         "--layer",
         type=int,
         default=-1,
-        help="hidden states: 0 the embedding, i those of layer i, -1 the last, behind the norm",
+        help="hidden states: 0 the embedding, i the output of layer i, -1 the last one, after the final norm",
     )
     model.add_argument(
         "--pool", choices=POOLS, default="mean", help="mean or max over tokens, the first token (cls), or each (none)"
@@ -151,13 +151,13 @@ def segment(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_position("genome", "--genome")
     what = parser.add_argument_group("what")
-    add_genome(what, "FASTA file (or give it first); lower-case bases are bases")
+    add_genome(what, "FASTA file (also as first argument); lower-case bases are read like others")
     what.add_argument("--regions", metavar="BED", help="what is read, plain or .gz (default: all records)")
     what.add_argument(
         "--unknown",
         choices=("skip", "error"),
         default="skip",
-        help="N and other letters, where no k-mer is whole: leave them without a value, or stop",
+        help="bases in k-mers with N or other letters: no value, or stop",
     )
     model = parser.add_argument_group("model")
     add_model(model, "a SegmentNT")
@@ -175,14 +175,14 @@ def segment(argv: Sequence[str] | None = None) -> int:
     output = parser.add_argument_group("output")
     add_out(output, "the folder for the tracks", "FOLDER")
     output.add_argument(
-        "--threshold", type=share, default=0.5, help="probability from which on a feature is in features.bed"
+        "--threshold", type=share, default=0.5, help="lowest probability at which features.bed has a feature"
     )
     output.add_argument(
         "--format",
         dest="track_format",
         choices=TRACK_FORMATS,
         default="bigwig",
-        help="of the tracks; bigwig needs pip install 'gengram[genomics]'",
+        help="format of the tracks; bigwig needs pip install 'gengram[genomics]'",
     )
     output.add_argument("--arrays", action="store_true", help="also write the probabilities of each region as npz")
     output.add_argument(

@@ -13,6 +13,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from string import Template
 
 import pyarrow.parquet
 import pytest
@@ -43,7 +44,7 @@ def read_commands(page: Path) -> list[list[str]]:
     lines = "\n".join(text for _, text in read_blocks(page, "bash")).replace("\\\n", " ").splitlines()
     commands, values = [], dict[str, str]()
     for line in lines:
-        words = [re.sub(r"\$([A-Z]+)\b", lambda name: values[name[1]], word) for word in shlex.split(line, comments=True)]
+        words = [Template(word).safe_substitute(values) for word in shlex.split(line, comments=True)]
         if words and all(ASSIGNMENT.match(word) for word in words):
             values |= dict(word.split("=", 1) for word in words)
         elif words:
@@ -80,7 +81,8 @@ def list_flags() -> set[str]:
 
 @functools.cache
 def ask_help(verb: str) -> str:
-    done = subprocess.run([sys.executable, "-m", "gengram.cli", *verb.split(), "--help"], capture_output=True, text=True)
+    command = [sys.executable, "-m", "gengram.cli", *verb.split(), "--help"]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -182,3 +184,15 @@ def test_make_targets_exist(page):
 def test_links_to_files_lead_somewhere(page):
     links = re.findall(r"\]\((?!https?://|#|mailto:)([^)#\s]+)", page.read_text(encoding="utf-8"))
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_page)
+def test_links_to_headings_lead_somewhere(page):
+    missing = []
+    for file, anchor in re.findall(r"\]\((?!https?://)([^)#\s]*)#([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        target = (page.parent / file if file else page).read_text(encoding="utf-8")
+        headings = re.findall(r"^#+ (.+)$", FENCE.sub("", target), re.MULTILINE)
+        # As GitHub makes them: lower case, no punctuation, hyphens for blanks.
+        if anchor not in {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}:
+            missing.append(f"{file}#{anchor}")
+    assert missing == []

@@ -104,15 +104,15 @@ def test_a_report_that_is_none(content, tmp_path):
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("nope", "a repository is called organization/name"),
-        ("a/b/c", "a repository is called organization/name"),
+        ("nope", "a Hub id has the form organization/name"),
+        ("a/b/c", "a Hub id has the form organization/name"),
         ("./model", "it is written like a folder"),
         ("/no/such", "it is written like a folder"),
         ("../model", "it is written like a folder"),
         ("runs/", "it is written like a folder"),
         ("lab/my model", "the Hub allows no such name"),
         ("lab/..", "the Hub allows no such name"),
-        ("", "a repository is called organization/name"),
+        ("", "a Hub id has the form organization/name"),
     ],
 )
 def test_what_is_no_folder_and_no_name_on_the_hub_is_told_with_the_reason(name, reason, tmp_path, monkeypatch):

@@ -81,7 +81,7 @@ def test_every_verb_is_where_the_table_says_and_has_help_in_groups_with_an_examp
     assert text.startswith(f"usage: gengram {verb} ")
     assert "\nanswer:\n" in text and "--json [FILE]" in text and "--quiet" in text
     assert "\nexample" in text and text.count(f"gengram {verb}") >= 2
-    assert "exit codes: 0 done; 1 something has to be mended" in text
+    assert "exit codes: 0 done; 1 an error" in text
     assert "\noptions:\n" not in text
     # One spelling of each flag.
     flags = [word.strip(",") for line in text.splitlines() for word in line.split() if line.startswith("  --")]

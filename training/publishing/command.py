@@ -27,7 +27,7 @@ def push(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_position("model", "--model")
     parser.add_position("repo", "ORG/NAME")
-    _add_content(parser)
+    _add_content(parser, "the repository (also as an argument); it is made if it is not there")
     content = parser.add_argument_group("card")
     content.add_argument("--card", metavar="FILE", help="use this file as the card instead of rendering one")
     _add_push(parser)
@@ -52,11 +52,11 @@ def card(argv: Sequence[str] | None = None) -> int:
         usage="[ORG/NAME] --model RUN_OR_FOLDER [--out card.md] [...]",
         description="Render the card of a fine-tuned model, for review.",
         example="gengram card lab/splice --model runs/splice --license cc-by-4.0 --out card.md",
-        notes="Without --out, the card goes to standard output. ORG/NAME is what the example in the card loads from.",
+        notes="Without --out, the card goes to standard output.",
     )
     parser.add_position("model", "--model")
     parser.add_position("repo", "ORG/NAME", optional=True)
-    _add_content(parser)
+    _add_content(parser, "the repository that the example in the card loads from (also as an argument)")
     output = parser.add_argument_group("output")
     output.add_argument("--out", "--output", metavar="FILE", help="write the card here")
     add_overwrite(output)
@@ -95,6 +95,10 @@ def push_dataset(argv: Sequence[str] | None = None) -> int:
     parser.add_position("folder", "FOLDER")
     parser.add_position("repo", "ORG/NAME")
     what = parser.add_argument_group("what")
+    what.add_argument("--folder", help="the folder with the tables (also as first argument)")
+    what.add_argument(
+        "--repo", metavar="ORG/NAME", help="the repository (also as second argument); it is made if it is not there"
+    )
     what.add_argument("--license", default="unknown", help="licence of the data, e.g. cc-by-4.0")
     _add_push(parser)
     parser.add_common()
@@ -116,8 +120,9 @@ def push_dataset(argv: Sequence[str] | None = None) -> int:
     return run(parser, arguments, work)
 
 
-def _add_content(parser: VerbParser) -> None:
+def _add_content(parser: VerbParser, repo: str) -> None:
     what = parser.add_argument_group("what")
+    what.add_argument("--repo", metavar="ORG/NAME", help=repo)
     what.add_argument("--model", metavar="RUN_OR_FOLDER", help=_WHAT)
     what.add_argument("--seed", type=int, help="of a run, this seed (default: the best on the validation rows)")
     what.add_argument("--license", default="unknown", help="licence of the weights, e.g. cc-by-4.0")
