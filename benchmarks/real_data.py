@@ -25,7 +25,6 @@ import transformers
 from datasets.utils import logging as datasets_logging
 from sklearn.metrics import matthews_corrcoef
 from sklearn.pipeline import Pipeline
-from tqdm.auto import tqdm
 from transformers import AutoModelForSequenceClassification
 
 from gengram._version import __version__
@@ -33,6 +32,7 @@ from gengram.benchmarks.real_data_report import ARMS, tabulate, write_results
 from gengram.errors import InputError
 from gengram.files import write_json
 from gengram.genome.tables import read_rows
+from gengram.progress import track
 from gengram.training.arguments import DataArguments, FinetuneArguments, ModelArguments
 from gengram.training.baselines.linear import make_kmer_classifier, make_position_classifier
 from gengram.training.classifier import prepare_config, prepare_tokenizer
@@ -281,7 +281,7 @@ def run_real_data(
         "tasks": {},
     }
     total = len(tasks) * (len(arms) * len(seeds) + len(BACKBONES) - ("no_memory" in arms))
-    with tqdm(total=total, desc="Training", unit=" models") as progress:
+    with track(total=total, desc="Training", unit=" models") as progress:
         for task in tasks:
             linear = read_linear(output_dir, data, task)
             cells = []

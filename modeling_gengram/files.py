@@ -1,5 +1,6 @@
 """Files that are written whole or not at all, and the checks before anything is computed for them."""
 
+import hashlib
 import json
 import math
 import os
@@ -115,6 +116,15 @@ def set_aside(folder: Path) -> Iterator[None]:
             os.replace(old, folder)
 
 
+def hash_file(path: str | Path) -> str:
+    """Return the SHA-256 of a file's bytes in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 def check_input_files(*paths: str | Path | None) -> None:
     """Refuse files that are not there, before anything is loaded for them; None is no file.
 
@@ -209,6 +219,7 @@ __all__ = [
     "check_new_folder",
     "check_output_file",
     "check_output_folder",
+    "hash_file",
     "make_whole",
     "open_safetensors",
     "open_whole",

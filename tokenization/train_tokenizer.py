@@ -18,10 +18,9 @@ from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import BpeTrainer
 
 from gengram.errors import InputError
-from gengram.files import make_whole, save_figure, write_json, write_text
+from gengram.files import hash_file, make_whole, save_figure, write_json, write_text
 from gengram.genome.alphabet import ANY_BASE, BASES, reverse_complement
 from gengram.genome.fasta import read_fasta
-from gengram.genome.tables import hash_file
 from gengram.progress import track
 from gengram.tokenization.bpe import GAP, BpeTokenizer, fold_letters, wrap_bpe
 from gengram.tokenization.encode_bpe import BpeEncoder

@@ -11,8 +11,7 @@ import numpy as np
 from transformers import PreTrainedConfig
 
 from gengram.errors import InputError
-from gengram.files import write_text
-from gengram.genome.tables import hash_file
+from gengram.files import hash_file, write_text
 from gengram.training.checkpoints import find_checkpoint
 from gengram.training.metrics.scores import Scores
 

@@ -19,8 +19,8 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from gengram.errors import InputError
-from gengram.files import make_whole, write_text
-from gengram.genome.tables import add_labels, hash_file, read_rows
+from gengram.files import hash_file, make_whole, write_text
+from gengram.genome.tables import add_labels, read_rows
 
 FOLDS = 5
 CHROMATIN = {"dnase": 125, "factor": 690, "histone": 104}

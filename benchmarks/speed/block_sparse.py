@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
-from tqdm.auto import tqdm
 from transformers import BigBirdConfig
 from transformers.models.big_bird.modeling_big_bird import BigBirdBlockSparseAttention, BigBirdModel
 
@@ -22,6 +21,7 @@ from gengram.benchmarks.speed.measure import measure_peak
 from gengram.benchmarks.speed.program import answer, make_parser, run_apart
 from gengram.command_line import whole_number
 from gengram.gena.block_sparse_attention import attend_sparsely
+from gengram.progress import track
 
 B, H, D_HEAD, BLOCK, RANDOM = 1, 12, 64, 64, 3
 MEGABYTE = 2**20
@@ -92,7 +92,7 @@ def measure(T: int, rounds: int, with_flex: bool) -> dict[str, Any]:
         names = [name for name in arms if name != "flex" or (with_flex and kind == "forward")]
         seconds: dict[str, list[float]] = {name: [] for name in names}
         outputs = {name: run_once(arms[name], T, kind != "forward")[0] for name in names}  # warms up as well
-        for _ in tqdm(range(rounds), desc=kind, unit=" rounds"):
+        for _ in track(range(rounds), desc=kind, unit=" rounds"):
             for name in names:
                 seconds[name].append(run_once(arms[name], T, kind != "forward")[1])
         expected = outputs["transformers"].reshape(B, T, H, D_HEAD)

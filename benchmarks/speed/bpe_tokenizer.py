@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
+
+from gengram.progress import track
 
 os.environ.setdefault("RAYON_NUM_THREADS", "1")
 
@@ -71,7 +72,7 @@ def run_benchmark(
         raise RuntimeError("the encoder fell back to the tokenizer: install numba, pip install gengram[fast]")
     encoder(["ACGT"])  # compiles
     cells = []
-    for length in tqdm(LENGTHS, desc="Lengths"):
+    for length in track(LENGTHS, desc="Lengths"):
         sequences = draw_sequences(length, total, gaps=False)
         times = [compare_ids(tokenizer, encoder, sequences) for _ in range(rounds)]
         size = sum(map(len, sequences)) / 1e6
@@ -88,7 +89,7 @@ def run_benchmark(
         )
     compared = 0
     pieces = cut_genomes(genomes)
-    with tqdm(desc="Comparing ids", unit=" bp", unit_scale=True) as progress:
+    with track(desc="Comparing ids", unit=" bp", unit_scale=True) as progress:
         for piece in pieces:
             compare_ids(tokenizer, encoder, [piece])
             compared += len(piece)

@@ -14,12 +14,12 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from tqdm.auto import tqdm
 
 from gengram.benchmarks.speed.program import answer, make_parser, run_apart
 from gengram.conversion.megatron_files import name_rank
 from gengram.conversion.to_megatron import make_arguments
 from gengram.gengram.configuration_gengram import GengramConfig
+from gengram.progress import track
 
 # Peak above what the imports take, in the process that converts.
 _CHILD = """
@@ -46,7 +46,7 @@ def write_checkpoint(folder: Path, config: GengramConfig, pipeline_parallel: int
         "seq_length": 8192,
     }
     layers = arguments["num_layers"] // pipeline_parallel
-    with tqdm(total=arguments["num_layers"], desc="Making", unit=" layers") as progress:
+    with track(total=arguments["num_layers"], desc="Making", unit=" layers") as progress:
         for stage in range(pipeline_parallel):
             shapes: dict[str, tuple[int, ...]] = {}
             if stage == 0:

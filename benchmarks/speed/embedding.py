@@ -15,13 +15,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import torch
-from tqdm.auto import tqdm
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
 
 from gengram.benchmarks.speed.measure import summarize_ratio
 from gengram.benchmarks.speed.program import answer, list_versions, make_parser, run_apart
 from gengram.genome.fasta import read_fasta
 from gengram.pipelines.embed_file import choose_dtype, embed_file
+from gengram.progress import track
 from gengram.tokenization import build_nucleotide_tokenizer
 
 # In a process of its own: embeds a file, and prints the peak of the memory.
@@ -101,7 +101,7 @@ def compare_speed(genome: Path | None, count: int, rounds: int, layers: int, wid
         folder = Path(temporary)
         save_model(folder / "model", layers, width)
         sequences = cut_sequences(genome, count)
-        for number in (bar := tqdm(range(rounds), desc="Rounds")):
+        for number in (bar := track(range(rounds), desc="Rounds")):
             part = sequences[number::rounds]
             write_fasta(folder / "part.fa", part)
             begun = time.perf_counter()

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
 from transformers import EsmTokenizer
 
 from gengram.benchmarks.speed.measure import compare
 from gengram.benchmarks.speed.program import answer, list_versions, make_parser
 from gengram.command_line import whole_number
+from gengram.progress import track
 from gengram.tokenization import KmerEncoder, build_kmer_tokenizer, list_kmer_vocabulary
 
 LENGTHS = [1_000, 12_000, 100_000, 1_000_000]  # bp a sequence
@@ -54,7 +54,7 @@ def run_benchmark(k: int, total: int, rounds: int) -> list[dict[str, Any]]:
     peer, tokenizer = make_peer(k), build_kmer_tokenizer(k)
     encoder = KmerEncoder(tokenizer)
     cells = []
-    for length, share in tqdm([(length, share) for length in LENGTHS for share in SHARES], desc="Measuring"):
+    for length, share in track([(length, share) for length in LENGTHS for share in SHARES], desc="Measuring"):
         texts = draw_sequences(length, total, share)
         expected = peer(texts, verbose=False)["input_ids"]
         found = {

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm.auto import tqdm
 from transformers import LlamaConfig
 
 from gengram.benchmarks.speed.measure import (
@@ -30,6 +29,7 @@ from gengram.gengram.kmer_index import KmerContext
 from gengram.gengram.memory_cache import MotifMemoryLayer
 from gengram.gengram.modeling_gengram import GengramForCausalLM
 from gengram.gengram.motif_memory import MotifMemory
+from gengram.progress import track
 
 SHAPES = [(256, 128), (1024, 1024), (4096, 1024)]  # hidden size D, memory_dim E
 LENGTHS = [200, 1_000, 8_192, 32_768, 131_072]
@@ -240,7 +240,7 @@ def run_benchmark(
     machine = measure_machine(device, _wait(device), dtype)
     speed: list[dict[str, Any]] = []
     begun = time.perf_counter()
-    with tqdm(total=len(grid) * len(MODES) + 4, desc="Measuring", unit=" cells") as progress:
+    with track(total=len(grid) * len(MODES) + 4, desc="Measuring", unit=" cells") as progress:
         for D, E, T in grid:
             for mode in MODES:
                 need, factor = estimate_peer(D, E, T, dtype.itemsize), 3 if mode == "train" else 1

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm.auto import tqdm
 
 from gengram.benchmarks.speed import memory as speed
 from gengram.benchmarks.speed.program import answer, make_parser
 from gengram.files import save_figure
 from gengram.gengram.kmer_index import KmerContext
 from gengram.gengram.motif_memory import MotifMemory
+from gengram.progress import track
 
 BLOCK = 1024  # positions over which an error is taken
 
@@ -41,7 +41,7 @@ def measure_drift(length: int = 131_072, width: int = 32, mean: float = 0.25) ->
     letters = torch.randint(0, 4, (1, length), generator=torch.Generator().manual_seed(1))
     context = KmerContext(letters)
     rows = []
-    with tqdm(total=4, desc="Measuring", unit=" forms") as progress:
+    with track(total=4, desc="Measuring", unit=" forms") as progress:
         for dtype in (torch.float32, torch.bfloat16):
             rounded = make_memory(width, "exact", mean).to(dtype).state_dict()
             exact = make_memory(width, "exact", mean).double()

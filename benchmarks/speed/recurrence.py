@@ -14,11 +14,11 @@ import time
 from typing import Any
 
 import torch
-from tqdm.auto import tqdm
 
 from gengram.benchmarks.speed.measure import read_status
 from gengram.benchmarks.speed.program import answer, list_versions, make_parser, run_apart
 from gengram.gena.configuration_gena import GenaBertConfig
+from gengram.progress import track
 from gengram.rmt.configuration_rmt import RmtConfig
 from gengram.rmt.modeling_rmt import RmtForSequenceClassification
 
@@ -74,7 +74,7 @@ def compare_seconds(segments: int = 8, repeats: int = 5) -> dict[str, float]:
     model = build_model()
     ids = torch.randint(5, 1000, (1, segments * model.config.content_length))
     seconds: dict[str, list[float]] = {arm: [] for arm in ARMS if "kept" not in arm}
-    for _ in tqdm(range(repeats), desc="Times", unit=" rounds"):
+    for _ in track(range(repeats), desc="Times", unit=" rounds"):
         for arm, times in seconds.items():
             started = time.perf_counter()
             _step(model, ids, arm)
@@ -99,7 +99,7 @@ def compare_gradients(segments: int = 8) -> float:
 def measure_growth() -> dict[str, float]:
     """For each arm the growth of memory a segment, in bytes."""
     results = {}
-    for arm, (few, many) in tqdm(ARMS.items(), desc="Arms", unit=" arms"):
+    for arm, (few, many) in track(ARMS.items(), desc="Arms", unit=" arms"):
         ends = [_run_apart(arm, segments) for segments in (few, many)]
         results[arm] = (ends[1]["peak"] - ends[0]["peak"]) / (many - few)
     return results

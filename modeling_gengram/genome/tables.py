@@ -3,7 +3,6 @@
 A row number in a message counts data rows from 1: the header of a csv or tsv is not a row.
 """
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -160,15 +159,6 @@ def find_column(names: list[str], path: str | Path, wanted: list[str] | tuple[st
     )
 
 
-def hash_file(path: str | Path) -> str:
-    """Return the SHA-256 of a file's bytes in hexadecimal."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def is_text(kind: pa.DataType) -> bool:
     """Whether an Arrow type holds text."""
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
@@ -266,7 +256,6 @@ __all__ = [
     "add_labels",
     "arrange_rows",
     "find_column",
-    "hash_file",
     "is_text",
     "read_rows",
     "read_sequences",

@@ -12,7 +12,7 @@ from transformers import PreTrainedConfig
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file, find_adapter_config_file
 
 from gengram.errors import InputError
-from gengram.genome.tables import hash_file
+from gengram.files import hash_file
 from gengram.loading.checkpoints import ADAPTER_CONFIG
 from gengram.loading.faults import LOADING_ERRORS, tell_faults
 from gengram.loading.models import load_config, load_weights

@@ -13,9 +13,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from gengram._version import __version__
 from gengram.errors import InputError
-from gengram.files import check_output_file
+from gengram.files import check_output_file, hash_file
 from gengram.genome.streams import stream_rows, survey_rows
-from gengram.genome.tables import hash_file
 from gengram.loading.checkpoints import find_model
 from gengram.loading.models import choose_device, require_model
 from gengram.loading.tokenizers import require_tokenizer

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gengram.errors import InputError
-from gengram.genome.tables import hash_file, read_rows
+from gengram.files import hash_file
+from gengram.genome.tables import read_rows
 from gengram.training.data.labels import LABEL_COLUMNS, encode_labels, find_label_columns, order_classes, read_labels
 
 ROWS = {"sequence": ["ACGT", "GGNA", "ttag"], "label": ["exon", "intron", "exon"], "start": [5, 7, 11]}

@@ -109,7 +109,7 @@ def test_a_class_for_each_base(options, train, new):
 
 
 def test_of_a_run_with_several_models_the_best_one_on_the_validation_rows_is_taken(train, new, tmp_path, capsys):
-    run = train("single_label", seeds=[0, 1]).parent
+    run = train("single_label", seeds=[0, 1], validation_fraction=0.2).parent
     capsys.readouterr()
     assert main([str(new), "--model", str(run), "--out", str(tmp_path / "run.parquet")]) == 0
     validation = json.loads((run / "report.json").read_text())["validation"]

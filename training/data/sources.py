@@ -9,8 +9,9 @@ from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
 from datasets.exceptions import DatasetsError
 
 from gengram.errors import InputError
+from gengram.files import hash_file
 from gengram.genome.formats import SUFFIXES
-from gengram.genome.tables import add_labels, arrange_rows, hash_file, read_rows
+from gengram.genome.tables import add_labels, arrange_rows, read_rows
 from gengram.training.arguments import DataArguments
 from gengram.training.data.labels import LABEL_COLUMNS
 

@@ -10,7 +10,8 @@ from datasets import Dataset
 from huggingface_hub import DatasetCard, DatasetCardData
 
 from gengram.errors import InputError
-from gengram.genome.tables import hash_file, read_rows
+from gengram.files import hash_file
+from gengram.genome.tables import read_rows
 from gengram.loading.checkpoints import check_repo_id
 from gengram.training.publishing.upload import Upload, refuse_leaks
 
