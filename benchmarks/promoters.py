@@ -220,7 +220,7 @@ def tabulate(report: dict[str, Any]) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns the exit code: 0, or 1 after a message about what has to be mended."""
+    """Run the command; returns the exit code: 0, or 1 after an error message."""
     parser = argparse.ArgumentParser(
         prog="python -m gengram.benchmarks.promoters",
         description="A small GENA from scratch on EPDnew's promoters, on leak-free and on the published folds.",

@@ -327,7 +327,7 @@ def summarize_task(cells: list[dict[str, Any]], arms: Sequence[str], seeds: Sequ
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns the exit code: 0, or 1 after a message about what has to be mended."""
+    """Run the command; returns the exit code: 0, or 1 after an error message."""
     parser = argparse.ArgumentParser(
         prog="python -m gengram.benchmarks.real_data",
         description="The same backbone with and without motif memory on real tasks, beside linear models.",

@@ -45,7 +45,7 @@ _USAGE = "usage: gengram VERB [...]"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `gengram VERB ...`; returns the exit code: 0 done, 1 something has to be mended, 2 a wrong command line.
+    """Run `gengram VERB ...`; returns the exit code: 0 done, 1 an error, 2 a wrong command line.
 
     A word that begins a verb of two words is one, also where a file is called so: write `./convert` for the file.
     """

@@ -158,7 +158,7 @@ def run(parser: VerbParser, arguments: argparse.Namespace, work: Callable[..., A
         work: takes the arguments by name, without `json` and `quiet`; answers, or None where another process does.
 
     Returns:
-        The exit code: 0, 1 after a message about what has to be mended, 130 after Ctrl-C, 141 if nobody reads on.
+        The exit code: 0, 1 after an error message, 130 after Ctrl-C, 141 if nobody reads on.
     """
     options = vars(arguments).copy()
     target, quiet = options.pop("json", None), options.pop("quiet", False)
@@ -167,7 +167,10 @@ def run(parser: VerbParser, arguments: argparse.Namespace, work: Callable[..., A
         os.environ[QUIET] = "1"
     try:
         if target not in (None, "-"):
-            check_output_file(target, (".json",), options.get("overwrite", False), flag="--json")
+            check_output_file(target, (".json",))
+            if Path(target).exists() and not options.get("overwrite", False):
+                remedy = "replace it with --overwrite" if "overwrite" in options else "remove it"
+                raise InputError(f"{target}: the file is there already. Choose another one for --json, or {remedy}.")
         quiet_libraries()
         with contextlib.redirect_stdout(sys.stderr):
             answer = work(**options)
@@ -196,7 +199,7 @@ def answer_closed_pipe() -> int:
 
 
 def complain(program: str, message: str) -> int:
-    """Tell what has to be mended; returns the exit code, 1."""
+    """Print an error message; returns the exit code, 1."""
     if os.environ.get("RANK", "0") == "0":  # One of several processes speaks for all.
         print(f"{program}: error: {message}", file=sys.stderr)
     return 1

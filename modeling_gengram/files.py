@@ -138,16 +138,13 @@ def check_input_files(*paths: str | Path | None) -> None:
             raise InputError(f"{path}: this is a folder, and a file is needed")
 
 
-def check_output_file(
-    path: str | Path, suffixes: Sequence[str] = (), overwrite: bool = True, flag: str = "--out"
-) -> Path:
+def check_output_file(path: str | Path, suffixes: Sequence[str] = (), overwrite: bool = True) -> Path:
     """Return the path of a file that is going to be written.
 
     Args:
         path: of the file.
         suffixes: what its name may end with; empty: anything.
         overwrite: whether one that is there may be replaced.
-        flag: the flag that it was given with, for messages.
 
     Raises:
         `InputError`: another ending, a folder that is not there or cannot be written to, a folder in its place, a file
@@ -164,7 +161,7 @@ def check_output_file(
     if not os.access(parent, os.W_OK):
         raise InputError(f"{out}: the folder {parent} cannot be written to")
     if out.exists() and not overwrite:
-        raise InputError(f"{out}: the file is there already. Choose another {flag}, or replace it with --overwrite.")
+        raise InputError(f"{out}: the file is there already. Choose another --out, or replace it with --overwrite.")
     return out
 
 

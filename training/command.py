@@ -32,7 +32,9 @@ def finetune(argv: Sequence[str] | None = None) -> int:
     except InputError as error:  # of a recipe
         return complain("gengram finetune", str(error))
 
-    def work() -> Answer | None:
+    common.overwrite = training.overwrite
+
+    def work(overwrite: bool) -> Answer | None:
         import torch
 
         from gengram.training.finetune import finetune

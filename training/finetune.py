@@ -25,6 +25,7 @@ from gengram.training.arguments import DataArguments, FinetuneArguments, ModelAr
 from gengram.training.classifier import build_classifier, prepare_config, prepare_tokenizer
 from gengram.training.data.augmentation import check_augmentation
 from gengram.training.data.inputs import LabelledSplits, prepare_splits
+from gengram.training.losses import choose_loss
 from gengram.training.metrics.scores import Scores
 from gengram.training.problems import METRICS, Problem
 from gengram.training.publishing.model import prepare_upload
@@ -51,7 +52,6 @@ from gengram.training.resume import (
     read_scores,
 )
 from gengram.training.train_seed import divide_steps, set_up_seed, train_seed
-from gengram.training.weights import choose_loss
 
 _VERSIONS = {
     "gengram_version": __version__,
@@ -144,7 +144,7 @@ def finetune(
             if measured is None:
                 if len(seeds) > 1 and is_main:
                     tell(f"seed {seed} ({seeds.index(seed) + 1} of {len(seeds)})")
-                measured = train_seed(trained, tokenizer, data, arguments, folder)
+                measured = train_seed(trained, tokenizer, data, arguments, loss, folder)
             for split, scored in measured.items():
                 scores[split].append(scored)
     except BaseException:
@@ -162,7 +162,7 @@ def finetune(
         "data": data.report,
         "arguments": describe_arguments(model_arguments, data_arguments, arguments),
         "adapter": _describe_adapter(trained),
-        "loss_weights": None if loss is None else loss.weights,
+        "loss_weights": loss.weights,
         "seeds": training_arguments.seeds,
         "parameters": model.num_parameters(),
         "test": summarize_seeds(scores["test"]),

@@ -36,7 +36,6 @@ from gengram.training.metrics.scores import Scores, measure, score
 from gengram.training.problems import IGNORED
 from gengram.training.resume import write_scores
 from gengram.training.trainer import StepTrainer
-from gengram.training.weights import choose_loss
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -80,6 +79,7 @@ def train_seed(
     tokenizer: PreTrainedTokenizerBase,
     data: LabelledSplits,
     arguments: FinetuneArguments,
+    loss: StepLoss,
     folder: Path,
 ) -> dict[str, Scores]:
     """Train one model, save it in `folder`, and return the scores of each split that is not trained on.
@@ -96,7 +96,7 @@ def train_seed(
     arguments.distributed_state.wait_for_everyone()
     checkpoint = find_checkpoint(partial)
     try:
-        trainer = _make_trainer(model, tokenizer, data, arguments, partial, checkpoint)
+        trainer = _make_trainer(model, tokenizer, data, arguments, loss, partial, checkpoint)
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         scores: dict[str, Scores] = {}
         trainer.compute_metrics = None  # `score` measures more, once.
@@ -161,6 +161,7 @@ def _make_trainer(
     tokenizer: PreTrainedTokenizerBase,
     data: LabelledSplits,
     arguments: FinetuneArguments,
+    loss: StepLoss,
     folder: Path,
     checkpoint: Path | None,
 ) -> StepTrainer:
@@ -186,7 +187,7 @@ def _make_trainer(
         eval_dataset=data.splits.get("validation"),
         processing_class=tokenizer,
         steps=divide_steps(arguments, data),
-        compute_loss_func=choose_loss(arguments, data) or StepLoss(data.problem, arguments.label_smoothing_factor),
+        compute_loss_func=loss,
         compute_metrics=functools.partial(measure, data.problem),
         preprocess_logits_for_metrics=_keep_logits,
         callbacks=callbacks,

@@ -265,7 +265,7 @@ def build_polyadenylation(
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns the exit code: 0, or 1 after a message about what has to be mended."""
+    """Run the command; returns the exit code: 0, or 1 after an error message."""
     parser = argparse.ArgumentParser(
         prog="python -m gengram.benchmarks.builders.gena",
         description="Turn the published files of GENA-LM's tasks into tables for `gengram finetune --dataset`.",

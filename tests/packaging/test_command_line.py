@@ -103,6 +103,9 @@ def test_the_answer_as_json(parser, capsys, tmp_path):
     assert run(parser, parser.parse(["m", "f", "--out", "o", "--json", str(file)]), answer) == 0
     assert json.loads(file.read_text()) == told
     assert capsys.readouterr().out == "for people\n"
+    assert run(parser, parser.parse(["m", "f", "--out", "o", "--json", str(file)]), answer) == 1
+    assert "or replace it with --overwrite" in capsys.readouterr().err
+    assert run(parser, parser.parse(["m", "f", "--out", "o", "--overwrite", "--json", str(file)]), answer) == 0
 
 
 def test_a_place_for_the_answer_that_cannot_be_written_is_told_before_the_work(parser, tmp_path, capsys):

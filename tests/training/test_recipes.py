@@ -12,8 +12,8 @@ from gengram import GengramConfig, GengramForMaskedLM
 from gengram.cli import main
 from gengram.tokenization import EMBEDDING_ROWS, build_nucleotide_tokenizer
 from gengram.training.command import parse_arguments
+from gengram.training.losses import choose_loss
 from gengram.training.recipe import RECIPES, list_recipes
-from gengram.training.weights import choose_loss
 
 LENGTH = 24  # bp
 # What makes a run small; everything else is the recipe's.

@@ -12,8 +12,7 @@ from transformers.utils import ModelOutput
 from gengram.training.arguments import FinetuneArguments
 from gengram.training.command import finetune as main
 from gengram.training.data.inputs import LabelledSplits
-from gengram.training.losses import StepLoss
-from gengram.training.weights import choose_loss
+from gengram.training.losses import StepLoss, choose_loss
 
 
 def make_data(problem: str, counts: dict[str, int], rows: int = 100) -> LabelledSplits:
