@@ -129,13 +129,15 @@ def check_input_files(*paths: str | Path | None) -> None:
     """Refuse files that are not there, before anything is loaded for them; None is no file.
 
     Raises:
-        `InputError`: no such file, or a folder.
+        `InputError`: no such file, or a folder, pipe or device.
     """
     for path in paths:
         if path is not None and not Path(path).exists():
             raise InputError(f"{path}: there is no such file")
         if path is not None and Path(path).is_dir():
             raise InputError(f"{path}: this is a folder, and a file is needed")
+        if path is not None and not Path(path).is_file():
+            raise InputError(f"{path}: a pipe or device cannot be read twice; write its content to a file first")
 
 
 def check_output_file(path: str | Path, suffixes: Sequence[str] = (), overwrite: bool = True) -> Path:

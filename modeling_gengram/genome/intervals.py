@@ -132,11 +132,17 @@ def _read_bed(path: str | Path) -> Iterator[tuple[list[str], int, list[str]]]:
     names: list[str] = []
     given = 0
     for number, line in read_lines(path, universal=True):
-        text = line.rstrip()
+        text = line.rstrip("\r\n")  # Tabs at the end are empty fields.
         row = text.split("\t") if "\t" in text else text.split()
         if text.startswith("#chrom") and not given:
-            names = ["chrom", "start", "end", *row[3:]]
-        elif text and not text.startswith(("#", "track", "browser")):
+            names = ["chrom", "start", "end", *(name.strip() for name in row[3:])]
+            for name in names[3:]:
+                if name == "sequence" or names.count(name) > 1:
+                    meant = "the bases of the genome" if name == "sequence" else "the interval or an earlier column"
+                    raise InputError(f"{path}, line {number}: a column is called {name!r}, which is {meant}; rename it")
+        elif text.strip() and not text.startswith(("#", "track", "browser")):
+            while len(row) > given > 0 and not row[-1].strip():  # some rows only end with a tab
+                row.pop()
             if len(row) < 3 or (given and len(row) != given):
                 needed = f"{given} as the lines before" if given else "at least 3: chrom, start, end"
                 raise InputError(f"{path}, line {number}: {len(row)} columns, not {needed}")

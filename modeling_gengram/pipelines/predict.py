@@ -122,7 +122,9 @@ def load_predictor(
     head = type(model.get_base_model() if adapted else model).__name__
     tokenizer = require_tokenizer(folder)
     tokenizer.model_max_length = measure_capacity(model.config, tokenizer)
-    problem = _PROBLEMS.get(model.config.problem_type, "single_label")
+    # One output without a word about it is a regression, as in transformers' own losses: one class is no choice.
+    silent: Problem = "regression" if model.config.num_labels == 1 else "single_label"
+    problem = _PROBLEMS.get(model.config.problem_type, silent)
     if head.endswith("ForTokenClassification"):
         problem = "token"
     return model, tokenizer, problem

@@ -130,8 +130,11 @@ def test_folders_that_are_made_as_a_whole(tmp_path):
 
 def test_input_files(tmp_path):
     (tmp_path / "a").touch()
-    check_input_files(tmp_path / "a", None, "/dev/stdin")
+    check_input_files(tmp_path / "a", None)
     with pytest.raises(InputError, match="b: there is no such file"):
         check_input_files(tmp_path / "a", tmp_path / "b")
     with pytest.raises(InputError, match="this is a folder"):
         check_input_files(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="cannot be read twice"):
+        check_input_files(tmp_path / "pipe")

@@ -14,6 +14,7 @@ from transformers import (
     AutoTokenizer,
     BertConfig,
     BertForMaskedLM,
+    BertForSequenceClassification,
 )
 
 from gengram.pipelines.command import predict as main
@@ -118,6 +119,19 @@ def test_of_a_run_with_several_models_the_best_one_on_the_validation_rows_is_tak
     assert f"seed {best} is taken: of 2, it has the highest mcc" in capsys.readouterr().err
     assert main([str(new), "--model", str(run / f"seed-{best}"), "--out", str(tmp_path / "one.parquet")]) == 0
     assert (tmp_path / "run.parquet").read_bytes() == (tmp_path / "one.parquet").read_bytes()
+
+
+def test_one_output_without_a_problem_type_is_a_regression(small, new, tmp_path):
+    """As transformers saves what it has trained with its default loss of one output."""
+    torch.manual_seed(0)
+    model = BertForSequenceClassification(BertConfig(vocab_size=128, num_labels=1, **small)).eval()
+    assert model.config.problem_type is None
+    model.save_pretrained(tmp_path / "one")
+    build_nucleotide_tokenizer().save_pretrained(tmp_path / "one")
+    table = predict(tmp_path / "one", new)
+    expected = np.concatenate(ask(tmp_path / "one", pd.read_csv(new)["seq"].tolist()))
+    assert "prediction" not in table and len(set(expected)) > 1
+    np.testing.assert_allclose(table["prediction_LABEL_0"], expected, atol=1e-6)
 
 
 class TestWrongInputs:
