@@ -14,8 +14,8 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cache
 from gengram.errors import InputError
 from gengram.files import hash_file
 from gengram.loading.checkpoints import ADAPTER_CONFIG
-from gengram.loading.faults import LOADING_ERRORS, tell_faults
-from gengram.loading.models import load_config, load_weights
+from gengram.loading.faults import tell_faults
+from gengram.loading.models import check_finite, load_config, load_weights
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -81,8 +81,9 @@ def load_adapter(path: str | Path, base: str | None = None) -> "PeftModel":
         ) from error
     try:
         adapted = PeftModel.from_pretrained(model, str(path))
-    except LOADING_ERRORS as error:
+    except Exception as error:  # what PEFT raises at an adapter that does not fit
         raise _refuse(path, str(named), base, config, str(error)) from error
+    check_finite(adapted, path)
     _compare(adapted, weights, random, path, str(named), base)
     given = hash_base(base)
     for name, expected in (labels.get("base_sha256") or {}).items():

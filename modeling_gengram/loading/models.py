@@ -115,6 +115,7 @@ def load_weights(
         # Another size is let through, to be told together with what is missing.
         loaded: Any = auto(path, task, dtype=dtype, ignore_mismatched_sizes=True, output_loading_info=True, **kwargs)
     model, found = loaded
+    check_finite(model, path)
     return model, sorted(found["missing_keys"] | {name for name, *_ in found["mismatched_keys"]})
 
 
@@ -139,6 +140,47 @@ def require_model(
             "or take another checkpoint"
         )
     return model.eval().to(device)
+
+
+def check_finite(model: Any, path: str | Path) -> None:
+    """Refuse a model with weights that are not numbers, or infinite: what it says would not be numbers either.
+
+    Raises:
+        `InputError`: naming the first such tensor and how many there are.
+    """
+    faulty = [
+        name
+        for name, weight in model.state_dict().items()
+        if weight.is_floating_point() and not weight.is_meta and not torch.isfinite(weight).all()
+    ]
+    if faulty:
+        raise InputError(
+            f"{path}: {len(faulty)} tensors have values that are not finite (NaN or infinite), e.g. {faulty[0]}: the "
+            "training diverged, or the file is damaged"
+        )
+
+
+def check_tokenizer(model: Any, tokenizer: PreTrainedTokenizerBase, path: str | Path) -> None:
+    """Refuse a tokenizer that the model cannot have been trained with, or that does not read DNA.
+
+    Raises:
+        `InputError`: ids beyond the model's embeddings; A, C, G and T that are unknown or one and the same token.
+    """
+    highest = max(tokenizer.get_vocab().values(), default=-1)
+    rows = model.get_input_embeddings().weight.shape[0]
+    if highest >= rows:
+        raise InputError(
+            f"{path}: the tokenizer has the id {highest}, but the model has {rows} embeddings: they do not belong "
+            "together"
+        )
+    ids = {base: tokenizer(base * 12, add_special_tokens=False, verbose=False)["input_ids"] for base in "ACGT"}
+    unknown = tokenizer.unk_token_id
+    known = all(found and unknown not in found for found in ids.values())
+    if not known or len({tuple(found) for found in ids.values()}) < len(ids):
+        raise InputError(
+            f"{path}: the tokenizer there does not read DNA: A, C, G and T are unknown to it or the same token. Save "
+            "the tokenizer that the model was trained with into this folder"
+        )
 
 
 def require_config(path: str | Path) -> Any:
@@ -190,6 +232,8 @@ def choose_device(name: str | None = None) -> torch.device:
 __all__ = [
     "TASKS",
     "auto",
+    "check_finite",
+    "check_tokenizer",
     "choose_device",
     "load_config",
     "load_weights",

@@ -1,5 +1,10 @@
 """From a Hub id or a folder to a tokenizer that reads DNA, also where transformers would read the files wrong."""
 
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -50,8 +55,28 @@ def require_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     Raises:
         `InputError`: no tokenizer can be read.
     """
-    with tell_faults(f"{path}: no tokenizer can be read here"):
+    with tell_faults(f"{path}: no tokenizer can be read here"), _hold_standard_error():
         return load_tokenizer(path)
+
+
+@contextmanager
+def _hold_standard_error() -> Iterator[None]:
+    """Keep what compiled code writes to standard error until it is known whether the error says it, too: a panic of
+    the tokenizers library prints a page about itself."""
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as held:
+        before = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        failed = True
+        try:
+            yield
+            failed = False
+        finally:
+            os.dup2(before, 2)
+            os.close(before)
+            if not failed:
+                held.seek(0)
+                os.write(2, held.read())
 
 
 def find_family(fields: dict[str, Any]) -> str | None:

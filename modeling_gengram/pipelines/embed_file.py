@@ -16,7 +16,7 @@ from gengram.errors import InputError
 from gengram.files import check_output_file, hash_file
 from gengram.genome.streams import stream_rows, survey_rows
 from gengram.loading.checkpoints import find_model
-from gengram.loading.models import choose_device, require_model
+from gengram.loading.models import check_tokenizer, choose_device, require_model
 from gengram.loading.tokenizers import require_tokenizer
 from gengram.pipelines.embed import Embedder, tokenize_sequences
 from gengram.pipelines.embedding_files import FORMATS, Parts, build_columns
@@ -74,6 +74,7 @@ def embed_file(
     tokenizer = _load_tokenizer(model_path)
     # BERT's pooler reads <cls> for a head; vectors are taken before it.
     model = require_model(model_path, dtype=choose_dtype(dtype), device=device, may_lack="pooler")
+    check_tokenizer(model, tokenizer, model_path)
     try:
         embed = Embedder(model, tokenizer, **options)
     except ValueError as error:

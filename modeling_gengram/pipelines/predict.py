@@ -16,7 +16,7 @@ from gengram.files import check_output_file, replace_whole
 from gengram.genome.tables import read_rows
 from gengram.loading.adapters import is_adapter, load_adapter
 from gengram.loading.checkpoints import find_model
-from gengram.loading.models import choose_device, measure_capacity, require_config, require_model
+from gengram.loading.models import check_tokenizer, choose_device, measure_capacity, require_config, require_model
 from gengram.loading.tokenizers import require_tokenizer
 from gengram.pipelines.predictions import describe_bases, describe_rows, find_start
 from gengram.progress import track
@@ -121,6 +121,7 @@ def load_predictor(
     model: Any = load_adapter(folder, base).eval().to(device) if adapted else _load_whole(folder, device)
     head = type(model.get_base_model() if adapted else model).__name__
     tokenizer = require_tokenizer(folder)
+    check_tokenizer(model, tokenizer, folder)
     tokenizer.model_max_length = measure_capacity(model.config, tokenizer)
     # One output without a word about it is a regression, as in transformers' own losses: one class is no choice.
     silent: Problem = "regression" if model.config.num_labels == 1 else "single_label"
@@ -132,7 +133,8 @@ def load_predictor(
 
 def _load_whole(path: str | Path, device: torch.device) -> PreTrainedModel:
     config = require_config(path)
-    head = next((head for head in _TASKS if (config.architectures or [""])[0].endswith(head)), None)
+    architecture = str((config.architectures or [""])[0])
+    head = next((head for head in _TASKS if architecture.endswith(head)), None)
     if head is None:
         raise InputError(f"{path}: {config.architectures} has no head that classifies or measures; fine-tune it first")
     return require_model(path, _TASKS[head], config=config, device=device)

@@ -8,11 +8,11 @@ from typing import Any
 
 import yaml
 from huggingface_hub import ModelCard
-from safetensors import SafetensorError
 from transformers.dynamic_module_utils import get_relative_import_files
 
 from gengram.errors import InputError
 from gengram.loading.checkpoints import Checkpoint, check_repo_id, find_checkpoint, is_hub_id, read_object
+from gengram.loading.faults import tell_faults
 from gengram.model_cards.card import render_card, render_results
 from gengram.registration import FAMILIES, find_configuration
 from gengram.training.publishing.upload import Upload, matches, refuse_leaks
@@ -209,7 +209,7 @@ def _render(
     dataset: str | None,
     plots: dict[str, str],
 ) -> ModelCard:
-    try:
+    with tell_faults(f"{checkpoint.folder}: no card can be written"):
         return render_card(
             checkpoint.folder,
             config,
@@ -222,8 +222,6 @@ def _render(
             dataset=dataset,
             plots=plots,
         )
-    except (OSError, ValueError, SafetensorError) as error:
-        raise InputError(f"{checkpoint.folder}: no card can be written: {error}") from error
 
 
 def _read_card(path: str | Path) -> ModelCard:
