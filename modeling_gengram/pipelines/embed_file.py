@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from gengram._version import __version__
 from gengram.errors import InputError
 from gengram.files import check_output_file, hash_file
+from gengram.genome.letters import LetterSurvey
 from gengram.genome.streams import stream_rows, survey_rows
 from gengram.loading.checkpoints import find_model
 from gengram.loading.models import check_tokenizer, choose_device, require_model
@@ -79,8 +80,14 @@ def embed_file(
         embed = Embedder(model, tokenizer, **options)
     except ValueError as error:
         raise InputError(f"{model_path}: {error}") from error
-    lengths = _LengthCheck(embed, str(file))
-    rows, schema = survey_rows(file, sequence_column, genome, lengths.look)
+    lengths, letters = _LengthCheck(embed, str(file)), LetterSurvey(str(file))
+
+    def look(start: int, sequences: list[str]) -> None:
+        letters.look(start, sequences)
+        lengths.look(start, sequences)
+
+    rows, schema = survey_rows(file, sequence_column, genome, look)
+    letters.judge()
     lengths.stop_if_long()
     plan = _make_plan(embed, model_path, file, genome, sequence_column, block_rows, rows)
     try:

@@ -13,6 +13,7 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from gengram.errors import InputError
 from gengram.genome.alphabet import AMBIGUITY_CODES, ANY_BASE
+from gengram.genome.letters import LetterSurvey
 from gengram.tokenization.windows import cut_tokens
 from gengram.training.arguments import DataArguments
 from gengram.training.data.duplicates import count_duplicates
@@ -146,8 +147,13 @@ def tokenize_rows(
         The rows, and how many of them had to be cut.
 
     Raises:
-        `InputError`: a sequence is too long and must not be cut; labels of bases for tokens longer than a base.
+        `InputError`: a sequence is too long and must not be cut; labels of bases for tokens longer than a base; letters
+            that are no DNA, see `LetterSurvey`.
     """
+
+    letters = LetterSurvey(file)
+    letters.look(0, rows["sequence"])
+    letters.judge()
 
     def encode(batch: dict[str, list], cut: bool) -> dict[str, list]:
         # Split special tokens: a text like "[MASK]" in a sequence is six unknown characters, not a mask.

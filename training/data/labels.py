@@ -25,6 +25,8 @@ LABEL_COLUMNS = ("label", "labels", "target", "targets")
 
 _SEVERAL = re.compile(r"(labels?|targets?)_.+", re.IGNORECASE)
 _INTEGER = re.compile(r"-?\d+")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf(inity)?)", re.IGNORECASE)
+_FRACTION = re.compile(r"[+-]?\d*\.\d+([eE][+-]?\d+)?")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +122,22 @@ def infer_problem(rows: Dataset, columns: list[str], path: str | Path) -> Proble
             pieces = pc.list_flatten(pc.split_pattern(values, ";"))
             return "multi_label" if _to_float(pieces) is None else "regression"
     numbers = _to_float(values)
+    if numbers is None and is_text(values.type):
+        _refuse_measurements_with_text(rows.data.column(columns[0]), where)
     return "regression" if numbers is not None and _describe_numbers(numbers) == "fractions" else "single_label"
+
+
+def _refuse_measurements_with_text(values: pa.ChunkedArray, where: str) -> None:
+    """Refuse a column in which most values are numbers with fractions: the others are faults, and no classes."""
+    texts = strip_blanks(values).to_pylist()
+    known = [text for text in texts if text is not None]
+    if 2 * sum(_FRACTION.fullmatch(text) is not None for text in known) <= len(known):
+        return
+    row = next(row for row, text in enumerate(texts, start=1) if text is not None and not _NUMBER.fullmatch(text))
+    raise InputError(
+        f"{where}, data row {row}: {texts[row - 1]!r} is no number, while most of the others are measurements. Write a "
+        "number, or say --problem single_label if these are names of classes."
+    )
 
 
 def read_labels(
@@ -350,12 +367,13 @@ def _read_targets(table: pa.Table, columns: list[str], path: str | Path) -> Labe
             raise InputError(f"{path}: column {column!r} holds {values.type} that are not all numbers")
         parts.append(numbers.reshape(table.num_rows, -1))
     targets = np.concatenate(parts, axis=1)
-    faulty = np.argwhere(~np.isfinite(targets))
+    with np.errstate(over="ignore"):
+        faulty = np.argwhere(~np.isfinite(targets.astype(np.float32)))  # what models compute in
     if len(faulty):
         row, target = faulty[0]
         raise InputError(
-            f"{path}, data row {row + 1}: target {names[target]!r} is {targets[row, target]}, not a finite number "
-            f"(rows like this: {len(np.unique(faulty[:, 0]))} of {len(targets)}). Fill them in or remove the rows."
+            f"{path}, data row {row + 1}: target {names[target]!r} is {targets[row, target]}, not a finite number in "
+            f"float32 (rows like this: {len(np.unique(faulty[:, 0]))} of {len(targets)}). Fill them in or remove the rows."
         )
     return Labels("regression", names, targets, fixed=True)
 
