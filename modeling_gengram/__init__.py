@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         GengramModel,
     )
     from gengram.gengram.motif_memory import MotifMemory
+    from gengram.loading.models import auto
     from gengram.nucleotide_transformer.configuration_ntv3 import NTv3Config, NTv3PostTrainedConfig
     from gengram.nucleotide_transformer.configuration_nucleotide_transformer import NucleotideTransformerConfig
     from gengram.nucleotide_transformer.configuration_segment_nt import SegmentNTConfig

@@ -34,7 +34,8 @@ def attach(
         return value
 
     def __dir__() -> list[str]:
-        return sorted({*vars(sys.modules[package]), *defined_in, *modules})
+        special = {name for name in vars(sys.modules[package]) if name.startswith("__")}
+        return sorted({*special, *defined_in, *modules})
 
     return __getattr__, __dir__
 

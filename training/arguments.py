@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import torch
 from transformers import IntervalStrategy, TrainingArguments
 
 from gengram.training.problems import PROBLEMS
@@ -248,6 +249,9 @@ class DataArguments:
     )
 
     def __post_init__(self):
+        for name in ("train_file", "validation_file", "test_file", "dataset", "genome"):
+            if isinstance(path := getattr(self, name), os.PathLike):
+                setattr(self, name, os.fspath(path))
         if not self.train_file and self.dataset is None:
             raise ValueError("train_file is missing: give a file with the columns sequence, label, or a dataset")
         if self.dataset is not None and (self.train_file or self.validation_file or self.test_file):
@@ -433,6 +437,9 @@ class FinetuneArguments(TrainingArguments):
         return self.sequences_per_step or self.train_batch_size * self.gradient_accumulation_steps * self.world_size
 
     def __post_init__(self):
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.accelerator.is_available():
+            # Several processes on CPUs: without this word, each of them would train alone, into the same folder.
+            self.use_cpu = True
         self._plan_steps()
         if self.overwrite and self.resume_from_checkpoint:
             raise ValueError("overwrite begins a run anew, resume_from_checkpoint goes on with it: give one of the two")

@@ -90,6 +90,7 @@ def _parse(argv: Sequence[str] | None) -> tuple[Any, Any, Any, Any, Any]:
         notes=_NOTES + "\n".join(f"  {name:<33}{title}" for name, title in list_recipes().items()),
         dataclass_types=groups,
     )
+    _split_group(parser, "training", set(FinetuneArguments.__annotations__), "transformers' TrainingArguments")
     parser.add_common()
     words = list(sys.argv[1:] if argv is None else argv)
     if words and not words[0].startswith("-"):
@@ -104,6 +105,14 @@ def _parse(argv: Sequence[str] | None) -> tuple[Any, Any, Any, Any, Any]:
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     return parser, model, data, training, common
+
+
+def _split_group(parser: Any, title: str, first: set[str], rest: str) -> None:
+    """Show some arguments of a group first, and the others as a group of their own."""
+    group = next(group for group in parser._action_groups if group.title == title)
+    others = [action for action in group._group_actions if action.dest not in first]
+    group._group_actions = [action for action in group._group_actions if action.dest in first]
+    parser.add_argument_group(rest)._group_actions.extend(others)
 
 
 __all__ = ["finetune", "parse_arguments"]

@@ -99,6 +99,11 @@ def finetune(
         model_arguments = dataclasses.replace(
             model_arguments, model_name_or_path=find_model(model_arguments.model_name_or_path)
         )
+        start = Path(str(model_arguments.model_name_or_path)).resolve()
+        if start.parent == output.resolve() and start.name.startswith("seed-"):
+            raise InputError(
+                f"{output}: the checkpoint is a model of this run, which is replaced; choose another --out"
+            )
     _refuse_adapter(model_arguments)
     tokenizer = prepare_tokenizer(model_arguments)
     config = prepare_config(model_arguments, tokenizer)

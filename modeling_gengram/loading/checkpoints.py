@@ -60,6 +60,13 @@ def find_model(name: str | Path) -> str:
     return str(name)
 
 
+def find_in_run(name: str | Path) -> str | Path:
+    """Return the best model of a run's folder, see `find_model`; every other name as it is."""
+    path = Path(name)
+    is_run = bool(str(name)) and (path / REPORT).is_file() and not _is_model(path)
+    return find_model(path) if is_run else name
+
+
 def find_checkpoint(path: str | Path, seed: int | None = None) -> Checkpoint:
     """Find the model that is meant by the folder of a run or of a model.
 
@@ -184,6 +191,7 @@ __all__ = [
     "Checkpoint",
     "check_repo_id",
     "find_checkpoint",
+    "find_in_run",
     "find_model",
     "is_hub_id",
     "read_object",

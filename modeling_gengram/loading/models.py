@@ -23,6 +23,7 @@ from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
 from gengram.errors import InputError
 from gengram.gena.published import mend_config, speed_up
+from gengram.loading.checkpoints import find_in_run
 from gengram.loading.faults import tell_faults
 from gengram.registration import list_configurations
 
@@ -42,7 +43,7 @@ def load_config(pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Any
     """Read the configuration of any model that transformers or this package knows; no remote code is run.
 
     Args:
-        pretrained_model_name_or_path: Hub id or folder.
+        pretrained_model_name_or_path: Hub id, folder, or a run of `gengram finetune` (its best model).
         kwargs: of `AutoConfig.from_pretrained` (`revision`, `token`, `num_labels`, `return_unused_kwargs` ...).
 
     Returns:
@@ -52,6 +53,7 @@ def load_config(pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Any
         `OSError`: there is no config.json.
         `ValueError`: it names no architecture, or none that is known.
     """
+    pretrained_model_name_or_path = find_in_run(pretrained_model_name_or_path)
     hub = {name: kwargs[name] for name in _HUB & kwargs.keys()}
     fields, _ = PreTrainedConfig.get_config_dict(pretrained_model_name_or_path, **hub)
     for config_class in list_configurations():
@@ -66,7 +68,7 @@ def auto(pretrained_model_name_or_path: str | Path, task: str = "base", **kwargs
     """Load a model for a task: what `AutoModel...` do, for published checkpoints too that they refuse or mistake.
 
     Args:
-        pretrained_model_name_or_path: Hub id or folder.
+        pretrained_model_name_or_path: Hub id, folder, or a run of `gengram finetune` (its best model).
         task: `base`, `masked_lm`, `causal_lm`, `sequence_classification` or `token_classification`.
         kwargs: of `from_pretrained` (`dtype`, `attn_implementation`, `revision` ...), and fields of the configuration
             (`num_labels`, `rescaling_factor` ...).
@@ -85,6 +87,7 @@ def auto(pretrained_model_name_or_path: str | Path, task: str = "base", **kwargs
     ```"""
     if task not in TASKS:
         raise ValueError(f"task={task!r}: choose one of {', '.join(TASKS)}")
+    pretrained_model_name_or_path = find_in_run(pretrained_model_name_or_path)
     if "config" not in kwargs:
         fields = {name: value for name, value in kwargs.items() if name not in _MODEL}
         config, rest = load_config(pretrained_model_name_or_path, return_unused_kwargs=True, **fields)

@@ -11,12 +11,15 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from gengram.errors import InputError
+from gengram.loading.checkpoints import find_in_run
 from gengram.loading.faults import tell_faults
 from gengram.registration import FAMILIES, TOKENIZERS, list_configurations
 from gengram.tokenization.published import PublishedFiles
 
 # Arguments that choose and fetch a file.
 _HUB = {"cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token"}
+_TOKENIZER_FILES = ("tokenizer*.json", "vocab*", "*.model", "special_tokens_map.json")
 # What is known by its vocabulary, whichever model it belongs to.
 _BY_CONTENT = ("bpe", "kmer")
 
@@ -29,7 +32,7 @@ def load_tokenizer(pretrained_model_name_or_path: str | Path, **kwargs: Any) -> 
     a BPE like GENA-LM's that of `load_bpe_tokenizer`.
 
     Args:
-        pretrained_model_name_or_path: Hub id or folder.
+        pretrained_model_name_or_path: Hub id, folder, or a run of `gengram finetune` (its best model).
         kwargs: of `AutoTokenizer.from_pretrained`; of a tokenizer that is made here those that choose the file, and
             attributes of the tokenizer (`model_max_length`, `padding_side` ...).
 
@@ -37,6 +40,7 @@ def load_tokenizer(pretrained_model_name_or_path: str | Path, **kwargs: Any) -> 
         `OSError` or `ValueError`: as `AutoTokenizer.from_pretrained`.
         `TypeError`: an argument that is no attribute of the tokenizer that is made here.
     """
+    pretrained_model_name_or_path = find_in_run(pretrained_model_name_or_path)
     hub = {name: kwargs[name] for name in _HUB & kwargs.keys()}
     attributes = {name: value for name, value in kwargs.items() if name not in _HUB}
     files = PublishedFiles(pretrained_model_name_or_path, hub, attributes)
@@ -55,6 +59,12 @@ def require_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     Raises:
         `InputError`: no tokenizer can be read.
     """
+    folder = Path(path)
+    if folder.is_dir() and not any(list(folder.glob(pattern)) for pattern in _TOKENIZER_FILES):
+        raise InputError(
+            f"{path}: there is no tokenizer in this folder (no tokenizer.json, no vocab.txt); save the one that the "
+            "model was trained with into it"
+        )
     with tell_faults(f"{path}: no tokenizer can be read here"), _hold_standard_error():
         return load_tokenizer(path)
 

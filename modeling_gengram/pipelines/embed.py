@@ -110,8 +110,13 @@ class Embedder:
 
         Raises:
             `LongSequenceError`: one is longer than the model and must not be cut.
-            `ValueError`: `"cls"` where the tokenizer puts nothing in front.
+            `ValueError`: `"cls"` where the tokenizer puts nothing in front; an empty sequence, or a text instead of a
+                list of them.
         """
+        if isinstance(sequences, str):
+            raise ValueError("give a list of sequences, not a single text")
+        if "" in sequences:
+            raise ValueError(f"sequence {list(sequences).index('')} (counted from 0) is empty")
         encoded = tokenize_sequences(self.tokenizer, sequences)
         windows = [
             (index, positions)
@@ -182,7 +187,7 @@ def embed_sequences(
 
     Args:
         model, tokenizer, options: of `Embedder`.
-        sequences: N texts of DNA.
+        sequences: N texts of DNA, none of them empty.
         progress: show a progress bar.
 
     Returns:
@@ -192,6 +197,8 @@ def embed_sequences(
         `ValueError`: see `Embedder`.
     """
     embed = Embedder(model, tokenizer, **options)
+    if isinstance(sequences, str):
+        raise ValueError("give a list of sequences, not a single text")
     found: list[np.ndarray] = []
     with track(total=len(sequences), desc="Embedding", unit="seq", disable=not progress) as bar:
         for start in range(0, len(sequences), 1024):
@@ -323,7 +330,17 @@ def read_vectors(
     options = {"use_cache": False} if getattr(model.config, "use_cache", False) else {}
     if layer != -1:
         options["output_hidden_states"] = True
-    outputs = model(input_ids=input_ids, attention_mask=attention_mask, **options)
+    training = model.training  # as Trainer leaves it: dropout would be in the vectors
+    model.eval()
+    try:
+        outputs = model(input_ids=input_ids, attention_mask=attention_mask, **options)
+    finally:
+        model.train(training)
+    if layer == -1 and not hasattr(outputs, "last_hidden_state"):
+        raise ValueError(
+            f"{type(model).__name__} has a head and gives no hidden states; take the model without it: "
+            "model.base_model, or gengram.auto(path)"
+        )
     if layer == -1:
         hidden = outputs.last_hidden_state
     elif (states := getattr(outputs, "hidden_states", None)) is not None:

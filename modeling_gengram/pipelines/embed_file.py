@@ -16,6 +16,7 @@ from gengram.errors import InputError
 from gengram.files import check_output_file, hash_file
 from gengram.genome.letters import LetterSurvey
 from gengram.genome.streams import stream_rows, survey_rows
+from gengram.loading.adapters import is_adapter
 from gengram.loading.checkpoints import find_model
 from gengram.loading.models import check_tokenizer, choose_device, require_model
 from gengram.loading.tokenizers import require_tokenizer
@@ -71,6 +72,11 @@ def embed_file(
     """
     out = check_output_file(out, FORMATS)
     model_path = find_model(model_path)
+    if Path(model_path).is_dir() and is_adapter(model_path):
+        raise InputError(
+            f"{model_path}: an adapter has no vectors of its own; merge it into its base first (merge_and_unload, "
+            "save_pretrained), or embed with the base"
+        )
     device = choose_device(devices)
     tokenizer = _load_tokenizer(model_path)
     # BERT's pooler reads <cls> for a head; vectors are taken before it.

@@ -373,7 +373,8 @@ def _read_targets(table: pa.Table, columns: list[str], path: str | Path) -> Labe
         row, target = faulty[0]
         raise InputError(
             f"{path}, data row {row + 1}: target {names[target]!r} is {targets[row, target]}, not a finite number in "
-            f"float32 (rows like this: {len(np.unique(faulty[:, 0]))} of {len(targets)}). Fill them in or remove the rows."
+            f"float32 (rows like this: {len(np.unique(faulty[:, 0]))} of {len(targets)}). Fill them in or remove "
+            "the rows."
         )
     return Labels("regression", names, targets, fixed=True)
 
