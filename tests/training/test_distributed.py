@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import transformers
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
@@ -141,7 +142,9 @@ def test_two_killed_processes_go_on_together(command, tmp_path):
 
 
 def test_accelerate_launches_two_processes(command, run_folder):
-    argv = command(use_cpu=True, ddp_backend="gloo", sequences_per_step=16, memory=True)
+    # Without an accelerator --use_cpu need not be said: each process would train alone otherwise.
+    use_cpu = True if torch.accelerator.is_available() else None
+    argv = command(use_cpu=use_cpu, ddp_backend="gloo", sequences_per_step=16, memory=True)
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(CONFIGS["ddp"])]
     launch += ["--num_processes", "2", "--main_process_port", "0"]
     done = subprocess.run([*launch, "-m", "gengram.training.finetune", *argv], capture_output=True, text=True)
