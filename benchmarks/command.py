@@ -2,12 +2,13 @@
 
 import argparse
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from gengram.command_line import Answer, VerbParser, add_overwrite, run, whole_number
 from gengram.errors import InputError
-from gengram.files import check_output_file, check_output_folder
+from gengram.files import check_free, check_output_file, check_output_folder
 
 BENCH_DTYPES = ("float32", "bfloat16")
 
@@ -30,8 +31,8 @@ def quickstart(argv: Sequence[str] | None = None) -> int:
 
     def work(out: str, overwrite: bool) -> Answer:
         folder = check_output_folder(out, "report.json", overwrite)
-        from importlib.util import find_spec
-
+        if not overwrite:
+            check_free(folder, ["data", "gengram", "baseline", "recipe.yaml", "scores.png"])
         from gengram.benchmarks.quickstart import explain, plot_scores, run_quickstart
 
         report = run_quickstart(folder)
@@ -70,6 +71,8 @@ def bench(argv: Sequence[str] | None = None) -> int:
     def work(plot: str | None, overwrite: bool, devices: str, dtype: str, **options: Any) -> Answer:
         if plot is not None:
             check_output_file(plot, (".png", ".svg"), overwrite)
+            if find_spec("matplotlib") is None:
+                raise InputError(f"{plot}: no plot without matplotlib: pip install 'gengram[plots]'")
         import torch
 
         from gengram.benchmarks.speed import memory
@@ -78,10 +81,7 @@ def bench(argv: Sequence[str] | None = None) -> int:
             raise InputError("no CUDA device here; leave --devices out")
         report = memory.run_benchmark(device=devices, dtype=memory.DTYPES[dtype], **options)
         if plot is not None:
-            try:
-                memory.plot(report, Path(plot))
-            except ImportError as error:
-                raise InputError(f"{plot}: no plot without matplotlib: pip install 'gengram[plots]'") from error
+            memory.plot(report, Path(plot))
         return Answer(memory.tabulate(report), report)
 
     return run(parser, parser.parse(argv), work)

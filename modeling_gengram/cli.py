@@ -1,12 +1,13 @@
 """The `gengram` command: which verbs there are. A verb's module is imported when the verb runs."""
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from typing import NamedTuple
 
 from gengram._version import __version__
-from gengram.command_line import answer_closed_pipe
+from gengram.command_line import answer_closed_pipe, complain
 from gengram.errors import suggest
 
 
@@ -49,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     A word that begins a verb of two words is one, also where a file is called so: write `./convert` for the file.
     """
+    _mend_streams()
     try:
         try:
             return _run(list(sys.argv[1:] if argv is None else argv))
@@ -56,6 +58,21 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
     except BrokenPipeError:
         return answer_closed_pipe()
+    except KeyboardInterrupt:
+        print("gengram: interrupted", file=sys.stderr)
+        return 130
+    except OSError as error:
+        return complain("gengram", f"the answer cannot be written: {error}")
+
+
+def _mend_streams() -> None:
+    """Let a verb work without standard output or standard error, and print letters that a terminal's encoding lacks."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed before the start, as some schedulers do
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def describe_verbs(first: str = "") -> str:

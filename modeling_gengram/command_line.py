@@ -7,9 +7,11 @@ flags need no torch. What a verb does is a function of the room; the verb answer
 import argparse
 import contextlib
 import json
+import logging
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -118,7 +120,8 @@ class VerbParser(argparse.ArgumentParser):
         if self._positions:
             given = list(vars(arguments).pop("positions") or [])
             open_ = [entry for entry in self._positions if getattr(arguments, entry[0], None) is None]
-            for name, _, _ in open_[: len(given)]:
+            taken = [name for name, _, _ in open_[: len(given)]]
+            for name in taken:
                 setattr(arguments, name, given.pop(0))
             if given:
                 self.error(f"too many arguments: {' '.join(given)}")
@@ -126,6 +129,10 @@ class VerbParser(argparse.ArgumentParser):
                 setattr(arguments, name, getattr(arguments, name, None))
             needed = [(name, metavar) for name, metavar, optional in self._positions if not optional]
             if lacking := [metavar for name, metavar in needed if getattr(arguments, name) is None]:
+                if (
+                    taken and taken[0] == "model"
+                ):  # in the old form; or it was what follows
+                    lacking[0] = f"--model, or {lacking[0]}"
                 self.error(f"missing: {', '.join(lacking)}")
         return arguments
 
@@ -165,6 +172,7 @@ def run(parser: VerbParser, arguments: argparse.Namespace, work: Callable[..., A
     before = os.environ.get(QUIET)
     if quiet:
         os.environ[QUIET] = "1"
+        logging.disable(logging.WARNING)
     try:
         if target not in (None, "-"):
             check_output_file(target, (".json",))
@@ -172,7 +180,9 @@ def run(parser: VerbParser, arguments: argparse.Namespace, work: Callable[..., A
                 remedy = "replace it with --overwrite" if "overwrite" in options else "remove it"
                 raise InputError(f"{target}: the file is there already. Choose another one for --json, or {remedy}.")
         quiet_libraries()
-        with contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+            if quiet:
+                warnings.simplefilter("ignore")
             answer = work(**options)
         if answer is not None:
             _print_answer(answer, target)
@@ -185,6 +195,7 @@ def run(parser: VerbParser, arguments: argparse.Namespace, work: Callable[..., A
         return _ANSWERS_AN_INTERRUPT
     finally:
         if quiet:
+            logging.disable(logging.NOTSET)
             os.environ.pop(QUIET)
             if before is not None:
                 os.environ[QUIET] = before

@@ -132,6 +132,8 @@ def check_input_files(*paths: str | Path | None) -> None:
         `InputError`: no such file, or a folder, pipe or device.
     """
     for path in paths:
+        if path is not None and not str(path):
+            raise InputError("the name of an input file is empty")
         if path is not None and not Path(path).exists():
             raise InputError(f"{path}: there is no such file")
         if path is not None and Path(path).is_dir():
@@ -152,6 +154,7 @@ def check_output_file(path: str | Path, suffixes: Sequence[str] = (), overwrite:
         `InputError`: another ending, a folder that is not there or cannot be written to, a folder in its place, a file
             that is there.
     """
+    _refuse_empty(path)
     out = Path(path)
     if suffixes and not out.name.endswith(tuple(suffixes)):
         raise InputError(f"{out}: the name must end with {', '.join(suffixes)}")
@@ -167,6 +170,35 @@ def check_output_file(path: str | Path, suffixes: Sequence[str] = (), overwrite:
     return out
 
 
+def check_apart(out: str | Path, *inputs: str | Path | None) -> None:
+    """Refuse an output that is one of the inputs: it would be replaced by what is made of it.
+
+    Raises:
+        `InputError`: both are the same file.
+    """
+    for path in inputs:
+        if path is not None and Path(out).exists() and Path(path).exists() and Path(out).samefile(path):
+            raise InputError(f"{out}: this is the input {path}; choose another --out")
+
+
+def check_free(folder: Path, names: Sequence[str]) -> None:
+    """Refuse a folder with files of somebody else's that would be replaced.
+
+    Args:
+        folder: where something is going to be written; it need not be there.
+        names: of files and folders that are going to be written, or patterns of them.
+
+    Raises:
+        `InputError`: one of them is there.
+    """
+    for name in names:
+        for path in sorted(folder.glob(name)) if folder.is_dir() else ():
+            raise InputError(
+                f"{path} is there already, and no earlier run has ended here. Choose another --out, or replace it with "
+                "--overwrite."
+            )
+
+
 def check_output_folder(path: str | Path, result: str | None = None, overwrite: bool = True) -> Path:
     """Return the path of a folder that is going to be filled; it need not be there yet.
 
@@ -179,6 +211,7 @@ def check_output_folder(path: str | Path, result: str | None = None, overwrite: 
         `InputError`: a file is in its place or above it, the folder that it is in cannot be written to, results of an
             earlier run.
     """
+    _refuse_empty(path)
     out = Path(path)
     existing = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
     if not existing.is_dir():
@@ -212,8 +245,15 @@ def check_new_folder(path: str | Path, result: str, overwrite: bool) -> Path:
     return out
 
 
+def _refuse_empty(path: str | Path) -> None:
+    if not str(path).strip():
+        raise InputError("--out is empty (is a variable of the shell not set?)")
+
+
 __all__ = [
     "Numbers",
+    "check_apart",
+    "check_free",
     "check_input_files",
     "check_new_folder",
     "check_output_file",

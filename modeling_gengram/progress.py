@@ -37,7 +37,9 @@ def track(*arguments: Any, **options: Any) -> Any:
         return _tqdm(*arguments, **{**options, "disable": True})
     if is_watched():
         return _terminal_tqdm(*arguments, **options)
-    options = {"mininterval": MINUTE, "maxinterval": MINUTE, "delay": MINUTE, "ncols": 80, "ascii": True, **options}
+    options = {"mininterval": MINUTE, "maxinterval": MINUTE, "delay": MINUTE, "ncols": 80, **options}
+    if options.get("total") is not None or any(hasattr(one, "__len__") for one in arguments[:1]):
+        options.setdefault("bar_format", "{desc}: {percentage:3.0f}%{r_bar}")
     return _LineTqdm(*arguments, **options)
 
 

@@ -103,7 +103,8 @@ class ModelArguments:
     def __post_init__(self):
         if (self.model_name_or_path is None) == (self.backbone is None):
             raise ValueError(
-                "give either model_name_or_path (fine-tune a checkpoint) or backbone (train from scratch, e.g. llama)"
+                "give either model_name_or_path (--model: fine-tune a checkpoint) or backbone (train from scratch, "
+                "e.g. llama)"
             )
         self.backbone_config = _read_mapping("backbone_config", self.backbone_config)
         self.memory = _read_mapping("memory", self.memory)
@@ -464,6 +465,11 @@ class FinetuneArguments(TrainingArguments):
             raise ValueError(f"reverse_complement={self.reverse_complement}: give a chance from 0 to 1, e.g. 0.5")
         if self.max_shift < 0:
             raise ValueError(f"max_shift={self.max_shift}: give a number of bp, 0 or more")
+        if self.learning_rate is not None and self.learning_rate < 0:
+            raise ValueError(f"learning_rate={self.learning_rate}: give a number of at least 0")
+        for name in ("per_device_train_batch_size", "per_device_eval_batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: give 1 or more sequences")
         for name in ("class_weights", "pos_weight"):
             if name == "pos_weight" and _is_factor(self.pos_weight):
                 self.pos_weight = str(self.pos_weight)  # of all labels

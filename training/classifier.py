@@ -129,7 +129,8 @@ def _build_encoder(
     gengram_class = GengramForTokenClassification if by_base else GengramForSequenceClassification
     path = arguments.model_name_or_path
     if path is None:
-        model = TASKS[task].from_config(config, dtype=torch.float32)
+        with tell_faults(f"backbone={arguments.backbone!r}: no such model can be made with these fields"):
+            model = TASKS[task].from_config(config, dtype=torch.float32)
         return model, [name for name, _ in model.named_parameters()]
     if arguments.memory is not None:
         fields = {entry.name: getattr(config, entry.name) for entry in dataclasses.fields(GengramConfig)}

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from gengram._version import __version__
 from gengram.errors import InputError, suggest
-from gengram.files import check_input_files, check_output_folder, write_json
+from gengram.files import check_free, check_input_files, check_output_folder, write_json
 from gengram.loading.adapters import is_adapter
 from gengram.loading.checkpoints import check_repo_id, find_model
 from gengram.loading.models import measure_capacity
@@ -287,7 +287,9 @@ def _check_output(output: Path, arguments: FinetuneArguments) -> None:
         raise InputError(
             f"output_dir={str(output)!r} already holds the report of a run: choose another folder, or --overwrite it"
         )
-    if (progress := describe_unfinished(output)) is not None:
+    if (progress := describe_unfinished(output)) is None:
+        check_free(output, ["report.md", "plots", *(f"seed-{seed}" for seed in arguments.seeds)])
+    else:
         raise InputError(
             f"output_dir={str(output)!r} holds a run that did not come to its end ({progress}). Go on with it: the "
             "same command with --resume_from_checkpoint; or start anew with --overwrite."

@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 from gengram.errors import InputError, suggest
+from gengram.progress import tell
 
 RECIPES = Path(__file__).parent / "recipes"
 """Published hyper-parameters by benchmark; the comment at the top of each says whose, and how it is used."""
@@ -31,7 +32,9 @@ def read_recipe(name: str, known: list[str]) -> dict[str, Any]:
         `InputError`: no such recipe, a file that cannot be read, or a key that is no argument.
     """
     path = Path(name)
-    if path.suffix not in (".yaml", ".yml"):
+    if path.suffix not in (".yaml", ".yml") and path.name == name:  # no folder in front: a recipe of the package
+        if path.is_file():
+            tell(f"the recipe {name!r} of the package is taken, not the file of that name: write ./{name} for the file")
         path = RECIPES / f"{name}.yaml"
         if not path.is_file():
             raise InputError(

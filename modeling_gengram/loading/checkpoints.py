@@ -77,6 +77,8 @@ def find_checkpoint(path: str | Path, seed: int | None = None) -> Checkpoint:
     Raises:
         `InputError`: the folder is none of these, the run is not finished, or has no such seed.
     """
+    if not str(path):
+        raise InputError("the name of the model is empty (is a variable of the shell not set?)")
     folder = Path(path)
     if not folder.is_dir():
         raise InputError(f"{path}: there is no such folder")

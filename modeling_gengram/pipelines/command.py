@@ -15,7 +15,7 @@ from gengram.command_line import (
     share,
     whole_number,
 )
-from gengram.files import check_input_files, check_output_file, check_output_folder
+from gengram.files import check_apart, check_free, check_input_files, check_output_file, check_output_folder
 from gengram.loading.checkpoints import find_model
 
 VECTOR_FILES = (".parquet", ".npz", ".safetensors")
@@ -55,6 +55,7 @@ def predict(argv: Sequence[str] | None = None) -> int:
     def work(model: str, file: str, out: str, overwrite: bool, **options: Any) -> Answer:
         check_input_files(file, options["genome"])
         check_output_file(out, (".parquet",), overwrite)
+        check_apart(out, file, options["genome"])
         model = find_model(model)
         import pyarrow.parquet
 
@@ -129,6 +130,7 @@ def embed(argv: Sequence[str] | None = None) -> int:
     def work(model: str, file: str, out: str, overwrite: bool, **options: Any) -> Answer:
         check_input_files(file, options["genome"])
         check_output_file(out, VECTOR_FILES, overwrite)
+        check_apart(out, file, options["genome"])
         model = find_model(model)
         from gengram.pipelines.embed_file import embed_file
         from gengram.pipelines.embedding_files import describe_vectors
@@ -195,7 +197,9 @@ def segment(argv: Sequence[str] | None = None) -> int:
 
     def work(model: str, genome: str, out: str, overwrite: bool, **options: Any) -> Answer:
         check_input_files(genome, options["regions"])
-        check_output_folder(out, "segment.json", overwrite)
+        folder = check_output_folder(out, "segment.json", overwrite)
+        if not overwrite:
+            check_free(folder, ["features.bed", "locus.png", "*.bw", "*.bedgraph", "arrays/*.npz"])
         model = find_model(model)
         import json
 

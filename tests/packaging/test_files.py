@@ -8,6 +8,8 @@ import pytest
 
 from gengram.errors import InputError
 from gengram.files import (
+    check_apart,
+    check_free,
     check_input_files,
     check_new_folder,
     check_output_file,
@@ -138,3 +140,29 @@ def test_input_files(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(InputError, match="cannot be read twice"):
         check_input_files(tmp_path / "pipe")
+
+
+def test_an_output_is_no_input(tmp_path):
+    (tmp_path / "rows.parquet").touch()
+    (tmp_path / "link.parquet").symlink_to(tmp_path / "rows.parquet")
+    check_apart(tmp_path / "new.parquet", tmp_path / "rows.parquet", None)
+    for name in ("rows.parquet", "link.parquet"):
+        with pytest.raises(InputError, match="this is the input"):
+            check_apart(tmp_path / name, tmp_path / "rows.parquet")
+
+
+def test_files_of_somebody_else_are_not_replaced(tmp_path):
+    check_free(tmp_path / "new", ["*.bw"])
+    (tmp_path / "notes").touch()
+    check_free(tmp_path, ["*.bw", "features.bed"])
+    (tmp_path / "exon.bw").touch()
+    with pytest.raises(InputError, match=r"exon.bw is there already, and no earlier run has ended here"):
+        check_free(tmp_path, ["features.bed", "*.bw"])
+
+
+def test_names_that_are_empty():
+    for check in (check_output_file, check_output_folder):
+        with pytest.raises(InputError, match="--out is empty"):
+            check("")
+    with pytest.raises(InputError, match="the name of an input file is empty"):
+        check_input_files("")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from transformers import LlamaConfig
@@ -19,6 +20,7 @@ from gengram import GengramConfig, GengramForCausalLM, SegmentNTConfig, SegmentN
 from gengram.cli import VERBS, main
 from gengram.conversion.to_megatron import convert_to_megatron
 from gengram.tokenization import build_kmer_tokenizer
+from gengram.training.command import parse_arguments
 
 SIZE = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 BACKBONE = ["--backbone", "bert", "--backbone_config", json.dumps(SIZE)]
@@ -273,3 +275,67 @@ def test_help_into_a_closed_pipe(verb):
     )
     os.close(write)
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("verb", ["predict", "embed"])
+def test_the_input_is_not_the_output(verb, things, tmp_path, capsys):
+    table = tmp_path / "rows.parquet"
+    pd.read_csv(things["table"]).to_parquet(table)
+    before = table.read_bytes()
+    assert main([verb, str(table), "--model", things["run"], "--out", str(table), "--overwrite"]) == 1
+    assert "this is the input" in capsys.readouterr().err and table.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("verb", "name"),
+    [("finetune", "seed-0"), ("finetune", "report.md"), ("segment", "features.bed"), ("quickstart", "data")],
+)
+def test_files_of_no_run_are_not_replaced(verb, name, call, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / name).touch()
+    code, out, err = call(verb, out="mine")
+    assert (code, out) == (1, "") and f"{name} is there already, and no earlier run has ended here" in err
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == [name]
+
+
+def test_a_model_is_not_trained_over_itself(things, tmp_path, capsys):
+    words = ["--train_file", things["table"], "--model", things["run"], *EPOCH, "--out", things["run"], "--overwrite"]
+    assert main(["finetune", *words]) == 1
+    assert "the checkpoint is a model of this run" in capsys.readouterr().err
+    assert (Path(things["run"]) / "report.json").is_file()
+
+
+@pytest.mark.parametrize("verb", [verb for verb in WRITING if verb not in ("quickstart", "bench")])
+def test_an_empty_name_is_no_name(verb, things, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = [fill_in(word, things) for word in CASES[verb].words]
+    assert main([*verb.split(), *words, CASES[verb].out[0], ""]) == 1
+    assert "is empty" in capsys.readouterr().err and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("closed", ["stdout", "stderr"])
+def test_a_verb_works_without_a_stream(closed, things, tmp_path):
+    """As some schedulers start their jobs."""
+    words = ["predict", things["table"], "--model", things["run"], "--out", "p.parquet"]
+    command = f"{sys.executable} -m gengram.cli {' '.join(words)} {'>&-' if closed == 'stdout' else '2>&-'}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0 and "Traceback" not in done.stderr
+    assert (tmp_path / "p.parquet").is_file()
+
+
+def test_an_encoding_without_a_letter_of_the_answer(things, tmp_path):
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    words = ["predict", things["table"], "--model", things["run"], "--out", "é.parquet"]
+    command = [sys.executable, "-m", "gengram.cli", *words]
+    done = subprocess.run(command, capture_output=True, cwd=tmp_path, env=environment)
+    assert (done.returncode, done.stdout) == (0, b"\\xe9.parquet\n")
+
+
+def test_an_own_recipe_is_a_file_with_its_folder(things, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gue").write_text("learning_rate: 0.5\n")
+    words = ["--train_file", things["table"], "--model", things["run"]]
+    assert parse_arguments(["./gue", *words])[2].learning_rate == 0.5
+    assert capsys.readouterr().err == ""
+    assert parse_arguments(["gue", *words])[2].learning_rate != 0.5
+    assert "the recipe 'gue' of the package is taken, not the file of that name" in capsys.readouterr().err

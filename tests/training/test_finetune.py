@@ -273,12 +273,19 @@ def test_letters_that_are_no_bases_are_counted(command, task, run_folder, draw_t
     assert described["unknown_token_share"] == pytest.approx(2 / described["characters"])
 
 
-def test_sequences_that_are_hardly_dna_give_a_warning(command, task, run_folder, draw_table):
+def test_letters_that_are_no_dna_are_told_and_proteins_are_refused(command, task, run_folder, draw_table, capsys):
     table = draw_table(20, 1)
     table["seq"] = "MKVLAAGIVGLLLA"
     table.to_csv(task["test_file"], index=False)
-    with pytest.warns(UserWarning, match=r"test\.csv: 100 of 280 tokens are unknown to the tokenizer"):
+    assert main(command()) == 1
+    error = capsys.readouterr().err
+    assert "test.csv: 100 of 280 letters are neither bases nor IUPAC codes; the first is 'L' at position 3" in error
+    assert "does not look like DNA" in error and not run_folder.exists()
+    table["seq"] = "ACGTACGTACGTX"
+    table.to_csv(task["test_file"], index=False)
+    with pytest.warns(UserWarning, match=r"test\.csv: 20 of 260 tokens are unknown to the tokenizer"):
         assert main(command()) == 0
+    assert "the first is 'X' at position 12 (from 0) of data row 1" in capsys.readouterr().err
 
 
 def test_a_tokenizer_of_its_own_decides_the_vocabulary(command, run_folder, tmp_path):

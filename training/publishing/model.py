@@ -100,12 +100,13 @@ def prepare_upload(
         if base_model is not None and not is_hub_id(base_model):
             raise InputError(f"base_model={base_model!r} is not the id of a model on the Hub: write organization/name")
         files |= _complete_code(config, folder)
+    plots = _find_plots(checkpoint)
     if card is None:
-        plots = _find_plots(checkpoint)
-        files |= {name: folder.absolute().parent / name for name in plots}
         rendered = _render(checkpoint, config, repo_id, license, base_model, dataset, plots)
     else:
         rendered = _read_card(card)
+        plots = {name: title for name, title in plots.items() if name in str(rendered)}
+    files |= {name: folder.absolute().parent / name for name in plots}
     files["README.md"] = str(rendered).encode()
     if dataset is not None and card is None:
         entries = render_results(checkpoint.report, checkpoint.seed, dataset=dataset, task=task)

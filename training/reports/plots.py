@@ -3,7 +3,6 @@
 matplotlib is an extra (`pip install "gengram[plots]"`); it is imported only where something is drawn.
 """
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -14,6 +13,7 @@ import numpy as np
 
 from gengram.files import save_figure
 from gengram.pipelines.predictions import name_predictions, read_predictions
+from gengram.progress import tell
 from gengram.training.metrics.regression import measure_each_target
 from gengram.training.reports.outcomes import Outcomes, collect_outcomes, trace_precision, trace_roc
 
@@ -60,7 +60,7 @@ def write_plots(report: dict[str, Any], output: Path) -> list[dict[str, str]]:
         none, and one line on standard error says so.
     """
     if find_spec("matplotlib") is None:
-        print("no plots: matplotlib is not installed (pip install 'gengram[plots]')", file=sys.stderr)
+        tell("no plots: matplotlib is not installed (pip install 'gengram[plots]')")
         return []
     split = "test" if report["test"] else "validation"
     paths = [name_predictions(output / folder, split) for folder in report["model_folders"]]
