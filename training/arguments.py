@@ -441,6 +441,8 @@ class FinetuneArguments(TrainingArguments):
         if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.accelerator.is_available():
             # Several processes on CPUs: without this word, each of them would train alone, into the same folder.
             self.use_cpu = True
+        if not str(self.output_dir or "").strip():
+            raise ValueError("output_dir is empty (is a variable of the shell not set?)")
         self._plan_steps()
         if self.overwrite and self.resume_from_checkpoint:
             raise ValueError("overwrite begins a run anew, resume_from_checkpoint goes on with it: give one of the two")

@@ -53,7 +53,7 @@ def test_both_spellings_of_a_flag(parser, flag, join):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ("f --out o", "missing: FILE"),
+        ("f --out o", "missing: --model, or FILE"),
         ("--model m --out o", "missing: FILE"),
         ("a b c --out o", "too many arguments: c"),
         ("f --model m --out o --batch_size 0", "give a whole number of at least 1"),
