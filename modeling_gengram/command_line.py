@@ -129,9 +129,7 @@ class VerbParser(argparse.ArgumentParser):
                 setattr(arguments, name, getattr(arguments, name, None))
             needed = [(name, metavar) for name, metavar, optional in self._positions if not optional]
             if lacking := [metavar for name, metavar in needed if getattr(arguments, name) is None]:
-                if (
-                    taken and taken[0] == "model"
-                ):  # in the old form; or it was what follows
+                if taken and taken[0] == "model":  # in the old form; or it was what follows
                     lacking[0] = f"--model, or {lacking[0]}"
                 self.error(f"missing: {', '.join(lacking)}")
         return arguments
