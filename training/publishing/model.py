@@ -113,6 +113,7 @@ def prepare_upload(
         if entries:
             name = f".eval_results/{dataset.split('/')[-1]}.yaml"
             files[name] = yaml.safe_dump(entries, sort_keys=False, allow_unicode=True).encode()
+    _refuse_links(files, checkpoint)
     refuse_leaks(files)
     stays = {name: why for name, why in left_out.items() if name not in files or name == "README.md"}
     files = dict(sorted(files.items()))
@@ -178,6 +179,20 @@ def _name_base(config: dict[str, Any], base_model: str | None, checkpoint: Check
             "the Hub. Push the base first, then name it with --base-model organization/name."
         )
     return named
+
+
+def _refuse_links(files: dict[str, Path | bytes], checkpoint: Checkpoint) -> None:
+    """Refuse files of the folder that are links to somewhere else: what lies there is no part of the model or run."""
+    folder = checkpoint.folder.absolute()
+    home = folder if checkpoint.report is None else folder.parent
+    for name, content in files.items():
+        if isinstance(content, Path) and content.absolute().is_relative_to(home):
+            target = content.resolve()
+            if not target.is_relative_to(home.resolve()):
+                raise InputError(
+                    f"{name}: {content} is a link that leads out of {home}. Put the file itself there, or remove the "
+                    "link."
+                )
 
 
 def _tell_choice(checkpoint: Checkpoint) -> str:

@@ -490,3 +490,22 @@ def test_names_that_are_not_allowed(run, name, capsys):
 def test_a_hub_id_is_not_a_folder(run, monkeypatch):
     monkeypatch.chdir(run.parent)
     assert is_hub_id("lab/model") and not is_hub_id("run/seed-0") and not is_hub_id("bert") and not is_hub_id("/a/b")
+
+
+@pytest.mark.parametrize("name", ["vocab.txt", "motif_memory.py", "../plots/loss.png"])
+def test_links_that_lead_out_of_the_run_are_refused_and_named(run, name, tmp_path):
+    (tmp_path / "outside").write_text("not to be published")
+    path = run / "seed-0" / name
+    path.unlink(missing_ok=True)
+    path.symlink_to(tmp_path / "outside")
+    with pytest.raises(InputError, match=rf"{Path(name).name}: .* is a link that leads out of"):
+        prepare_upload(run, "lab/model", seed=0)
+
+
+def test_a_folder_of_plots_that_leads_out_is_refused_and_a_link_to_the_run_is_not(run, tmp_path):
+    (tmp_path / "way").symlink_to(run)
+    assert "model.safetensors" in prepare_upload(tmp_path / "way", "lab/model", seed=0).files
+    (run / "plots").rename(tmp_path / "elsewhere")
+    (run / "plots").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="is a link that leads out of"):
+        prepare_upload(run, "lab/model", seed=0)
