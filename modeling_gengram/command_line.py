@@ -242,9 +242,9 @@ def add_genome(group: Any, what: str = "FASTA file that the intervals of a .bed 
     group.add_argument("--genome", "--ref", metavar="FASTA", help=f"{what}; plain or .gz")
 
 
-def add_out(group: Any, what: str, metavar: str = "FILE", *, required: bool = True, default: str | None = None) -> None:
+def add_out(group: Any, what: str, metavar: str = "FILE", *, required: bool = True) -> None:
     """Declare `--out` and `--overwrite`: what is there is never replaced unless that is asked for."""
-    group.add_argument("--out", required=required, metavar=metavar, default=default, help=what)
+    group.add_argument("--out", required=required, metavar=metavar, help=what)
     add_overwrite(group)
 
 

@@ -197,8 +197,6 @@ def embed_sequences(
         `ValueError`: see `Embedder`.
     """
     embed = Embedder(model, tokenizer, **options)
-    if isinstance(sequences, str):
-        raise ValueError("give a list of sequences, not a single text")
     found: list[np.ndarray] = []
     with track(total=len(sequences), desc="Embedding", unit="seq", disable=not progress) as bar:
         for start in range(0, len(sequences), 1024):
@@ -331,11 +329,13 @@ def read_vectors(
     if layer != -1:
         options["output_hidden_states"] = True
     training = model.training  # as Trainer leaves it: dropout would be in the vectors
-    model.eval()
+    if training:
+        model.eval()
     try:
         outputs = model(input_ids=input_ids, attention_mask=attention_mask, **options)
     finally:
-        model.train(training)
+        if training:
+            model.train()
     if layer == -1 and not hasattr(outputs, "last_hidden_state"):
         raise ValueError(
             f"{type(model).__name__} has a head and gives no hidden states; take the model without it: "

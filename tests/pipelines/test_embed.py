@@ -5,6 +5,7 @@ import pytest
 import torch
 from transformers import (
     BertConfig,
+    BertModel,
     BigBirdConfig,
     EsmConfig,
     LlamaConfig,
@@ -223,3 +224,24 @@ def test_the_pipeline_says_the_same(options):
     np.testing.assert_allclose(embed(sequences[0]), expected[0], atol=1e-5)
     with pytest.raises(ValueError, match="pooling"):
         embed("ACGT", pooling="mean")
+
+
+def test_a_model_as_trainer_leaves_it_gives_the_vectors_of_evaluation():
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=16, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
+        max_position_embeddings=64, pad_token_id=0, hidden_dropout_prob=0.5,
+    )  # fmt: skip
+    model, tokenizer = BertModel(config).eval(), build_nucleotide_tokenizer(template="cls_sep")
+    expected = embed_sequences(model, tokenizer, ["ACGTACGT", "TTT"])
+    np.testing.assert_array_equal(embed_sequences(model.train(), tokenizer, ["ACGTACGT", "TTT"]), expected)
+    assert model.training
+
+
+@pytest.mark.parametrize(
+    ("sequences", "told"), [("ACGT", "a list of sequences"), (["A", ""], "sequence 1 .* is empty")]
+)
+def test_what_is_no_list_of_sequences(sequences, told):
+    model = BertModel(BertConfig(vocab_size=16, hidden_size=16, num_hidden_layers=1, num_attention_heads=2)).eval()
+    with pytest.raises(ValueError, match=told):
+        embed_sequences(model, build_nucleotide_tokenizer(template="cls_sep", model_max_length=64), sequences)
