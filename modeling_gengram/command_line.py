@@ -106,6 +106,7 @@ class VerbParser(argparse.ArgumentParser):
             "--json",
             nargs="?",
             const="-",
+            type=_json_target,
             metavar="FILE",
             help="answer with one JSON object, on standard output or in FILE (a name that ends with .json)",
         )
@@ -115,8 +116,6 @@ class VerbParser(argparse.ArgumentParser):
     def parse(self, argv: Sequence[str] | None) -> argparse.Namespace:
         """Return the arguments; a wrong command line ends the process with exit code 2."""
         arguments = self.parse_intermixed_args(argv)
-        if arguments.json not in (None, "-") and not arguments.json.endswith(".json"):
-            self.error(f"--json {arguments.json}: the file's name must end with .json (without a name: put it last)")
         if self._positions:
             given = list(vars(arguments).pop("positions") or [])
             open_ = [entry for entry in self._positions if getattr(arguments, entry[0], None) is None]
@@ -258,6 +257,12 @@ def add_devices(group: Any) -> None:
     group.add_argument(
         "--devices", metavar="DEVICE", help="cpu, cuda, cuda:1, mps ... (default: an accelerator if there is one)"
     )
+
+
+def _json_target(text: str) -> str:
+    if text != "-" and not text.endswith(".json"):
+        raise argparse.ArgumentTypeError(f"{text!r}: the file's name must end with .json (without a name: put it last)")
+    return text
 
 
 def _print_answer(answer: Answer, target: str | None) -> None:

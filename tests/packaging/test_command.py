@@ -104,5 +104,4 @@ def test_flags_are_not_guessed_from_their_beginnings(verb, capsys):
 @pytest.mark.parametrize("verb", VERBS)
 def test_an_answer_in_a_file_needs_a_name_for_json(verb, capsys):
     assert exit_code([*verb.split(), "--json", "genome.fa"]) == 2
-    error = capsys.readouterr().err
-    assert ".json" in error or "missing" in error or "required" in error or "give either" in error
+    assert "'genome.fa': the file's name must end with .json" in capsys.readouterr().err
