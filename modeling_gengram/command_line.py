@@ -24,6 +24,11 @@ EXIT_CODES = "exit codes: 0 done; 1 an error, the message says what to change; 2
 
 SEQUENCE_FILES = ".csv, .tsv, .jsonl, .parquet, FASTA (.fa, .fasta, .fna), or .bed with --genome; plain or .gz"
 
+NON_DNA_HELP = (
+    "largest share of letters that are not DNA (bases, N, IUPAC codes). Fewer are counted and told, more are refused; "
+    "0: none at all, 1: any"
+)
+
 # Flags that are the same for all verbs come first where a verb has another name for them, too.
 _EVERYWHERE = ("--model", "--out", "--genome")
 _ANSWERS_A_CLOSED_PIPE = 128 + 13  # as a shell tells of a program that SIGPIPE has ended
@@ -231,6 +236,11 @@ def share(text: str) -> float:
     return value
 
 
+def fraction(text: str) -> float:
+    """Type of an argument: from 0 to 1."""
+    return 0.0 if re.fullmatch(r"0+(\.0*)?", text) else share(text)
+
+
 def add_model(group: Any, what: str = "a model") -> None:
     """Declare `--model`."""
     group.add_argument("--model", help=f"{what}: a folder, a run of gengram finetune, or a Hub id (organization/name)")
@@ -239,6 +249,11 @@ def add_model(group: Any, what: str = "a model") -> None:
 def add_genome(group: Any, what: str = "FASTA file that the intervals of a .bed file are cut from") -> None:
     """Declare `--genome`, the reference; `--ref` is the same."""
     group.add_argument("--genome", "--ref", metavar="FASTA", help=f"{what}; plain or .gz")
+
+
+def add_max_non_dna(group: Any, default: float) -> None:
+    """Declare `--max_non_dna`: what every verb that reads sequences says to letters that are not DNA."""
+    group.add_argument("--max_non_dna", type=fraction, default=default, metavar="SHARE", help=NON_DNA_HELP)
 
 
 def add_out(group: Any, what: str, metavar: str = "FILE", *, required: bool = True) -> None:
@@ -283,17 +298,20 @@ def _spell(flag: str) -> str:
 
 __all__ = [
     "EXIT_CODES",
+    "NON_DNA_HELP",
     "SEQUENCE_FILES",
     "Answer",
     "HelpFormatter",
     "VerbParser",
     "add_devices",
     "add_genome",
+    "add_max_non_dna",
     "add_model",
     "add_out",
     "add_overwrite",
     "answer_closed_pipe",
     "complain",
+    "fraction",
     "run",
     "share",
     "whole_number",

@@ -4,8 +4,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from gengram.command_line import Answer, VerbParser, add_out, run, whole_number
+from gengram.command_line import Answer, VerbParser, add_max_non_dna, add_out, run, whole_number
 from gengram.files import check_input_files, check_new_folder, set_aside
+from gengram.genome.letters import MAX_NON_DNA
 from gengram.progress import is_quiet
 
 
@@ -22,6 +23,7 @@ def train_tokenizer(argv: Sequence[str] | None = None) -> int:
     what.add_argument("files", nargs="+", metavar="GENOME", help="FASTA, plain or .gz")
     what.add_argument("--sample", type=int, default=20_000_000, metavar="BP", help="most bp to train on")
     what.add_argument("--one_strand", action="store_true", help="do not add the reverse complement of each piece")
+    add_max_non_dna(what, MAX_NON_DNA)
     what.add_argument("--seed", type=int, default=0, help="seed for drawing pieces of the genomes")
     tokenizer = parser.add_argument_group("tokenizer")
     tokenizer.add_argument("--vocab_size", type=whole_number, default=32000, help="tokens, special ones included")

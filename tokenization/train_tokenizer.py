@@ -21,6 +21,7 @@ from gengram.errors import InputError
 from gengram.files import hash_file, make_whole, save_figure, write_json, write_text
 from gengram.genome.alphabet import ANY_BASE, BASES, reverse_complement
 from gengram.genome.fasta import read_fasta
+from gengram.genome.letters import MAX_NON_DNA, LetterSurvey
 from gengram.progress import track
 from gengram.tokenization.bpe import GAP, BpeTokenizer, fold_letters, wrap_bpe
 from gengram.tokenization.encode_bpe import BpeEncoder
@@ -98,7 +99,11 @@ def train_bpe_tokenizer(
 
 
 def sample_pieces(
-    files: Sequence[str | Path], sample: int = 20_000_000, both_strands: bool = True, seed: int = 0
+    files: Sequence[str | Path],
+    sample: int = 20_000_000,
+    both_strands: bool = True,
+    seed: int = 0,
+    max_non_dna: float = MAX_NON_DNA,
 ) -> tuple[list[str], list[str], dict[str, Any]]:
     """
     Cut genomes into pieces of `PIECE` bp and draw some of them; a genome is read twice and never kept as a whole.
@@ -108,17 +113,24 @@ def sample_pieces(
         sample: most bp to train on, before the other strand is added.
         both_strands: add the reverse complement of each piece.
         seed: of the draw.
+        max_non_dna: largest share of a file's letters that are not DNA, see `LetterSurvey`.
 
     Returns:
         The pieces to train on; the pieces to measure (those that train, if there are fewer than `HELD_OUT`); and how
         many bases there are.
 
     Raises:
-        `InputError`: see `read_fasta`; a character that is no nucleotide code; nothing to train on.
+        `InputError`: see `read_fasta` and `LetterSurvey`; nothing to train on.
     """
     if sample < PIECE:
         raise InputError(f"sample={sample}: give {PIECE} bp or more")
-    lengths = [len(sequence) for _, sequence in _read_records(files, "Counting")]
+    lengths = []
+    surveys = {str(file): LetterSurvey(str(file), max_non_dna) for file in files}
+    for name, record, sequence in _read_records(files, "Counting"):
+        surveys[name].look([sequence], lambda _, record=record: record)
+        lengths.append(len(sequence))
+    for survey in surveys.values():
+        survey.judge()
     total = sum(-(-length // PIECE) for length in lengths)
     order = np.random.default_rng(seed).permutation(total)
     held = min(total // HELD_OUT, _MOST_HELD_OUT)
@@ -126,17 +138,14 @@ def sample_pieces(
     roles[order[:held]] = 1
     roles[order[held : held + sample // PIECE]] = 2
     train, others, measured, number = list[str](), list[str](), list[str](), 0
-    for name, sequence in _read_records(files, "Reading"):
+    for _, _, sequence in _read_records(files, "Reading"):
         for start in range(0, len(sequence), PIECE):
             piece = sequence[start : start + PIECE].upper()
             if roles[number] == 1:
                 measured.append(piece)
             elif roles[number] == 2:
                 train.append(piece)
-                try:
-                    others.append(reverse_complement(piece))
-                except ValueError as error:
-                    raise InputError(f"{name}: the piece from base {start} of a record: {error}") from error
+                others.append(reverse_complement(piece, keep_others=True))
             number += 1
     strands = [*train, *others] if both_strands else train
     counts = {"contigs": len(lengths), "bp": sum(lengths), "trained_bp": sum(map(len, strands))}
@@ -186,6 +195,7 @@ def train_tokenizer(
     both_strands: bool = True,
     sample: int = 20_000_000,
     seed: int = 0,
+    max_non_dna: float = MAX_NON_DNA,
     model_max_length: int = 512,
     progress: bool = False,
 ) -> dict[str, Any]:
@@ -195,7 +205,7 @@ def train_tokenizer(
     Beside it are `report.json`, `token_lengths.tsv` and, where matplotlib is, `token_lengths.png`.
 
     Args:
-        files, sample, both_strands, seed: see `sample_pieces`.
+        files, sample, both_strands, seed, max_non_dna: see `sample_pieces`.
         out: folder to make.
         others: see `train_bpe_tokenizer`.
 
@@ -208,7 +218,7 @@ def train_tokenizer(
     out = Path(out)
     if out.exists():
         raise InputError(f"{out} is there already: choose another folder")
-    pieces, measured, counts = sample_pieces(files, sample, both_strands, seed)
+    pieces, measured, counts = sample_pieces(files, sample, both_strands, seed, max_non_dna)
     try:
         tokenizer = train_bpe_tokenizer(
             pieces,
@@ -282,12 +292,12 @@ def tabulate(report: dict[str, Any]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _read_records(files: Sequence[str | Path], what: str) -> Iterator[tuple[str, str]]:
-    """File and sequence of each record, with a progress bar of bases."""
+def _read_records(files: Sequence[str | Path], what: str) -> Iterator[tuple[str, str, str]]:
+    """File, place and sequence of each record, with a progress bar of bases."""
     with track(desc=what, unit=" bp", unit_scale=True) as progress:
         for file in files:
-            for _, _, sequence in read_fasta(file):
-                yield str(file), sequence
+            for line, header, sequence in read_fasta(file):
+                yield str(file), f"the record in line {line}, {header[:60]!r}", sequence
                 progress.update(len(sequence))
 
 

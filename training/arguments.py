@@ -9,6 +9,8 @@ from typing import Any, Literal
 import torch
 from transformers import IntervalStrategy, TrainingArguments
 
+from gengram.command_line import NON_DNA_HELP
+from gengram.genome.letters import MAX_NON_DNA
 from gengram.training.problems import PROBLEMS
 
 MASKS = ("-1", "-100", ".")
@@ -193,6 +195,10 @@ class DataArguments:
     sequence_column: str | None = field(
         default=None, metadata={"help": "Column of sequences. Default: sequence, else seq, dna, ..."}
     )
+    max_non_dna: float = field(
+        default=MAX_NON_DNA,
+        metadata={"help": f"{NON_DNA_HELP[0].upper()}{NON_DNA_HELP[1:]}.", "metavar": "SHARE"},
+    )
     label_column: list[str] | None = field(
         default=None,
         metadata={
@@ -280,6 +286,8 @@ class DataArguments:
                 raise ValueError(f"give either {name}_file or {name}_chromosomes, not both")
         if shared := set(self.validation_chromosomes or []) & set(self.test_chromosomes or []):
             raise ValueError(f"{', '.join(sorted(shared))}: in validation_chromosomes and in test_chromosomes")
+        if not 0 <= self.max_non_dna <= 1:
+            raise ValueError(f"max_non_dna={self.max_non_dna}: give a share of letters from 0 to 1")
         if self.max_length is not None and self.max_length < 1:
             raise ValueError(f"max_length={self.max_length}: give a number of tokens, 1 or more")
         if self.too_long not in ("error", "truncate", "center"):

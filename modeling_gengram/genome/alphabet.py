@@ -46,7 +46,7 @@ COMPLEMENT: Mapping[str, str] = MappingProxyType(dict(zip(_CODES, _PARTNERS)))
 """Each IUPAC code and the code of the bases that pair with it; both strands are DNA: `A` with `T`, `U` with `A`."""
 
 
-def reverse_complement(sequence: str) -> str:
+def reverse_complement(sequence: str, keep_others: bool = False) -> str:
     """Return the other strand of a DNA sequence, read 5' to 3'.
 
     IUPAC codes become the code of the complementary bases (`R`, A or G, becomes `Y`, T or C). A base keeps its
@@ -54,6 +54,8 @@ def reverse_complement(sequence: str) -> str:
 
     Args:
         sequence (`str`): any number of IUPAC nucleotide codes, upper or lower case.
+        keep_others (`bool`, defaults to `False`): other letters stay as they are; for sequences whose letters have been
+            counted and told, see `gengram.genome.letters`.
 
     Returns:
         `str`: the reverse complement, as long as `sequence`.
@@ -66,7 +68,7 @@ def reverse_complement(sequence: str) -> str:
         >>> reverse_complement("ACCGRn")
         'nYCGGT'
     """
-    if fault := _NOT_A_CODE.search(sequence):
+    if not keep_others and (fault := _NOT_A_CODE.search(sequence)):
         raise ValueError(
             f"character {fault.group()!r} at position {fault.start()} (counted from 0) is not an IUPAC nucleotide code "
             f"({_CODES}, either case): remove it, or write N where a base is unknown"

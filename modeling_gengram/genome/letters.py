@@ -1,58 +1,112 @@
-"""Are these sequences DNA? Letters that are neither bases nor IUPAC codes are counted, told, and refused if they are
-many."""
+"""Are these sequences DNA? One policy for every command: letters that are not are counted, the first one is told, and
+too many of them are refused."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from gengram.errors import InputError
-from gengram.genome.alphabet import IUPAC_BASES
+from gengram.genome.alphabet import AMBIGUITY_CODES, ANY_BASE, BASES, URACIL
 from gengram.progress import tell
 
-MOST_OTHERS = 0.1
-"""Share of other letters above which a file is no DNA. A third of the letters of a protein are no IUPAC codes."""
+MAX_NON_DNA = 0.1
+"""Share of letters that are not DNA above which a file is refused. Of a protein nine in ten are not."""
 
-_CODES = "".join(IUPAC_BASES) + "".join(IUPAC_BASES).lower()
-_BYTES = _CODES.encode()
+_DEFINITE = BASES + URACIL + ANY_BASE
+_DEFINITE += _DEFINITE.lower()
+_KNOWN = _DEFINITE + AMBIGUITY_CODES + AMBIGUITY_CODES.lower()
+_EITHER_N = (ANY_BASE + ANY_BASE.lower()).encode()
+_HINTS = {"-": ", a gap", "*": ", a stop", " ": ", a blank"}
 
 
 class LetterSurvey:
-    """Counts the letters of a file's sequences, block by block.
+    """Counts the letters of a file's sequences, some at a time.
+
+    DNA is A, C, G, T, U and N in either case, and the other IUPAC codes as long as they are not most of a sequence:
+    two thirds of the amino acids are written with the same letters, so a sequence in which A, C, G, T, U and N are
+    fewer than half reads as a protein, and none of its other letters counts as DNA.
 
     Args:
         file: for messages.
+        limit: largest share of letters that are not DNA, 0 to 1.
+
+    Attributes:
+        letters, others: how many there are, and how many of them are not DNA.
+        sequences, unread: how many sequences there are, and how many of them are nothing but N.
+
+    Raises:
+        `InputError`: a limit that is no share.
     """
 
-    def __init__(self, file: str):
-        self.file = file
-        self.letters = self.others = 0
-        self.first: tuple[int, int, str] | None = None
+    def __init__(self, file: str, limit: float = MAX_NON_DNA):
+        if not 0 <= limit <= 1:
+            raise InputError(f"max_non_dna={limit}: give a share of letters from 0 to 1")
+        self.file, self.limit = file, limit
+        self.letters = self.others = self.sequences = self.unread = 0
+        self._first = self._first_unread = ""
 
-    def look(self, start: int, sequences: Iterable[str]) -> None:
-        """Count the letters of a block; `start` is the number of its first row, from 0."""
-        for row, sequence in enumerate(sequences, start=start):
+    def look(self, sequences: Iterable[str], name: Callable[[int], str], origin: int = 0) -> None:
+        """Count the letters of some sequences.
+
+        Args:
+            sequences: text.
+            name: gives what a message calls one of these sequences, by its number from 0.
+            origin: position of their first letters, where they are pieces of something longer.
+        """
+        for number, sequence in enumerate(sequences):
+            self.sequences += 1
             self.letters += len(sequence)
-            strange = sequence.encode("ascii", "replace").translate(None, _BYTES)
-            if strange:
+            text = sequence.encode("ascii", "replace")
+            rest = text.translate(None, _DEFINITE.encode())
+            if rest:
+                reads_as_protein = 2 * len(rest) > len(sequence)
+                strange = rest if reads_as_protein else rest.translate(None, _KNOWN.encode())
                 self.others += len(strange)
-                if self.first is None:
-                    place = next(place for place, letter in enumerate(sequence) if letter not in _CODES)
-                    self.first = (row + 1, place, sequence[place])
+                if strange and not self._first:
+                    fine = _DEFINITE if reads_as_protein else _KNOWN
+                    place = next(place for place, letter in enumerate(sequence) if letter not in fine)
+                    letter = sequence[place]
+                    self._first = (
+                        f"{letter!r}{_HINTS.get(letter, '')} at position {origin + place} (from 0) of {name(number)}"
+                    )
+            elif text and not text.strip(_EITHER_N):
+                self.unread += 1
+                self._first_unread = self._first_unread or name(number)
 
     def judge(self) -> None:
-        """Tell of other letters where there are some.
+        """Tell of letters that are not DNA, and of sequences without a base, where there are some.
 
         Raises:
-            `InputError`: they are more than `MOST_OTHERS`.
+            `InputError`: the letters are more than the limit.
         """
-        if self.first is None:
-            return
-        row, place, letter = self.first
-        found = (
-            f"{self.file}: {self.others:,} of {self.letters:,} letters are neither bases nor IUPAC codes; the first is "
-            f"{letter!r} at position {place} (from 0) of data row {row}"
-        )
-        if self.others > MOST_OTHERS * self.letters:
-            raise InputError(f"{found}. This does not look like DNA (is it protein, or an alignment?)")
-        tell(f"{found}. The model reads them as unknown")
+        if self.others:
+            found = (
+                f"{self.file}: {self.others:,} of {self.letters:,} letters are neither bases nor IUPAC codes of DNA; "
+                f"the first is {self._first}"
+            )
+            if self.others > self.limit * self.letters:
+                raise InputError(
+                    f"{found}. This does not look like DNA (is it protein, or an alignment?); if it is, allow a larger "
+                    f"share than {self.limit:g} with --max_non_dna"
+                )
+            tell(f"{found}. The model reads them as unknown")
+        if self.unread:
+            tell(
+                f"{self.file}: {self.unread:,} of {self.sequences:,} sequences are nothing but N; the first is "
+                f"{self._first_unread}"
+            )
 
 
-__all__ = ["MOST_OTHERS", "LetterSurvey"]
+def name_row(number: int, row: Mapping[str, Any]) -> str:
+    """Return what a message calls a row of a file.
+
+    Args:
+        number: of the row, from 0.
+        row: its columns; `chrom`, `start` and `end`, or `name`, say more than the number.
+    """
+    place = f"data row {number + 1}"
+    if {"chrom", "start", "end"} <= row.keys():
+        return f"{place} ({row['chrom']}:{row['start']}-{row['end']})"
+    return f"{place} ({str(row['name'])[:60]!r})" if row.get("name") not in (None, "") else place
+
+
+__all__ = ["MAX_NON_DNA", "LetterSurvey", "name_row"]

@@ -26,13 +26,13 @@ def survey_rows(
     path: str | Path,
     sequence_column: str | None = None,
     genome: str | Path | None = None,
-    look: Callable[[int, list[str]], None] = lambda start, sequences: None,
+    look: Callable[[int, pa.Table], None] = lambda start, block: None,
 ) -> tuple[int, pa.Schema]:
     """Read a file once from end to end: every fault is found, and the types of all columns are known.
 
     Args:
         path, sequence_column, genome: see `stream_rows`.
-        look: is given the number of the first row of each block, from 0, and its sequences.
+        look: is given the number of the first row of each block, from 0, and the block.
 
     Returns:
         The number of rows, and the columns without the sequences: numbers where a csv or tsv has nothing else.
@@ -42,7 +42,7 @@ def survey_rows(
     """
     rows, schema = 0, pa.schema([])
     for block in stream_rows(path, sequence_column, genome):
-        look(rows, block["sequence"].to_pylist())
+        look(rows, block)
         rows += len(block)
         others = block.drop_columns("sequence")
         try:

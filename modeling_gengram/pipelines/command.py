@@ -9,6 +9,7 @@ from gengram.command_line import (
     VerbParser,
     add_devices,
     add_genome,
+    add_max_non_dna,
     add_model,
     add_out,
     run,
@@ -16,6 +17,7 @@ from gengram.command_line import (
     whole_number,
 )
 from gengram.files import check_apart, check_free, check_input_files, check_output_file, check_output_folder
+from gengram.genome.letters import MAX_NON_DNA
 from gengram.loading.checkpoints import find_model
 
 VECTOR_FILES = (".parquet", ".npz", ".safetensors")
@@ -161,6 +163,7 @@ def segment(argv: Sequence[str] | None = None) -> int:
         default="skip",
         help="bases in k-mers with N or other letters: no value, or stop",
     )
+    add_max_non_dna(what, MAX_NON_DNA)
     model = parser.add_argument_group("model")
     add_model(model, "a SegmentNT")
     model.add_argument(
@@ -217,6 +220,7 @@ def _add_sequences(group: Any) -> None:
         "--sequence_column", metavar="NAME", help="column of sequences (default: sequence, else seq, ...)"
     )
     add_genome(group)
+    add_max_non_dna(group, MAX_NON_DNA)
 
 
 def _add_limits(group: Any, choices: Sequence[str], what: str) -> None:

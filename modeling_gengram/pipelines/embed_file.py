@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from gengram._version import __version__
 from gengram.errors import InputError
 from gengram.files import check_output_file, hash_file
-from gengram.genome.letters import LetterSurvey
+from gengram.genome.letters import MAX_NON_DNA, LetterSurvey, name_row
 from gengram.genome.streams import stream_rows, survey_rows
 from gengram.loading.adapters import is_adapter
 from gengram.loading.checkpoints import find_model
@@ -40,6 +40,7 @@ def embed_file(
     devices: str | None = None,
     genome: str | Path | None = None,
     sequence_column: str | None = None,
+    max_non_dna: float = MAX_NON_DNA,
     block_rows: int = _BLOCK_ROWS,
     **options: Any,
 ) -> Path:
@@ -56,6 +57,7 @@ def embed_file(
             float32 elsewhere. Vectors are float32 in any case.
         devices: what it computes on, e.g. `cpu`, `cuda:1`; by default an accelerator if there is one.
         genome, sequence_column: see `stream_rows`.
+        max_non_dna: largest share of letters that are not DNA, see `LetterSurvey`.
         block_rows: rows that are sorted by length together and saved together.
         options: of `Embedder`: `layer`, `pool`, `exclude_special`, `per_base`, `too_long`, `max_length`,
             `batch_tokens`.
@@ -68,7 +70,7 @@ def embed_file(
 
     Raises:
         `InputError`: a file that cannot be read, a model that cannot be loaded or lacks weights, a sequence that is too
-            long, an option that does not fit the model, parts of another run.
+            long, letters that are not DNA, an option that does not fit the model, parts of another run.
     """
     out = check_output_file(out, FORMATS)
     model_path = find_model(model_path)
@@ -86,10 +88,11 @@ def embed_file(
         embed = Embedder(model, tokenizer, **options)
     except ValueError as error:
         raise InputError(f"{model_path}: {error}") from error
-    lengths, letters = _LengthCheck(embed, str(file)), LetterSurvey(str(file))
+    lengths, letters = _LengthCheck(embed, str(file)), LetterSurvey(str(file), max_non_dna)
 
-    def look(start: int, sequences: list[str]) -> None:
-        letters.look(start, sequences)
+    def look(start: int, block: pa.Table) -> None:
+        sequences = block["sequence"].to_pylist()
+        letters.look(sequences, lambda row: name_row(start + row, block.slice(row, 1).to_pylist()[0]))
         lengths.look(start, sequences)
 
     rows, schema = survey_rows(file, sequence_column, genome, look)

@@ -13,6 +13,7 @@ from transformers import DataCollatorWithPadding, PreTrainedModel, PreTrainedTok
 
 from gengram.errors import InputError
 from gengram.files import check_output_file, replace_whole
+from gengram.genome.letters import MAX_NON_DNA
 from gengram.genome.tables import read_rows
 from gengram.loading.adapters import is_adapter, load_adapter
 from gengram.loading.checkpoints import find_model
@@ -42,6 +43,7 @@ def predict_file(
     too_long: str = "error",
     sequence_column: str | None = None,
     genome: str | Path | None = None,
+    max_non_dna: float = MAX_NON_DNA,
     average_strands: bool = False,
     base_model: str | None = None,
     devices: str | None = None,
@@ -56,6 +58,7 @@ def predict_file(
         max_length: longest input in tokens; by default the model's.
         too_long: what happens to longer sequences: `error`, `truncate` (cut the end off) or `center` (keep the middle).
         sequence_column, genome: see `read_rows`.
+        max_non_dna: largest share of letters that are not DNA, see `LetterSurvey`.
         average_strands: average the prediction for a sequence and for its reverse complement, see `average_outputs`;
             those of bases are put back where they belong.
         base_model: folder or Hub id of an adapter's base, where it is not where the adapter says.
@@ -81,7 +84,7 @@ def predict_file(
             f"max_length={limit} tokens is longer than the model, which takes {tokenizer.model_max_length} tokens"
         )
     rows = read_rows(file, sequence_column, genome=genome, needs_labels=False)
-    encoded, _ = tokenize_rows(rows, tokenizer, limit, too_long, str(file))
+    encoded, _ = tokenize_rows(rows, tokenizer, limit, too_long, str(file), max_non_dna=max_non_dna)
     outputs = _run(model, tokenizer, encoded, batch_size)
     if average_strands:
         check_letters(rows, str(file))

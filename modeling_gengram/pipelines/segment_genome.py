@@ -20,6 +20,7 @@ from gengram.errors import InputError
 from gengram.files import check_output_folder, open_whole, write_json
 from gengram.genome.fasta import read_fasta
 from gengram.genome.intervals import check_region, read_regions
+from gengram.genome.letters import MAX_NON_DNA, LetterSurvey
 from gengram.genome.tracks import Locus, Piece, TrackFormat, check_format, name_tracks, write_tracks
 from gengram.loading.adapters import hash_base
 from gengram.loading.checkpoints import find_model
@@ -37,7 +38,6 @@ PARTIAL_FOLDER = "partial"
 
 _PIECE = 1_000_000
 _PLOTTED = 100_000
-_NO_LETTER = re.compile("[^ACGTUNRYSWKMBDHVacgtunryswkmbdhv]")
 _NO_BASE = re.compile("[^ACGTUacgtu]")
 _LOCUS = re.compile(r"(.+):(\d[\d,]*)-(\d[\d,]*)")
 
@@ -60,6 +60,7 @@ def segment_genome(
     overlap: int = 6_000,
     batch_size: int = 1,
     unknown: Literal["skip", "error"] = "skip",
+    max_non_dna: float = MAX_NON_DNA,
     threshold: float = 0.5,
     track_format: TrackFormat = "bigwig",
     arrays: bool = False,
@@ -80,6 +81,7 @@ def segment_genome(
         window, overlap, batch_size: see `segment_sequence`.
         unknown: what happens to `N` and other letters, where no k-mer is whole: `"skip"` leaves them, and stretches
             shorter than 24 bp between them, without a value, `"error"` stops before the model reads anything.
+        max_non_dna: largest share of letters that are not DNA, see `LetterSurvey`.
         threshold: probability from which on a feature is called.
         track_format: `"bigwig"` or `"bedgraph"`.
         arrays: also write an npz file for each region.
@@ -93,7 +95,7 @@ def segment_genome(
 
     Raises:
         `InputError`: a model without features of bases, a window that does not fit it, a file that cannot be read, a
-            region that is not in the genome, a letter that no sequence has; a folder `partial` of another run, or of
+            region that is not in the genome, letters that are not DNA; a folder `partial` of another run, or of
             none.
     """
     genome, out = Path(genome), Path(out)
@@ -101,7 +103,7 @@ def segment_genome(
         raise InputError(f"{out}: the folder {out.absolute().parent} does not exist")
     check_output_folder(out)
     check_format(track_format)
-    plan = _plan(genome, regions, unknown)
+    plan = _plan(genome, regions, unknown, max_non_dna)
     shown = _choose_locus(locus, plan)
     model_path = find_model(model_path)
     model, tokenizer = load_segmenter(model_path, window, overlap, devices)
@@ -177,7 +179,7 @@ def load_segmenter(
     return model, require_tokenizer(path)
 
 
-def _plan(genome: Path, regions: str | Path | None, unknown: str) -> _Plan:
+def _plan(genome: Path, regions: str | Path | None, unknown: str, max_non_dna: float) -> _Plan:
     """Read the genome once, and refuse what is wrong with it or with the regions before a model is loaded."""
     given = None if regions is None else read_regions(regions)
     wanted: dict[str, list[tuple[int, int]]] = {}
@@ -187,6 +189,7 @@ def _plan(genome: Path, regions: str | Path | None, unknown: str) -> _Plan:
     loci: list[Locus] = []
     fault: InputError | None = None
     digest = hashlib.sha256()
+    letters = LetterSurvey(str(genome), max_non_dna)
     for line, header, sequence in read_fasta(genome):
         chrom = header.split()[0]
         if chrom in lengths:
@@ -195,26 +198,24 @@ def _plan(genome: Path, regions: str | Path | None, unknown: str) -> _Plan:
         for start, end in _join([(0, len(sequence))] if given is None else wanted.get(chrom, [])):
             part = sequence[start:end]
             loci.append(Locus(chrom, start, end))
-            fault = fault or _find_fault(genome, chrom, start, part, unknown)
+            letters.look([part], lambda _, chrom=chrom: f"contig {chrom!r}", origin=start)
+            if unknown == "error":
+                fault = fault or _find_gap(genome, chrom, start, part)
             digest.update(f"{loci[-1]} {part}\n".encode())
     for region in given or ():
         check_region(region, str(regions), lengths, genome)
+    letters.judge()
     if fault:
         raise fault
     return _Plan(lengths, loci, digest.hexdigest())
 
 
-def _find_fault(genome: Path, chrom: str, start: int, part: str, unknown: str) -> InputError | None:
-    where = f"{genome}, contig {chrom!r}, position"
-    if strange := _NO_LETTER.search(part):
+def _find_gap(genome: Path, chrom: str, start: int, part: str) -> InputError | None:
+    if gap := _NO_BASE.search(part):
         return InputError(
-            f"{where} {start + strange.start()} (counted from 0): {strange.group()!r} is neither a base nor an IUPAC "
-            "code; is this DNA?"
-        )
-    if unknown == "error" and (gap := _NO_BASE.search(part)):
-        return InputError(
-            f"{where} {start + gap.start()} (counted from 0): {gap.group()!r} is no base, and no k-mer is whole there. "
-            "Leave such bases without a value with --unknown skip, or choose regions without them"
+            f"{genome}, contig {chrom!r}, position {start + gap.start()} (counted from 0): {gap.group()!r} is no base, "
+            "and no k-mer is whole there. Leave such bases without a value with --unknown skip, or choose regions "
+            "without them"
         )
     return None
 

@@ -262,7 +262,9 @@ def test_proteins_and_other_models(model, genome, tmp_path, capsys):
     (tmp_path / "protein.fa").write_text(">p\nMKVLAA\n")
     out = ["--out", str(tmp_path / "tracks")]
     assert main([str(tmp_path / "protein.fa"), "--model", model, *out]) == 1
-    assert "position 3 (counted from 0): 'L' is neither a base nor an IUPAC code" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "6 letters are neither bases nor IUPAC codes of DNA; the first is 'M' at position 0" in message
+    assert "of contig 'p'. This does not look like DNA" in message
     NucleotideTransformerForMaskedLM(NucleotideTransformerConfig(**SMALL)).save_pretrained(tmp_path / "nt")
     assert main([genome, "--model", str(tmp_path / "nt"), *out]) == 1
     assert "a nucleotide_transformer has no features of single bases" in capsys.readouterr().err

@@ -13,7 +13,7 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from gengram.errors import InputError
 from gengram.genome.alphabet import AMBIGUITY_CODES, ANY_BASE
-from gengram.genome.letters import LetterSurvey
+from gengram.genome.letters import MAX_NON_DNA, LetterSurvey, name_row
 from gengram.tokenization.windows import cut_tokens
 from gengram.training.arguments import DataArguments
 from gengram.training.data.duplicates import count_duplicates
@@ -79,7 +79,13 @@ def prepare_splits(
     splits, cut = {}, {}
     for split, source in sources.items():
         splits[split], cut[split] = tokenize_rows(
-            encoded[split], tokenizer, limit, arguments.too_long, source.name, problem == "token"
+            encoded[split],
+            tokenizer,
+            limit,
+            arguments.too_long,
+            source.name,
+            problem == "token",
+            arguments.max_non_dna,
         )
         splits[split] = _number_rows(splits[split])
     for split in ("test", "validation"):
@@ -131,7 +137,13 @@ def _encode_sources(
 
 
 def tokenize_rows(
-    rows: Dataset, tokenizer: PreTrainedTokenizerBase, limit: int, too_long: str, file: str, by_base: bool = False
+    rows: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    limit: int,
+    too_long: str,
+    file: str,
+    by_base: bool = False,
+    max_non_dna: float = MAX_NON_DNA,
 ) -> tuple[Dataset, int]:
     """Add `input_ids` and `attention_mask`, cut to a limit.
 
@@ -142,6 +154,7 @@ def tokenize_rows(
         too_long: what happens to longer ones: `error`, `truncate` (cut their end off) or `center` (keep the middle).
         file: where the rows are from, for messages.
         by_base: turn `label`, int64 one a base, into `labels`, one a token.
+        max_non_dna: largest share of letters that are not DNA, see `LetterSurvey`.
 
     Returns:
         The rows, and how many of them had to be cut.
@@ -151,8 +164,8 @@ def tokenize_rows(
             that are no DNA, see `LetterSurvey`.
     """
 
-    letters = LetterSurvey(file)
-    letters.look(0, rows["sequence"])
+    letters = LetterSurvey(file, max_non_dna)
+    letters.look(rows["sequence"], lambda row: name_row(row, rows[row]))
     letters.judge()
 
     def encode(batch: dict[str, list], cut: bool) -> dict[str, list]:

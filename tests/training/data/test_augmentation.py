@@ -29,7 +29,7 @@ from gengram.training.problems import IGNORED
 
 def tokenize(table: dict, tokenizer, limit: int = 1000, too_long: str = "error") -> Dataset:
     by_base = isinstance(table["label"][0], list)
-    return tokenize_rows(Dataset.from_dict(table), tokenizer, limit, too_long, "file", by_base)[0]
+    return tokenize_rows(Dataset.from_dict(table), tokenizer, limit, too_long, "file", by_base, max_non_dna=1)[0]
 
 
 def augment(rows: Dataset, tokenizer, limit: int = 1000, too_long: str = "error", **changes) -> AugmentedRows:
