@@ -22,7 +22,7 @@ from gengram.progress import QUIET, quiet_libraries
 
 EXIT_CODES = "exit codes: 0 done; 1 an error, the message says what to change; 2 wrong arguments"
 
-SEQUENCE_FILES = ".csv, .tsv, .jsonl, .parquet, FASTA (.fa, .fasta, .fna), or .bed with --genome; plain or .gz"
+SEQUENCE_FILES = ".csv, .tsv, .jsonl, .json, .parquet, FASTA (.fa, .fasta, .fna), or .bed with --genome; plain or .gz"
 
 NON_DNA_HELP = (
     "largest share of letters that are not DNA (bases, N, IUPAC codes). Fewer are counted and told, more are refused; "

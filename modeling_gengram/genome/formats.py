@@ -1,29 +1,44 @@
 """Which format is a table in, and what do its readers share? Read whole (`read_rows`) and in blocks (`stream_rows`)."""
 
 import gzip
+import itertools
 import json
+import math
+import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.csv
 
 from gengram.errors import InputError
 from gengram.genome.text import read_lines
+from gengram.genome.values import is_text
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 FASTA = (".fa", ".fasta", ".fna")
+JSON = (".jsonl", ".json")
 
-SUFFIXES = (*DELIMITERS, ".jsonl", ".parquet", *FASTA, ".bed")
+SUFFIXES = (*DELIMITERS, *JSON, ".parquet", *FASTA, ".bed")
 """What files are called that can be read; each may have `.gz` behind it."""
 
 GZIP = b"\x1f\x8b"
 """The first bytes of a gzip file."""
 
 _JSON_EXAMPLE = '{"sequence": "ACGT", "label": 1}'
+# Python writes these; they are no JSON. What is not a number is a missing value.
+_CONSTANTS = {"NaN": None, "Infinity": math.inf, "-Infinity": -math.inf}
+_DEEPEST = 32  # brackets inside each other; Arrow and Parquet go down by recursion
+
+_UTF8_MARK = b"\xef\xbb\xbf"
+# A first field like this is a sequence, not the name of a column: the table has no header.
+_BARE_SEQUENCE = re.compile(rb"[ACGTUNacgtun]{20,}")
+_SEPARATORS = {";": "semicolons", "\t": "tabs", ",": "commas", "|": "bars"}
+_SEPARATOR_LINE = re.compile(r"sep=.?")
 
 
 def find_format(path: str | Path, aliases: Mapping[str, str] | None = None) -> str:
@@ -56,16 +71,16 @@ def require_genome(path: str | Path, genome: str | Path | None) -> str | Path:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Return the content of a file, decompressed if it is gzip.
+    """Return the content of a file that is no text, decompressed if it is gzip.
 
     Raises:
-        `InputError`: it cannot be read, is cut off, or holds nothing but blanks.
+        `InputError`: it cannot be read, is cut off or empty.
     """
     with tell_damage(path):
         content = path.read_bytes()
         if content.startswith(GZIP):
             content = gzip.decompress(content)
-    if not content or content.isspace():
+    if not content:
         raise InputError(f"{path}: the file is empty")
     return content
 
@@ -86,55 +101,167 @@ def tell_no_parquet(path: str | Path) -> Iterator[None]:
     """Turn what reading a Parquet file can raise into an `InputError`."""
     try:
         yield
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"{path}: not a Parquet file, or cut off ({error})") from error
+    except InputError:
+        raise
+    except (pa.ArrowException, OSError, ValueError, KeyError, MemoryError) as error:
+        raise InputError(f"{path}: not a Parquet file, or cut off ({error or type(error).__name__})") from error
 
 
-def read_records(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the number of each line of a JSON Lines file that is not blank, from 1, and its object.
+def read_records(path: str | Path, suffix: str = ".jsonl") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the place of each object of a JSON file (`line 3`, or in an array `row 3`), and the object.
+
+    Args:
+        path: the file, one object a line; blank lines do not count.
+        suffix: `.json`: the file may be one array of objects instead.
 
     Raises:
-        `InputError`: see `read_lines`; a line that is no JSON object.
+        `InputError`: see `read_lines`; a line that is no JSON object, has a key twice, a number of more than 64 bits or
+            half a letter.
     """
-    for number, line in read_lines(path, universal=True):
+    lines = read_lines(path, universal=True)
+    if suffix == ".json":
+        first = next(((number, line) for number, line in lines if line.strip()), (1, ""))
+        if first[1].lstrip().startswith("["):
+            text = first[1] + "".join(line for _, line in lines)
+            yield from _read_array(path, text)
+            return
+        lines = itertools.chain([first] if first[1] else [], lines)
+    for number, line in lines:
         if line.strip():
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise InputError(f"{path}, line {number}: not JSON ({error}), or cut off") from error
-            if not isinstance(record, dict):
-                raise InputError(f"{path}, line {number}: one JSON object a line is needed, e.g. {_JSON_EXAMPLE}")
-            yield number, record
+            record = _parse_json(path, f"line {number}", line, suffix)
+            yield f"line {number}", _check_record(path, f"line {number}", record, line)
 
 
-def build_table(records: list[dict[str, Any]], place: str) -> pa.Table:
+def _read_array(path: str | Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    for row, record in enumerate(_parse_json(path, "array", text, ".json"), start=1):
+        yield f"row {row}", _check_record(path, f"row {row}", record, text)
+
+
+def _parse_json(path: str | Path, place: str, text: str, suffix: str) -> Any:
+    try:
+        return json.loads(
+            text, object_pairs_hook=_join_pairs, parse_int=_parse_integer, parse_constant=_CONSTANTS.__getitem__
+        )
+    except json.JSONDecodeError as error:
+        what = f"not JSON ({error}), or cut off"
+        if suffix == ".json":
+            what += f"; needed are an array of objects or one object a line, e.g. {_JSON_EXAMPLE}"
+    except RecursionError:
+        what = "too many brackets inside each other"
+    except _JsonFaultError as error:
+        what = str(error)
+    raise InputError(f"{path}, {place}: {what}")
+
+
+class _JsonFaultError(Exception):
+    """What is wrong with JSON that a parser lets pass."""
+
+
+def _join_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise _JsonFaultError(f"the key {twice!r} is there twice; which of the two is meant?")
+    return record
+
+
+def _parse_integer(digits: str) -> int:
+    if len(digits) > 18 and not (len(digits) < 21 and -(2**63) <= int(digits) < 2**63):
+        raise _JsonFaultError(
+            f"{digits[:24]}{'...' * (len(digits) > 24)} has {len(digits)} digits, which no integer of 64 bits holds; "
+            "write it as a text, in quotes"
+        )
+    return int(digits)
+
+
+def _check_record(path: str | Path, place: str, record: Any, text: str) -> dict[str, Any]:
+    if not isinstance(record, dict):
+        needed = "one JSON object a line" if place.startswith("line") else "an array of JSON objects"
+        raise InputError(f"{path}, {place}: {needed} is needed, e.g. {_JSON_EXAMPLE}")
+    if text.count("[") + text.count("{") > _DEEPEST and _is_deep(record):
+        raise InputError(f"{path}, {place}: more than {_DEEPEST} brackets inside each other")
+    if "\\u" in text:
+        try:
+            json.dumps(record, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise InputError(f"{path}, {place}: {error.object[error.start]!r} is half a letter, no text") from error
+    return record
+
+
+def _is_deep(record: Any) -> bool:
+    level = [record]
+    for _ in range(_DEEPEST):
+        level = [
+            inner
+            for one in level
+            for inner in (one.values() if isinstance(one, dict) else one)
+            if isinstance(inner, dict | list)
+        ]
+    return bool(level)
+
+
+def build_table(records: list[tuple[str, dict[str, Any]]], path: str | Path) -> pa.Table:
     """Make a table of the columns of all records, not of the first one only.
 
     Args:
-        records: what lacks a column has null there.
-        place: of the records, for messages.
+        records: of `read_records`; what lacks a column has null there.
+        path: of the records, for messages.
 
     Raises:
         `InputError`: the values of a column are of different kinds.
     """
     columns = {}
-    for name in dict.fromkeys(name for record in records for name in record):
+    for name in dict.fromkeys(name for _, record in records for name in record):
+        values = [record.get(name) for _, record in records]
         try:
-            columns[name] = pa.array([record.get(name) for record in records])
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise InputError(f"{place}: the values of {name!r} are of different kinds ({error})") from error
+            columns[name] = pa.array(values)
+        except (pa.ArrowException, OverflowError) as error:
+            place = records[_find_other_kind(values)][0]
+            raise InputError(f"{path}, {place}: the values of {name!r} are of different kinds ({error})") from error
     return pa.table(columns)
 
 
-def plan_csv(
-    delimiter: str, block_bytes: int, names: list[str] | None = None
-) -> tuple[pa.csv.ReadOptions, pa.csv.ParseOptions, list[pa.csv.InvalidRow]]:
-    """Return how a csv or tsv is read and parsed, and a list that a row with another number of columns is put into.
+def _find_other_kind(values: list[Any]) -> int:
+    """Return the position of the first value that does not go into one column with those before it."""
+    good, bad = 0, len(values)
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        try:
+            pa.array(values[:middle])
+            good = middle
+        except (pa.ArrowException, OverflowError):
+            bad = middle
+    return bad - 1
+
+
+def take_header(file: BinaryIO, longest: int) -> bytes:
+    """Return the first row of a csv or tsv, and maybe more of it; quotes may hold ends of lines."""
+    header = file.readline(longest)
+    while (not header.strip() or header.count(b'"') % 2) and len(header) < longest and (line := file.readline(longest)):
+        header += line
+    return header
+
+
+def parse_csv(
+    path: str | Path, file: BinaryIO, header: bytes, delimiter: str, block_bytes: int
+) -> Iterator[tuple[list[str], pa.Table]]:
+    """Yield the names of the columns of a csv or tsv, and some of its rows; cells are text, an empty one is null.
+
+    Where the first field is a sequence of 20 letters or more, there is no header: the columns are `sequence` and
+    `label`, or `label_0`, `label_1`, ... .
 
     Args:
+        path: the file, for messages.
+        file: its text, unpacked.
+        header: of `take_header`.
         delimiter: between the columns.
-        block_bytes: more than the longest row; in a file of one block, the number of a faulty row is known.
-        names: of the columns; by default the first row has them.
+        block_bytes: more than the longest row.
+
+    Yields:
+        Names, which may be the same; the table, whose columns are called `f0`, `f1`, ... .
+
+    Raises:
+        `InputError`: no table, or a row with another number of columns.
     """
     ragged: list[pa.csv.InvalidRow] = []
 
@@ -142,32 +269,75 @@ def plan_csv(
         ragged.append(row)
         return "error"
 
+    names = _name_columns(header, delimiter)
+    headed = names is None
     # One thread: only then does the parser know the number of a faulty row.
-    reading = pa.csv.ReadOptions(use_threads=False, block_size=block_bytes, column_names=names)
+    reading = pa.csv.ReadOptions(use_threads=False, block_size=block_bytes, autogenerate_column_names=True)
     parsing = pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=stop)
-    return reading, parsing, ragged
+    # To Arrow the header is a row like the others: so every column can be read as text, twins as well.
+    kinds = {f"f{position}": pa.string() for position in range(header.count(delimiter.encode()) + 1)}
+    converting = pa.csv.ConvertOptions(column_types=kinds, strings_can_be_null=True, null_values=[""])
+    row = 0
+    try:
+        for batch in pa.csv.open_csv(file, reading, parsing, converting):
+            table = pa.Table.from_batches([batch])
+            if names is None:
+                names = [(column[0].as_py() or "").strip() for column in table.columns]
+                _check_header(path, names, delimiter)
+                table = table.slice(1)
+            row += len(table)
+            yield names, table
+    except pa.ArrowInvalid as error:
+        if "Empty CSV" in str(error):  # or a single line without an end
+            what = "has a header but no data rows" if header.strip() else "is empty"
+            raise InputError(f"{path}: the file {what}") from error
+        where = f"{path}, behind data row {row}"
+        what = f"not a table of text separated by {_SEPARATORS[delimiter]} ({error})"
+        if ragged:
+            where = f"{path}, data row {ragged[0].number - headed}"
+            first = "header" if headed else "first row"
+            what = f"{ragged[0].actual_columns} columns where the {first} has {ragged[0].expected_columns}"
+            what += f": {ragged[0].text[:60]!r}"
+        elif "straddling" in str(error):
+            what = f"a row of more than {block_bytes >> 20} MB; sequences of that length belong in a FASTA file"
+        raise InputError(f"{where}: {what}") from error
 
 
-def describe_ragged(row: pa.csv.InvalidRow, first: str = "header") -> str:
-    """Say what is wrong with a row of a csv or tsv; `first` is what the first row is."""
-    return f"{row.actual_columns} columns where the {first} has {row.expected_columns}: {row.text[:60]!r}"
+def _name_columns(header: bytes, delimiter: str) -> list[str] | None:
+    """Return the names of the columns of a table without header; None if it has one."""
+    lines = header.removeprefix(_UTF8_MARK).split()
+    fields = header.removeprefix(_UTF8_MARK).lstrip().splitlines()[0].split(delimiter.encode()) if lines else []
+    if not fields or not _BARE_SEQUENCE.fullmatch(fields[0].strip().strip(b'"')):
+        return None
+    labels = ["label"] if len(fields) == 2 else [f"label_{position}" for position in range(len(fields) - 1)]
+    return ["sequence", *labels]
 
 
-def keep_text(columns: Iterable[str]) -> pa.csv.ConvertOptions:
-    """Return how the values of a csv or tsv are read: these columns as text.
-
-    So the labels 0 and 1 and "N" in one column are names. The usual spellings of "missing" (empty, NA, NaN, null ...)
-    are missing in text, too.
-    """
-    return pa.csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=True)
+def _check_header(path: str | Path, names: list[str], delimiter: str) -> None:
+    if not any(names):
+        raise InputError(f"{path}: the file is empty, or its first row names no columns")
+    other = next((sign for sign in _SEPARATORS if sign in names[0]), None)
+    if _SEPARATOR_LINE.fullmatch(names[0]) and not any(names[1:]):
+        raise InputError(
+            f"{path}: the first line, {names[0]!r}, is for a spreadsheet; remove it, and separate the columns by "
+            f"{_SEPARATORS[delimiter]}"
+        )
+    if len(names) == 1 and other:
+        raise InputError(
+            f"{path}: the columns are separated by {_SEPARATORS[other]} ({names[0][:60]!r}), not by "
+            f"{_SEPARATORS[delimiter]}; save the file with these"
+            + (", and decimals with a point" if other == ";" else ", or call it .tsv" if other == "\t" else "")
+            + (", or call it .csv" if other == "," else "")
+        )
 
 
 def spell_out(table: pa.Table) -> pa.Table:
-    """Replace columns of dictionary indices, as pandas writes categories, by their values."""
+    """Replace columns of dictionary indices, as pandas writes categories, by their values; text is `string`."""
     for position, field in enumerate(table.schema):
-        if pa.types.is_dictionary(field.type):
-            plain = table[position].cast(field.type.value_type)
-            table = table.set_column(position, pa.field(field.name, plain.type, metadata=field.metadata), plain)
+        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        kind = pa.string() if is_text(kind) else kind
+        if kind != field.type:
+            table = table.set_column(position, field.with_type(kind), table[position].cast(kind))
     return table
 
 
@@ -175,16 +345,16 @@ __all__ = [
     "DELIMITERS",
     "FASTA",
     "GZIP",
+    "JSON",
     "SUFFIXES",
     "build_table",
-    "describe_ragged",
     "find_format",
-    "keep_text",
-    "plan_csv",
+    "parse_csv",
     "read_bytes",
     "read_records",
     "require_genome",
     "spell_out",
+    "take_header",
     "tell_damage",
     "tell_no_parquet",
 ]

@@ -1,13 +1,10 @@
 """Rows of files of any size, some at a time: the formats of `read_rows`, never a whole file in memory."""
 
-import gzip
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv
 import pyarrow.parquet
 
 from gengram.errors import InputError
@@ -15,6 +12,8 @@ from gengram.genome import formats
 from gengram.genome.fasta import read_fasta
 from gengram.genome.intervals import stream_intervals
 from gengram.genome.tables import SEQUENCE_COLUMNS, find_column, read_sequences, refuse_twins
+from gengram.genome.text import open_text
+from gengram.genome.values import check_values, guess_type, is_identifier
 
 ROWS = 1024
 """Rows of a block."""
@@ -47,11 +46,12 @@ def survey_rows(
         others = block.drop_columns("sequence")
         try:
             if formats.find_format(path) in formats.DELIMITERS:
-                schema = _guess_types(others, schema)
+                schema = _unify_types(others, schema)
             else:
                 schema = pa.unify_schemas([schema, others.schema], promote_options="permissive")
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise InputError(f"{path}: the values of a column are of different kinds ({error})") from error
+            where = f"{path}, data rows {rows - len(block) + 1} to {rows}"
+            raise InputError(f"{where}: a column holds another kind of values than before ({error})") from error
     # A column in which no row has a value is text.
     return rows, pa.schema(
         [field.with_type(pa.string()) if pa.types.is_null(field.type) else field for field in schema]
@@ -64,8 +64,8 @@ def stream_rows(
     """Read a file in blocks of at most `ROWS` rows.
 
     Args:
-        path: a `.csv`, `.tsv`, `.jsonl` or `.parquet` table, a FASTA file or a `.bed` file, or one of these with `.gz`;
-            a table without header is not read.
+        path: a `.csv`, `.tsv`, `.jsonl`, `.json` or `.parquet` table, a FASTA file or a `.bed` file, or one of these
+            with `.gz`. An array of JSON and a `.parquet.gz` are in memory as a whole.
         sequence_column: the column of sequences; by default the first of `SEQUENCE_COLUMNS` that there is.
         genome: the FASTA file that a BED file's intervals are cut from; the contigs that it names are in memory.
 
@@ -84,6 +84,7 @@ def stream_rows(
         if suffix not in (*formats.FASTA, ".bed"):
             column = find_column(table.column_names, path, wanted, "sequence")
         refuse_twins(table.column_names, path)
+        check_values(table, path, before=row)
         others = [name for name in table.column_names if name not in ("sequence", column)]
         sequences = read_sequences(table, path, column, before=row)
         row += len(table)
@@ -99,8 +100,8 @@ def _read_tables(path: Path, suffix: str, genome: str | Path | None) -> Iterator
         return stream_intervals(path, formats.require_genome(path, genome), ROWS)
     if suffix in formats.DELIMITERS:
         return _read_csv(path, formats.DELIMITERS[suffix])
-    if suffix == ".jsonl":
-        return _read_jsonl(path)
+    if suffix in formats.JSON:
+        return _read_json(path, suffix)
     return _read_parquet(path) if suffix == ".parquet" else _read_fasta(path)
 
 
@@ -110,10 +111,10 @@ def _read_fasta(path: Path) -> Iterator[pa.Table]:
         yield pa.table({"sequence": [one for *_, one in block], "name": [header for _, header, _ in block]})
 
 
-def _read_jsonl(path: Path) -> Iterator[pa.Table]:
-    records = formats.read_records(path)
+def _read_json(path: Path, suffix: str) -> Iterator[pa.Table]:
+    records = formats.read_records(path, suffix)
     while block := list(itertools.islice(records, ROWS)):
-        yield formats.build_table([record for _, record in block], f"{path}, lines {block[0][0]}-{block[-1][0]}")
+        yield formats.build_table(block, path)
 
 
 def _read_parquet(path: Path) -> Iterator[pa.Table]:
@@ -125,45 +126,24 @@ def _read_parquet(path: Path) -> Iterator[pa.Table]:
 
 
 def _read_csv(path: Path, delimiter: str) -> Iterator[pa.Table]:
-    reading, parsing, ragged = formats.plan_csv(delimiter, _BLOCK_BYTES)
-    row = 0
-    try:
-        with formats.tell_damage(path), open(path, "rb") as raw:
-            compressed = raw.read(2) == formats.GZIP
-            raw.seek(0)
-            with gzip.open(raw) if compressed else raw as file:
-                names = pa.csv.open_csv(file, reading, parsing).schema.names
-                file.seek(0)
-                for batch in pa.csv.open_csv(file, reading, parsing, formats.keep_text(names)):
-                    row += batch.num_rows
-                    yield pa.Table.from_batches([batch])
-    except pa.ArrowInvalid as error:
-        if "Empty CSV" in str(error):
-            raise InputError(f"{path}: the file is empty") from error
-        what = f"not a table of text separated by {delimiter!r} ({error})"
-        if ragged:
-            what = formats.describe_ragged(ragged[0])
-        elif "straddling" in str(error):
-            what = f"a row of more than {_BLOCK_BYTES >> 20} MB; sequences of that length belong in a FASTA file"
-        raise InputError(f"{path}, behind data row {row}: {what}") from error
+    with open_text(path) as file:
+        header = formats.take_header(file, _BLOCK_BYTES)
+    with open_text(path) as file:
+        for names, table in formats.parse_csv(path, file, header, delimiter, _BLOCK_BYTES):
+            refuse_twins(names, path)
+            yield table.rename_columns(names)
 
 
-def _guess_types(table: pa.Table, before: pa.Schema) -> pa.Schema:
+def _unify_types(table: pa.Table, before: pa.Schema) -> pa.Schema:
     """The narrowest types that hold a block's columns of text and the blocks before it."""
     kinds = [pa.null(), pa.int64(), pa.float64(), pa.string()]
     fields = []
     for name in table.column_names:
-        known = kinds.index(before.field(name).type) if name in before.names else 0
-        fields.append(pa.field(name, next(kind for kind in kinds[known:] if _is_all(table[name], kind))))
+        kind = before.field(name).type if name in before.names else pa.null()
+        if kind != pa.string():
+            kind = max(kind, pa.string() if is_identifier(name) else guess_type(table[name]), key=kinds.index)
+        fields.append(pa.field(name, kind))
     return pa.schema(fields)
-
-
-def _is_all(values: pa.ChunkedArray, kind: pa.DataType) -> bool:
-    try:
-        pc.cast(values, kind)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        return False
-    return True
 
 
 __all__ = ["ROWS", "stream_rows", "survey_rows"]

@@ -3,14 +3,13 @@
 A row number in a message counts data rows from 1: the header of a csv or tsv is not a row.
 """
 
-import re
+import io
+import unicodedata
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 import pyarrow.parquet
 from datasets import Dataset, DatasetInfo, Features, Value, concatenate_datasets
 
@@ -19,24 +18,32 @@ from gengram.genome.fasta import read_labelled_fasta
 from gengram.genome.formats import (
     DELIMITERS,
     FASTA,
+    JSON,
     build_table,
-    describe_ragged,
     find_format,
-    keep_text,
-    plan_csv,
+    parse_csv,
     read_bytes,
     read_records,
     require_genome,
     spell_out,
+    take_header,
     tell_no_parquet,
 )
 from gengram.genome.intervals import read_intervals
+from gengram.genome.text import open_text
+from gengram.genome.values import (
+    NoNameError,
+    cast_values,
+    check_values,
+    guess_type,
+    is_identifier,
+    is_text,
+    read_names,
+    strip_blanks,
+)
 
 SEQUENCE_COLUMNS = ("sequence", "seq", "dna", "dna_sequence", "sequences")
 """Names under which the sequence column is looked for, in this order; upper and lower case are the same."""
-
-# A first field like this is a sequence, not the name of a column: the table has no header.
-_BARE_SEQUENCE = re.compile(rb"[ACGTUNacgtun]{20,}")
 
 
 def read_rows(
@@ -49,12 +56,13 @@ def read_rows(
     """Read a table of sequences.
 
     Args:
-        path: a `.csv`, `.tsv`, `.jsonl` or `.parquet` table, a FASTA file (`.fa`, `.fasta`, `.fna`; see
+        path: a `.csv`, `.tsv`, `.jsonl`, `.json` or `.parquet` table, a FASTA file (`.fa`, `.fasta`, `.fna`; see
             `read_labelled_fasta`), a `.bed` file (see `read_intervals`), or one of these with `.gz`. The name tells the
             format; whether it is compressed is seen from its first bytes. A csv or tsv whose first field is a sequence
             of 20 letters or more has no header: its columns are `sequence` and `label`, or `label_0`, `label_1`, ...
         sequence_column: the column of sequences; by default the first of `SEQUENCE_COLUMNS` that there is.
-        text_columns: columns of a csv or tsv that are read as text even where all values look like numbers.
+        text_columns: columns of a csv or tsv that are read as text even where all values are numbers, as those of
+            sequences and identifiers are.
         genome: the FASTA file that a BED file's intervals are cut from.
         needs_labels: whether a FASTA header without label is an error.
 
@@ -83,9 +91,9 @@ def add_labels(
     Args:
         rows: N rows with `sequence`.
         path: where they are from, for messages.
-        label_path: a `.csv`, `.tsv`, `.txt` (separated by tabs), `.jsonl` or `.parquet` table, plain or `.gz`. If it
-            and the rows have a column `name`, rows are found by it, and the table may have more of them; otherwise its
-            rows are those of the sequences, in the same order.
+        label_path: a `.csv`, `.tsv`, `.txt` (separated by tabs), `.jsonl`, `.json` or `.parquet` table, plain or
+            `.gz`. If it and the rows have a column `name`, rows are found by it, and the table may have more of them;
+            otherwise its rows are those of the sequences, in the same order.
         text_columns: see `read_rows`.
 
     Returns:
@@ -97,8 +105,11 @@ def add_labels(
     """
     label_path = Path(label_path)
     table = _read_arrow(label_path, find_format(label_path, {".txt": ".tsv"}), {"name", *text_columns})
+    refuse_twins(table.column_names, label_path)
+    check_values(table, label_path)
+    features = _find_features(table, label_path)
     if "name" in table.column_names and "name" in rows.column_names:
-        table = table.take(_find_names(rows["name"], table["name"].to_pylist(), path, label_path)).drop_columns("name")
+        table = table.take(_find_names(rows.data.column("name"), table["name"], path, label_path)).drop_columns("name")
     elif table.num_rows != len(rows):
         raise InputError(
             f"{label_path} has {table.num_rows} rows, but {path} has {len(rows)} sequences: without a column 'name' "
@@ -106,18 +117,33 @@ def add_labels(
         )
     if both := [name for name in table.column_names if name in rows.column_names]:
         raise InputError(f"{label_path}: {path} has a column {both[0]!r}, too; rename one of them")
-    return concatenate_datasets([rows, Dataset(table.replace_schema_metadata())], axis=1)
+    info = DatasetInfo(features=Features({name: features[name] for name in table.column_names}))
+    return concatenate_datasets([rows, Dataset(table, info=info)], axis=1)
 
 
-def _find_names(names: Iterable[str], known: list[str], path: str | Path, label_path: Path) -> list[int]:
+def _find_names(names: pa.ChunkedArray, known: pa.ChunkedArray, path: str | Path, label_path: Path) -> list[int]:
     """Return the row of `known` that each name has."""
-    places = {name: place for place, name in enumerate(known)}
-    if len(places) < len(known):
-        twice = Counter(known).most_common(1)[0][0]
+    wanted, there = _read_identifiers(names, path), _read_identifiers(known, label_path)
+    places = {name: place for place, name in enumerate(there)}
+    if len(places) < len(there):
+        twice = Counter(there).most_common(1)[0][0]
         raise InputError(f"{label_path}: several rows are called {twice!r}, so it is not clear which is meant")
-    if missing := [name for name in names if name not in places]:
+    if missing := [name for name in wanted if name not in places]:
         raise InputError(f"{label_path}: no row is called {missing[0]!r}, as a sequence of {path} is")
-    return [places[name] for name in names]
+    return [places[name] for name in wanted]
+
+
+def _read_identifiers(names: pa.ChunkedArray, path: str | Path) -> list[str]:
+    """Return names by which rows of two files are compared: a number is its digits, text is only composed (NFC)."""
+    if is_text(names.type):
+        names = pc.utf8_normalize(strip_blanks(names), form="NFC")
+    else:
+        try:
+            names = pa.chunked_array([read_names(names)])
+        except (NoNameError, TypeError) as error:
+            raise InputError(f"{path}: column 'name' holds no names ({error})") from error
+    refuse_missing(names, path, "name")
+    return names.to_pylist()
 
 
 def arrange_rows(table: pa.Table, path: str | Path, sequence_column: str | None = None) -> Dataset:
@@ -127,7 +153,8 @@ def arrange_rows(table: pa.Table, path: str | Path, sequence_column: str | None 
     if table.num_rows == 0:
         raise InputError(f"{path}: the file has a header but no data rows")
     refuse_twins(table.column_names, path)
-    features = Features.from_arrow_schema(table.schema)
+    check_values(table, path)
+    features = _find_features(table, path)
     columns: dict[str, pa.ChunkedArray] = {"sequence": read_sequences(table, path, sequence_column)}
     for name in table.column_names:
         if name not in {"sequence", sequence_column}:
@@ -136,8 +163,20 @@ def arrange_rows(table: pa.Table, path: str | Path, sequence_column: str | None 
     return Dataset(pa.table(columns), info=DatasetInfo(features=Features({"sequence": Value("string"), **kept})))
 
 
+def _find_features(table: pa.Table, path: str | Path) -> Features:
+    try:
+        return Features.from_arrow_schema(table.schema)
+    except (ValueError, TypeError, KeyError, AttributeError, pa.ArrowException) as error:
+        kinds = shorten([f"{field.name}: {field.type}" for field in table.schema])
+        raise InputError(
+            f"{path}: a column holds values that are neither text nor numbers nor lists of these ({error}); the "
+            f"columns are {kinds}. Remove it."
+        ) from error
+
+
 def find_column(names: list[str], path: str | Path, wanted: list[str] | tuple[str, ...], role: str) -> str:
-    """Return the first of the wanted names that a file has; upper and lower case are the same unless both occur.
+    """Return the first of the wanted names that a file has; upper and lower case, and composed and other
+    accents, are the same.
 
     Args:
         names: of the file's columns.
@@ -151,7 +190,10 @@ def find_column(names: list[str], path: str | Path, wanted: list[str] | tuple[st
     for name in wanted:
         if name in names:
             return name
-        if same := [other for other in names if other.lower() == name.lower()]:
+        same = [other for other in names if _fold_column(other) == _fold_column(name)]
+        if len(same) > 1:
+            raise InputError(f"{path}: the {role} column can be {' or '.join(map(repr, same))}; see --{role}_column")
+        if same:
             return same[0]
     raise InputError(
         f"{path}: no {role} column {' or '.join(map(repr, wanted))}; the file's columns are {shorten(names)}. Name the "
@@ -159,15 +201,8 @@ def find_column(names: list[str], path: str | Path, wanted: list[str] | tuple[st
     )
 
 
-def is_text(kind: pa.DataType) -> bool:
-    """Whether an Arrow type holds text."""
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-
-
-def strip_blanks(values: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray:
-    """Remove blanks around texts; what is empty then is missing (null)."""
-    values = pc.utf8_trim_whitespace(values.cast(pa.string()))
-    return pc.if_else(pc.equal(values, ""), pa.scalar(None, pa.string()), values)
+def _fold_column(name: str) -> str:
+    return unicodedata.normalize("NFC", name).strip().lower()
 
 
 def refuse_missing(values: pa.ChunkedArray, path: str | Path, column: str, before: int | None = None) -> None:
@@ -220,35 +255,32 @@ def read_sequences(table: pa.Table, path: str | Path, column: str, before: int |
 
 
 def _read_arrow(path: Path, suffix: str, text_columns: set[str]) -> pa.Table:
-    if suffix == ".jsonl":
-        records = [record for _, record in read_records(path)]
+    if suffix in JSON:
+        records = list(read_records(path, suffix))
         if not records:
             raise InputError(f"{path}: the file is empty")
-        return build_table(records, str(path))
-    content = read_bytes(path)
+        return build_table(records, path)
     if suffix in DELIMITERS:
-        return _parse_csv(path, content, DELIMITERS[suffix], text_columns)
+        return _read_csv(path, DELIMITERS[suffix], text_columns)
+    content = read_bytes(path)
     with tell_no_parquet(path):
         return spell_out(pa.parquet.read_table(pa.BufferReader(content)))
 
 
-def _parse_csv(path: Path, content: bytes, delimiter: str, text_columns: set[str]) -> pa.Table:
-    fields = content.removeprefix(b"\xef\xbb\xbf").split(b"\n", 1)[0].split(delimiter.encode())
-    names = None
-    if _BARE_SEQUENCE.fullmatch(fields[0].strip().strip(b'"')):
-        labels = ["label"] if len(fields) == 2 else [f"label_{position}" for position in range(len(fields) - 1)]
-        names = ["sequence", *labels]
-    reading, parsing, ragged = plan_csv(delimiter, len(content) + 1, names)
-    try:
-        return pa.csv.read_csv(pa.BufferReader(content), reading, parsing, keep_text(text_columns))
-    except pa.ArrowInvalid as error:
-        if ragged:
-            row = ragged[0]
-            fault = describe_ragged(row, "header" if names is None else "first row")
-            raise InputError(f"{path}, data row {row.number - (names is None)}: {fault}") from error
-        if "cannot infer number of columns" in str(error):
-            raise InputError(f"{path}: the file has a header but no data rows") from error
-        raise InputError(f"{path}: not a table of text separated by {delimiter!r} ({error})") from error
+def _read_csv(path: Path, delimiter: str, text_columns: set[str]) -> pa.Table:
+    with open_text(path) as file:
+        content = file.read()
+    if not content or content.isspace():
+        raise InputError(f"{path}: the file is empty")
+    # In one block a row may be as long as the file.
+    header = take_header(io.BytesIO(content), len(content))
+    ((names, table),) = parse_csv(path, io.BytesIO(content), header, delimiter, len(content) + 1)
+    lower = {name.lower() for name in text_columns}
+    columns = []
+    for name, values in zip(names, table.columns):
+        kind = pa.string() if name.lower() in lower or is_identifier(name) else guess_type(values)
+        columns.append(values if pa.types.is_null(kind) else cast_values(values, kind))
+    return pa.table(columns, names=names)
 
 
 __all__ = [
@@ -256,11 +288,9 @@ __all__ = [
     "add_labels",
     "arrange_rows",
     "find_column",
-    "is_text",
     "read_rows",
     "read_sequences",
     "refuse_missing",
     "refuse_twins",
     "shorten",
-    "strip_blanks",
 ]

@@ -3,6 +3,7 @@
 What a file is, its first bytes say, never its name. Every damage becomes an `InputError`.
 """
 
+import codecs
 import gzip
 import io
 import os
@@ -11,7 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 from gengram.errors import InputError
 from gengram.files import replace_whole
@@ -35,6 +36,12 @@ _NO_TEXT = {
     b"\x28\xb5\x2f\xfd": "compressed by zstd; unpack it, as with unzstd",
     b"PK\x03\x04": "a zip archive or a spreadsheet; unpack it or save it as text",
     b"%PDF": "a PDF",
+    b"PAR1": "Parquet; call it .parquet",
+    b"ARROW1": "Arrow; write it as Parquet",
+    b"\x89HDF": "HDF5; write its table as text",
+    b"\xd0\xcf\x11\xe0": "an old spreadsheet; save it as text",
+    b"\x04\x22\x4d\x18": "compressed by lz4; unpack it, as with unlz4",
+    b"7z\xbc\xaf\x27\x1c": "a 7-Zip archive; unpack it",
 }
 
 
@@ -76,6 +83,23 @@ def read_lines(path: str | Path, universal: bool = False) -> Iterator[tuple[int,
                 raise InputError(
                     f"{path}: the gzip file is cut off or damaged after line {number} ({error}); fetch it again"
                 ) from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+@contextmanager
+def open_text(path: str | Path) -> Iterator["io.BufferedReader[Any]"]:
+    """Give the bytes of a text file, unpacked, to a reader of another library.
+
+    Raises:
+        `InputError`: as soon as what `read_lines` refuses is read.
+    """
+    try:
+        with _open(path) as file:
+            _check_start(path, file.peek(16))
+            yield io.BufferedReader(_CheckedText(path, file), _BUFFER)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise InputError(f"{path}: the gzip file is cut off or damaged ({error}); fetch it again") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
 
@@ -165,6 +189,33 @@ def _open(path: str | Path) -> Iterator["io.BufferedReader[Any]"]:
             yield io.BufferedReader(cast(io.RawIOBase, unpacked), _BUFFER)
 
 
+class _CheckedText(io.RawIOBase):
+    """The bytes of a file of which all so far are text."""
+
+    def __init__(self, path: str | Path, file: "io.BufferedReader[Any]"):
+        self.path, self.file = path, file
+        self.decoder = codecs.getincrementaldecoder("utf-8")()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self.file.read1(len(buffer))
+        try:
+            text = self.decoder.decode(data, final=not data)
+        except UnicodeDecodeError as error:
+            self._tell_fault(error)
+        if "\0" in text:
+            self._tell_fault(None)
+        buffer[: len(data)] = data
+        return len(data)
+
+    def _tell_fault(self, error: Exception | None) -> NoReturn:
+        for _ in read_lines(self.path):  # it knows the line
+            pass
+        raise InputError(f"{self.path}: not text in UTF-8") from error
+
+
 def _check_start(path: str | Path, start: bytes) -> None:
     for magic, name in _NO_TEXT.items():
         if start.startswith(magic):
@@ -217,4 +268,4 @@ def _cannot_write(path: str | Path, error: OSError) -> InputError:
     return InputError(f"{path}: cannot be written ({error.strerror or error})")
 
 
-__all__ = ["MARK", "cut_end", "open_output", "read_lines"]
+__all__ = ["MARK", "cut_end", "open_output", "open_text", "read_lines"]

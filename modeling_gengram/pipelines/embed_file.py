@@ -16,6 +16,7 @@ from gengram.errors import InputError
 from gengram.files import check_output_file, hash_file
 from gengram.genome.letters import MAX_NON_DNA, LetterSurvey, name_row
 from gengram.genome.streams import stream_rows, survey_rows
+from gengram.genome.values import cast_values
 from gengram.loading.adapters import is_adapter
 from gengram.loading.checkpoints import find_model
 from gengram.loading.models import check_tokenizer, choose_device, require_model
@@ -246,7 +247,7 @@ def _fit(block: pa.Table, schema: pa.Schema, names: list[str]) -> pa.Table:
     columns = []
     for name in names:
         kind = schema.field(name).type
-        columns.append(block[name].cast(kind) if name in block.column_names else pa.nulls(len(block), kind))
+        columns.append(cast_values(block[name], kind) if name in block.column_names else pa.nulls(len(block), kind))
     return pa.table(columns, schema=pa.schema([schema.field(name) for name in names]))
 
 

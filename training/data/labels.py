@@ -6,6 +6,7 @@ Dimensions: N rows, L labels of a multi-label task, R targets of a regression.
 import dataclasses
 import fnmatch
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from datasets import ClassLabel, Dataset, Features, List, Value
 from transformers import PreTrainedConfig
 
 from gengram.errors import InputError
-from gengram.genome.tables import find_column, is_text, refuse_missing, shorten, strip_blanks
+from gengram.genome.tables import find_column, refuse_missing, shorten
+from gengram.genome.values import MISSING, NoNameError, fold_name, is_text, read_names, read_numbers, strip_blanks
 from gengram.training.arguments import MASKS
 from gengram.training.problems import IGNORED, PROBLEMS, Problem
 
@@ -24,9 +26,10 @@ LABEL_COLUMNS = ("label", "labels", "target", "targets")
 """Names under which the label column is looked for, in this order; then all columns called label_... or target_... ."""
 
 _SEVERAL = re.compile(r"(labels?|targets?)_.+", re.IGNORECASE)
-_INTEGER = re.compile(r"-?\d+")
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf(inity)?)", re.IGNORECASE)
-_FRACTION = re.compile(r"[+-]?\d*\.\d+([eE][+-]?\d+)?")
+_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
+_FRACTION = re.compile(r"[+-]?[0-9]*\.[0-9]+([eE][+-]?[0-9]+)?")
+_DECIMAL_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+([eE][+-]?[0-9]+)?")
+_ROWS_TO_REPEAT = 10  # in as many rows, classes of which none comes twice are no classes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,10 +99,16 @@ def infer_problem(rows: Dataset, columns: list[str], path: str | Path) -> Proble
     """
     where = f"{path}: column{'s' if len(columns) > 1 else ''} {shorten(columns)}"
     if len(columns) > 1:
-        values = [_to_float(rows.data.column(name)) for name in columns]
-        if any(value is None for value in values):
-            raise InputError(f"{where}: several label columns must hold numbers. Name one column with --label_column.")
-        kinds = [_describe_numbers(value) for value in values if value is not None]
+        kinds = []
+        for name in columns:
+            numbers = read_numbers(rows.data.column(name))
+            if numbers is None:
+                fault = _find_no_number(rows.data.column(name))
+                raise InputError(
+                    f"{path}, column {name!r}{fault}; several label columns must hold numbers. Name one column with "
+                    "--label_column."
+                )
+            kinds.append(_describe_numbers(numbers))
         if "fractions" in kinds:
             return "regression"
         if set(kinds) == {"binary"}:
@@ -111,33 +120,73 @@ def infer_problem(rows: Dataset, columns: list[str], path: str | Path) -> Proble
     values = rows.data.column(columns[0])
     lengths = pc.utf8_length(rows.data.column("sequence")).to_numpy()
     if _is_list(values.type):
-        return _infer_from_lists(values, lengths, where)
+        values = values.combine_chunks()
+        entries, counts = pc.list_flatten(values), pc.fill_null(pc.list_value_length(values), -1).to_numpy()
+        return _infer_from_lists(entries, counts, where, (counts == lengths).all())
     if isinstance(rows.features[columns[0]], ClassLabel):
         return "single_label"
     if is_text(values.type):
-        values = strip_blanks(values).drop_null()
-        if len(values) == len(lengths) and (lengths > 1).all() and (_count_characters(values) == lengths).all():
+        known = strip_blanks(values).drop_null()
+        if len(known) == len(lengths) and (lengths > 1).all() and (_count_characters(known) == lengths).all():
             return "token"
-        if pc.any(pc.match_substring(values, ";")).as_py():
-            pieces = pc.list_flatten(pc.split_pattern(values, ";"))
-            return "multi_label" if _to_float(pieces) is None else "regression"
-    numbers = _to_float(values)
+        if pc.any(pc.match_substring(known, ";")).as_py():
+            pieces = _split_cells(values)
+            entries = pieces.flatten().drop_null()
+            _refuse_decimal_commas(entries, pieces.flatten(), np.asarray(pc.list_value_length(pieces)), where)
+            filled = np.asarray(pc.list_value_length(pieces)) * np.asarray(strip_blanks(values).is_valid())
+            return _infer_from_lists(entries, filled, where, False)
+        _refuse_decimal_commas(known, strip_blanks(values), None, where)
+    numbers = read_numbers(values)
     if numbers is None and is_text(values.type):
-        _refuse_measurements_with_text(rows.data.column(columns[0]), where)
+        _refuse_measurements_with_text(values, where)
     return "regression" if numbers is not None and _describe_numbers(numbers) == "fractions" else "single_label"
+
+
+def _split_cells(values: pa.ChunkedArray) -> pa.ListArray:
+    """Split texts at semicolons; what is empty between them is null, an empty cell a list of one null."""
+    pieces = pc.split_pattern(pc.fill_null(strip_blanks(values), ""), ";").combine_chunks()
+    entries = strip_blanks(pieces.flatten())
+    return pa.ListArray.from_arrays(pieces.offsets, entries)
+
+
+def _refuse_decimal_commas(
+    known: pa.ChunkedArray, values: pa.ChunkedArray, lengths: np.ndarray | None, where: str
+) -> None:
+    """Refuse a column of which all values are numbers once their commas are points."""
+    if not len(known) or (not _DECIMAL_COMMA.fullmatch(str(next(iter(known)))) and read_numbers(known[:1]) is None):
+        return
+    commas = np.asarray(pc.match_substring(values, ",").fill_null(False))
+    if commas.any() and read_numbers(pc.replace_substring(known, ",", ".", max_replacements=1)) is not None:
+        first = int(commas.argmax())
+        row = first if lengths is None else int(np.searchsorted(np.cumsum(lengths), first, side="right"))
+        raise InputError(
+            f"{where}, data row {row + 1}: {values[first].as_py()!r} has a comma where a number has a point. Write "
+            "decimals with a point; names of several labels go between semicolons; or say --problem single_label if "
+            "these are names of classes."
+        )
 
 
 def _refuse_measurements_with_text(values: pa.ChunkedArray, where: str) -> None:
     """Refuse a column in which most values are numbers with fractions: the others are faults, and no classes."""
-    texts = strip_blanks(values).to_pylist()
-    known = [text for text in texts if text is not None]
-    if 2 * sum(_FRACTION.fullmatch(text) is not None for text in known) <= len(known):
+    known = strip_blanks(values).drop_null()
+    if 2 * pc.sum(pc.match_substring_regex(known, f"^({_FRACTION.pattern})$")).as_py() <= len(known):
         return
-    row = next(row for row, text in enumerate(texts, start=1) if text is not None and not _NUMBER.fullmatch(text))
     raise InputError(
-        f"{where}, data row {row}: {texts[row - 1]!r} is no number, while most of the others are measurements. Write a "
-        "number, or say --problem single_label if these are names of classes."
+        f"{where}{_find_no_number(values)}, while most of the others are measurements. Write a number, or say "
+        "--problem single_label if these are names of classes."
     )
+
+
+def _find_no_number(values: pa.ChunkedArray | pa.Array, of_each_row: int = 1) -> str:
+    """Say which value is no number, with its row: the first of texts, else what all are."""
+    if not is_text(values.type):
+        return f" holds {values.type}"
+    numbers = strip_blanks(values)
+    for position, text in enumerate(numbers):
+        if text.is_valid and read_numbers(pa.array([text.as_py()])) is None:
+            comma = ", with a comma for the point" if _DECIMAL_COMMA.fullmatch(text.as_py()) else ""
+            return f", data row {position // of_each_row + 1}: {text.as_py()[:60]!r} is no number{comma}"
+    return " holds no numbers"
 
 
 def read_labels(
@@ -161,12 +210,40 @@ def read_labels(
             raise InputError(f"{path}: single_label needs one label column, {len(columns)} were given")
         feature = rows.features[columns[0]]
         names, codes = _encode_text(_read_classes(table[columns[0]], feature, path, columns[0]))
-        return Labels(problem, names, codes)
-    if problem == "multi_label":
-        return _read_multi_label(table, columns, path)
-    if problem == "regression":
+        labels = Labels(problem, names, codes)
+    elif problem == "multi_label":
+        labels = _read_multi_label(_name_entries(rows, columns), columns, path)
+    elif problem == "regression":
         return _read_targets(table, columns, path)
-    return _read_bases(table, columns, path, masks)
+    else:
+        return _read_bases(_name_entries(rows, columns), columns, path, masks)
+    if not labels.fixed:
+        for position, name in enumerate(labels.names):
+            if name in MISSING:
+                warnings.warn(
+                    f"{path}, data row {_find_row(labels, position)}: {name!r} in column {columns[0]!r} is read as the "
+                    "name of a class. If it means that a label is missing, remove these rows.",
+                    stacklevel=2,
+                )
+    return labels
+
+
+def _name_entries(rows: Dataset, columns: list[str]) -> pa.Table:
+    """Return the table; lists of a `ClassLabel` as lists of its names, where it has them (-1 and less as it is)."""
+    table = rows.data.table
+    for column in columns:
+        inner = getattr(rows.features[column], "feature", None)
+        if isinstance(inner, ClassLabel) and inner.names and _is_list(table[column].type):
+            lists = table[column].combine_chunks()
+            ids = lists.flatten()
+            names = [None if one is None else inner.names[one] if 0 <= one < len(inner.names) else str(one)
+                     for one in ids.to_pylist()]  # fmt: skip
+            offsets = np.concatenate([[0], np.cumsum(pc.fill_null(pc.list_value_length(lists), 0))])
+            named = pa.LargeListArray.from_arrays(
+                offsets.astype(np.int64), pa.array(names, pa.string()), mask=lists.is_null()
+            )
+            table = table.set_column(table.column_names.index(column), column, pa.chunked_array([named]))
+    return table
 
 
 def order_classes(labels: Labels, path: str | Path) -> list[str]:
@@ -177,11 +254,18 @@ def order_classes(labels: Labels, path: str | Path) -> list[str]:
         path: the file they come from, for messages.
 
     Raises:
-        `InputError`: fewer than two classes, or class numbers that are not 0..C-1 without gaps.
+        `InputError`: fewer than two classes, as many as rows, or class numbers that are not 0..C-1 without gaps.
     """
     if labels.fixed:
         return labels.names
     names = labels.names
+    if labels.problem == "single_label" and len(names) == len(labels.values) >= _ROWS_TO_REPEAT:
+        raise InputError(
+            f"{path}: each of the {len(names)} rows has a label of its own ({shorten(names, 4)}). These are "
+            "identifiers, not classes: name the column of the labels with --label_column. Measurements need --problem "
+            "regression."
+        )
+    _warn_of_look_alikes(labels, path)
     if labels.problem != "multi_label" and len(names) < 2:
         what = "bases" if labels.problem == "token" else "rows"
         raise InputError(f"{path}: all {what} have the label {names[0]!r}; a classifier needs two classes or more")
@@ -198,6 +282,19 @@ def order_classes(labels: Labels, path: str | Path) -> list[str]:
             "--problem regression if they are measurements."
         )
     return ordered
+
+
+def _warn_of_look_alikes(labels: Labels, path: str | Path) -> None:
+    seen: dict[str, int] = {}
+    for position, name in enumerate(labels.names):
+        before = seen.setdefault(fold_name(name), position)
+        if before != position:
+            warnings.warn(
+                f"{path}: {labels.names[before]!a} (data row {_find_row(labels, before)}) and {name!a} (data "
+                f"row {_find_row(labels, position)}) are two classes, but look much the same. Write them in one way if "
+                "they are one.",
+                stacklevel=3,
+            )
 
 
 def align_classes(classes: list[str], config: PreTrainedConfig) -> list[str]:
@@ -261,37 +358,43 @@ def encode_labels(
 
 
 def _read_classes(values: pa.ChunkedArray, feature: Any, path: str | Path, column: str) -> pa.ChunkedArray:
-    """Return the name of each row's class; whole numbers are their digits."""
+    """Return the name of each row's class, see `read_names`."""
     if isinstance(feature, ClassLabel) and feature.names:
         # In such columns -1 stands for "no label".
-        values = pc.take(pa.array(feature.names), pc.if_else(pc.less(values, 0), pa.scalar(None, pa.int64()), values))
-        refuse_missing(values, path, column)
-        return values
-    if pa.types.is_boolean(values.type):
-        values = values.cast(pa.string())
-    if is_text(values.type):
-        values = strip_blanks(values)
-        refuse_missing(values, path, column)
-        try:
-            values = values.cast(pa.float64())
-        except pa.ArrowInvalid:
-            return values
-    if not (pa.types.is_floating(values.type) or pa.types.is_integer(values.type)):
+        beyond = np.flatnonzero(np.asarray(pc.fill_null(pc.greater_equal(values, len(feature.names)), False)))
+        if len(beyond):
+            raise InputError(
+                f"{path}, data row {beyond[0] + 1}: label {values[beyond[0]]} in column {column!r}, which has "
+                f"{len(feature.names)} classes"
+            )
+        ids = pc.if_else(pc.less(values, 0), pa.scalar(None, values.type), values)
+        values = pc.take(pa.array(feature.names), ids)
+        values = pc.utf8_normalize(strip_blanks(values), form="NFC")
+    else:
+        values = pa.chunked_array([_tell_no_names(values, path, column)])
+    refuse_missing(values, path, column)
+    return values
+
+
+def _tell_no_names(
+    values: pa.ChunkedArray | pa.Array, path: str | Path, column: str, lengths: np.ndarray | None = None
+) -> pa.Array:
+    """Return the names of values, see `read_names`, in one piece; `lengths` says how many values each row has."""
+    try:
+        names = read_names(values)
+    except TypeError as error:
         raise InputError(
             f"{path}: column {column!r} holds {values.type}; one class a row (a name or a whole number) is needed"
-        )
-    if pa.types.is_floating(values.type):
-        values = pc.if_else(pc.is_finite(values), values, pa.scalar(None, values.type))
-        refuse_missing(values, path, column)
-        whole = pc.equal(pc.round(values), values).to_pylist()
-        if not all(whole):
-            row = whole.index(False)
-            raise InputError(
-                f"{path}, data row {row + 1}: label {values[row].as_py()} in column {column!r} is a fraction; classes "
-                "are names or whole numbers (numbers that are measured: --problem regression)"
-            )
-    refuse_missing(values, path, column)
-    return values.cast(pa.int64()).cast(pa.string())
+        ) from error
+    except NoNameError as error:
+        row = error.row
+        if lengths is not None:
+            row = int(np.searchsorted(np.cumsum(lengths), row, side="right"))
+        raise InputError(
+            f"{path}, data row {row + 1}: label {error.digits} in column {column!r} is {error.why}; classes are names "
+            "or whole numbers (numbers that are measured: --problem regression)"
+        ) from error
+    return names.combine_chunks() if isinstance(names, pa.ChunkedArray) else names
 
 
 def _read_multi_label(table: pa.Table, columns: list[str], path: str | Path) -> Labels:
@@ -300,23 +403,27 @@ def _read_multi_label(table: pa.Table, columns: list[str], path: str | Path) -> 
         return Labels("multi_label", list(columns), matrix, fixed=True)
     column = columns[0]
     values = table[column]
-    if is_text(values.type):
+    if text := is_text(values.type):
         # An empty cell is a row with none of the labels.
-        values = pc.split_pattern(pc.fill_null(strip_blanks(values), ""), ";")
+        values = _split_cells(values)
     elif not _is_list(values.type):
         matrix = _read_binary(values, path, column)[:, None]
         return Labels("multi_label", [column], matrix, fixed=True)
-    refuse_missing(values, path, column)
-    values = values.combine_chunks()
+    else:
+        refuse_missing(values, path, column)
+        values = values.combine_chunks()
     lengths = np.asarray(pc.list_value_length(values))
     entries = pc.list_flatten(values)
-    _refuse_missing_entry(entries, lengths, path, column)
-    if not is_text(entries.type) and len(set(lengths.tolist())) == 1 and lengths[0] > 1:
-        numbers = _to_float(entries)
-        if numbers is not None and _describe_numbers(numbers) == "binary":
+    if not text:
+        _refuse_missing_entry(entries, lengths, path, column)
+    if (text or not is_text(entries.type)) and len(set(lengths.tolist())) == 1 and lengths[0] > 1:
+        numbers = read_numbers(entries)
+        if numbers is not None and not np.isnan(numbers).any() and _describe_numbers(numbers) == "binary":
             matrix = numbers.reshape(len(lengths), -1) == 1
             return Labels("multi_label", [str(label) for label in range(matrix.shape[1])], matrix, fixed=True)
-    names = strip_blanks(entries) if is_text(entries.type) else entries.cast(pa.string())
+    names = _tell_no_names(entries, path, column, lengths)
+    written = strip_blanks(entries) if is_text(entries.type) else entries
+    _refuse_missing_entry(pc.if_else(written.is_null(), "", names), lengths, path, column)
     named = ~np.asarray(names.is_null())
     owners = np.repeat(np.arange(len(lengths)), lengths)[named]
     distinct, codes = _encode_text(names.drop_null())
@@ -328,9 +435,9 @@ def _read_multi_label(table: pa.Table, columns: list[str], path: str | Path) -> 
 
 
 def _read_binary(values: pa.ChunkedArray, path: str | Path, column: str) -> np.ndarray:
-    numbers = _to_float(values)
+    numbers = read_numbers(values)
     if numbers is None:
-        raise InputError(f"{path}: column {column!r} holds {values.type}, not 0 and 1")
+        raise InputError(f"{path}, column {column!r}{_find_no_number(values)}; 0 and 1 are needed")
     faulty = np.flatnonzero(~np.isin(numbers, (0, 1)))
     if len(faulty):
         row = int(faulty[0])
@@ -346,13 +453,15 @@ def _read_targets(table: pa.Table, columns: list[str], path: str | Path) -> Labe
     for column in columns:
         values = table[column]
         if is_text(values.type) and pc.any(pc.match_substring(values, ";")).as_py():
+            values = strip_blanks(values)
             refuse_missing(values, path, column)
-            values = pc.split_pattern(values, ";")
+            values = _split_cells(values)
         if _is_list(values.type):
             if len(columns) > 1:
                 raise InputError(f"{path}: column {column!r} holds lists; give either one column of lists or numbers")
-            refuse_missing(values, path, column)
-            values = values.combine_chunks()
+            if isinstance(values, pa.ChunkedArray):
+                refuse_missing(values, path, column)
+                values = values.combine_chunks()
             lengths = np.asarray(pc.list_value_length(values))
             odd = np.flatnonzero(lengths != lengths[0])
             if len(odd):
@@ -362,9 +471,10 @@ def _read_targets(table: pa.Table, columns: list[str], path: str | Path) -> Labe
                 )
             names = [f"{column}_{target}" for target in range(lengths[0])]
             values = pc.list_flatten(values)
-        numbers = _to_float(values)
+        numbers = read_numbers(values)
         if numbers is None:
-            raise InputError(f"{path}: column {column!r} holds {values.type} that are not all numbers")
+            fault = _find_no_number(values, len(values) // table.num_rows)
+            raise InputError(f"{path}, column {column!r}{fault}; targets of a regression are numbers")
         parts.append(numbers.reshape(table.num_rows, -1))
     targets = np.concatenate(parts, axis=1)
     with np.errstate(over="ignore"):
@@ -380,12 +490,13 @@ def _read_targets(table: pa.Table, columns: list[str], path: str | Path) -> Labe
 
 
 def _read_bases(table: pa.Table, columns: list[str], path: str | Path, masks: tuple[str, ...]) -> Labels:
+    by_character = False
     if len(columns) > 1:
         flat = np.stack([_read_base_column(table[column], path, column) for column in columns], axis=1).ravel()
         entries, lengths = pa.array(flat), np.full(table.num_rows, len(columns))
     else:
         values = table[columns[0]]
-        if is_text(values.type):
+        if by_character := is_text(values.type):
             values = strip_blanks(values)
             refuse_missing(values, path, columns[0])
             lengths = _count_characters(values)
@@ -401,12 +512,10 @@ def _read_bases(table: pa.Table, columns: list[str], path: str | Path, masks: tu
                 "character a base, or one column a base"
             )
     _refuse_missing_entry(entries, lengths, path, columns[0])
-    if pa.types.is_floating(entries.type):
-        numbers = np.asarray(entries)
-        if not (np.round(numbers) == numbers).all():
-            raise InputError(f"{path}: labels of bases are names or whole numbers; fractions were found")
-        entries = pa.array(numbers.astype(np.int64))
-    names, codes = _encode_text(entries.cast(pa.string()))
+    if not by_character:
+        entries = _tell_no_names(entries, path, columns[0], lengths)
+        _refuse_missing_entry(entries, lengths, path, columns[0])
+    names, codes = _encode_text(entries)
     known = [name for name in names if name not in masks]
     if not known:
         raise InputError(f"{path}: no base has a label, all are masked ({shorten(names)})")
@@ -415,9 +524,9 @@ def _read_bases(table: pa.Table, columns: list[str], path: str | Path, masks: tu
 
 
 def _read_base_column(values: pa.ChunkedArray, path: str | Path, column: str) -> np.ndarray:
-    numbers = _to_float(values)
+    numbers = read_numbers(values)
     if numbers is None:
-        raise InputError(f"{path}: column {column!r} holds {values.type}; one column a base needs numbers")
+        raise InputError(f"{path}, column {column!r}{_find_no_number(values)}; one column a base needs numbers")
     if np.isnan(numbers).any():
         row = int(np.flatnonzero(np.isnan(numbers))[0]) + 1
         raise InputError(f"{path}, data row {row}: column {column!r} has no value")
@@ -457,11 +566,9 @@ def _find_row(labels: Labels, position: int) -> int:
     return first + 1
 
 
-def _infer_from_lists(values: pa.ChunkedArray, bases: np.ndarray, where: str) -> Problem:
-    values = values.combine_chunks()
-    entries, lengths = pc.list_flatten(values), pc.fill_null(pc.list_value_length(values), -1).to_numpy()
-    numbers = None if is_text(entries.type) else _to_float(entries)
-    if (lengths == bases).all() and (numbers is None or _describe_numbers(numbers) != "fractions"):
+def _infer_from_lists(entries: pa.Array, lengths: np.ndarray, where: str, by_base: bool) -> Problem:
+    numbers = read_numbers(entries)
+    if by_base and (numbers is None or _describe_numbers(numbers) != "fractions"):
         return "token"
     if numbers is None:
         return "multi_label"
@@ -482,18 +589,6 @@ def _describe_numbers(values: np.ndarray) -> str:
     if np.isin(values, (0, 1)).all():
         return "binary"
     return "whole" if (values == np.round(values)).all() else "fractions"
-
-
-def _to_float(values: pa.ChunkedArray | pa.Array) -> np.ndarray | None:
-    """Return float64, NaN for missing values; None where not all values are numbers."""
-    if is_text(values.type):
-        values = strip_blanks(values)
-    if pa.types.is_boolean(values.type):
-        values = values.cast(pa.int8())
-    try:
-        return values.cast(pa.float64()).to_numpy(zero_copy_only=False)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        return None
 
 
 def _encode_text(values: pa.ChunkedArray | pa.Array) -> tuple[list[str], np.ndarray]:

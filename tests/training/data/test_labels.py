@@ -158,7 +158,7 @@ class TestRegression:
         ("labels", "message"),
         [
             ({"label": [[0.5, 1], [1.5], [2, 3]]}, "data row 2: 1 targets in column 'label', the first row has 2"),
-            ({"label": ["x", "y", "z"]}, "holds string that are not all numbers"),
+            ({"label": ["x", "y", "z"]}, "data row 1: 'x' is no number"),
             ({"label_a": [[0.5], [1], [2]], "label_b": [1, 2, 3]}, "either one column of lists or numbers"),
         ],
     )

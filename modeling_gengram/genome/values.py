@@ -1,0 +1,198 @@
+"""What does a cell of a table mean? One answer for every format: text, a number, a name, or missing.
+
+A csv or tsv has no types, so its cells are text, and a column of them is numbers only where nothing is lost by it.
+Other formats have types, and keep them.
+"""
+
+import re
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from gengram.errors import InputError
+
+MISSING = ("NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "NAN", "nan", "NULL", "null", "None")
+"""What programs write for a missing number. Among names these are names; an empty cell is missing everywhere."""
+
+_TRUTHS = ("true", "false")
+# Digits that int64 and float64 keep: no leading zeros, which codes have, and not more than they hold.
+_INTEGER = r"(0|-?[1-9][0-9]{0,17})"
+# An exponent has a sign: programs write 1e-05 and 1E+10, while 2310009E13 is the name of a clone.
+_DECIMAL = r"-?((0|[1-9][0-9]{0,17})(\.[0-9]*)?|\.[0-9]+)([eE][+-][0-9]+)?|-?(inf|Inf|INF|Infinity)"
+_WHOLE = r"(-?[1-9][0-9]*|0)\.0*"
+_EXACT = 2**53  # from here on float64 has no neighbours
+_IDENTIFIERS = re.compile(
+    r"(.*[_. ])?(names?|ids?|chrom|chr|chromosome|contig|scaffold|seqid|seqnames?|accession|barcode)", re.IGNORECASE
+)
+_CAMEL_IDENTIFIERS = re.compile(r".*[a-z](ID|Id|Name)")
+
+
+class NoNameError(ValueError):
+    """A number that is no name of a class: the row that it is in, from 0, its digits, and why."""
+
+    def __init__(self, row: int, digits: str, why: str):
+        super().__init__(f"row {row}: {digits} is {why}")
+        self.row, self.digits, self.why = row, digits, why
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether an Arrow type holds text."""
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+
+
+def is_identifier(column: str) -> bool:
+    """Whether a column is named like one of identifiers, as `name`, `chrom`, `gene_id`: digits are letters there."""
+    return bool(_IDENTIFIERS.fullmatch(column) or _CAMEL_IDENTIFIERS.fullmatch(column))
+
+
+def strip_blanks(values: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray:
+    """Remove blanks around texts; what is empty then is missing (null)."""
+    values = pc.utf8_trim_whitespace(values.cast(pa.string()))
+    return pc.if_else(pc.equal(values, ""), pa.scalar(None, pa.string()), values)
+
+
+def drop_missing(values: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray:
+    """Replace the spellings of `MISSING` in a column of text by null."""
+    return pc.if_else(pc.is_in(values, pa.array(MISSING)), pa.scalar(None, pa.string()), values)
+
+
+def guess_type(values: pa.ChunkedArray | pa.Array) -> pa.DataType:
+    """Return the type of a column of a csv or tsv: int64 or float64 where no cell says more than a number, else text.
+
+    Codes with leading zeros, numbers of more than 18 digits and exponents without a sign stay text. Null: no cell
+    says what it is.
+    """
+    numbers = drop_missing(strip_blanks(values)).drop_null()
+    if not len(numbers):
+        return pa.null()
+    for pattern, kind in ((_INTEGER, pa.int64()), (_DECIMAL, pa.float64())):
+        # A look at the first cells spares one at all of them.
+        if all(pc.all(pc.match_substring_regex(some, f"^({pattern})$")).as_py() for some in (numbers[:64], numbers)):
+            return kind
+    return pa.string()
+
+
+def cast_values(values: pa.ChunkedArray | pa.Array, kind: pa.DataType) -> pa.ChunkedArray | pa.Array:
+    """Give a column the type of `guess_type`, or of other blocks of the same file."""
+    if is_text(values.type) and (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+        values = drop_missing(strip_blanks(values))
+    return values.cast(kind)
+
+
+def read_numbers(values: pa.ChunkedArray | pa.Array) -> np.ndarray | None:
+    """Return float64, NaN for missing values; None where not all values are numbers or truth values (1 and 0)."""
+    if is_text(values.type):
+        values = drop_missing(strip_blanks(values))
+        lower = pc.utf8_lower(values)
+        values = pc.if_else(pc.equal(lower, "true"), "1", pc.if_else(pc.equal(lower, "false"), "0", values))
+    elif pa.types.is_boolean(values.type):
+        values = values.cast(pa.int8())
+    elif pa.types.is_temporal(values.type):
+        return None
+    try:
+        # A number of 17 digits may be rounded, as it is in the text of a csv.
+        return pc.cast(values, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return None
+
+
+def read_names(values: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
+    """Return the name that each value is, whatever format it comes from; missing values are null.
+
+    Text: without blanks around it, accents composed (Unicode NFC), `1.0` is `1`, `True` and `TRUE` are `true`, the rest
+    as it is written. Numbers: their digits. Truth values: `true`, `false`. Missing is what is empty, null or NaN and,
+    where all other values are numbers or truth values, one of `MISSING`; among names these are names.
+
+    Raises:
+        `NoNameError`: fractions, numbers that are not finite or so large that float64 rounds them.
+        `TypeError`: neither text nor numbers nor truth values.
+    """
+    kind = values.type
+    if pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind):
+        return values.cast(pa.string())
+    if pa.types.is_decimal(kind):
+        values, kind = values.cast(pa.string()), pa.string()
+    if pa.types.is_floating(kind):
+        numbers = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
+        _require_whole(numbers)
+        return pa.array(np.nan_to_num(numbers).astype(np.int64), mask=np.isnan(numbers)).cast(pa.string())
+    if not is_text(kind):
+        raise TypeError(f"{kind} is neither a name nor a number")
+    values = pc.utf8_normalize(strip_blanks(values), form="NFC")
+    numbers = read_numbers(values)
+    if numbers is not None:
+        known = drop_missing(values)
+        if known.null_count < len(known):
+            values = known
+        _require_whole(numbers, exact=False)
+    lower = pc.utf8_lower(values)
+    values = pc.if_else(pc.is_in(lower, pa.array(_TRUTHS)), lower, values)
+    return pc.replace_substring_regex(values, f"^{_WHOLE}$", r"\1")
+
+
+def _require_whole(numbers: np.ndarray, exact: bool = True) -> None:
+    for faulty, why in (
+        (np.isinf(numbers), "not finite"),
+        (np.isfinite(numbers) & (numbers != np.round(numbers)), "a fraction"),
+        (exact & (np.abs(numbers) > _EXACT), "beyond 2^53, where numbers with a point are rounded"),
+    ):
+        if faulty.any():
+            row = int(faulty.argmax())
+            raise NoNameError(row, str(numbers[row]), why)
+
+
+def check_values(table: pa.Table, path: str | Path, before: int = 0) -> None:
+    """Refuse text that is none: letters that are no Unicode, and the letter NUL, which ends a text for other programs.
+
+    Args:
+        table: of any format.
+        path: the file, for messages.
+        before: rows of the file before these.
+
+    Raises:
+        `InputError`: with row and column.
+    """
+    for name, values in zip(table.column_names, table.columns):
+        if not is_text(values.type):
+            continue
+        try:
+            values.validate(full=True)
+        except pa.ArrowInvalid as error:
+            row = before + _find_no_text(values)
+            raise InputError(f"{path}, data row {row}: the text in {name!r} is not UTF-8; write it as UTF-8") from error
+        if (found := pc.index(pc.match_substring(values, "\0"), True).as_py()) >= 0:
+            raise InputError(f"{path}, data row {before + found + 1}: a NUL byte in {name!r}; the file is damaged")
+
+
+def _find_no_text(values: pa.ChunkedArray) -> int:
+    for row, content in enumerate(values.cast(pa.large_binary()).to_pylist(), start=1):
+        try:
+            (content or b"").decode()
+        except UnicodeDecodeError:
+            return row
+    return 1
+
+
+def fold_name(name: str) -> str:
+    """Return what a reader sees of a name: without case, invisible letters, kinds of blanks and widths."""
+    seen = unicodedata.normalize("NFKC", name).casefold()
+    return " ".join("".join(letter for letter in seen if unicodedata.category(letter) != "Cf").split())
+
+
+__all__ = [
+    "MISSING",
+    "NoNameError",
+    "cast_values",
+    "check_values",
+    "drop_missing",
+    "fold_name",
+    "guess_type",
+    "is_identifier",
+    "is_text",
+    "read_names",
+    "read_numbers",
+    "strip_blanks",
+]
