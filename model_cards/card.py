@@ -1,6 +1,6 @@
 """What a model card says: read from the checkpoint and the report of its run, nothing invented."""
 
-from importlib import resources
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,18 @@ from safetensors import safe_open
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from gengram._version import __version__
+from gengram.errors import InputError
+from gengram.markdown import (
+    escape_text,
+    format_code,
+    format_fence,
+    format_image,
+    format_link,
+    format_literal,
+    format_table,
+    render_template,
+)
+from gengram.printable import make_printable, shorten
 
 CODE_LICENSE = "Apache-2.0"
 """Of this package, whose model files travel with a checkpoint."""
@@ -39,6 +51,7 @@ _METRIC_TYPES = {
 _MOST_CLASSES, _MOST_COLUMNS = 40, 10
 _EXAMPLE_SEQUENCE = "ACGTTGCATGCCGATATAAAGGCACGTCAGTTGACC"
 _HASH_DIGITS = 12
+_LICENSE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
 def render_card(
@@ -99,30 +112,30 @@ def render_card(
         model_name=repo_id.split("/")[-1] if results else None,
         eval_results=_list_results(report, seed, tag, dataset) or None,
     )
-    template = resources.files("gengram.model_cards").joinpath("model_template.md").read_text(encoding="utf-8")
-    return ModelCard.from_template(
-        data,
-        template_str=template,
+    kind = "target" if config.get("problem_type") == "regression" else "class"
+    text = render_template(
+        "gengram.model_cards",
+        "model_template.md",
+        card_data=data.to_yaml(),
         name=repo_id.split("/")[-1],
-        summary=f"{_summarize(folder, config, report, base_model)} {origin}".rstrip(),
+        summary=_summarize(folder, config, report, base_model),
+        origin=origin,
         usage_note=_explain_usage(adapter, carries_code),
-        usage=_show_usage(repo_id, config, tokenizer, len(classes)),
-        kind="target" if config.get("problem_type") == "regression" else "class",
-        classes=dict(enumerate(classes[:_MOST_CLASSES])),
-        more_classes=max(len(classes) - _MOST_CLASSES, 0),
-        data=_list_data(report),
-        row_classes=_list_row_classes(report),
+        usage=format_fence(_show_usage(repo_id, config, tokenizer, len(classes)), "python"),
+        classes_title="Targets" if kind == "target" else "Classes",
+        classes=_list_classes(classes),
+        data=_tabulate_data(report),
         protocol=_describe_protocol(report),
-        results=results,
-        each_class=_tabulate_classes(report),
-        intervals=any(row["interval"] for row in results),
-        plots=plots or {},
         results_note=_explain_results(report, choice),
+        results=_draw_results(results),
+        each_class=_tabulate_classes(report, kind),
+        plots=[format_image(title, file) for file, title in (plots or {}).items()],
         limits=_list_limits(tokenizer, report),
-        weights_license=_describe_license(license),
+        license=license,
         code_license=_describe_code(carries_code),
         versions=_list_versions(report),
     )
+    return ModelCard(text)
 
 
 def render_results(report: dict[str, Any] | None, seed: int | None, *, dataset: str, task: str) -> list[dict[str, Any]]:
@@ -149,6 +162,21 @@ def render_results(report: dict[str, Any] | None, seed: int | None, *, dataset: 
     return eval_result_entries_to_yaml([EvalResultEntry(dataset_id=dataset, task_id=task, value=value, notes=notes)])
 
 
+def check_license(license: str) -> str:
+    """Return a licence as it is.
+
+    Raises:
+        `InputError`: it is not written as the Hub's identifiers are, in one word; the Hub would refuse the card.
+    """
+    if not _LICENSE.fullmatch(license):
+        shown = shorten(make_printable(license), 60)
+        raise InputError(
+            f"--license '{shown}': write the licence as the Hub names it, in one word, such as apache-2.0, cc-by-4.0 "
+            "or mit; choose other for one that has no name there"
+        )
+    return license
+
+
 def find_task(config: dict[str, Any]) -> tuple[str, str]:
     """Return the pipeline tag and the Auto class of a `config.json` or `adapter_config.json`."""
     if "peft_type" in config:
@@ -172,23 +200,27 @@ def _summarize(folder: Path, config: dict[str, Any], report: dict[str, Any] | No
     parameters = f"{count_parameters(folder):,}"
     if "peft_type" in config:
         return (
-            f"A {config['peft_type']} adapter with {parameters} parameters for "
-            f"[{config['base_model_name_or_path']}](https://huggingface.co/{config['base_model_name_or_path']})."
+            f"A {escape_text(config['peft_type'])} adapter with {parameters} parameters for "
+            f"{_link_model(config['base_model_name_or_path'])}."
         )
     name = (config.get("architectures") or [config["model_type"]])[0]
     backbone = config.get("backbone_config", {}).get("model_type")
-    layers = ", ".join(map(str, config.get("memory_layers") or []))
+    layers = escape_text(", ".join(map(str, config.get("memory_layers") or [])))
     memory = f" with a k-mer motif memory before layer {layers} (counted from 0)" if layers else ", without memory"
-    around = f" on a `{backbone}` backbone{memory}" if backbone else ""
+    around = f" on a {format_code(backbone)} backbone{memory}" if backbone else ""
     origin = ""
     if base_model:
-        origin = f" Fine-tuned from [{base_model}](https://huggingface.co/{base_model})."
+        origin = f" Fine-tuned from {_link_model(base_model)}."
     elif report is not None:
         from_scratch = report["model"]["checkpoint"] is None
         origin = (
             " Trained from random weights." if from_scratch else " Fine-tuned from a checkpoint that has no Hub id."
         )
-    return f"`{name}`{around}, {parameters} parameters.{origin}"
+    return f"{format_code(name)}{around}, {parameters} parameters.{origin}"
+
+
+def _link_model(hub_id: str) -> str:
+    return format_link(hub_id, f"https://huggingface.co/{hub_id}")
 
 
 def count_parameters(folder: Path) -> int:
@@ -207,6 +239,7 @@ def count_parameters(folder: Path) -> int:
 def _show_usage(repo_id: str, config: dict[str, Any], tokenizer: PreTrainedTokenizerBase, classes: int) -> str:
     tag, auto_class = find_task(config)
     sequence = _EXAMPLE_SEQUENCE[: max(tokenizer.model_max_length - tokenizer.num_special_tokens_to_add(), 1)]
+    repository = format_literal(repo_id)
     if "peft_type" in config:
         labels = f", num_labels={classes}" if classes else ""
         return "\n".join(
@@ -214,26 +247,26 @@ def _show_usage(repo_id: str, config: dict[str, Any], tokenizer: PreTrainedToken
                 f"from peft import AutoPeft{auto_class.removeprefix('Auto')}",
                 "from transformers import AutoTokenizer",
                 "",
-                f'tokenizer = AutoTokenizer.from_pretrained("{repo_id}")',
+                f"tokenizer = AutoTokenizer.from_pretrained({repository})",
                 f"model = AutoPeft{auto_class.removeprefix('Auto')}.from_pretrained(",
-                f'    "{repo_id}"{labels}, trust_remote_code=True',
+                f"    {repository}{labels}, trust_remote_code=True",
                 ").eval()",
-                f'outputs = model(**tokenizer("{sequence}", return_tensors="pt"))',
+                f'outputs = model(**tokenizer({format_literal(sequence)}, return_tensors="pt"))',
             ]
         )
     trust = ", trust_remote_code=True" if "auto_map" in config else ""
     load = [
         "from transformers import pipeline",
         "",
-        f'predict = pipeline("{tag}", model="{repo_id}"{trust})',
+        f"predict = pipeline({format_literal(tag)}, model={repository}{trust})",
     ]
     if tag == "fill-mask":
         sequence = sequence[:3] + str(tokenizer.mask_token) + sequence[4:-2]
     if tag == "feature-extraction":
-        return "\n".join([*load, f'vectors = predict("{sequence}")[0]  # one vector a token'])
+        return "\n".join([*load, f"vectors = predict({format_literal(sequence)})[0]  # one vector a token"])
     several = config.get("problem_type") in ("regression", "multi_label_classification")
     every = ", top_k=None" if several and tag == "text-classification" else ""
-    return "\n".join([*load, f'predictions = predict("{sequence}"{every})'])
+    return "\n".join([*load, f"predictions = predict({format_literal(sequence)}{every})"])
 
 
 def _explain_usage(adapter: bool, carries_code: bool) -> str:
@@ -246,36 +279,44 @@ def _explain_usage(adapter: bool, carries_code: bool) -> str:
     )
 
 
-def _list_data(report: dict[str, Any] | None) -> list[dict[str, Any]]:
-    rows = []
-    for name in ("train", "validation", "test"):
-        split = (report or {}).get("data", {}).get(name)
-        if split:
-            rows.append(
-                {
-                    "name": name,
-                    "file": Path(str(split["file"])).name,
-                    "sha256": str(split["sha256"])[:_HASH_DIGITS],
-                    "rows": split["rows"],
-                    "rows_per_class": split.get("rows_per_class") or {},
-                }
-            )
-    return rows
+def _list_classes(classes: list[str]) -> str:
+    listed = ", ".join(f"{label} {format_code(name)}" for label, name in enumerate(classes[:_MOST_CLASSES]))
+    more = len(classes) - _MOST_CLASSES
+    return f"{listed} and {more} more" if more > 0 else listed
 
 
-def _list_row_classes(report: dict[str, Any] | None) -> list[str]:
-    counted = ((report or {}).get("data", {}).get("train") or {}).get("rows_per_class") or {}
-    return list(counted) if len(counted) <= _MOST_COLUMNS else []
+def _tabulate_data(report: dict[str, Any] | None) -> str:
+    """A row for each split; with rows of each class where the classes are few."""
+    splits = {name: (report or {}).get("data", {}).get(name) for name in ("train", "validation", "test")}
+    classes = list((splits["train"] or {}).get("rows_per_class") or {})
+    classes = classes if len(classes) <= _MOST_COLUMNS else []
+    rows = [
+        [
+            name,
+            escape_text(Path(str(split["file"])).name),
+            format_code(str(split["sha256"])[:_HASH_DIGITS]),
+            *(escape_text(count) for count in _count_rows(split, classes)),
+        ]
+        for name, split in splits.items()
+        if split
+    ]
+    head = ["split", "file", "SHA-256", "rows", *map(format_code, classes)]
+    return format_table(head, rows, numbers=range(3, len(head))) if rows else ""
 
 
-def _tabulate_classes(report: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The test metrics of each class, means over seeds: names of the metrics, and a row of values for each class."""
+def _count_rows(split: dict[str, Any], classes: list[str]) -> list[Any]:
+    counted = split.get("rows_per_class") or {}
+    return [split["rows"], *(counted.get(name, "") for name in classes)]
+
+
+def _tabulate_classes(report: dict[str, Any] | None, kind: str) -> str:
+    """The test metrics of each class, means over seeds."""
     measured = ((report or {}).get("per_class") or {}).get("test") or {}
     names = list(next(iter(measured.values()), {}))
     if not 1 < len(names) <= _MOST_CLASSES:
-        return None
-    rows = {name: [_show(values[name]) for values in measured.values()] for name in names}
-    return {"metrics": list(measured), "rows": rows}
+        return ""
+    rows = [[format_code(name), *(_show(values[name]) for values in measured.values())] for name in names]
+    return format_table([kind, *map(escape_text, measured)], rows, numbers=range(1, 1 + len(measured)))
 
 
 def _describe_protocol(report: dict[str, Any] | None) -> list[str]:
@@ -285,27 +326,29 @@ def _describe_protocol(report: dict[str, Any] | None) -> list[str]:
     if data.get("validation_file"):
         validation = "a file of its own"
     elif chromosomes := data.get("validation_chromosomes"):
-        validation = f"the rows of {', '.join(chromosomes)}"
+        validation = f"the rows of {escape_text(', '.join(map(str, chromosomes)))}"
     elif report["data"].get("validation"):
         likes = "its copies and its reverse complement"
         if data.get("group_similarity", 1) < 1:
             likes = "its copies, its reverse complement and near-duplicates of both"
         validation = (
             f"{data['validation_fraction']:.0%} of the distinct training sequences, drawn with seed "
-            f"{data['split_seed']}; a sequence, {likes} are on one side"
+            f"{escape_text(data['split_seed'])}; a sequence, {likes} are on one side"
         )
     else:
         validation = "none"
     new = report["model"]["new_weights"]
     return [
-        f"Optimizer {training['optim']}, learning rate {training['learning_rate']:g} "
-        f"({training['lr_scheduler_type']}), weight decay {training['weight_decay']:g}, "
-        f"{training['sequences_per_step']} sequences a step, "
+        f"Optimizer {escape_text(training['optim'])}, learning rate {training['learning_rate']:g} "
+        f"({escape_text(training['lr_scheduler_type'])}), weight decay {training['weight_decay']:g}, "
+        f"{escape_text(training['sequences_per_step'])} sequences a step, "
         f"{training['num_train_epochs']:g} passes over the rows"
         + (f", at most {training['max_steps']} steps." if training.get("max_steps", -1) > 0 else "."),
         f"Validation rows: {validation}.",
-        "Weights that no checkpoint gave: " + (new if isinstance(new, str) else f"{len(new)} tensors") + ".",
-        f"Seeds: {', '.join(map(str, report['seeds']))}.",
+        "Weights that no checkpoint gave: "
+        + (escape_text(new) if isinstance(new, str) else f"{len(new)} tensors")
+        + ".",
+        f"Seeds: {escape_text(', '.join(map(str, report['seeds'])))}.",
         "The test rows were measured once, after training."
         if report.get("test")
         else "There were no test rows: validation figures only, which the choice of the seed makes too good.",
@@ -336,6 +379,22 @@ def _tabulate_results(report: dict[str, Any] | None, seed: int | None) -> list[d
     return rows
 
 
+def _draw_results(results: list[dict[str, str]]) -> str:
+    if not results:
+        return ""
+    head = ["split", "metric", "these weights", "mean", "sd"]
+    intervals = ["interval"] if any(row["interval"] for row in results) else []
+    rows = [
+        [
+            row["split"],
+            escape_text(row["metric"]),
+            *(row[name] for name in ("own", "mean", "sd", *intervals, "per_seed")),
+        ]
+        for row in results
+    ]
+    return format_table([*head, *(["95 % interval"] if intervals else []), "each seed"], rows, numbers=range(2, 5))
+
+
 def _find_interval(report: dict[str, Any], split: str, metric: str, position: int) -> list[float] | None:
     if split != "test" or not report.get("intervals"):
         return None
@@ -350,9 +409,8 @@ def _explain_results(report: dict[str, Any] | None, choice: str) -> str:
     loss = "mean squared error" if report["data"].get("problem") == "regression" else "cross-entropy in nats"
     drawn = report.get("intervals") or {}
     interval = f" The interval is that of these weights over {drawn['resamples']:,} resamples of rows." if drawn else ""
-    return (
-        f"*These weights* are those of the published seed; {spread}.{interval} `loss` is the {loss}. {choice}".rstrip()
-    )
+    shown = f"*These weights* are those of the published seed; {spread}.{interval} `loss` is the {loss}."
+    return f"{shown} {escape_text(choice)}".rstrip()
 
 
 def _list_results(report: dict[str, Any] | None, seed: int | None, tag: str, dataset: str | None) -> list[EvalResult]:
@@ -423,12 +481,6 @@ def _read(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
 
 
-def _describe_license(license: str) -> str:
-    if license == "unknown":
-        return "unknown. Nobody has stated one; ask the authors before you use them."
-    return f"{license}."
-
-
 def _describe_code(carries_code: bool) -> str:
     return (
         f"the `.py` files here are part of gengram, {CODE_LICENSE}; the licence of the weights does not apply to them."
@@ -440,10 +492,8 @@ def _describe_code(carries_code: bool) -> str:
 def _list_versions(report: dict[str, Any] | None) -> str:
     if report is None:
         return f"gengram {__version__}, transformers {transformers.__version__} (when the card was written)."
-    return (
-        f"gengram {report['gengram_version']}, transformers {report['transformers_version']}, "
-        f"torch {report['torch_version']}."
-    )
+    made = ("gengram", "transformers", "torch")
+    return ", ".join(f"{name} {escape_text(report[f'{name}_version'])}" for name in made) + "."
 
 
 def _show(value: float | None) -> str:
@@ -452,6 +502,7 @@ def _show(value: float | None) -> str:
 
 __all__ = [
     "CODE_LICENSE",
+    "check_license",
     "count_parameters",
     "describe_alphabet",
     "find_main_metric",

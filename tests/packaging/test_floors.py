@@ -23,6 +23,8 @@ FLOORS = {
     "gengram.errors": 0,
     "gengram.lazy": 0,
     "gengram.files": 0,
+    "gengram.markdown": 0,
+    "gengram.printable": 0,
     "gengram.progress": 0,
     "gengram.command_line": 0,
     # A family imports siblings only: its files travel to the Hub with a checkpoint.

@@ -1,7 +1,6 @@
 """A folder of labelled tables as a dataset on the Hub, as parquet, with card and checksums: `gengram dataset push`."""
 
 import re
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,8 @@ from gengram.errors import InputError
 from gengram.files import hash_file
 from gengram.genome.tables import read_rows
 from gengram.loading.checkpoints import check_repo_id
+from gengram.markdown import escape_text, format_code, format_fence, format_literal, format_table, render_template
+from gengram.model_cards.card import check_license
 from gengram.training.publishing.upload import Upload, refuse_leaks
 
 # First word of a file's name -> split.
@@ -40,9 +41,10 @@ def prepare_dataset(path: str | Path, repo_id: str, workspace: str | Path, *, li
 
     Raises:
         `InputError`: no tables, two for one split, a table that cannot be read, splits of one configuration with
-            different columns, an absolute path or a token in the card.
+            different columns, an absolute path or a token in the card; a licence of several words.
     """
     check_repo_id(repo_id)
+    check_license(license)
     folder = Path(path)
     sources, left_out = _find_tables(folder)
     files: dict[str, Path | bytes] = {}
@@ -148,19 +150,37 @@ def _render_card(repo_id: str, tables: list[dict[str, Any]], license: str) -> Da
         pretty_name=repo_id.split("/")[-1],
         configs=[{"config_name": config, "data_files": files} for config, files in configs.items()],
     )
-    return DatasetCard.from_template(
-        data,
-        template_str=resources.files("gengram.model_cards").joinpath("dataset_template.md").read_text(encoding="utf-8"),
+    named = [format_literal(name) for name in (repo_id, tables[0]["config"], tables[0]["split"])]
+    usage = f"from datasets import load_dataset\n\nrows = load_dataset({named[0]}, {named[1]}, split={named[2]})"
+    text = render_template(
+        "gengram.model_cards",
+        "dataset_template.md",
+        card_data=data.to_yaml(),
         name=repo_id.split("/")[-1],
-        repo_id=repo_id,
-        tables=tables,
-        example=tables[0],
+        usage=format_fence(usage, "python"),
+        tables=_draw_tables(tables),
         sequences=f"{sum(table['rows'] for table in tables):,}",
         configurations=len(configs),
-        license="Unknown. Nobody has stated one; ask the authors before you use the data."
-        if license == "unknown"
-        else f"{license}.",
+        license=license,
     )
+    return DatasetCard(text)
+
+
+def _draw_tables(tables: list[dict[str, Any]]) -> str:
+    head = ["configuration", "split", "rows", "length in bp", "columns", "made from", "SHA-256 of that"]
+    rows = [
+        [
+            escape_text(table["config"]),
+            table["split"],
+            str(table["rows"]),
+            f"{table['shortest']} to {table['longest']}",
+            ", ".join(map(format_code, table["columns"])),
+            escape_text(table["source"]),
+            format_code(table["sha256"]),
+        ]
+        for table in tables
+    ]
+    return format_table(head, rows, numbers=[2])
 
 
 __all__ = ["prepare_dataset"]

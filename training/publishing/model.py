@@ -13,7 +13,7 @@ from transformers.dynamic_module_utils import get_relative_import_files
 from gengram.errors import InputError
 from gengram.loading.checkpoints import Checkpoint, check_repo_id, find_checkpoint, is_hub_id, read_object
 from gengram.loading.faults import tell_faults
-from gengram.model_cards.card import render_card, render_results
+from gengram.model_cards.card import check_license, render_card, render_results
 from gengram.registration import FAMILIES, find_configuration
 from gengram.training.publishing.upload import Upload, matches, refuse_leaks
 from gengram.training.reports.plots import FOLDER, NAMES
@@ -80,10 +80,11 @@ def prepare_upload(
         card: a file to use as the card instead of a rendered one.
 
     Raises:
-        `InputError`: a name that is not allowed; no weights in safetensors, no tokenizer; an adapter whose base is a
-            local folder; an absolute path or a token in one of the files; a card without metadata.
+        `InputError`: a name or licence that is not allowed; no weights in safetensors, no tokenizer; an adapter whose
+            base is a local folder; an absolute path or a token in one of the files; a card without metadata.
     """
     check_repo_id(repo_id)
+    check_license(license)
     if dataset is not None and not is_hub_id(dataset):
         raise InputError(f"dataset={dataset!r} is not the id of a dataset on the Hub: write organization/name")
     checkpoint = find_checkpoint(path, seed)

@@ -5,11 +5,12 @@ It may be handed on: files have their names only, no folder of the machine that 
 
 import dataclasses
 import json
-import shlex
 from pathlib import Path
 from typing import Any
 
 from gengram.files import write_text
+from gengram.markdown import escape_text, format_code, format_fence, format_image, format_table
+from gengram.printable import quote_word
 from gengram.training.arguments import DataArguments, FinetuneArguments, ModelArguments
 
 # More classes than these are shown as the best and the worst by the first metric.
@@ -42,14 +43,14 @@ def render_markdown(report: dict[str, Any]) -> str:
         _tabulate_metrics(report),
         _explain_metrics(report),
         _tabulate_classes(report),
-        *(f"![{plot['title']}]({plot['file']})\n\n*{plot['title']}*" for plot in report["plots"]),
+        *(format_image(plot["title"], plot["file"]) for plot in report["plots"]),
         "## Data",
         _tabulate_data(data),
         _describe_duplicates(data),
         "## Model and training",
-        _tabulate(["what", "value"], [[name, _code(value)] for name, value in _list_settings(report)]),
+        format_table(["what", "value"], [[name, format_code(value)] for name, value in _list_settings(report)]),
         "## Again",
-        f"```bash\n{render_command(report)}\n```",
+        format_fence(render_command(report), "bash"),
         "A file with an absolute path is named without its folder. On a CPU, the same command on the same files gives "
         "the same figures.",
         _list_versions(report),
@@ -62,7 +63,7 @@ def render_command(report: dict[str, Any]) -> str:
     arguments: list[str] = []
     for name, value in _find_changes(report).items():
         values = value if isinstance(value, list) else [value]
-        arguments.append(shlex.join([f"--{name}", *map(_write_value, values)]))
+        arguments.append(" ".join([f"--{name}", *(quote_word(_write_value(one)) for one in values)]))
     return " \\\n    ".join(["gengram finetune", *arguments])
 
 
@@ -100,7 +101,9 @@ def _hide_folder(value: Any) -> Any:
 def _write_value(value: Any) -> str:
     if isinstance(value, dict):
         return json.dumps(value)
-    return str(value).lower() if isinstance(value, bool) else str(value).removesuffix(".0")
+    if isinstance(value, float):
+        return str(value).removesuffix(".0")
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _summarize(report: dict[str, Any]) -> str:
@@ -109,11 +112,11 @@ def _summarize(report: dict[str, Any]) -> str:
     layers = ", ".join(map(str, model["memory_layers"]))
     memory = f"with a motif memory before layer {layers} (counted from 0)" if layers else "without motif memory"
     origin = _hide_folder(model["checkpoint"]) if model["checkpoint"] else None
-    start = f"fine-tuned from `{origin}`" if origin else "trained from random weights"
+    start = f"fine-tuned from {format_code(origin)}" if origin else "trained from random weights"
     runs = f"{len(seeds)} seeds: {', '.join(map(str, seeds))}" if len(seeds) > 1 else f"seed {seeds[0]}"
     return (
-        f"{_TASKS[data['problem']].capitalize()} ({len(data['classes'])} {kind}). `{model['class']}` on a "
-        f"`{model['backbone']}` backbone {memory}, {report['parameters']:,} parameters, {start}; {runs}."
+        f"{_TASKS[data['problem']].capitalize()} ({len(data['classes'])} {kind}). {format_code(model['class'])} on a "
+        f"{format_code(model['backbone'])} backbone {memory}, {report['parameters']:,} parameters, {start}; {runs}."
     )
 
 
@@ -127,8 +130,8 @@ def _tabulate_metrics(report: dict[str, Any]) -> str:
         for metric, values in report[split].items():
             ends = (intervals.get(metric) or {}).get("mean") if split == "test" else None
             interval = " to ".join(map(_show, ends)) if ends else ""
-            rows.append([split, metric, _show(values["mean"]), _show(values["sd"]), interval])
-    return _tabulate(["split", "metric", "mean", "sd", "95 % interval"], rows, numbers=3)
+            rows.append([split, escape_text(metric), _show(values["mean"]), _show(values["sd"]), interval])
+    return format_table(["split", "metric", "mean", "sd", "95 % interval"], rows, numbers=range(2, 5))
 
 
 def _explain_metrics(report: dict[str, Any]) -> str:
@@ -165,10 +168,14 @@ def _tabulate_classes(report: dict[str, Any]) -> str:
     unit = "bases" if "bases_per_class" in described else "rows"
     head = [kind, *([unit] if counts else []), *each]
     rows = [
-        [_code(name), *([f"{counts[name]:,}"] if counts else []), *(_show(values[name]) for values in each.values())]
+        [
+            format_code(name),
+            *([f"{counts[name]:,}"] if counts else []),
+            *(_show(values[name]) for values in each.values()),
+        ]
         for name in names
     ]
-    return f"{title}\n\n{_tabulate(head, rows, numbers=len(head) - 1)}"
+    return f"{title}\n\n{format_table(head, rows, numbers=range(1, len(head)))}"
 
 
 def _tabulate_data(data: dict[str, Any]) -> str:
@@ -179,15 +186,15 @@ def _tabulate_data(data: dict[str, Any]) -> str:
             rows.append(
                 [
                     split,
-                    _code(_hide_folder(described["file"])),
-                    _code(described["sha256"][:_HASH_DIGITS]),
+                    format_code(_hide_folder(described["file"])),
+                    format_code(described["sha256"][:_HASH_DIGITS]),
                     f"{described['rows']:,}",
                     f"{described['characters']:,}",
                     f"{cut:,}",
                 ]
             )
     head = ["split", "file", "SHA-256", "rows", "bp", "cut rows of the file"]
-    table = _tabulate(head, rows, numbers=3)
+    table = format_table(head, rows, numbers=range(3, 6))
     note = "The checksums are the first 12 digits of those of the whole files."
     if data["validation"] and data["validation"]["file"] == data["train"]["file"]:
         note += " The validation rows are a part of the training file."
@@ -230,20 +237,8 @@ def _list_settings(report: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _list_versions(report: dict[str, Any]) -> str:
-    return (
-        f"gengram {report['gengram_version']}, transformers {report['transformers_version']}, "
-        f"torch {report['torch_version']}."
-    )
-
-
-def _tabulate(head: list[str], rows: list[list[str]], numbers: int = 0) -> str:
-    """Return a Markdown table; its last columns, so many, are aligned to the right."""
-    rule = [*["---"] * (len(head) - numbers), *["---:"] * numbers]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *rows))
-
-
-def _code(text: str) -> str:
-    return f"`{text}`".replace("|", "\\|")
+    made = ("gengram", "transformers", "torch")
+    return ", ".join(f"{name} {escape_text(report[f'{name}_version'])}" for name in made) + "."
 
 
 def _show(value: float | None) -> str:
