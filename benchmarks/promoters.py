@@ -29,9 +29,11 @@ from sklearn.pipeline import Pipeline, make_pipeline
 
 from gengram._version import __version__
 from gengram.benchmarks.builders.gena import build_promoters
+from gengram.command_line import complain
 from gengram.errors import InputError
 from gengram.files import write_json, write_text
 from gengram.genome.tables import read_rows
+from gengram.markdown import format_table
 from gengram.tokenization.train_tokenizer import train_bpe_tokenizer
 from gengram.training.arguments import DataArguments, FinetuneArguments, ModelArguments
 from gengram.training.baselines.linear import make_kmer_classifier, make_position_classifier
@@ -208,15 +210,15 @@ def run_promoters(
 def tabulate(report: dict[str, Any]) -> str:
     """A Markdown table: F1 of the promoters, a line a model, a column a division into folds."""
     folds = report["folds"]
-    lines = [f"| F1 of promoters, fold {report['fold']} tests | " + " | ".join(FOLDS[name] for name in folds) + " |"]
-    lines.append("| --- |" + " --- |" * len(folds))
-    for name, title in BASELINES.items():
-        lines.append(f"| {title} | " + " | ".join(f"{found['baselines'][name]:.3f}" for found in folds.values()) + " |")
+    head = [f"F1 of promoters, fold {report['fold']} tests", *(FOLDS[name] for name in folds)]
+    rows = [
+        [title, *(f"{found['baselines'][name]:.3f}" for found in folds.values())] for name, title in BASELINES.items()
+    ]
     cells = [
         f"{found['gena']['f1']:.3f}" + (f" ± {found['gena']['sd']:.3f}" if found["gena"]["sd"] is not None else "")
         for found in folds.values()
     ]
-    return "\n".join([*lines, "| small GENA from scratch | " + " | ".join(cells) + " |"])
+    return format_table(head, [*rows, ["small GENA from scratch", *cells]])
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -242,8 +244,7 @@ def main(argv: list[str] | None = None) -> int:
         report = run_promoters(arguments.data, output, arguments.folds, arguments.fold, arguments.seeds, size)
         write_json(report, output / "results.json")
     except (InputError, OSError) as error:
-        print(f"promoters: error: {error}", file=sys.stderr)
-        return 1
+        return complain("promoters", str(error))
     write_text(tabulate(report) + "\n", output / "results.md")
     print(tabulate(report), output / "results.json", sep="\n\n")
     return 0

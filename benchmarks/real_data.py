@@ -29,6 +29,7 @@ from transformers import AutoModelForSequenceClassification
 
 from gengram._version import __version__
 from gengram.benchmarks.real_data_report import ARMS, tabulate, write_results
+from gengram.command_line import complain
 from gengram.errors import InputError
 from gengram.files import write_json
 from gengram.genome.tables import read_rows
@@ -361,8 +362,7 @@ def main(argv: list[str] | None = None) -> int:
         output.mkdir(parents=True, exist_ok=True)
         write_results(report, output)
     except (InputError, OSError) as error:
-        print(f"real_data: error: {error}", file=sys.stderr)
-        return 1
+        return complain("real_data", str(error))
     print(tabulate(report), output / "results.json", sep="\n\n")
     return 0
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from gengram.files import save_figure, write_json, write_text
+from gengram.markdown import escape_text, format_table
 
 ARMS = {
     "no_memory": "no memory",
@@ -39,7 +40,7 @@ def tabulate(report: dict[str, Any]) -> str:
     costs = [["task", "backbone", "arm", "parameters", "seconds", "processor seconds", "test AUROC", "per seed"]]
     for task, found in report["tasks"].items():
         if "arms" not in found:
-            rows.append([task, found["skipped"], *[""] * (len(rows[0]) - 2)])
+            rows.append([task, escape_text(found["skipped"]), *[""] * (len(rows[0]) - 2)])
             continue
         linear = found["linear"]
         bp = "-".join(str(length) for length in dict.fromkeys(linear["length"]))
@@ -61,16 +62,11 @@ def tabulate(report: dict[str, Any]) -> str:
                     ", ".join(f"{score:.3f}" for score in scored["test_mcc"]["per_seed"]),
                 ]
             )
-    return "\n\n".join(_draw_table(table) for table in (rows, costs) if len(table) > 1)
+    return "\n\n".join(format_table(table[0], table[1:]) for table in (rows, costs) if len(table) > 1)
 
 
 def _show_spread(score: dict[str, Any]) -> str:
     return f"{score['mean']:.3f}" + (f" ± {score['sd']:.3f}" if score["sd"] is not None else "")
-
-
-def _draw_table(rows: list[list[str]]) -> str:
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]])
 
 
 def plot_scores(report: dict[str, Any], path: Path) -> None:

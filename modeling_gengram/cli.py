@@ -9,6 +9,7 @@ from typing import NamedTuple
 from gengram._version import __version__
 from gengram.command_line import answer_closed_pipe, complain
 from gengram.errors import suggest
+from gengram.printable import make_printable
 
 
 class Verb(NamedTuple):
@@ -116,7 +117,7 @@ def _refuse(words: list[str]) -> int:
         message = f"gengram {words[0]} {words[1]}: choose {' or '.join(inner)}{suggest(words[1], inner)}"
     else:
         message = f"there is no verb {words[0]!r}{suggest(words[0], VERBS)}"
-    print(f"{_USAGE}\ngengram: error: {message}\n`gengram --help` shows the verbs.", file=sys.stderr)
+    print(f"{_USAGE}\ngengram: error: {make_printable(message)}\n`gengram --help` shows the verbs.", file=sys.stderr)
     return 2
 
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from gengram.errors import InputError, suggest
 from gengram.files import check_output_file, write_json
+from gengram.printable import make_printable
 from gengram.progress import QUIET, quiet_libraries
 
 EXIT_CODES = "exit codes: 0 done; 1 an error, the message says what to change; 2 wrong arguments"
@@ -36,7 +37,7 @@ _ANSWERS_AN_INTERRUPT = 128 + 2
 
 
 class Answer(NamedTuple):
-    """What a verb answers: `text` for people, `data` for programs (one JSON object, `--json`)."""
+    """What a verb answers: `text` for people, `data` for programs (one JSON object, `--json`), names as they are."""
 
     text: str
     data: dict[str, Any]
@@ -148,7 +149,8 @@ class VerbParser(argparse.ArgumentParser):
         return super().parse_known_args(words, namespace)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"usage: {self.usage}\n{self.prog}: error: {message}\n`{self.prog} --help` shows all arguments.\n")
+        shown = make_printable(message)
+        self.exit(2, f"usage: {self.usage}\n{self.prog}: error: {shown}\n`{self.prog} --help` shows all arguments.\n")
 
     def _respell(self, word: str) -> str:
         flag, equals, value = word.partition("=")
@@ -171,7 +173,7 @@ def run(parser: VerbParser, arguments: argparse.Namespace, work: Callable[..., A
     """
     options = vars(arguments).copy()
     target, quiet = options.pop("json", None), options.pop("quiet", False)
-    before = os.environ.get(QUIET)
+    before, form = os.environ.get(QUIET), warnings.formatwarning
     if quiet:
         os.environ[QUIET] = "1"
         logging.disable(logging.WARNING)
@@ -183,6 +185,7 @@ def run(parser: VerbParser, arguments: argparse.Namespace, work: Callable[..., A
                 raise InputError(f"{target}: the file is there already. Choose another one for --json, or {remedy}.")
         quiet_libraries()
         with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+            warnings.formatwarning = _show_warning
             if quiet:
                 warnings.simplefilter("ignore")
             answer = work(**options)
@@ -196,6 +199,7 @@ def run(parser: VerbParser, arguments: argparse.Namespace, work: Callable[..., A
         complain(parser.prog, "interrupted")
         return _ANSWERS_AN_INTERRUPT
     finally:
+        warnings.formatwarning = form
         if quiet:
             logging.disable(logging.NOTSET)
             os.environ.pop(QUIET)
@@ -212,9 +216,9 @@ def answer_closed_pipe() -> int:
 
 
 def complain(program: str, message: str) -> int:
-    """Print an error message; returns the exit code, 1."""
+    """Print an error message in one line, whatever names it holds; returns the exit code, 1."""
     if os.environ.get("RANK", "0") == "0":  # One of several processes speaks for all.
-        print(f"{program}: error: {message}", file=sys.stderr)
+        print(f"{program}: error: {make_printable(message)}", file=sys.stderr)
     return 1
 
 
@@ -280,14 +284,18 @@ def _json_target(text: str) -> str:
     return text
 
 
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> str:
+    """A warning as a message of a command: not where in the code it was given."""
+    return f"warning: {make_printable(message)}\n"
+
+
 def _print_answer(answer: Answer, target: str | None) -> None:
-    if target is None:
-        print(answer.text)
-    elif target == "-":
+    if target == "-":
         print(json.dumps(answer.data, indent=2, allow_nan=False))
     else:
-        write_json(answer.data, Path(target))
-        print(answer.text)
+        if target is not None:
+            write_json(answer.data, Path(target))
+        print(make_printable(answer.text, keep="\n\t"))
     sys.stdout.flush()
 
 

@@ -25,7 +25,7 @@ _MARKS = re.compile(r"[\\`*\[\]{}~$#!]|(?<![^\W_])_|_(?![^\W_])")
 # At the beginning these are a list, a heading or a rule.
 _BEGINNING = re.compile(r"^(\d{1,9}(?=[.)](?:\s|$))|(?=[-+=](?:[-=\s]|$)))")
 # Addresses would become links by themselves.
-_ADDRESS = re.compile(r"(?<=www)(?=\.)|(?=://)|(?=@)", re.IGNORECASE)
+_ADDRESS = re.compile(r"(?<=www)(?=\.)|(?<=:)(?=//)|(?=@)", re.IGNORECASE)
 
 
 def escape_text(text: object) -> str:

@@ -12,6 +12,7 @@ from tqdm.auto import tqdm as _terminal_tqdm
 from tqdm.std import tqdm as _tqdm
 
 from gengram.lazy import when_imported
+from gengram.printable import make_printable
 
 QUIET = "GENGRAM_QUIET"
 """The environment variable that turns bars and notes off, also in processes that a command starts."""
@@ -26,9 +27,9 @@ def is_quiet() -> bool:
 
 
 def tell(note: str) -> None:
-    """Say something that is not the answer, on standard error."""
+    """Say something that is not the answer, in one line on standard error."""
     if not is_quiet():
-        print(note, file=sys.stderr, flush=True)
+        print(make_printable(note), file=sys.stderr, flush=True)
 
 
 def track(*arguments: Any, **options: Any) -> Any:

@@ -18,9 +18,11 @@ import pandas as pd
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
+from gengram.command_line import complain
 from gengram.errors import InputError
 from gengram.files import hash_file, make_whole, write_text
 from gengram.genome.tables import add_labels, read_rows
+from gengram.markdown import escape_text, format_table
 
 FOLDS = 5
 CHROMATIN = {"dnase": 125, "factor": 690, "histone": 104}
@@ -306,8 +308,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         counts = build(**arguments)
     except (InputError, OSError) as error:
-        print(f"gena: error: {error}", file=sys.stderr)
-        return 1
+        return complain("gena", str(error))
     print(*(f"{split}: {count:,} rows" for split, count in counts.items()), arguments["output"], sep="\n")
     return 0
 
@@ -340,14 +341,9 @@ def _write(
     if output.exists():
         raise InputError(f"{output} is there already: choose another folder")
     counts = {split: len(rows) for split, rows in splits.items()}
-    lines = [
-        note,
-        "",
-        "| split | rows |",
-        "| --- | --- |",
-        *(f"| {split} | {count:,} |" for split, count in counts.items()),
-    ]
-    lines += ["", "Made from:", "", *(f"- {file.name}, sha256 {hash_file(file)}" for file in files)]
+    table = format_table(["split", "rows"], [[split, f"{count:,}"] for split, count in counts.items()], numbers=[1])
+    lines = [note, "", table, "", "Made from:", ""]
+    lines += [f"- {escape_text(file.name)}, sha256 {hash_file(file)}" for file in files]
     with make_whole(output) as partial:
         for split, rows in splits.items():
             path = partial / f"{split}.{kind}"

@@ -11,7 +11,7 @@ import torch
 import transformers
 
 from gengram._version import __version__
-from gengram.command_line import HelpFormatter
+from gengram.command_line import HelpFormatter, complain
 from gengram.files import write_json
 
 _PACKAGE = "gengram.benchmarks.speed"
@@ -40,8 +40,7 @@ def answer(parser: argparse.ArgumentParser, text: str, report: Any, path: Path |
         try:
             write_json(report, path)
         except OSError as error:
-            print(f"{parser.prog}: error: {path} cannot be written: {error}", file=sys.stderr)
-            return 1
+            return complain(parser.prog, f"{path} cannot be written: {error}")
     return 0
 
 

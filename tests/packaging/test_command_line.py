@@ -4,11 +4,15 @@ import json
 import subprocess
 import sys
 import textwrap
+import warnings
+from pathlib import Path
 
 import pytest
 
+from gengram.cli import main
 from gengram.command_line import Answer, VerbParser, add_genome, add_model, add_out, run, share, whole_number
 from gengram.errors import InputError
+from gengram.progress import tell
 
 
 @pytest.fixture
@@ -203,3 +207,42 @@ def test_help_names_a_flag_once(parser, capsys):
         parser.parse(["--help"])
     text = capsys.readouterr().out
     assert "--batch_size BATCH_SIZE" in text and "--batch-size" not in text and "--genome, --ref FASTA" in text
+
+
+NAME = "a\nb\x1b[31m\u202e\udcff.csv"
+SHOWN = r"a\nb\x1b[31m\u202e\udcff.csv"
+
+
+def test_names_do_nothing_to_a_terminal(parser, capsys, tmp_path):
+    def refuse(**options):
+        tell(f"reading {NAME}")
+        # What Python prints for a warning; pytest would catch the warning itself.
+        sys.stderr.write(warnings.formatwarning(UserWarning(f"{NAME}: strange"), UserWarning, "file.py", 1))
+        raise InputError(f"{NAME}: mend this")
+
+    arguments = parser.parse(["m", "f", "--out", "o", "--json", str(tmp_path / "answer.json")])
+    assert run(parser, arguments, refuse) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [f"reading {SHOWN}", f"warning: {SHOWN}: strange", f"gengram try: error: {SHOWN}: mend this"]
+    assert warnings.formatwarning(Warning("x"), Warning, "file.py", 1).startswith("file.py:1")  # as it was
+    with pytest.raises(SystemExit):
+        parser.parse(["m", "f", "more", NAME, "--out", "o"])
+    assert f"too many arguments: more {SHOWN}" in capsys.readouterr().err
+
+
+def test_an_answer_is_shown_to_people_and_exact_for_programs(parser, capsys, tmp_path):
+    def work(**options):
+        return Answer(f"3\t{NAME}\n4\tb", {"file": NAME})
+
+    assert run(parser, parser.parse(["m", "f", "--out", "o"]), work) == 0
+    assert capsys.readouterr().out == "3\ta\nb" + SHOWN[4:] + "\n4\tb\n"
+    for target in ("-", str(tmp_path / "answer.json")):
+        assert run(parser, parser.parse(["m", "f", "--out", "o", "--json", target]), work) == 0
+        said = capsys.readouterr().out
+        assert json.loads(said if target == "-" else Path(target).read_text()) == {"file": NAME}
+
+
+def test_a_verb_that_there_is_not_is_named_in_one_line(capsys):
+    assert main([NAME]) == main(["convert", NAME]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 6 and "\x1b" not in error and f"convert {SHOWN}: choose" in error

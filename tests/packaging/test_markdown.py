@@ -48,7 +48,7 @@ HOSTILE = [
 TEXTS = st.one_of(
     st.sampled_from(HOSTILE), st.text(max_size=40), st.text(alphabet="`|\\<>[]()!*_~#&$-=+.1 a\n\tx:/@w;", max_size=20)
 )
-READER = MarkdownIt("gfm-like", {"html": True})
+READER = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
 
 
 def collect(text: str) -> tuple[str, set[str]]:
@@ -141,6 +141,7 @@ def test_what_names_look_like():
         "(2 blanks)",
     ]
     assert escape_text("macro_f1 of seed-0, 2.13.0+cpu") == "macro_f1 of seed-0, 2.13.0+cpu"
+    assert escape_text("see https://x.org, www.x.org, a@x.org") == r"see https:\//x.org, www\.x.org, a\@x.org"
     assert format_literal('say "it\'s"') == "'say \"it\\'s\"'" and format_literal("[MASK]") == '"[MASK]"'
     assert format_table(["a", "b"], [["c", "1"]], numbers=[1]) == "| a | b |\n| --- | ---: |\n| c | 1 |"
 

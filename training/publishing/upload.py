@@ -14,6 +14,7 @@ from safetensors import safe_open
 
 from gengram.command_line import Answer
 from gengram.errors import InputError
+from gengram.printable import make_printable
 from gengram.progress import tell
 
 # Where absolute paths of people's machines begin.
@@ -160,7 +161,8 @@ def send(upload: Upload, *, private: bool, revision: str | None, dry_run: bool) 
         # Which of them are there is not asked: a dry run needs no network.
         stale = [pattern for pattern in upload.stale if pattern not in upload.files]
         tell(f"a push deletes, where an earlier one left it: {', '.join(stale)}")
-        return Answer("\n".join(f"{size}\t{path}" for path, size in sizes.items()), {**told, "would_delete": stale})
+        lines = "\n".join(f"{size}\t{make_printable(path)}" for path, size in sizes.items())
+        return Answer(lines, {**told, "would_delete": stale})
     commit = push(upload, private=private, revision=revision)
     if commit.commit_description:
         tell(commit.commit_description)
