@@ -18,8 +18,8 @@ from gengram.errors import InputError, suggest
 from gengram.gengram.configuration_gengram import GengramConfig
 from gengram.gengram.modeling_gengram import GengramForSequenceClassification, GengramForTokenClassification
 from gengram.loading.faults import tell_faults
-from gengram.loading.models import TASKS, load_weights, require_config
-from gengram.loading.tokenizers import require_tokenizer
+from gengram.loading.models import TASKS, find_head, load_weights, require_config
+from gengram.loading.tokenizers import check_tokenizer, require_tokenizer
 from gengram.rmt.configuration_rmt import RmtConfig
 from gengram.rmt.modeling_rmt import RmtForSequenceClassification, RmtForTokenClassification
 from gengram.tokenization import EMBEDDING_ROWS, build_nucleotide_tokenizer
@@ -78,8 +78,7 @@ def prepare_config(arguments: ModelArguments, tokenizer: PreTrainedTokenizerBase
         backbone = _build_backbone_config(str(arguments.backbone), arguments, tokenizer)
         memory = {"memory_layers": []} if arguments.memory is None else _as_mapping(arguments.memory)
         config = _add_memory(backbone, memory, tokenizer)
-    if len(tokenizer) > config.vocab_size:
-        raise InputError(f"the tokenizer has {len(tokenizer)} ids, but the model has {config.vocab_size} embeddings")
+    check_tokenizer(tokenizer, arguments.tokenizer_name_or_path or arguments.model_name_or_path or "tokenizer", config)
     return config if arguments.rmt is None else _add_segments(config, _as_mapping(arguments.rmt), tokenizer)
 
 
@@ -140,19 +139,12 @@ def _build_encoder(
         model.config.pad_token_id = config.pad_token_id
         return model, [name for name, _ in model.named_parameters() if ".backbone." not in name]
     model, new = load_weights(path, task, config=config)
-    if lacking := [name for name in new if name in _list_body(model) and "pooler" not in name]:
+    if lacking := sorted(set(new) - find_head(model, new)):
         raise InputError(
             f"{path}: the checkpoint does not fit {type(model).__name__}: {len(lacking)} weights of the model's body "
             f"are missing or of another size, e.g. {lacking[0]}"
         )
     return model, new
-
-
-def _list_body(model: PreTrainedModel) -> set[str]:
-    # The base model of a recurrent memory is the encoder with its head.
-    inner: Any = model.base_model
-    body = {id(parameter) for parameter in inner.base_model.parameters()}
-    return {name for name, parameter in model.named_parameters() if id(parameter) in body}
 
 
 def _as_mapping(argument: dict[str, Any] | str | None) -> dict[str, Any]:

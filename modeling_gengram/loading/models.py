@@ -4,10 +4,13 @@ Nucleotide Transformer v2 names no architecture, SegmentNT names the wrong one, 
 today's transformers. A family's configuration class says which published files are its own (`recognizes`).
 """
 
+import copy
+import re
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -37,6 +40,12 @@ TASKS: dict[str, Any] = {
 # Arguments that choose and fetch a file, and those of a model that a configuration would take for its own.
 _HUB = {"cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token"}
 _MODEL = {"attn_implementation", "dtype", "experts_implementation", "quantization_config", "torch_dtype"}
+_LABELS = {"id2label", "label2id", "num_labels", "problem_type"}
+# Heads that a checkpoint of a language model lacks and a training can begin with.
+_NEW_HEADS = re.compile("For(Sequence|Token)Classification$")
+_POOLER = re.compile(r"(^|\.)pooler\.")
+# A weight of a numbered layer; buffers, such as the frequencies of rotary positions, have other names.
+_LAYER = re.compile(r"(.*?)\.\d+\..*\b(weight|bias)$")
 
 
 def load_config(pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Any:
@@ -64,18 +73,22 @@ def load_config(pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Any
     return found
 
 
-def auto(pretrained_model_name_or_path: str | Path, task: str = "base", **kwargs: Any) -> PreTrainedModel:
+def auto(pretrained_model_name_or_path: str | Path, task: str = "base", **kwargs: Any) -> Any:
     """Load a model for a task: what `AutoModel...` do, for published checkpoints too that they refuse or mistake.
+
+    No weight is random in silence. Weights that the checkpoint lacks are an error; only a head for classes or numbers
+    (and a pooler below it) may be new, and only where `num_labels` or `id2label` asks for one. A base model whose
+    checkpoint has no pooler has none: its `pooler_output` is None.
 
     Args:
         pretrained_model_name_or_path: Hub id, folder, or a run of `gengram finetune` (its best model).
         task: `base`, `masked_lm`, `causal_lm`, `sequence_classification` or `token_classification`.
-        kwargs: of `from_pretrained` (`dtype`, `attn_implementation`, `revision` ...), and fields of the configuration
-            (`num_labels`, `rescaling_factor` ...).
+        kwargs: of `from_pretrained` (`attn_implementation`, `revision`, `output_loading_info` ...; `dtype` is by
+            default that of the file), and fields of the configuration (`num_labels`, `rescaling_factor` ...).
 
     Raises:
         `ValueError`: a task that does not exist, or that the architecture has no class for; a checkpoint that does not
-            fit its configuration.
+            fit its configuration, lacks weights, or has some that are not finite.
         `OSError`: files that cannot be read.
 
     Example:
@@ -85,27 +98,32 @@ def auto(pretrained_model_name_or_path: str | Path, task: str = "base", **kwargs
 
     >>> model = gengram.auto("InstaDeepAI/nucleotide-transformer-v2-50m-multi-species", "masked_lm")  # doctest: +SKIP
     ```"""
-    if task not in TASKS:
-        raise ValueError(f"task={task!r}: choose one of {', '.join(TASKS)}")
-    pretrained_model_name_or_path = find_in_run(pretrained_model_name_or_path)
-    if "config" not in kwargs:
-        fields = {name: value for name, value in kwargs.items() if name not in _MODEL}
-        config, rest = load_config(pretrained_model_name_or_path, return_unused_kwargs=True, **fields)
-        kwargs = {name: kwargs[name] for name in kwargs.keys() & (rest.keys() | _HUB | _MODEL)}
-        kwargs["config"] = config
-    loaded = TASKS[task].from_pretrained(pretrained_model_name_or_path, **kwargs)
-    speed_up(loaded[0] if isinstance(loaded, tuple) else loaded)  # with output_loading_info there is more
-    return loaded
+    asks_for_head = bool({"num_labels", "id2label"} & kwargs.keys())
+    tells = kwargs.pop("output_loading_info", False)
+    model, found = _load(pretrained_model_name_or_path, task, **kwargs)
+    random = _list_random(found)
+    head = find_head(model, random)
+    if lacking := [name for name in random if not (asks_for_head and name in head)]:
+        remedy = (
+            "To train a new head, ask for it with num_labels= or id2label="
+            if set(random) == head
+            else "Take the checkpoint that this configuration belongs to"
+        )
+        raise InputError(
+            f"{pretrained_model_name_or_path}: {len(lacking)} weights of {type(model).__name__} are missing or of "
+            f"another size, e.g. {lacking[0]}. {remedy}"
+        )
+    return (model, found) if tells else model
 
 
 def load_weights(
-    path: str | Path, task: str = "base", *, dtype: torch.dtype = torch.float32, **kwargs: Any
+    path: str | Path, task: str = "base", *, dtype: torch.dtype | str = torch.float32, **kwargs: Any
 ) -> tuple[Any, list[str]]:
     """Load a model for a task, whatever the checkpoint has of it.
 
     Args:
         path, task: see `auto`.
-        dtype: of the weights.
+        dtype: of the weights; `auto`: that of the file.
         kwargs: of `auto`, e.g. `config`.
 
     Returns:
@@ -116,33 +134,38 @@ def load_weights(
     """
     with tell_faults(f"{path}: the model's weights cannot be loaded"):
         # Another size is let through, to be told together with what is missing.
-        loaded: Any = auto(path, task, dtype=dtype, ignore_mismatched_sizes=True, output_loading_info=True, **kwargs)
-    model, found = loaded
-    check_finite(model, path)
-    return model, sorted(found["missing_keys"] | {name for name, *_ in found["mismatched_keys"]})
+        model, found = _load(path, task, dtype=dtype, ignore_mismatched_sizes=True, **kwargs)
+    return model, _list_random(found)
 
 
-def require_model(
-    path: str | Path, task: str = "base", *, device: torch.device, may_lack: str | None = None, **kwargs: Any
-) -> Any:
+def require_model(path: str | Path, task: str = "base", *, device: torch.device | None = None, **kwargs: Any) -> Any:
     """Load a whole, trained model, in evaluation mode.
 
     Args:
         path, task: see `auto`.
-        device: where to.
-        may_lack: part of the names of weights that need not be there, e.g. `pooler`.
+        device: where to; by default it stays on the CPU.
         kwargs: of `load_weights`, e.g. `config`, `dtype`.
 
     Raises:
         `InputError`: see `load_weights`; weights are missing or of another size.
     """
     model, random = load_weights(path, task, **kwargs)
-    if lacking := [name for name in random if may_lack is None or may_lack not in name]:
+    if random:
         raise InputError(
-            f"{path}: {len(lacking)} weights are missing or of another size, e.g. {lacking[0]}; train the model first, "
+            f"{path}: {len(random)} weights are missing or of another size, e.g. {random[0]}; train the model first, "
             "or take another checkpoint"
         )
-    return model.eval().to(device)
+    return model.eval() if device is None else model.eval().to(device)
+
+
+def find_head(model: PreTrainedModel, names: list[str]) -> set[str]:
+    """Return those of the weights that are a head's, and with it a pooler's, which only a head reads; none of a
+    language model, whose head is part of what was trained."""
+    if not _NEW_HEADS.search(type(model).__name__):
+        return set()
+    body = _list_body(model)
+    head = {name for name in names if name not in body}
+    return head | {name for name in names if head and _POOLER.search(name)}
 
 
 def check_finite(model: Any, path: str | Path) -> None:
@@ -151,11 +174,7 @@ def check_finite(model: Any, path: str | Path) -> None:
     Raises:
         `InputError`: naming the first such tensor and how many there are.
     """
-    faulty = [
-        name
-        for name, weight in model.state_dict().items()
-        if weight.is_floating_point() and not weight.is_meta and not torch.isfinite(weight).all()
-    ]
+    faulty = [name for name, weight in model.state_dict().items() if not weight.is_meta and not is_finite(weight)]
     if faulty:
         raise InputError(
             f"{path}: {len(faulty)} tensors have values that are not finite (NaN or infinite), e.g. {faulty[0]}: the "
@@ -163,26 +182,82 @@ def check_finite(model: Any, path: str | Path) -> None:
         )
 
 
-def check_tokenizer(model: Any, tokenizer: PreTrainedTokenizerBase, path: str | Path) -> None:
-    """Refuse a tokenizer that the model cannot have been trained with, or that does not read DNA.
+def is_finite(weight: torch.Tensor) -> bool:
+    """Whether all values of a tensor are numbers and none is infinite."""
+    if not weight.is_floating_point():
+        return True
+    # Formats of one byte know no such test.
+    return bool(torch.isfinite(weight if weight.element_size() > 1 else weight.float()).all())
+
+
+def check_present(model: Any) -> None:
+    """Refuse a model whose weights are not in memory: `device_map` has left some of them on disk.
 
     Raises:
-        `InputError`: ids beyond the model's embeddings; A, C, G and T that are unknown or one and the same token.
+        `InputError`: naming the first of them.
     """
-    highest = max(tokenizer.get_vocab().values(), default=-1)
-    rows = model.get_input_embeddings().weight.shape[0]
-    if highest >= rows:
+    away = [name for name, weight in model.named_parameters() if weight.is_meta]
+    if away:
         raise InputError(
-            f"{path}: the tokenizer has the id {highest}, but the model has {rows} embeddings: they do not belong "
-            "together"
+            f"{type(model).__name__}: {len(away)} weights are not in memory (on the device 'meta', or offloaded to "
+            f"disk), e.g. {away[0]}. Load the model without device_map, or with one that has room for all of it"
         )
-    ids = {base: tokenizer(base * 12, add_special_tokens=False, verbose=False)["input_ids"] for base in "ACGT"}
-    unknown = tokenizer.unk_token_id
-    known = all(found and unknown not in found for found in ids.values())
-    if not known or len({tuple(found) for found in ids.values()}) < len(ids):
+
+
+def count_embeddings(model: Any) -> int:
+    """Return for how many token ids a model has a vector."""
+    return int(model.get_input_embeddings().weight.shape[0])
+
+
+def _load(path: str | Path, task: str, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+    """Load a model, whatever the checkpoint has of it, and what `output_loading_info` tells of that."""
+    if task not in TASKS:
+        raise ValueError(f"task={task!r}: choose one of {', '.join(TASKS)}")
+    path = find_in_run(path)
+    if "config" not in kwargs:
+        fields = {name: value for name, value in kwargs.items() if name not in _MODEL}
+        config, rest = load_config(path, return_unused_kwargs=True, **fields)
+        kwargs = {name: kwargs[name] for name in kwargs.keys() & (rest.keys() | _HUB | _MODEL)}
+        kwargs["config"] = config
+    elif given := kwargs.keys() & _LABELS:
+        kwargs["config"] = copy.deepcopy(kwargs["config"])
+        for name in sorted(given):
+            setattr(kwargs["config"], name, kwargs.pop(name))
+    model, found = TASKS[task].from_pretrained(path, output_loading_info=True, **kwargs)
+    _refuse_left_over(model, found["unexpected_keys"], path)
+    random = _list_random(found)
+    if task == "base" and random and all(name.startswith("pooler.") for name in random):
+        # Masked language models have none; one of random weights would look like an embedding.
+        model.pooler = None
+        found |= {kind: type(found[kind])() for kind in ("missing_keys", "mismatched_keys")}
+    check_finite(model, path)
+    return speed_up(model), found
+
+
+def _list_random(found: dict[str, Any]) -> list[str]:
+    return sorted({*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])})
+
+
+def _list_body(model: PreTrainedModel) -> set[str]:
+    # The base model of a recurrent memory is the encoder with its head.
+    inner: Any = model.base_model
+    body = {id(parameter) for parameter in inner.base_model.parameters()}
+    return {name for name, parameter in model.named_parameters() if id(parameter) in body}
+
+
+def _refuse_left_over(model: PreTrainedModel, names: Any, path: str | Path) -> None:
+    """Refuse weights of layers that the model does not have: it would be another one than was trained."""
+    layers = {name for name, module in model.named_modules() if isinstance(module, nn.ModuleList)}
+    prefix = f"{model.base_model_prefix}."
+    found = []
+    for name in sorted(names):
+        match = _LAYER.match(name)
+        if match and {match[1], match[1].removeprefix(prefix)} & layers:
+            found.append(name)
+    if found:
         raise InputError(
-            f"{path}: the tokenizer there does not read DNA: A, C, G and T are unknown to it or the same token. Save "
-            "the tokenizer that the model was trained with into this folder"
+            f"{path}: {len(found)} weights have no place in {type(model).__name__}, e.g. {found[0]}: its "
+            "config.json is of another model"
         )
 
 
@@ -232,8 +307,11 @@ __all__ = [
     "TASKS",
     "auto",
     "check_finite",
-    "check_tokenizer",
+    "check_present",
     "choose_device",
+    "count_embeddings",
+    "find_head",
+    "is_finite",
     "load_config",
     "load_weights",
     "measure_capacity",

@@ -1,6 +1,7 @@
 """From a Hub id or a folder to a tokenizer that reads DNA, also where transformers would read the files wrong."""
 
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -9,11 +10,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from gengram.errors import InputError
 from gengram.loading.checkpoints import find_in_run
 from gengram.loading.faults import tell_faults
+from gengram.progress import tell
 from gengram.registration import FAMILIES, TOKENIZERS, list_configurations
 from gengram.tokenization.published import PublishedFiles
 
@@ -22,6 +24,8 @@ _HUB = {"cache_dir", "force_download", "local_files_only", "revision", "subfolde
 _TOKENIZER_FILES = ("tokenizer*.json", "vocab*", "*.model", "special_tokens_map.json")
 # What is known by its vocabulary, whichever model it belongs to.
 _BY_CONTENT = ("bpe", "kmer")
+# Every base, every pair of them, and more than one k-mer.
+_PROBE = "ACGTTGCAAGGCCTTAGACTCATGTA"
 
 
 def load_tokenizer(pretrained_model_name_or_path: str | Path, **kwargs: Any) -> PreTrainedTokenizerBase:
@@ -37,7 +41,8 @@ def load_tokenizer(pretrained_model_name_or_path: str | Path, **kwargs: Any) -> 
             attributes of the tokenizer (`model_max_length`, `padding_side` ...).
 
     Raises:
-        `OSError` or `ValueError`: as `AutoTokenizer.from_pretrained`.
+        `OSError` or `ValueError`: as `AutoTokenizer.from_pretrained`; a folder without a tokenizer, for which that
+            returns one without a vocabulary.
         `TypeError`: an argument that is no attribute of the tokenizer that is made here.
     """
     pretrained_model_name_or_path = find_in_run(pretrained_model_name_or_path)
@@ -46,6 +51,12 @@ def load_tokenizer(pretrained_model_name_or_path: str | Path, **kwargs: Any) -> 
     files = PublishedFiles(pretrained_model_name_or_path, hub, attributes)
     family = find_family(files.config)
     kind = None if family is None else FAMILIES[family].tokenizer
+    folder = Path(pretrained_model_name_or_path)
+    if kind != "ntv3" and folder.is_dir() and not any(any(folder.glob(pattern)) for pattern in _TOKENIZER_FILES):
+        raise InputError(
+            f"{folder}: there is no tokenizer in this folder (no tokenizer.json, no vocab.txt); save the one that the "
+            "model was trained with into it"
+        )
     for name in _BY_CONTENT if kind is None else (kind,):
         module: Any = import_module(TOKENIZERS[name])
         if module.recognizes_published(files):
@@ -57,16 +68,83 @@ def require_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     """`load_tokenizer`, for a command.
 
     Raises:
-        `InputError`: no tokenizer can be read.
+        `InputError`: no tokenizer can be read, or only a slow one of transformers, in Python.
     """
-    folder = Path(path)
-    if folder.is_dir() and not any(list(folder.glob(pattern)) for pattern in _TOKENIZER_FILES):
-        raise InputError(
-            f"{path}: there is no tokenizer in this folder (no tokenizer.json, no vocab.txt); save the one that the "
-            "model was trained with into it"
-        )
     with tell_faults(f"{path}: no tokenizer can be read here"), _hold_standard_error():
-        return load_tokenizer(path)
+        tokenizer = load_tokenizer(path)
+    if not tokenizer.is_fast:
+        raise InputError(
+            f"{path}: transformers reads this tokenizer with {type(tokenizer).__name__}, in Python, which does not "
+            "tell where its tokens lie and takes names of special tokens in a sequence for such tokens. Save one with "
+            "a tokenizer.json into this folder; gengram.tokenization has functions that make them"
+        )
+    return tokenizer
+
+
+def check_tokenizer(
+    tokenizer: PreTrainedTokenizerBase,
+    path: str | Path,
+    config: PreTrainedConfig | None = None,
+    rows: int | None = None,
+) -> None:
+    """Refuse a tokenizer that does not read DNA, or that the model cannot have been trained with.
+
+    Lower case that it does not read is told in a line: some are made so (`case="unknown"`).
+
+    Args:
+        tokenizer: of `require_tokenizer`.
+        path: where it is from, for the messages.
+        config: of the model, if there is one.
+        rows: of the model's embedding; by default the configuration's `vocab_size`.
+
+    Raises:
+        `InputError`: ids beyond the model's embeddings; a special token of the model that is another token here; A, C,
+            G and T that are unknown or one and the same token; a sequence that does not come back.
+    """
+    if config is not None:
+        _compare_ids(tokenizer, path, config, config.vocab_size if rows is None else rows)
+    unknown = tokenizer.unk_token_id
+    ids = {base: _read(tokenizer, base * 12) for base in "ACGT"}
+    known = all(found and unknown not in found for found in ids.values())
+    if not known or len({tuple(found) for found in ids.values()}) < len(ids):
+        raise InputError(
+            f"{path}: the tokenizer there does not read DNA: A, C, G and T are unknown to it or the same token. Save "
+            "the tokenizer that the model was trained with into this folder"
+        )
+    pieces = tokenizer.convert_ids_to_tokens(_read(tokenizer, _PROBE))
+    if (back := re.sub("[^ACGT]", "", "".join(pieces).upper())) != _PROBE:
+        raise InputError(
+            f"{path}: the tokenizer there does not read DNA: {_PROBE} comes back as {back or 'nothing'!r}. Save the "
+            "tokenizer that the model was trained with into this folder"
+        )
+    lower = _read(tokenizer, _PROBE.lower())
+    if not lower or set(lower) <= {unknown}:
+        tell(f"{path}: the tokenizer there reads lower-case (soft-masked) bases as unknown")
+
+
+def _read(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """The ids of a text, read as the verbs read sequences."""
+    return tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
+
+
+def _compare_ids(tokenizer: PreTrainedTokenizerBase, path: str | Path, config: PreTrainedConfig, rows: int) -> None:
+    names = {index: name for name, index in tokenizer.get_vocab().items()}
+    if (highest := max(names, default=-1)) >= rows:
+        raise InputError(
+            f"{path}: the tokenizer has the id {highest}, but the model has {rows} embeddings: they do not belong "
+            "together"
+        )
+    # A special token that stands in no input, <unk> or a second <pad>, does no harm: many published files name one.
+    read = {*tokenizer(_PROBE, split_special_tokens=True, verbose=False)["input_ids"], tokenizer.mask_token_id}
+    idle = set(tokenizer.all_special_ids) - read
+    for kind in ("pad", "mask", "cls"):
+        for one in (config, config.get_text_config()):
+            index, own = getattr(one, f"{kind}_token_id", None), getattr(tokenizer, f"{kind}_token_id")
+            if own is not None and index != own and index in names and index not in idle:
+                raise InputError(
+                    f"{path}: {kind}_token_id is {index} in the model's configuration, which to the tokenizer is "
+                    f"{names[index]!r}; its own {kind} token has the id {own}. They do not belong together"
+                )
 
 
 @contextmanager
@@ -109,4 +187,4 @@ def _set_attributes(tokenizer: PreTrainedTokenizerBase, attributes: dict[str, An
     return tokenizer
 
 
-__all__ = ["find_family", "load_tokenizer", "require_tokenizer"]
+__all__ = ["check_tokenizer", "find_family", "load_tokenizer", "require_tokenizer"]

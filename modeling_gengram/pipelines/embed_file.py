@@ -19,8 +19,8 @@ from gengram.genome.streams import stream_rows, survey_rows
 from gengram.genome.values import cast_values
 from gengram.loading.adapters import is_adapter
 from gengram.loading.checkpoints import find_model
-from gengram.loading.models import check_tokenizer, choose_device, require_model
-from gengram.loading.tokenizers import require_tokenizer
+from gengram.loading.models import choose_device, count_embeddings, require_model
+from gengram.loading.tokenizers import check_tokenizer, require_tokenizer
 from gengram.pipelines.embed import Embedder, tokenize_sequences
 from gengram.pipelines.embedding_files import FORMATS, Parts, build_columns
 from gengram.progress import track
@@ -82,9 +82,8 @@ def embed_file(
         )
     device = choose_device(devices)
     tokenizer = _load_tokenizer(model_path)
-    # BERT's pooler reads <cls> for a head; vectors are taken before it.
-    model = require_model(model_path, dtype=choose_dtype(dtype), device=device, may_lack="pooler")
-    check_tokenizer(model, tokenizer, model_path)
+    model = require_model(model_path, dtype=choose_dtype(dtype), device=device)
+    check_tokenizer(tokenizer, model_path, model.config, count_embeddings(model))
     try:
         embed = Embedder(model, tokenizer, **options)
     except ValueError as error:

@@ -17,8 +17,8 @@ from gengram.genome.letters import MAX_NON_DNA
 from gengram.genome.tables import read_rows
 from gengram.loading.adapters import is_adapter, load_adapter
 from gengram.loading.checkpoints import find_model
-from gengram.loading.models import check_tokenizer, choose_device, measure_capacity, require_config, require_model
-from gengram.loading.tokenizers import require_tokenizer
+from gengram.loading.models import choose_device, count_embeddings, measure_capacity, require_config, require_model
+from gengram.loading.tokenizers import check_tokenizer, require_tokenizer
 from gengram.pipelines.predictions import describe_bases, describe_rows, find_start
 from gengram.progress import track
 from gengram.tokenization.coordinates import find_bases
@@ -124,7 +124,7 @@ def load_predictor(
     model: Any = load_adapter(folder, base).eval().to(device) if adapted else _load_whole(folder, device)
     head = type(model.get_base_model() if adapted else model).__name__
     tokenizer = require_tokenizer(folder)
-    check_tokenizer(model, tokenizer, folder)
+    check_tokenizer(tokenizer, folder, model.config, count_embeddings(model))
     tokenizer.model_max_length = measure_capacity(model.config, tokenizer)
     # One output without a word about it is a regression, as in transformers' own losses: one class is no choice.
     silent: Problem = "regression" if model.config.num_labels == 1 else "single_label"

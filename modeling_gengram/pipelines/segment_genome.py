@@ -24,8 +24,8 @@ from gengram.genome.letters import MAX_NON_DNA, LetterSurvey
 from gengram.genome.tracks import Locus, Piece, TrackFormat, check_format, name_tracks, write_tracks
 from gengram.loading.adapters import hash_base
 from gengram.loading.checkpoints import find_model
-from gengram.loading.models import choose_device, require_config, require_model
-from gengram.loading.tokenizers import require_tokenizer
+from gengram.loading.models import choose_device, count_embeddings, require_config, require_model
+from gengram.loading.tokenizers import check_tokenizer, require_tokenizer
 from gengram.nucleotide_transformer.configuration_segment_nt import SegmentNTConfig
 from gengram.nucleotide_transformer.modeling_segment_nt import SegmentNTForTokenClassification
 from gengram.pipelines.locus_plot import plot_locus
@@ -176,7 +176,9 @@ def load_segmenter(
     except ValueError as error:
         raise InputError(str(error)) from error
     model = require_model(path, "token_classification", config=config, device=choose_device(devices))
-    return model, require_tokenizer(path)
+    tokenizer = require_tokenizer(path)
+    check_tokenizer(tokenizer, path, config, count_embeddings(model))
+    return model, tokenizer
 
 
 def _plan(genome: Path, regions: str | Path | None, unknown: str, max_non_dna: float) -> _Plan:

@@ -76,7 +76,10 @@ def load_by_id(repo, sequence):
     with torch.no_grad():
         logits = model(**batch).logits
         assert torch.equal(by_class(**batch).logits, logits)
-    kinds = [type(gengram.auto(repo, task)).__name__ for task in ("base", "sequence_classification")]
+    kinds = [
+        type(gengram.auto(repo)).__name__,
+        type(gengram.auto(repo, "sequence_classification", num_labels=2)).__name__,
+    ]
     return {"kinds": kinds, "fast": tokenizer.is_fast, "ids": batch["input_ids"].tolist(), "logits": logits.tolist()}
 
 

@@ -91,7 +91,8 @@ def test_every_variant_loads_from_a_published_folder(config, batch, tmp_path):
 
 def test_auto_tells_gena_from_bert(config, batch, tmp_path):
     write_published(tmp_path / "gena", GenaBertForMaskedLM(config))
-    assert type(gengram.auto(tmp_path / "gena", "token_classification")) is GenaBertForTokenClassification
+    classifier = gengram.auto(tmp_path / "gena", "token_classification", num_labels=2)
+    assert type(classifier) is GenaBertForTokenClassification
     BertForMaskedLM(BertConfig(num_hidden_layers=1, hidden_size=24, vocab_size=40)).save_pretrained(tmp_path / "bert")
     assert type(gengram.auto(tmp_path / "bert", "masked_lm")) is BertForMaskedLM
 

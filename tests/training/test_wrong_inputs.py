@@ -136,7 +136,7 @@ def test_a_window_shorter_than_the_largest_kmer(command, capsys, run_folder):
         ),
         (
             {"backbone_config": {"vocab_size": 12}},
-            "tokenizer has 16 ids, but the model has 12 embeddings",
+            "tokenizer has the id 15, but the model has 12 embeddings",
         ),
         ({"load_best_model_at_end": True, "save_strategy": "epoch", "validation_fraction": 0}, "need validation rows"),
         ({"early_stopping_patience": 1, "validation_fraction": 0}, "need validation rows"),
