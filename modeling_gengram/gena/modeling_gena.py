@@ -475,7 +475,8 @@ class GenaBertForSequenceClassification(GenaBertClassifier):
         """
         Args:
             labels (`torch.Tensor`, *optional*):
-                int64 [B] for one class; float [B, C] for several labels (0 or 1) or for numbers.
+                int64 [B] for one class; [B, C] for several labels (0 or 1), or floats for numbers. Where
+                `config.problem_type` is not set, they decide, and it is set.
             pos_weight (`torch.Tensor`, *optional*):
                 Weight of the positives of several labels: [C], or [B, C].
 
@@ -486,7 +487,9 @@ class GenaBertForSequenceClassification(GenaBertClassifier):
         logits = self.classifier(self.dropout(outputs.pooler_output))
         loss = None
         if labels is not None:
-            problem = self.config.problem_type or guess_problem_type(labels, self.num_labels, dims=2)
+            if self.config.problem_type is None:
+                self.config.problem_type = guess_problem_type(labels, self.num_labels, dims=2)
+            problem = self.config.problem_type
             loss = compute_loss(problem, logits, labels, pos_weight, num_items_in_batch=num_items_in_batch)
         return SequenceClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
@@ -532,6 +535,8 @@ class GenaBertForTokenClassification(GenaBertClassifier):
         loss = None
         if labels is not None:
             problem = self.config.problem_type or guess_problem_type(labels, self.num_labels, dims=3)
+            if problem != "single_label_classification":  # which goes without saying for tokens, as in transformers
+                self.config.problem_type = problem
             loss = compute_loss(problem, logits, labels, pos_weight, labels_mask, num_items_in_batch)
         return TokenClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions

@@ -623,7 +623,7 @@ class GengramForSequenceClassification(GengramClassifier):
     ) -> SequenceClassifierOutputWithPast:
         """
         Args:
-            labels (`torch.Tensor`, *optional*): class indices [B], 0/1 floats [B, labels] (multi-label), or floats
+            labels (`torch.Tensor`, *optional*): class indices [B], 0 and 1 [B, labels] (multi-label), or floats
                 [B] or [B, labels] (regression).
             others: see `GengramModel.forward`. Without an attention mask, padding is told by the backbone's
                 `pad_token_id`.
@@ -643,10 +643,14 @@ class GengramForSequenceClassification(GengramClassifier):
         if labels is not None:
             if self.config.problem_type is None:
                 self.config.problem_type = _guess_problem_type(labels, self.num_labels)
+            is_class = self.config.problem_type == "single_label_classification"
             loss = self.loss_function(
-                labels=labels, pooled_logits=logits, config=self.config, num_items_in_batch=num_items
+                labels=labels if is_class else labels.to(logits.dtype),
+                pooled_logits=logits,
+                config=self.config,
+                num_items_in_batch=num_items,
             )
-            if num_items is not None and self.config.problem_type != "single_label_classification":
+            if num_items is not None and not is_class:
                 # transformers' loss is then a mean that leaves the other micro-batches of the step out.
                 loss = loss * (labels != -100).sum() / num_items
         return SequenceClassifierOutputWithPast(
@@ -815,7 +819,8 @@ def pool_tokens(hidden_states: torch.Tensor, real: torch.Tensor, pooling: str) -
 def _guess_problem_type(labels: torch.Tensor, num_labels: int) -> str:
     if num_labels == 1:
         return "regression"
-    return "multi_label_classification" if labels.is_floating_point() else "single_label_classification"
+    many = labels.is_floating_point() or labels.dim() > 1
+    return "multi_label_classification" if many else "single_label_classification"
 
 
 def count_within(seq_idx: torch.Tensor) -> torch.Tensor:

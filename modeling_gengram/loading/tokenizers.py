@@ -13,6 +13,7 @@ from typing import Any
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from gengram.errors import InputError
+from gengram.genome.alphabet import BASES
 from gengram.loading.checkpoints import find_in_run
 from gengram.loading.faults import tell_faults
 from gengram.progress import tell
@@ -137,14 +138,29 @@ def _compare_ids(tokenizer: PreTrainedTokenizerBase, path: str | Path, config: P
     # A special token that stands in no input, <unk> or a second <pad>, does no harm: many published files name one.
     read = {*tokenizer(_PROBE, split_special_tokens=True, verbose=False)["input_ids"], tokenizer.mask_token_id}
     idle = set(tokenizer.all_special_ids) - read
+    configs = list(_unwrap(config))
     for kind in ("pad", "mask", "cls"):
-        for one in (config, config.get_text_config()):
+        for one in configs:
             index, own = getattr(one, f"{kind}_token_id", None), getattr(tokenizer, f"{kind}_token_id")
             if own is not None and index != own and index in names and index not in idle:
                 raise InputError(
                     f"{path}: {kind}_token_id is {index} in the model's configuration, which to the tokenizer is "
                     f"{names[index]!r}; its own {kind} token has the id {own}. They do not belong together"
                 )
+    bases = tokenizer.convert_tokens_to_ids(list(BASES))
+    for one in configs:
+        if getattr(one, "memory_layers", None) and (own := list(one.base_token_ids[: len(BASES)])) != bases:
+            raise InputError(
+                f"{path}: the model's memory reads the ids {own} as A, C, G and T, whose tokens here have the ids "
+                f"{bases}. They do not belong together"
+            )
+
+
+def _unwrap(config: PreTrainedConfig) -> Iterator[PreTrainedConfig]:
+    """The configuration of a model and of what it is wrapped around."""
+    yield config
+    if (inner := getattr(config, "backbone_config", None)) is not None:
+        yield from _unwrap(inner)
 
 
 @contextmanager

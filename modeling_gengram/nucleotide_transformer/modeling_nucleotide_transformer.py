@@ -377,16 +377,32 @@ def compute_sequence_loss(
 
     Args:
         model: its `config.problem_type` says which loss; where there is none, labels decide, and it is set.
-        logits (`torch.Tensor` [B, labels]), labels (`torch.Tensor` [B], or [B, labels]).
+        logits (`torch.Tensor` [B, labels]), labels (`torch.Tensor` [B], or [B, labels]): integers of two dimensions
+            are several labels, which transformers takes as floats only.
         num_items_in_batch (`int`, *optional*): label values in all micro-batches of the step, as Trainer counts them.
     """
+    config = model.config
+    if config.problem_type is None:
+        config.problem_type = guess_problem_type(labels, config.num_labels)
+    is_class = config.problem_type == "single_label_classification"
     loss = model.loss_function(
-        labels=labels, pooled_logits=logits, config=model.config, num_items_in_batch=num_items_in_batch
+        labels=labels if is_class else labels.to(logits.dtype),
+        pooled_logits=logits,
+        config=config,
+        num_items_in_batch=num_items_in_batch,
     )
-    if num_items_in_batch is not None and model.config.problem_type != "single_label_classification":
+    if num_items_in_batch is not None and not is_class:
         # transformers' loss is then a mean that leaves the other micro-batches of the step out.
         loss = loss * (labels != -100).sum() / num_items_in_batch
     return loss
+
+
+def guess_problem_type(labels: torch.Tensor, num_labels: int) -> str:
+    """Return the `problem_type` that labels [B] or [B, C] can only mean."""
+    if num_labels == 1:
+        return "regression"
+    many = labels.is_floating_point() or labels.dim() > 1
+    return "multi_label_classification" if many else "single_label_classification"
 
 
 class NucleotideTransformerForTokenClassification(NucleotideTransformerPreTrainedModel):
@@ -438,4 +454,5 @@ __all__ = [
     "NucleotideTransformerModel",
     "NucleotideTransformerPreTrainedModel",
     "compute_sequence_loss",
+    "guess_problem_type",
 ]

@@ -9,7 +9,7 @@ from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.base import ChunkPipeline
 
-from gengram.loading.models import measure_capacity
+from gengram.loading.models import check_present, measure_capacity
 from gengram.progress import track
 from gengram.tokenization.coordinates import NOWHERE, assign_bases
 from gengram.tokenization.windows import TooLong, cut_tokens
@@ -30,6 +30,17 @@ class LongSequenceError(ValueError):
         super().__init__(
             f"sequence {index} (counted from 0) of {length} bp is {tokens} tokens, but the limit is {limit} tokens: "
             "shorten it, or read a part of it or windows: too_long='truncate', 'center' or 'window'"
+        )
+        self.index = index
+
+
+class NotFiniteError(ValueError):
+    """A vector has values that are infinite or no numbers; `index` is the number of its sequence, from 0."""
+
+    def __init__(self, index: int):
+        super().__init__(
+            f"sequence {index} (counted from 0) has a vector that is not finite (NaN or infinite): the model's numbers "
+            "overflow. Load it in float32"
         )
         self.index = index
 
@@ -72,7 +83,7 @@ class Embedder:
 
     Raises:
         `ValueError`: a value that is none of these, a layer that the model lacks, a limit beyond the model's, a pool
-            or intervals that the tokenizer or the model cannot give.
+            or intervals that the tokenizer or the model cannot give; weights that are not in memory.
 
     Example:
         >>> embed = Embedder(model, tokenizer, pool="mean")  # doctest: +SKIP
@@ -97,6 +108,7 @@ class Embedder:
             raise ValueError("a vector for each base needs pool='none' and a tokenizer that knows where its tokens lie")
         if batch_tokens < 1:
             raise ValueError(f"batch_tokens={batch_tokens}: give 1 or more")
+        check_present(model)
         self.model, self.tokenizer = model, tokenizer
         self.layer, self.pool = check_layer(model, layer), check_pool(model, pool)
         self.exclude_special = exclude_special or per_base
@@ -110,6 +122,7 @@ class Embedder:
 
         Raises:
             `LongSequenceError`: one is longer than the model and must not be cut.
+            `NotFiniteError`: the model overflows at one.
             `ValueError`: `"cls"` where the tokenizer puts nothing in front; an empty sequence, or a text instead of a
                 list of them.
         """
@@ -130,6 +143,8 @@ class Embedder:
         for batch in _make_batches(order, lengths, self.batch_tokens, self.step, self.block):
             rows = [(encoded[windows[number][0]], windows[number][1]) for number in batch]
             for number, one in zip(batch, self._embed_batch(rows)):
+                if not np.isfinite(one[0]).all():
+                    raise NotFiniteError(windows[number][0])
                 found[number] = one
         parts: list[list[tuple[np.ndarray, int]]] = [[] for _ in sequences]
         kept: list[list[np.ndarray]] = [[] for _ in sequences]
@@ -433,6 +448,10 @@ class EmbeddingPipeline(ChunkPipeline):
     _load_feature_extractor = False  # type: ignore[assignment]
     _load_tokenizer = True  # type: ignore[assignment]
 
+    def __init__(self, *arguments: Any, **others: Any):
+        super().__init__(*arguments, **others)
+        check_present(self.model)
+
     def _sanitize_parameters(self, **options: Any) -> tuple[dict, dict, dict]:
         groups: tuple[tuple[str, ...], ...] = (
             ("too_long", "max_length"),
@@ -487,6 +506,8 @@ class EmbeddingPipeline(ChunkPipeline):
         for output in model_outputs:
             vectors, places = output["vectors"][0], output["counted"][0].bool()
             parts.append(((vectors[places] if pool == "none" else vectors).numpy(), int(places.sum())))
+            if not np.isfinite(parts[-1][0]).all():
+                raise NotFiniteError(0)
         return join_windows(parts, pool)
 
 
@@ -499,6 +520,7 @@ __all__ = [
     "Embedder",
     "EmbeddingPipeline",
     "LongSequenceError",
+    "NotFiniteError",
     "Pool",
     "embed_sequences",
 ]

@@ -21,7 +21,7 @@ from gengram.loading.adapters import is_adapter
 from gengram.loading.checkpoints import find_model
 from gengram.loading.models import choose_device, count_embeddings, require_model
 from gengram.loading.tokenizers import check_tokenizer, require_tokenizer
-from gengram.pipelines.embed import Embedder, tokenize_sequences
+from gengram.pipelines.embed import Embedder, NotFiniteError, tokenize_sequences
 from gengram.pipelines.embedding_files import FORMATS, Parts, build_columns
 from gengram.progress import track
 
@@ -71,7 +71,8 @@ def embed_file(
 
     Raises:
         `InputError`: a file that cannot be read, a model that cannot be loaded or lacks weights, a sequence that is too
-            long, letters that are not DNA, an option that does not fit the model, parts of another run.
+            long, letters that are not DNA, an option that does not fit the model, parts of another run, a vector that is
+            not finite.
     """
     out = check_output_file(out, FORMATS)
     model_path = find_model(model_path)
@@ -105,13 +106,20 @@ def embed_file(
         raise InputError(f"{model_path}: {error}") from error
     kept = [name for name in schema.names if name not in schema_names]
     parts = Parts(out, plan)
-    count = 0
+    count = done = 0
     with track(total=rows, desc="Embedding", unit="seq") as bar:
         blocks = _take_blocks(stream_rows(file, sequence_column, genome), block_rows, embed)
         for count, block in enumerate(blocks, start=1):
             if not parts.has(count - 1):
-                embedded = embed(block["sequence"].to_pylist())
+                try:
+                    embedded = embed(block["sequence"].to_pylist())
+                except NotFiniteError as error:
+                    raise InputError(
+                        f"{file}, data row {done + error.index + 1}: the vector is not finite (NaN or infinite): the "
+                        f"model's numbers overflow in {embed.model.dtype}; --dtype float32 has the most room"
+                    ) from error
                 parts.write(count - 1, _fit(block, schema, kept), embedded)
+            done += len(block)
             bar.update(len(block))
     parts.assemble(count)
     return out

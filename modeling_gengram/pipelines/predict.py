@@ -17,10 +17,17 @@ from gengram.genome.letters import MAX_NON_DNA
 from gengram.genome.tables import read_rows
 from gengram.loading.adapters import is_adapter, load_adapter
 from gengram.loading.checkpoints import find_model
-from gengram.loading.models import choose_device, count_embeddings, measure_capacity, require_config, require_model
+from gengram.loading.models import (
+    check_present,
+    choose_device,
+    count_embeddings,
+    measure_capacity,
+    require_config,
+    require_model,
+)
 from gengram.loading.tokenizers import check_tokenizer, require_tokenizer
-from gengram.pipelines.predictions import describe_bases, describe_rows, find_start
-from gengram.progress import track
+from gengram.pipelines.predictions import describe_bases, describe_rows, find_missing, find_start
+from gengram.progress import tell, track
 from gengram.tokenization.coordinates import find_bases
 from gengram.training.data.inputs import tokenize_rows
 from gengram.training.data.strands import average_outputs, check_letters, read_other_strand
@@ -30,7 +37,11 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
 _TASKS = {"ForSequenceClassification": "sequence_classification", "ForTokenClassification": "token_classification"}
-_PROBLEMS: dict[str | None, Problem] = {"multi_label_classification": "multi_label", "regression": "regression"}
+_PROBLEMS: dict[str, Problem] = {
+    "single_label_classification": "single_label",
+    "multi_label_classification": "multi_label",
+    "regression": "regression",
+}
 
 
 def predict_file(
@@ -72,9 +83,12 @@ def predict_file(
         - a class for each base: `prediction_start`, the base (counted from 0) that the lists begin at, `prediction`, a
           list of names, and for each class a list `probability_NAME`.
 
+        What the model computes no finite number for is null, and is told.
+
     Raises:
         `InputError`: a model without a trained head, or with tokens longer than a base where bases are classified; a
-            file that cannot be read; a sequence that is too long; an output folder that is not there.
+            file that cannot be read; a sequence that is too long; an output folder that is not there; no prediction
+            that is finite.
     """
     out = check_output_file(out, (".parquet",))
     model, tokenizer, problem = load_predictor(model_path, base_model, devices)
@@ -90,6 +104,7 @@ def predict_file(
         check_letters(rows, str(file))
         other = read_other_strand(encoded, tokenizer, limit, too_long)
         outputs = _average(outputs, _run(model, tokenizer, other, batch_size), encoded, other, tokenizer, problem)
+    _tell_missing(outputs, str(file))
     names = [name for _, name in sorted((model.config.id2label or {}).items())]
     if problem == "token":
         columns = _describe_bases(rows, encoded, outputs, names, tokenizer, too_long, file)
@@ -122,25 +137,64 @@ def load_predictor(
     if base is not None and not adapted:
         raise InputError(f"{path} is no adapter, so it has no base to name")
     model: Any = load_adapter(folder, base).eval().to(device) if adapted else _load_whole(folder, device)
+    check_present(model)
     head = type(model.get_base_model() if adapted else model).__name__
     tokenizer = require_tokenizer(folder)
     check_tokenizer(tokenizer, folder, model.config, count_embeddings(model))
     tokenizer.model_max_length = measure_capacity(model.config, tokenizer)
+    return model, tokenizer, _name_problem(model.config, head, path)
+
+
+def _name_problem(config: Any, head: str, path: str | Path) -> Problem:
+    """What a model with this head predicts.
+
+    Raises:
+        `InputError`: nothing that is predicted here.
+    """
     # One output without a word about it is a regression, as in transformers' own losses: one class is no choice.
-    silent: Problem = "regression" if model.config.num_labels == 1 else "single_label"
-    problem = _PROBLEMS.get(model.config.problem_type, silent)
+    silent = "regression" if config.num_labels == 1 else "single_label_classification"
+    named = config.problem_type or silent
+    if named not in _PROBLEMS:
+        raise InputError(f"{path}: problem_type={named!r} in config.json is none of {', '.join(_PROBLEMS)}")
     if head.endswith("ForTokenClassification"):
-        problem = "token"
-    return model, tokenizer, problem
+        if named != silent:
+            raise InputError(
+                f"{path}: problem_type is {named!r}, but of single bases only classes are predicted here. Call the "
+                "model itself: gengram.auto(path, 'token_classification')"
+            )
+        return "token"
+    if config.num_labels == 1 and named == "single_label_classification":
+        raise InputError(
+            f"{path}: problem_type is {named!r}, but there is one output, and one class is no choice. If it is a "
+            "number, write 'regression' into config.json; if one label, 'multi_label_classification'"
+        )
+    return _PROBLEMS[named]
 
 
 def _load_whole(path: str | Path, device: torch.device) -> PreTrainedModel:
     config = require_config(path)
     architecture = str((config.architectures or [""])[0])
     head = next((head for head in _TASKS if architecture.endswith(head)), None)
+    if config.model_type == "segment_nt":
+        raise InputError(f"{path}: a SegmentNT has features of single bases: use gengram segment")
     if head is None:
         raise InputError(f"{path}: {config.architectures} has no head that classifies or measures; fine-tune it first")
     return require_model(path, _TASKS[head], config=config, device=device)
+
+
+def _tell_missing(outputs: list[np.ndarray], file: str) -> None:
+    """Tell which rows have outputs that are not finite.
+
+    Raises:
+        `InputError`: all of them have.
+    """
+    rows = [row for row, logits in enumerate(outputs, start=1) if find_missing(logits).any()]
+    if not rows:
+        return
+    where = f"{file}: the model's outputs are not finite for {len(rows)} of {len(outputs)} rows"
+    if len(rows) == len(outputs):
+        raise InputError(f"{where}: its numbers overflow, or the training diverged. Take another model")
+    tell(f"{where}, the first is data row {rows[0]}: these have no prediction (null)")
 
 
 @torch.inference_mode()

@@ -39,18 +39,21 @@ def describe_rows(logits: np.ndarray, names: list[str], problem: Problem) -> dic
 
     Returns:
         `prediction` (the name, or the list of names with a probability above 0.5) and `probability_NAME`; of a
-        regression `prediction_NAME`.
+        regression `prediction_NAME`. All are null where a row has a logit that is not finite.
     """
+    missing = find_missing(logits)
     if problem == "regression":
-        return {f"prediction_{name}": pa.array(column) for name, column in zip(names, logits.T)}
+        return {f"prediction_{name}": pa.array(column, mask=missing) for name, column in zip(names, logits.T)}
+    logits = np.where(missing[:, None], 0, logits)
     if problem == "multi_label":
         chosen = [[name for name, logit in zip(names, row) if logit > 0] for row in logits]
-        prediction, probabilities = pa.array(chosen, pa.list_(pa.string())), expit(logits)
+        prediction = pa.array([None if none else row for none, row in zip(missing, chosen)], pa.list_(pa.string()))
+        probabilities = expit(logits)
     else:
-        prediction, probabilities = _name_classes(logits.argmax(axis=1), names), softmax(logits, axis=1)
+        prediction, probabilities = _name_classes(logits.argmax(axis=1), names, missing), softmax(logits, axis=1)
     return {
         "prediction": prediction,
-        **{f"probability_{name}": pa.array(column) for name, column in zip(names, probabilities.T)},
+        **{f"probability_{name}": pa.array(column, mask=missing) for name, column in zip(names, probabilities.T)},
     }
 
 
@@ -63,22 +66,30 @@ def describe_bases(logits: list[np.ndarray], starts: list[int], names: list[str]
         names: of the classes.
 
     Returns:
-        `prediction_start`, and lists with one entry a base: `prediction`, the name, and `probability_NAME`.
+        `prediction_start`, and lists with one entry a base: `prediction`, the name, and `probability_NAME`; null where
+        a base has a logit that is not finite.
     """
     offsets = pa.array(np.cumsum([0, *map(len, logits)]), pa.int32())
     flat = np.concatenate(logits)
+    missing = find_missing(flat)
+    flat = np.where(missing[:, None], 0, flat)
 
     def group(values: pa.Array) -> pa.ListArray:
         return pa.ListArray.from_arrays(offsets, values)
 
     return {
         "prediction_start": pa.array(starts, pa.int64()),
-        "prediction": group(_name_classes(flat.argmax(axis=1), names)),
+        "prediction": group(_name_classes(flat.argmax(axis=1), names, missing)),
         **{
-            f"probability_{name}": group(pa.array(column, pa.float32()))
+            f"probability_{name}": group(pa.array(column, pa.float32(), mask=missing))
             for name, column in zip(names, softmax(flat, axis=1).T)
         },
     }
+
+
+def find_missing(logits: np.ndarray) -> np.ndarray:
+    """Return where there is no prediction: bool (M,) for logits (M, C) of which one is infinite or not a number."""
+    return ~np.isfinite(logits).all(axis=-1)
 
 
 def find_start(bases: int, read: int, too_long: str) -> int:
@@ -221,6 +232,7 @@ def _stack(table: pa.Table, names: list[str]) -> np.ndarray:
 __all__ = [
     "describe_bases",
     "describe_rows",
+    "find_missing",
     "find_start",
     "name_predictions",
     "read_predictions",

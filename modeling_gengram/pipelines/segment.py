@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from gengram.loading.models import check_present
 from gengram.progress import track
 
 from ..nucleotide_transformer.configuration_segment_nt import TRAINED_TOKENS, SegmentNTConfig
@@ -53,10 +54,12 @@ def segment_sequence(
 
     Raises:
         `ValueError`: a letter that is no base, a sequence that is too short, a window that does not fit the U-Net or
-            the `rescaling_factor`, a tokenizer of other tokens.
+            the `rescaling_factor`, a tokenizer of other tokens, weights that are not in memory.
+        `OverflowError`: a probability that is not a number.
     """
     config = model.config
     check_windows(config, window, overlap)
+    check_present(model)
     fault = _NOT_BASES.search(sequence)
     if fault and unknown != "skip":
         raise ValueError(
@@ -84,7 +87,12 @@ def segment_sequence(
                 )
             logits = model(input_ids=torch.tensor(encoded, device=model.device)).logits
             found = logits.float().softmax(dim=-1)[..., 1].cpu().numpy()
-            for (start, _, kept_from, kept_to), rows in zip(batch, found):
+            for (start, end, kept_from, kept_to), rows in zip(batch, found):
+                if not np.isfinite(rows).all():
+                    raise OverflowError(
+                        f"the probabilities of the bases {start} to {end} (counted from 0) are not finite: the model's "
+                        "numbers overflow. Load it in float32"
+                    )
                 probabilities[kept_from:kept_to] = rows[kept_from - start : kept_to - start]
     return probabilities
 

@@ -302,15 +302,18 @@ def _fill(
         for _, header, sequence in read_fasta(genome) if missing else ():
             for file, piece in missing.get(header.split()[0], ()):
                 begin = max(0, piece.start - overlap // 2)
-                found = segment_sequence(
-                    model,
-                    tokenizer,
-                    sequence[begin : piece.end + overlap // 2],
-                    window=window,
-                    overlap=overlap,
-                    batch_size=batch_size,
-                    unknown="skip",
-                )[piece.start - begin : piece.end - begin]
+                try:
+                    found = segment_sequence(
+                        model,
+                        tokenizer,
+                        sequence[begin : piece.end + overlap // 2],
+                        window=window,
+                        overlap=overlap,
+                        batch_size=batch_size,
+                        unknown="skip",
+                    )[piece.start - begin : piece.end - begin]
+                except OverflowError as error:
+                    raise InputError(f"{genome}, {piece}, after base {begin}: {error}") from error
                 with open_whole(file) as stream:
                     np.save(stream, found)
                 progress.update(piece.end - piece.start)

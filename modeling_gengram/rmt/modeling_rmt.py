@@ -325,7 +325,8 @@ class RmtForSequenceClassification(RmtPreTrainedModel):
         """
         Args:
             input_ids, attention_mask, memory: see `RmtModel.forward`.
-            labels (`torch.Tensor`, *optional*): int64 [B], or float [B, C] for several labels or numbers.
+            labels (`torch.Tensor`, *optional*): int64 [B], or [B, C] for several labels (0 or 1), floats for numbers.
+                Where `config.problem_type` is not set, they decide, and it is set.
             pos_weight (`torch.Tensor`, *optional*): of the positives of several labels, [C] or [B, C].
 
         Returns:
@@ -336,7 +337,9 @@ class RmtForSequenceClassification(RmtPreTrainedModel):
         kept, memory = self.read_sequences(input_ids, attention_mask, memory, lambda step, answer: answer, pad)
         logits, loss = kept[-1][1], None
         if labels is not None:
-            problem = self.config.problem_type or guess_problem_type(labels, self.config.num_labels, dims=2)
+            if self.config.problem_type is None:
+                self.config.problem_type = guess_problem_type(labels, self.config.num_labels, dims=2)
+            problem = self.config.problem_type
             weights = [
                 pos_weight[step.rows] if pos_weight is not None and pos_weight.dim() == 2 else pos_weight
                 for step, _ in kept
@@ -443,6 +446,8 @@ class RmtForTokenClassification(RmtTokenModel):
         problem = self.config.problem_type
         if problem is None and labels is not None:
             problem = guess_problem_type(labels, self.config.num_labels, dims=3)
+            if problem != "single_label_classification":  # which goes without saying for tokens, as in transformers
+                self.config.problem_type = problem
         return self._classify(
             input_ids,
             attention_mask,

@@ -15,8 +15,10 @@ from transformers import (
     BertConfig,
     BertForMaskedLM,
     BertForSequenceClassification,
+    BertForTokenClassification,
 )
 
+from gengram.pipelines.command import embed
 from gengram.pipelines.command import predict as main
 from gengram.tokenization import build_nucleotide_tokenizer
 from gengram.training.command import finetune
@@ -172,3 +174,90 @@ class TestWrongInputs:
         build_nucleotide_tokenizer().save_pretrained(tmp_path / "lm")
         message = "lm: ['BertForMaskedLM'] has no head that classifies or measures; fine-tune it first"
         self.expect([tmp_path / "lm", new, "--out", tmp_path / "out.parquet"], capsys, message)
+
+
+class TestNotFinite:
+    """Weights that are finite, and sequences at which they overflow: those with a T."""
+
+    @pytest.fixture
+    def overflowing(self, small, tmp_path):
+        def make(problem_type, num_labels, model_class=BertForSequenceClassification, everywhere=False) -> Path:
+            torch.manual_seed(0)
+            config = BertConfig(vocab_size=128, num_labels=num_labels, problem_type=problem_type, **small)
+            model = model_class(config)
+            tokenizer = build_nucleotide_tokenizer(model_max_length=64)
+            with torch.no_grad():
+                # The sum of 16 such channels is infinite.
+                rows = slice(None) if everywhere else tokenizer.convert_tokens_to_ids("T")
+                model.bert.embeddings.word_embeddings.weight[rows] = 3e38
+            model.save_pretrained(tmp_path / "big")
+            tokenizer.save_pretrained(tmp_path / "big")
+            return tmp_path / "big"
+
+        return make
+
+    @pytest.fixture
+    def file(self, tmp_path) -> Path:
+        pd.DataFrame({"seq": ["CGAAGC", "CGTAAG", "GGAACC", "TCCGAG"]}).to_csv(tmp_path / "some.csv", index=False)
+        return tmp_path / "some.csv"
+
+    @pytest.mark.parametrize(
+        ("problem_type", "num_labels"),
+        [("single_label_classification", 2), ("multi_label_classification", 3), ("regression", 2), (None, 1)],
+    )
+    def test_rows_without_a_prediction_are_null_and_told(self, problem_type, num_labels, overflowing, file, capsys):
+        table = predict(overflowing(problem_type, num_labels), file)
+        told = f"{file}: the model's outputs are not finite for 2 of 4 rows, the first is data row 2: these have no"
+        assert told in capsys.readouterr().err
+        columns = [name for name in table.columns if name.startswith(("prediction", "probability"))]
+        assert columns
+        for name in columns:
+            assert table[name].isna().tolist() == [False, True, False, True], name
+
+    def test_bases_without_a_prediction_are_null(self, overflowing, file, capsys):
+        table = predict(overflowing(None, 3, BertForTokenClassification), file)
+        assert "for 2 of 4 rows, the first is data row 2" in capsys.readouterr().err
+        for name in ("prediction", "probability_LABEL_1"):
+            assert not pd.isna(list(table[name][0])).any() and pd.isna(list(table[name][1])).all(), name
+
+    def test_no_prediction_at_all_is_an_error(self, overflowing, file, tmp_path, capsys):
+        folder = overflowing("single_label_classification", 2, everywhere=True)
+        assert main([str(folder), str(file), "--out", str(tmp_path / "out.parquet")]) == 1
+        assert "the model's outputs are not finite for 4 of 4 rows: " in capsys.readouterr().err
+        assert not (tmp_path / "out.parquet").exists()
+
+    def test_no_vector_at_all_is_written(self, overflowing, file, tmp_path, capsys):
+        folder = overflowing(None, 2)
+        assert embed([str(file), "--model", str(folder), "--out", str(tmp_path / "out.npz")]) == 1
+        assert f"{file}, data row 2: the vector is not finite" in capsys.readouterr().err
+        assert not (tmp_path / "out.npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("model_class", "fields", "message"),
+    [
+        (
+            BertForSequenceClassification,
+            {"problem_type": "classes"},
+            "problem_type='classes' in config.json is none of",
+        ),
+        (
+            BertForSequenceClassification,
+            {"problem_type": "single_label_classification", "id2label": {"0": "a"}},
+            "single_label_classification",  # transformers' newer versions say it themselves
+        ),
+        (
+            BertForTokenClassification,
+            {"problem_type": "multi_label_classification"},
+            "of single bases only classes are predicted here",
+        ),
+    ],
+    ids=["unknown", "one class", "labels of bases"],
+)
+def test_problem_types_that_are_not_predicted(model_class, fields, message, small, new, tmp_path, capsys):
+    model_class(BertConfig(vocab_size=128, **small)).save_pretrained(tmp_path / "model")
+    build_nucleotide_tokenizer().save_pretrained(tmp_path / "model")
+    config = json.loads((tmp_path / "model/config.json").read_text())
+    (tmp_path / "model/config.json").write_text(json.dumps({**config, **fields}))
+    assert main([str(tmp_path / "model"), str(new), "--out", str(tmp_path / "out.parquet")]) == 1
+    assert f"{tmp_path / 'model'}: " in (told := capsys.readouterr().err) and message in told
