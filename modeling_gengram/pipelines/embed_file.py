@@ -71,8 +71,8 @@ def embed_file(
 
     Raises:
         `InputError`: a file that cannot be read, a model that cannot be loaded or lacks weights, a sequence that is too
-            long, letters that are not DNA, an option that does not fit the model, parts of another run, a vector that is
-            not finite.
+            long, letters that are not DNA, an option that does not fit the model, parts of another run, a vector that
+            is not finite.
     """
     out = check_output_file(out, FORMATS)
     model_path = find_model(model_path)
