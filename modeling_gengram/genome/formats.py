@@ -23,8 +23,16 @@ DELIMITERS = {".csv": ",", ".tsv": "\t"}
 FASTA = (".fa", ".fasta", ".fna")
 JSON = (".jsonl", ".json")
 
+_SAME = {
+    **dict.fromkeys((".narrowpeak", ".broadpeak", ".gappedpeak", ".bedgraph"), ".bed"),
+    **dict.fromkeys((".fas", ".ffn"), ".fa"),
+}
+COMPRESSED = (".gz", ".bgz")
+"""What may be behind the name of a format."""
+
 SUFFIXES = (*DELIMITERS, *JSON, ".parquet", *FASTA, ".bed")
-"""What files are called that can be read; each may have `.gz` behind it."""
+"""What files are called that can be read, among other names of the same formats; each may have `.gz` or `.bgz` behind
+it."""
 
 GZIP = b"\x1f\x8b"
 """The first bytes of a gzip file."""
@@ -42,7 +50,7 @@ _SEPARATOR_LINE = re.compile(r"sep=.?")
 
 
 def find_format(path: str | Path, aliases: Mapping[str, str] | None = None) -> str:
-    """Return which of `SUFFIXES` a file's name ends with, before a `.gz`.
+    """Return which of `SUFFIXES` a file's name ends with, before a `.gz` or `.bgz`; upper and lower case are the same.
 
     Args:
         path: the file.
@@ -52,8 +60,8 @@ def find_format(path: str | Path, aliases: Mapping[str, str] | None = None) -> s
         `InputError`: none of them.
     """
     path = Path(path)
-    suffix = (Path(path.stem) if path.suffix == ".gz" else path).suffix
-    suffix = (aliases or {}).get(suffix, suffix)
+    suffix = (Path(path.stem) if path.suffix.lower() in COMPRESSED else path).suffix.lower()
+    suffix = {**_SAME, **(aliases or {})}.get(suffix, suffix)
     if suffix not in SUFFIXES:
         raise InputError(f"{path}: unknown format {suffix!r}; give a {', '.join(SUFFIXES)} file, plain or .gz")
     return suffix
@@ -342,6 +350,7 @@ def spell_out(table: pa.Table) -> pa.Table:
 
 
 __all__ = [
+    "COMPRESSED",
     "DELIMITERS",
     "FASTA",
     "GZIP",

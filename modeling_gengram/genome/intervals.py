@@ -1,7 +1,12 @@
-"""Rows from BED files: the intervals of a genome, or only where they are."""
+"""Rows from BED files: the intervals of a genome, or only where they are.
 
+The interval of a line is in its columns 1 to 3, its strand in column 6, whatever a header or a later column says.
+"""
+
+import functools
 import itertools
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,9 +17,16 @@ from gengram.errors import InputError
 from gengram.genome.alphabet import reverse_complement
 from gengram.genome.fasta import read_fasta
 from gengram.genome.text import read_lines
+from gengram.progress import tell
 
 BED_COLUMNS = ("chrom", "start", "end", "name", "score", "strand")
 """Columns of a BED file that has no line `#chrom ...` with other names; later ones are `column_7`, `column_8`, ... ."""
+
+_STRANDS = ("+", "-", ".", "")
+_NO_STRAND = "."
+# What the first three columns are called in the headers of UCSC, bedtools, pandas and R.
+_CHROM_NAMES = {"chrom", "chr", "chromosome", "contig", "seqname", "seqnames", "seqid"}
+_START_NAMES = re.compile(r"(chrom|chr)?_?(start|begin|beg|from)(_?pos(ition)?)?|pos(ition)?_?start", re.IGNORECASE)
 
 
 class Region(NamedTuple):
@@ -35,51 +47,73 @@ def stream_intervals(path: str | Path, genome: str | Path, rows: int = 1024) -> 
     """Cut the intervals of a BED file out of a genome, some at a time.
 
     Args:
-        path: a BED file, plain or gzip: `chrom`, `start` (0-based), `end` (not included), then, as far as they are
-            there, `name`, `score`, `strand` and more. A line like `#chrom  start  end  label` names the columns.
+        path: a BED file or one that begins like it (narrowPeak, broadPeak, bedGraph, output of bedtools), plain or
+            gzip, its columns divided by tabs or blanks: `chrom`, `start` (0-based), `end` (not included), then, as far
+            as they are there, `name`, `score`, `strand` and more. A line like `#chrom  start  end  label` names the
+            columns; comments and lines of genome browsers are passed over wherever they are.
         genome: a FASTA file with the contigs; a contig's name is its header up to the first blank. Contigs without
             intervals are not kept in memory.
         rows: intervals of a table.
 
     Yields:
         `sequence`, then the columns of the BED file; `start` and `end` int64, the others text. An interval with strand
-        `-` is the reverse complement.
+        `-` is the reverse complement. Names that a header repeats, or that are the interval's, become `column_N`.
 
     Raises:
         `InputError`: an interval that is no interval or does not lie in its contig, naming line and contig; a contig
             that the genome lacks; a line with too few columns, a strand that is none.
     """
-    wanted = {_read_region(path, line, row).chrom for _, line, row in _read_bed(path)}
-    contigs, lengths = _read_contigs(genome, wanted)
+    layout = _survey_bed(path)
+    contigs, lengths = _read_contigs(genome, layout.contigs)
     intervals = _read_bed(path)
     while block := list(itertools.islice(intervals, rows)):
-        names = block[0][0]
+        fields = [(row + [""] * layout.width)[: layout.width] for _, row in block]
         columns: dict[str, Any] = {
-            "sequence": [_cut(path, line, dict(zip(names, row)), contigs, lengths, genome) for _, line, row in block],
-            **{name: [row[place] for *_, row in block] for place, name in enumerate(names)},
+            "sequence": [
+                _cut(path, line, row, layout.strand, contigs, lengths, genome) for (line, _), row in zip(block, fields)
+            ],
+            **{name: [row[place] for row in fields] for place, name in enumerate(layout.names)},
         }
         columns |= {name: np.array(columns[name], dtype=np.int64) for name in ("start", "end")}
         yield pa.table(columns)
 
 
+def require_values(path: str | Path, column: str) -> None:
+    """Refuse a BED file with an interval that has no value in a column, such as that of the labels.
+
+    Raises:
+        `InputError`: names the line; see `stream_intervals`.
+    """
+    layout = _survey_bed(path)
+    if column in layout.names:
+        place = layout.names.index(column)
+        for line, row in _read_bed(path):
+            if not "".join(row[place : place + 1]):
+                raise InputError(f"{path}, line {line}: column {place + 1} ({column!r}) has no value; fill it in")
+
+
 def _cut(
     path: str | Path,
     line: int,
-    fields: dict[str, str],
+    row: list[str],
+    strand_place: int | None,
     contigs: dict[str, str],
     lengths: dict[str, int],
     genome: str | Path,
 ) -> str:
-    chrom, start, end, strand = fields["chrom"], int(fields["start"]), int(fields["end"]), fields.get("strand", ".")
-    check_region(Region(line, chrom, start, end), path, lengths, genome)
-    where = f"{path}, line {line}: interval {chrom}:{start}-{end}"
-    if strand not in ("+", "-", ".", ""):
-        raise InputError(f"{where}: strand {strand!r} is none of + - .")
-    sequence = contigs[chrom][start:end]
-    try:
-        return reverse_complement(sequence) if strand == "-" else sequence
-    except ValueError as error:
-        raise InputError(f"{where}: {error}") from error
+    region = _read_region(path, line, row)
+    check_region(region, path, lengths, genome)
+    strand = _NO_STRAND if strand_place is None else row[strand_place]
+    if strand not in _STRANDS:
+        remedy = "write one of these, or '.' where there is none"
+        if strand.isdigit() or strand in lengths:
+            remedy = "if it is of another interval, as bedtools -wb adds them, keep columns 1 to 3, as with cut -f 1-3"
+        raise InputError(
+            f"{path}, line {line}: interval {_name(region)}: strand {strand[:30]!r} (column {strand_place + 1}) is none "
+            f"of + - .; {remedy}"
+        )
+    sequence = contigs[region.chrom][region.start : region.end]
+    return reverse_complement(sequence, keep_others=True) if strand == "-" else sequence
 
 
 def _read_contigs(genome: str | Path, wanted: set[str]) -> tuple[dict[str, str], dict[str, int]]:
@@ -88,8 +122,8 @@ def _read_contigs(genome: str | Path, wanted: set[str]) -> tuple[dict[str, str],
     lengths: dict[str, int] = {}
     for line, header, sequence in read_fasta(genome):
         name = header.split()[0]
-        if name in contigs:
-            raise InputError(f"{genome}, line {line}: a second contig is called {name!r}")
+        if name in lengths:
+            raise InputError(f"{genome}, line {line}: a second contig is called {name!r}; rename or remove it")
         lengths[name] = len(sequence)
         if name in wanted:
             contigs[name] = sequence
@@ -102,7 +136,9 @@ def read_regions(path: str | Path) -> list[Region]:
     Raises:
         `InputError`: a line with too few columns, a position that is none, a file without intervals.
     """
-    return [_read_region(path, line, row) for _, line, row in _read_bed(path)]
+    regions: list[Region] = []
+    _survey_bed(path, regions.append)
+    return regions
 
 
 def check_region(region: Region, path: str | Path, lengths: Mapping[str, int], genome: str | Path) -> None:
@@ -117,49 +153,178 @@ def check_region(region: Region, path: str | Path, lengths: Mapping[str, int], g
     Raises:
         `InputError`: an unknown contig, no bases, an end past that of the contig.
     """
-    where = f"{path}, line {region.line}: interval {region.chrom}:{region.start}-{region.end}"
+    where = f"{path}, line {region.line}: interval {_name(region)}"
     if region.chrom not in lengths:
         shown = ", ".join(list(lengths)[:8]) + (", ..." if len(lengths) > 8 else "")
-        raise InputError(f"{where}: the genome {genome} has no contig {region.chrom!r}; it has {shown}")
-    if not 0 <= region.start < region.end:
+        raise InputError(
+            f"{where}: the genome {genome} has no contig {region.chrom!r}; it has {shown}"
+            f"{_suggest_contig(region.chrom, lengths)}"
+        )
+    if not region.start < region.end:
         raise InputError(f"{where} holds no bases; starts count from 0, ends are not included")
     if region.end > lengths[region.chrom]:
         raise InputError(f"{where} goes past the end of contig {region.chrom!r}, which has {lengths[region.chrom]} bp")
 
 
-def _read_bed(path: str | Path) -> Iterator[tuple[list[str], int, list[str]]]:
-    """Yield of each interval the names of its columns, its line and its fields."""
-    names: list[str] = []
-    given = 0
-    for number, line in read_lines(path, universal=True):
-        text = line.rstrip("\r\n")  # Tabs at the end are empty fields.
-        row = text.split("\t") if "\t" in text else text.split()
-        if text.startswith("#chrom") and not given:
-            names = ["chrom", "start", "end", *(name.strip() for name in row[3:])]
-            for name in names[3:]:
-                if name == "sequence" or names.count(name) > 1:
-                    meant = "the bases of the genome" if name == "sequence" else "the interval or an earlier column"
-                    raise InputError(f"{path}, line {number}: a column is called {name!r}, which is {meant}; rename it")
-        elif text.strip() and not text.startswith(("#", "track", "browser")):
-            while len(row) > given > 0 and not row[-1].strip():  # some rows only end with a tab
-                row.pop()
-            if len(row) < 3 or (given and len(row) != given):
-                needed = f"{given} as the lines before" if given else "at least 3: chrom, start, end"
-                raise InputError(f"{path}, line {number}: {len(row)} columns, not {needed}")
-            if names and len(names) != len(row):
-                raise InputError(f"{path}, line {number}: {len(row)} columns where the line #chrom has {len(names)}")
-            given = len(row)
-            names = names or [*BED_COLUMNS[:given], *(f"column_{position}" for position in range(7, given + 1))]
-            yield names, number, [field.strip() for field in row]
-    if not given:
+def _suggest_contig(chrom: str, lengths: Mapping[str, int]) -> str:
+    """Return a hint where the two files follow different customs: `chr7` and `7`, `chrM` and `MT`."""
+    bare = chrom.removeprefix("chr")
+    others = {f"chr{chrom}", bare, *(("MT", "chrM") if bare in ("M", "MT") else ())} - {chrom}
+    same = sorted(others & lengths.keys())
+    return f". Is it {same[0]!r}? Contigs must have the same names in both files" if same else ""
+
+
+def _name(region: Region) -> str:
+    return f"{region.chrom}:{region.start}-{region.end}"
+
+
+class _Layout(NamedTuple):
+    """What a BED file has: its columns' names, the place of the strand among them, and its contigs."""
+
+    names: list[str]
+    strand: int | None
+    contigs: set[str]
+
+    @property
+    def width(self) -> int:
+        return len(self.names)
+
+
+def _survey_bed(path: str | Path, keep: Callable[[Region], None] = lambda region: None) -> _Layout:
+    """Read a BED file once; `keep` is given each interval.
+
+    A line has as many columns as it has fields, or fewer where the last ones are empty: tabs at the end of some lines,
+    or of all, are no columns of their own.
+    """
+    header: tuple[int, list[str]] | None = None
+    contigs: set[str] = set()
+    # Columns of the line that fills most of them, and of the one that has fewest, and where these are.
+    needed, given, reverse = (0, 0), (0, 0), 0
+    for line, row, names_columns in _read_lines(path):
+        if names_columns:
+            if header and header[1] != row:
+                raise InputError(f"{path}, line {line}: the columns have other names than in line {header[0]}")
+            if contigs and not header:
+                raise InputError(f"{path}, line {line}: the names of the columns come after intervals; put them first")
+            header = (line, row)
+            continue
+        filled = _count_filled(row)
+        if len(row) < 3:
+            raise InputError(f"{path}, line {line}: {len(row)} columns, not at least 3: chrom, start, end")
+        keep(region := _read_region(path, line, row))
+        contigs.add(region.chrom)
+        reverse = reverse or (line if row[5:6] == ["-"] else 0)
+        if header and not filled <= len(header[1]) <= len(row):
+            raise InputError(f"{path}, line {line}: {len(row)} columns where line {header[0]} names {len(header[1])}")
+        if given[0] and filled > given[0]:
+            raise InputError(f"{path}, line {line}: {filled} columns, not {given[0]} as line {given[1]}")
+        if len(row) < needed[0]:
+            raise InputError(f"{path}, line {line}: {len(row)} columns, not {needed[0]} as line {needed[1]}")
+        needed = (filled, line) if filled > needed[0] else needed
+        given = (len(row), line) if not given[0] or len(row) < given[0] else given
+    if not contigs:
         raise InputError(f"{path}: the file has no intervals")
+    if header:
+        names = _name_columns(path, *header)
+    else:
+        names = [*BED_COLUMNS[: given[0]], *(f"column_{place}" for place in range(7, given[0] + 1))]
+    # A strand behind the sixth column is that of something else, as of a gene that the interval is in.
+    strands = [place for place, name in enumerate(names[:6]) if name.lower() == "strand"]
+    if reverse and not strands:
+        _tell_once(
+            f"{path}: column 6 ({names[5]!r}) has strands ('-' in line {reverse}) but is not called 'strand': all "
+            "intervals are read as they are in the genome"
+        )
+    return _Layout(names, strands[0] if strands else None, contigs)
+
+
+@functools.cache
+def _tell_once(note: str) -> None:
+    """Tell of a file that is read several times once."""
+    tell(note)
+
+
+def _name_columns(path: str | Path, line: int, header: list[str]) -> list[str]:
+    """Return the names of a header's columns, each once."""
+    names, renamed = ["chrom", "start", "end"], []
+    taken = {*names, "sequence"}
+    for place, name in enumerate(header[3:], start=4):
+        if name.lower() in taken or not name:
+            renamed.append(f"{place} ({name!r})")
+            name = f"column_{place}"
+            while name in taken:
+                name += "_"
+        taken.add(name.lower())
+        names.append(name)
+    if renamed:
+        _tell_once(
+            f"{path}, line {line}: columns 1 to 3 are the interval, and its bases are those of the genome; columns "
+            f"called like these, or like an earlier one, are column_N here: {', '.join(renamed)}"
+        )
+    return names
+
+
+def _read_bed(path: str | Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield the line and the fields of each interval."""
+    return ((number, row) for number, row, names_columns in _read_lines(path) if not names_columns)
+
+
+def _read_lines(path: str | Path) -> Iterator[tuple[int, list[str], bool]]:
+    """Yield line and fields of all that is no comment, and whether they are names of columns."""
+    for number, line in read_lines(path, universal=True):
+        text = line.rstrip("\n")  # Tabs at the end are empty fields.
+        if not text.strip():
+            continue
+        row = _split(text)
+        if text.startswith("#") or not _is_position(row[1:2]):
+            if _is_header(names := _split(text.lstrip("# ")), text):
+                yield number, names[: _count_filled(names)], True
+                continue
+            # A contig may be called track1, or even track.
+            if text.startswith("#") or text.split(None, 1)[0] in ("track", "browser"):
+                continue
+        yield number, row, False
+
+
+def _count_filled(row: list[str]) -> int:
+    """Return the number of fields without the empty ones at the end."""
+    return next(place for place in range(len(row), -1, -1) if place == 0 or row[place - 1])
+
+
+def _split(text: str) -> list[str]:
+    """Return the fields of a line, divided by tabs or, where there are none but at the end, by blanks."""
+    return [field.strip() for field in (text.split("\t") if "\t" in text.rstrip() else text.split())]
+
+
+def _is_header(row: list[str], text: str) -> bool:
+    """Whether a line names the columns: after `#` and divided by tabs, or with a start as second column."""
+    if len(row) < 3 or row[0].lower() not in _CHROM_NAMES:
+        return False
+    return bool(_START_NAMES.fullmatch(row[1])) or (text.startswith("#") and "\t" in text)
+
+
+def _is_position(fields: list[str]) -> bool:
+    return bool(fields) and fields[0].isascii() and fields[0].isdigit() and len(fields[0]) < 19
 
 
 def _read_region(path: str | Path, line: int, row: list[str]) -> Region:
-    for name, value in zip(("start", "end"), row[1:]):
-        if not value.isascii() or not value.isdigit():
-            raise InputError(f"{path}, line {line}: {name} {value!r} is not a position (a whole number of at least 0)")
+    if not row[0]:
+        raise InputError(f"{path}, line {line}: column 1 (chrom) is empty; name the contig")
+    for place, name in ((1, "start"), (2, "end")):
+        if not _is_position(row[place : place + 1]):
+            raise InputError(
+                f"{path}, line {line}: {name} {row[place][:30]!r} is not a position (a whole number of at least 0), in "
+                f"column {place + 1}"
+            )
     return Region(line, row[0], int(row[1]), int(row[2]))
 
 
-__all__ = ["BED_COLUMNS", "Region", "check_region", "read_intervals", "read_regions", "stream_intervals"]
+__all__ = [
+    "BED_COLUMNS",
+    "Region",
+    "check_region",
+    "read_intervals",
+    "read_regions",
+    "require_values",
+    "stream_intervals",
+]

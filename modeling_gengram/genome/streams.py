@@ -120,7 +120,8 @@ def _read_json(path: Path, suffix: str) -> Iterator[pa.Table]:
 def _read_parquet(path: Path) -> Iterator[pa.Table]:
     with formats.tell_no_parquet(path):
         # Compressed once more it has no end to begin with, and is unpacked in memory.
-        file = pa.parquet.ParquetFile(pa.BufferReader(formats.read_bytes(path)) if path.suffix == ".gz" else path)
+        whole = path.suffix.lower() in formats.COMPRESSED
+        file = pa.parquet.ParquetFile(pa.BufferReader(formats.read_bytes(path)) if whole else path)
         for batch in file.iter_batches(batch_size=ROWS):
             yield formats.spell_out(pa.Table.from_batches([batch]))
 

@@ -10,7 +10,8 @@ from datasets.exceptions import DatasetsError
 
 from gengram.errors import InputError
 from gengram.files import hash_file
-from gengram.genome.formats import SUFFIXES
+from gengram.genome.formats import SUFFIXES, find_format
+from gengram.genome.intervals import require_values
 from gengram.genome.tables import add_labels, arrange_rows, read_rows
 from gengram.training.arguments import DataArguments
 from gengram.training.data.labels import LABEL_COLUMNS
@@ -86,8 +87,10 @@ def read_file(file: str, arguments: DataArguments, needs_labels: bool = True, la
         return Source(file, rows, hash_file(file), None, label_file, hash_file(label_file))
     # A BED file has its labels in the fourth column, unless its columns have names.
     named = {name.lower() for name in rows.column_names} & set(LABEL_COLUMNS)
-    is_bed = Path(file.removesuffix(".gz")).suffix == ".bed"
-    return Source(file, rows, hash_file(file), ["name"] if is_bed and not named else None)
+    labels = ["name"] if find_format(file) == ".bed" and not named else None
+    if labels and needs_labels and not wanted:
+        require_values(file, labels[0])  # A message of the table's reader would not know the line.
+    return Source(file, rows, hash_file(file), labels)
 
 
 def _find_files(folder: Path) -> dict[str, Path]:
