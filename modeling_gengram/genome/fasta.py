@@ -12,7 +12,12 @@ import pyarrow as pa
 from gengram.errors import InputError
 from gengram.genome.text import read_lines
 
-_REGION = re.compile(r"([^\s:|]+):(\d+)-(\d+)(?:\(?([+-])\)?)?")
+# As samtools faidx and bedtools getfasta write it: chr1:0-96, name::chr1:0-96(+); contigs may have colons.
+_REGION = re.compile(r"(?:[^\s|]*::)?([^\s|]*[^\s:|]):(\d{1,18})-(\d{1,18})(?:\([+.-]\)|:?[+-])?(?=[\s|]|$)")
+_LONGEST_REGION = 1000
+# Digits, the mark of a record, control characters other than tabs.
+_NO_SEQUENCE = re.compile(r"[\d>\x00-\x08\x0b-\x1f\x7f]")
+_OTHER_FORMATS = {"@": "FASTQ", "LOCUS": "GenBank", "ID ": "EMBL", "##gff": "GFF", "##fileformat": "VCF", "@SQ": "SAM"}
 
 
 def read_fasta(path: str | Path) -> Iterator[tuple[int, str, str]]:
@@ -20,9 +25,11 @@ def read_fasta(path: str | Path) -> Iterator[tuple[int, str, str]]:
 
     Yields:
         The line of the header, counted from 1; the header without `>`; the sequence, its lines joined, blanks removed.
+        Lines that begin with `;` are comments. Gaps and other letters stay; `gengram.genome.letters` judges them.
 
     Raises:
-        `InputError`: a file that is missing, empty, cut off or no FASTA, a record without a name or without a sequence.
+        `InputError`: a file that is missing, empty, cut off or no FASTA, a record without a name or without a sequence,
+            a line with digits, control characters or a `>` that does not begin it.
     """
     header: str | None = None
     header_line, parts = 0, list[str]()
@@ -33,10 +40,11 @@ def read_fasta(path: str | Path) -> Iterator[tuple[int, str, str]]:
             header, header_line, parts = line[1:].strip(), number, []
             if not header:
                 raise InputError(f"{path}, line {number}: a record without a name")
-        elif line.strip():
+        elif (text := line.strip()) and not line.startswith(";"):
             if header is None:
-                raise InputError(f"{path}, line {number}: a FASTA file begins with '>', not with {line.strip()[:30]!r}")
-            parts.append(line)
+                other = next((f"; is it {name}?" for mark, name in _OTHER_FORMATS.items() if text.startswith(mark)), "")
+                raise InputError(f"{path}, line {number}: a FASTA file begins with '>', not with {text[:30]!r}{other}")
+            parts.append(text if text.isalpha() else _clean(line, path, number))
     if header is None:
         raise InputError(f"{path}: the file is empty")
     yield header_line, header, _join(parts, path, header_line, header)
@@ -72,7 +80,7 @@ def read_labelled_fasta(path: str | Path, needs_labels: bool = True) -> pa.Table
     else:
         names = headers
         columns = {"sequence": sequences, "name": names}
-    regions = [_REGION.match(name) for name in names]
+    regions = [_REGION.match(name[:_LONGEST_REGION]) for name in names]
     if all(regions):
         columns["chrom"] = [region[1] for region in regions if region]
         columns["start"] = [int(region[2]) for region in regions if region]
@@ -80,8 +88,23 @@ def read_labelled_fasta(path: str | Path, needs_labels: bool = True) -> pa.Table
     return pa.table(columns)
 
 
+def _clean(line: str, path: str | Path, number: int) -> str:
+    """Return a line of a sequence without blanks; refuse what only a damaged or foreign file has there."""
+    text = line.rstrip("\n")
+    if fault := _NO_SEQUENCE.search(text):
+        letter = fault.group()
+        if letter == ">":
+            remedy = "a record begins on a line of its own; was a file put behind one without a line end?"
+        elif letter.isdigit():
+            remedy = "remove the numbers beside the sequence, as GenBank writes them"
+        else:
+            remedy = "a control character; the file is damaged or no text"
+        raise InputError(f"{path}, line {number}, column {fault.start() + 1}: {letter!r} in a sequence: {remedy}")
+    return "".join(text.split())
+
+
 def _join(parts: list[str], path: str | Path, line: int, header: str) -> str:
-    sequence = "".join("".join(parts).split())
+    sequence = "".join(parts)
     if not sequence:
         raise InputError(f"{path}, line {line}: the record {header[:60]!r} has no sequence")
     return sequence

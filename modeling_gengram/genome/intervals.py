@@ -109,8 +109,8 @@ def _cut(
         if strand.isdigit() or strand in lengths:
             remedy = "if it is of another interval, as bedtools -wb adds them, keep columns 1 to 3, as with cut -f 1-3"
         raise InputError(
-            f"{path}, line {line}: interval {_name(region)}: strand {strand[:30]!r} (column {strand_place + 1}) is none "
-            f"of + - .; {remedy}"
+            f"{path}, line {line}: interval {_name(region)}: strand {strand[:30]!r} (column {strand_place + 1}) is "
+            f"none of + - .; {remedy}"
         )
     sequence = contigs[region.chrom][region.start : region.end]
     return reverse_complement(sequence, keep_others=True) if strand == "-" else sequence

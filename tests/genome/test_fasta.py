@@ -82,6 +82,82 @@ def test_headers_with_and_without_a_bar_are_names_where_no_label_is_needed(heade
         read_labelled_fasta(path)
 
 
+@pytest.mark.parametrize(
+    ("name", "region"),
+    [
+        ("chr1:0-96", ("chr1", 0, 96)),
+        ("chr1:0-96(+)", ("chr1", 0, 96)),
+        ("chr1:0-96(.)", ("chr1", 0, 96)),
+        ("peak::chr1:0-96(-)", ("chr1", 0, 96)),
+        ("a:1-2::chr1:0-96", ("chr1", 0, 96)),
+        ("HLA-A*01:01:01:01:5-96", ("HLA-A*01:01:01:01", 5, 96)),
+        ("chr1:0-96:+", ("chr1", 0, 96)),
+        ("chr1:0-96 rest", ("chr1", 0, 96)),
+        ("chr1", None),
+        ("chr1:0-96bp", None),
+        ("x chr1:0-96", None),
+        ("chr1:0-" + "9" * 5000, None),
+    ],
+)
+@pytest.mark.parametrize("label", ["", "|1"])
+def test_regions_as_bedtools_and_samtools_write_them(name, region, label, tmp_path):
+    table = read_labelled_fasta(write(tmp_path, f">{name}{label}\nAC\n", "t.fa"), needs_labels=False)
+    found = (
+        [table[column][0].as_py() for column in ("chrom", "start", "end")] if "chrom" in table.column_names else None
+    )
+    assert found == (list(region) if region else None)
+    assert table["name"].to_pylist() == [name]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_what_files_have_besides_bases(mark, end, tmp_path):
+    lines = [">a|b\tc d", "; a comment > 1", "ACGT acgt", "  NNNN\tRY- ", "", ";", ">b", "AC*"]
+    assert list(read_fasta(write(tmp_path, mark + end.join(lines), "t.fa"))) == [
+        (1, "a|b\tc d", "ACGTacgtNNNNRY-"),
+        (7, "b", "AC*"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("1 ACGT ACGT", "line 3, column 1: '1' in a sequence: remove the numbers beside the sequence"),
+        ("ACGT 60", "line 3, column 6: '6' in a sequence: remove the numbers"),
+        ("ACGT>b", "line 3, column 5: '>' in a sequence: a record begins on a line of its own"),
+        (" >b", "line 3, column 2: '>'"),
+        ("AC\x1b[31mGT", r"line 3, column 3: '\\x1b' in a sequence: a control character"),
+        ("ACGT\x1a", r"line 3, column 5: '\\x1a'"),
+        ("AC\x1fGT", r"line 3, column 3: '\\x1f'"),
+    ],
+)
+def test_lines_that_are_no_sequence(line, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        list(read_fasta(write(tmp_path, f">a\nACGT\n{line}\n>c\nAC\n", "t.fa")))
+
+
+@pytest.mark.parametrize(
+    ("text", "name"), [("@r1\nACGT\n+\nIIII\n", "FASTQ"), ("LOCUS  NC_1\n", "GenBank"), ("##gff-version 3\n", "GFF")]
+)
+def test_another_format_is_named(text, name, tmp_path):
+    with pytest.raises(InputError, match=f"line 1: a FASTA file begins with '>', not with .*; is it {name}"):
+        list(read_fasta(write(tmp_path, text, "t.fa")))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(st.characters(codec="utf-8"), max_size=80))
+def test_any_text_is_records_or_a_message(tmp_path_factory, text):
+    path = write(tmp_path_factory.mktemp("any"), f">a\n{text}", "t.fa")
+    try:
+        records = list(read_fasta(path))
+    except InputError as error:
+        assert str(path) in str(error)
+    else:
+        assert all(
+            header and sequence and not set(sequence) & set("> \t\n0123456789") for _, header, sequence in records
+        )
+
+
 def test_a_fasta_that_is_cut_off_or_no_text(tmp_path):
     path = write(tmp_path, ">a|0\n" + "ACGTTGCATT" * 2000, "t.fa.gz")
     path.write_bytes(path.read_bytes()[:-9])
