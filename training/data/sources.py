@@ -86,11 +86,12 @@ def read_file(file: str, arguments: DataArguments, needs_labels: bool = True, la
         rows = add_labels(rows, file, label_file, text_columns)
         return Source(file, rows, hash_file(file), None, label_file, hash_file(label_file))
     # A BED file has its labels in the fourth column, unless its columns have names.
-    named = {name.lower() for name in rows.column_names} & set(LABEL_COLUMNS)
-    labels = ["name"] if find_format(file) == ".bed" and not named else None
-    if labels and needs_labels and not wanted:
-        require_values(file, labels[0])  # A message of the table's reader would not know the line.
-    return Source(file, rows, hash_file(file), labels)
+    named = [name for name in rows.column_names if name.lower() in LABEL_COLUMNS]
+    is_bed = find_format(file) == ".bed"
+    if is_bed and needs_labels:
+        for column in wanted or named or ["name"]:
+            require_values(file, column)  # What reads labels of tables knows rows, not lines.
+    return Source(file, rows, hash_file(file), ["name"] if is_bed and not named else None)
 
 
 def _find_files(folder: Path) -> dict[str, Path]:
