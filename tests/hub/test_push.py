@@ -386,3 +386,137 @@ def test_a_revision_of_a_dataset_that_does_not_exist(hub, user, tmp_path):
     assert user.call(call_finetune, argv=[*argv, "--dataset_revision", "nowhere"]) == 1
     assert "gengram finetune: error: dataset='lab/revised'" in user.err and "nowhere" in user.err, user.err
     assert not (tmp_path / "run").exists()
+
+
+LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJ0123456789"
+# Put together here, so that no file of the project holds one: kind -> ten things that must not be published.
+LEAKS = [
+    ("hub-token", "hf" + "_" + LETTERS[:34]),
+    ("github-token", "gh" + "p_" + LETTERS[:36]),
+    ("aws-key", "AK" + "IAQ3EGRZ7TK5WXB2JD"),
+    ("private-key", "-----BEGIN OPENSSH PRIVATE" + " KEY-----"),
+    ("url-password", "https" + "://alice:Tr0ub4dor-and-3@data.example.org/x"),
+    ("path", "/home/alice/projects/splice"),
+    ("path", "C:\\Users\\alice\\corpus.txt"),
+    ("chat-token", "https://hooks.slack" + ".com/services/T0123ABCD/B0123ABCD/" + LETTERS[:24]),
+    ("password", "WANDB_API_KEY=" + "0123456789abcdef" * 2 + "01234567"),
+    ("ai-key", "sk" + "-ant-api03-" + LETTERS),
+]
+LOOK_ALIKES = [
+    "hf_transfer",
+    "ghp_",
+    "AKIAVLLGGSEEAQRKLLLL",
+    "-----BEGIN CERTIFICATE-----",
+    "https://huggingface.co/home/docs",
+    "5'/3' UTR",
+    "/home",
+    "s3://bucket/data/x",
+    "alice@example.org",
+    "ACGTTGCA" * 40,
+]
+
+
+def plant(folder: Path, texts: list[str]) -> list[str]:
+    """Put ten texts into ten places of a model's folder, each in another way; the places, in order."""
+    from safetensors import safe_open
+    from safetensors.torch import load_file, save_file
+
+    def change(name: str, **more) -> None:
+        (folder / name).write_text(json.dumps(json.loads((folder / name).read_text()) | more))
+
+    (folder / "vocab.txt").write_text(f"[UNK]\n{texts[0]}\n", "utf-16")
+    (folder / "spm.model").write_bytes(b"\x00\x0a\x30" + texts[1].encode() + b"\x15\x00\xff")
+    with safe_open(folder / "model.safetensors", "pt") as weights:
+        metadata = weights.metadata()
+    save_file(
+        load_file(folder / "model.safetensors"), folder / "model.safetensors", metadata={**metadata, "origin": texts[2]}
+    )
+    (folder / "chat_template.jinja").write_text(f"{{# {texts[3]} #}}")
+    change("tokenizer_config.json", source=texts[4])
+    (folder / "generation_config.json").write_text(json.dumps({"source": texts[5]}).replace("/", "\\/"))
+    change("config.json", corpus=texts[6])
+    (folder / "merges.txt").write_bytes(b"caf\xe9 " + texts[7].encode("latin-1"))
+    (folder / "special_tokens_map.json").write_text(json.dumps({"extra": json.dumps({"key": texts[8]})}))
+    (folder / "gengram_notes.py").write_text(f"NOTE = {texts[9]!r}\n")
+    (folder / "modeling_gengram.py").write_text(
+        (folder / "modeling_gengram.py").read_text() + "\nfrom .gengram_notes import NOTE\n"
+    )
+    return [
+        "vocab.txt, line 2, ",
+        "spm.model, byte 3",
+        "model.safetensors, metadata 'origin'",
+        "chat_template.jinja, line 1, ",
+        "tokenizer_config.json, line 1, ",
+        "generation_config.json, line 1, ",
+        "config.json, line 1, ",
+        "merges.txt, line 1, ",
+        "special_tokens_map.json, line 1, ",
+        "gengram_notes.py, line 1, ",
+    ]
+
+
+def test_ten_leaks_in_a_model_are_found_and_ten_look_alikes_are_not(hub, user, run):
+    """Half of the files also get a look-alike beside the leak; nobody is asked anything before the refusal."""
+    folder = run / "seed-0"
+    places = plant(folder, [f"{leak} {alike}" for (_, leak), alike in zip(LEAKS, LOOK_ALIKES)])
+    argv = [str(run), "lab/leaks", "--seed", "0"]
+    assert user.call(call_push, argv=argv) == 1
+    told = [
+        line.removeprefix("gengram push: error: ") for line in user.err.splitlines() if "would be published" in line
+    ]
+    asked = hub.requests.total()
+    print(f"{len(told)} found, {asked} requests before the refusal")
+    print("\n".join(told))
+    assert len(told) == 10 and asked == 0 and ("models", "lab/leaks") not in hub.repos
+    for place in places:
+        assert sum(line.startswith(place) for line in told) == 1, place
+    for kind, leak in LEAKS:
+        assert (leak in user.err) == (kind == "path"), "a secret is not shown"
+    kinds = sorted({kind for kind, _ in LEAKS} - {"hub-token"})
+    allowed = [part for kind in kinds for part in ("--allow", kind)]
+    assert user.call(call_push, argv=[*argv, *allowed]) == 1
+    assert user.err.count("would be published") == 1 and hub.requests.total() == 0
+    assert "vocab.txt, line 2, column 1: a token of the Hub would be published" in user.err
+
+    plant(folder, LOOK_ALIKES)
+    assert user.call(call_push, argv=argv) == 0, user.err
+    assert {"vocab.txt", "spm.model", "merges.txt", "gengram_notes.py"} <= set(hub.list_files("lab/leaks"))
+    (message,) = hub.repos["models", "lab/leaks"].messages[1:]
+    assert message.split("\n")[0] == "Publish leaks with gengram", "the folder's name is nobody's business"
+
+
+def test_ten_leaks_in_rows_are_found_and_ten_look_alikes_are_not(hub, user, tmp_path):
+    def call_dataset(argv):
+        from gengram.cli import main
+
+        return main(["dataset", "push", *argv])
+
+    def write(texts: list[str]) -> None:
+        rows = [{"sequence": "ACGT" * 8, "label": 0, "notes": [{"text": "fine"}]} for _ in range(30)]
+        for number, text in enumerate(texts):
+            rows[3 * number]["notes"].append({"text": f"see {text}"})
+        for config in ("donor", "acceptor"):
+            (tmp_path / "data" / config).mkdir(parents=True, exist_ok=True)
+            lines = "\n".join(json.dumps(row) for row in rows)
+            (tmp_path / "data" / config / "train.jsonl").write_text(
+                lines if config == "donor" else lines.splitlines()[1]
+            )
+
+    write([f"{leak} {alike}" for (_, leak), alike in zip(LEAKS, LOOK_ALIKES)])
+    argv = [str(tmp_path / "data"), "lab/rows", "--license", "cc0-1.0"]
+    assert user.call(call_dataset, argv=argv) == 1
+    told = [line.split(": error: ")[-1] for line in user.err.splitlines() if "would be published" in line]
+    print(f"{len(told)} found, {hub.requests.total()} requests before the refusal")
+    print("\n".join(told))
+    assert len(told) == 10 and hub.requests.total() == 0 and ("datasets", "lab/rows") not in hub.repos
+    assert [line.split(": ")[0] for line in told] == [
+        f"donor/train.jsonl, row {3 * number + 1}, column 'notes'" for number in range(10)
+    ]
+    for kind, leak in LEAKS:
+        assert (leak in user.err) == (kind == "path"), "a secret is not shown"
+    write(LOOK_ALIKES)
+    assert user.call(call_dataset, argv=argv) == 0, user.err
+    assert "donor/train-00000-of-00001.parquet" in hub.list_files("lab/rows", kind="datasets")
+    write([leak for kind, leak in LEAKS if kind == "path"])
+    assert user.call(call_dataset, argv=[*argv, "--allow", "path:train.jsonl"]) == 0, user.err
+    assert "published, as allowed: donor/train.jsonl: an absolute path (2 places)" in user.err

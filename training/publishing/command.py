@@ -100,12 +100,15 @@ def push_dataset(argv: Sequence[str] | None = None) -> int:
         "--repo", metavar="ORG/NAME", help="the repository (also as second argument); it is made if it is not there"
     )
     what.add_argument("--license", default="unknown", help="licence of the data, e.g. cc-by-4.0")
+    _add_allow(what)
     _add_push(parser)
     parser.add_common()
     arguments = parser.parse(argv)
     _check_repo(parser, arguments.repo)
 
-    def work(folder: str, repo: str, license: str, private: bool, revision: str | None, dry_run: bool) -> Answer:
+    def work(
+        folder: str, repo: str, license: str, allow: list[str], private: bool, revision: str | None, dry_run: bool
+    ) -> Answer:
         if not Path(folder).is_dir():
             raise InputError(f"{folder}: there is no such folder")
         import tempfile
@@ -114,7 +117,7 @@ def push_dataset(argv: Sequence[str] | None = None) -> int:
         from gengram.training.publishing.upload import send
 
         with tempfile.TemporaryDirectory() as workspace:
-            upload = prepare_dataset(folder, repo, workspace, license=license)
+            upload = prepare_dataset(folder, repo, workspace, license=license, allow=allow)
             return send(upload, private=private, revision=revision, dry_run=dry_run)
 
     return run(parser, arguments, work)
@@ -129,6 +132,17 @@ def _add_content(parser: VerbParser, repo: str) -> None:
     what.add_argument("--base_model", metavar="ORG/NAME", help="what was fine-tuned, if the run does not name it")
     what.add_argument("--dataset", metavar="ORG/NAME", help="dataset that the test rows are from; adds .eval_results")
     what.add_argument("--task", default="default", help="task of that dataset")
+    _add_allow(what)
+
+
+def _add_allow(group: Any) -> None:
+    group.add_argument(
+        "--allow",
+        metavar="KIND[:FILE]",
+        action="append",
+        default=[],
+        help="let something private go up that the search has named, e.g. path:config.json; more than once",
+    )
 
 
 def _add_push(parser: VerbParser) -> None:

@@ -1,6 +1,7 @@
 """A folder of labelled tables as a dataset on the Hub, as parquet, with card and checksums: `gengram dataset push`."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from gengram.genome.tables import read_rows
 from gengram.loading.checkpoints import check_repo_id
 from gengram.markdown import escape_text, format_code, format_fence, format_literal, format_table, render_template
 from gengram.model_cards.card import check_license
-from gengram.training.publishing.upload import Upload, refuse_leaks
+from gengram.training.publishing.inside import refuse_outsiders, tell_why_not
+from gengram.training.publishing.scan import read_allowances, refuse_private
+from gengram.training.publishing.upload import Upload
 
 # First word of a file's name -> split.
 _SPLITS = {
@@ -30,7 +33,14 @@ _CONFIG = re.compile(r"[A-Za-z0-9][\w.-]*")
 _DEFAULT = "default"
 
 
-def prepare_dataset(path: str | Path, repo_id: str, workspace: str | Path, *, license: str = "unknown") -> Upload:
+def prepare_dataset(
+    path: str | Path,
+    repo_id: str,
+    workspace: str | Path,
+    *,
+    license: str = "unknown",
+    allow: Sequence[str] = (),
+) -> Upload:
     """Convert a folder of tables to parquet, and check what a push would publish; needs no network.
 
     Args:
@@ -38,16 +48,22 @@ def prepare_dataset(path: str | Path, repo_id: str, workspace: str | Path, *, li
         repo_id: `organization/name`.
         workspace: an empty folder for the parquet files; it must stay until the upload is pushed.
         license: of the data, an identifier of the Hub. "unknown" is said as such.
+        allow: what is private and may go up all the same, `KIND` or `KIND:FILE`, see `read_allowances`.
 
     Raises:
-        `InputError`: no tables, two for one split, a table that cannot be read, splits of one configuration with
-            different columns, an absolute path or a token in the card; a licence of several words.
+        `InputError`: no tables, two for one split, a table that cannot be read, a link that leads out of the folder,
+            splits of one configuration with different columns, an absolute path, a token, a key or a password in a
+            row or in the card; a licence of several words.
     """
     check_repo_id(repo_id)
     check_license(license)
+    read_allowances(allow)
     folder = Path(path)
     sources, left_out = _find_tables(folder)
+    named = {source.relative_to(folder).as_posix(): source for splits in sources.values() for source in splits.values()}
+    refuse_outsiders(named, folder)
     files: dict[str, Path | bytes] = {}
+    tables: dict[str, str] = {}
     described: list[dict[str, Any]] = []
     for config, splits in sources.items():
         first: tuple[Path, Dataset] | None = None
@@ -61,15 +77,16 @@ def prepare_dataset(path: str | Path, repo_id: str, workspace: str | Path, *, li
             target.parent.mkdir(parents=True, exist_ok=True)
             rows.to_parquet(target)
             files[name] = target
+            tables[name] = source.relative_to(folder).as_posix()
             described.append(_describe(rows, config, split, source))
     card = _render_card(repo_id, described, license)
     files["SHA256SUMS"] = "".join(f"{hash_file(workspace / Path(name))}  {name}\n" for name in sorted(files)).encode()
     files["README.md"] = str(card).encode()
-    refuse_leaks({name: content for name, content in files.items() if isinstance(content, bytes)})
+    allowed = refuse_private(files, allow, source=folder, tables=tables)
     stale = tuple(
         f"{config}/{split}-?????-of-?????.parquet" for config in sources for split in dict.fromkeys(_SPLITS.values())
     )
-    return Upload(repo_id, folder, card, files, left_out, repo_type="dataset", stale=stale)
+    return Upload(repo_id, folder, card, files, left_out, repo_type="dataset", stale=stale, allowed=allowed)
 
 
 def _find_tables(folder: Path) -> tuple[dict[str, dict[str, Path]], dict[str, str]]:
@@ -102,7 +119,7 @@ def _find_splits(folder: Path) -> tuple[dict[str, Path], dict[str, str]]:
         match = _TABLE.fullmatch(path.name)
         split = _SPLITS.get(match["split"].lower()) if match else None
         if split is None or not path.is_file():
-            left_out[path.name] = "no table of a split"
+            left_out[path.name] = tell_why_not(path) or "no table of a split"
         elif split in found:
             raise InputError(f"{folder}: {found[split].name} and {path.name} are both the {split} split; keep one")
         else:

@@ -3,6 +3,7 @@
 import fnmatch
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,14 @@ from huggingface_hub import ModelCard
 from transformers.dynamic_module_utils import get_relative_import_files
 
 from gengram.errors import InputError
-from gengram.loading.checkpoints import Checkpoint, check_repo_id, find_checkpoint, is_hub_id, read_object
+from gengram.loading.checkpoints import REPORT, Checkpoint, check_repo_id, find_checkpoint, is_hub_id, read_object
 from gengram.loading.faults import tell_faults
 from gengram.model_cards.card import check_license, render_card, render_results
 from gengram.registration import FAMILIES, find_configuration
-from gengram.training.publishing.upload import Upload, matches, refuse_leaks
+from gengram.training.publishing.inside import refuse_outsiders, tell_why_not
+from gengram.training.publishing.scan import read_allowances, refuse_private
+from gengram.training.publishing.secrets import hide_secrets
+from gengram.training.publishing.upload import Upload, matches
 from gengram.training.reports.plots import FOLDER, NAMES
 
 # What goes up; everything else in the folder stays.
@@ -30,7 +34,9 @@ _PUBLISHED = (
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
-    "vocab.*",
+    "vocab.txt",
+    "vocab.json",
+    "vocab.bpe",
     "merges.txt",
     "*.model",
     "chat_template.jinja",
@@ -66,6 +72,7 @@ def prepare_upload(
     dataset: str | None = None,
     task: str = "default",
     card: str | Path | None = None,
+    allow: Sequence[str] = (),
 ) -> Upload:
     """Gather and check everything that a push would publish; needs no network and changes nothing.
 
@@ -78,18 +85,24 @@ def prepare_upload(
         dataset: Hub id of the dataset that the test rows are from; adds `.eval_results/`.
         task: task of that dataset.
         card: a file to use as the card instead of a rendered one.
+        allow: what is private and may go up all the same, `KIND` or `KIND:FILE`, see `read_allowances`.
 
     Raises:
         `InputError`: a name or licence that is not allowed; no weights in safetensors, no tokenizer; an adapter whose
-            base is a local folder; an absolute path or a token in one of the files; a card without metadata.
+            base is a local folder; a link that leads out of the folder or run; an absolute path, a token, a key or a
+            password in one of the files; a card without metadata.
     """
     check_repo_id(repo_id)
     check_license(license)
+    read_allowances(allow)
     if dataset is not None and not is_hub_id(dataset):
         raise InputError(f"dataset={dataset!r} is not the id of a dataset on the Hub: write organization/name")
     checkpoint = find_checkpoint(path, seed)
     folder = checkpoint.folder
+    home = folder if checkpoint.report is None else folder.parent
     files, left_out = _list_files(folder)
+    read = {path.name: path for path in files.values() if isinstance(path, Path)}
+    refuse_outsiders(read if checkpoint.report is None else {**read, REPORT: home / REPORT}, home)
     config_name = "adapter_config.json" if "adapter_config.json" in files else "config.json"
     config = read_object(folder / config_name)
     if config_name == "adapter_config.json":
@@ -114,11 +127,11 @@ def prepare_upload(
         if entries:
             name = f".eval_results/{dataset.split('/')[-1]}.yaml"
             files[name] = yaml.safe_dump(entries, sort_keys=False, allow_unicode=True).encode()
-    _refuse_links(files, checkpoint)
-    refuse_leaks(files)
+    refuse_outsiders(files, home)
+    allowed = refuse_private(files, allow, source=home)
     stays = {name: why for name, why in left_out.items() if name not in files or name == "README.md"}
     files = dict(sorted(files.items()))
-    return Upload(repo_id, folder, rendered, files, stays, note=_tell_choice(checkpoint), stale=_STALE)
+    return Upload(repo_id, folder, rendered, files, stays, note=_tell_choice(checkpoint), stale=_STALE, allowed=allowed)
 
 
 def _list_files(folder: Path) -> tuple[dict[str, Path | bytes], dict[str, str]]:
@@ -129,8 +142,8 @@ def _list_files(folder: Path) -> tuple[dict[str, Path | bytes], dict[str, str]]:
         if path.is_file() and matches(path.name, _PUBLISHED):
             files[path.name] = path
         else:
-            reason = next((why for pattern, why in _REASONS.items() if fnmatch.fnmatch(path.name, pattern)), None)
-            left_out[path.name] = reason or "not part of a model"
+            known = next((why for pattern, why in _REASONS.items() if fnmatch.fnmatch(path.name, pattern)), None)
+            left_out[path.name] = tell_why_not(path) or known or "not part of a model"
     if not any(matches(name, ("*.safetensors",)) for name in files):
         raise InputError(f"{folder}: no weights in safetensors; load the model and call save_pretrained again")
     if "tokenizer.json" not in files and "tokenizer_config.json" not in files:
@@ -152,24 +165,41 @@ def _complete_code(config: dict[str, Any], folder: Path) -> dict[str, Path | byt
     if family is None or config.get("auto_map") == family.auto_classes:
         named = {name for name in (config.get("auto_map") or {}).values() if isinstance(name, str)}
         # "organization/name--file.Class" is code in another repository.
-        return _collect_code({folder / f"{name.split('.')[0]}.py" for name in named if "--" not in name})
+        modules = {name.split(".")[0] for name in named if "--" not in name}
+        for path in sorted(folder.glob("*.py")):
+            if modules and not path.is_file():  # Reading a pipe would wait for ever.
+                raise InputError(f"{path}: no file of code, but {tell_why_not(path) or 'a folder'}; remove it")
+        return _collect_code({folder / f"{module}.py" for module in modules}, folder)
     config["auto_map"] = dict(family.auto_classes)
     home = Path(str(sys.modules[family.__module__].__file__)).parent
-    code = _collect_code({home / f"{name.split('.')[0]}.py" for name in family.auto_classes.values()})
+    code = _collect_code({home / f"{name.split('.')[0]}.py" for name in family.auto_classes.values()}, home)
     return {**code, "config.json": _dump_json(config)}
 
 
-def _collect_code(modules: set[Path]) -> dict[str, Path | bytes]:
-    """Modules and all siblings that they import, by file name."""
+def _collect_code(modules: set[Path], home: Path) -> dict[str, Path | bytes]:
+    """Modules and all siblings that they import, by file name; what is not directly in their home is refused."""
     code: dict[str, Path | bytes] = {}
     for module in sorted(modules):
         try:
-            code |= {path.name: path for path in (module, *map(Path, get_relative_import_files(module)))}
-        except OSError as error:
+            _refuse_strangers([module], home)
+            paths = [module, *map(Path, get_relative_import_files(module))]
+        except (OSError, UnicodeDecodeError) as error:
             raise InputError(
                 f"{module.parent}: config.json names code in {module.name}, which is not there or not complete: {error}"
             ) from error
+        _refuse_strangers(paths, home)
+        code |= {path.name: path for path in paths}
     return code
+
+
+def _refuse_strangers(paths: list[Path], home: Path) -> None:
+    """Refuse code that a configuration or an import names by a path that leads away (`../../x`, `/home/x`)."""
+    for path in paths:
+        if path.parent != home or path.suffix != ".py" or path.name == ".py":
+            raise InputError(
+                f"{home}: the code names {hide_secrets(str(path))}, which does not lie in this folder. Code files lie "
+                "beside config.json; name them without a path."
+            )
 
 
 def _name_base(config: dict[str, Any], base_model: str | None, checkpoint: Checkpoint) -> str:
@@ -180,20 +210,6 @@ def _name_base(config: dict[str, Any], base_model: str | None, checkpoint: Check
             "the Hub. Push the base first, then name it with --base-model organization/name."
         )
     return named
-
-
-def _refuse_links(files: dict[str, Path | bytes], checkpoint: Checkpoint) -> None:
-    """Refuse files of the folder that are links to somewhere else: what lies there is no part of the model or run."""
-    folder = checkpoint.folder.absolute()
-    home = folder if checkpoint.report is None else folder.parent
-    for name, content in files.items():
-        if isinstance(content, Path) and content.absolute().is_relative_to(home):
-            target = content.resolve()
-            if not target.is_relative_to(home.resolve()):
-                raise InputError(
-                    f"{name}: {content} is a link that leads out of {home}. Put the file itself there, or remove the "
-                    "link."
-                )
 
 
 def _tell_choice(checkpoint: Checkpoint) -> str:

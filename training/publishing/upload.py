@@ -1,8 +1,6 @@
 """One commit on the Hub: everything that goes up is checked before, and is there as a whole or not at all."""
 
 import fnmatch
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -10,21 +8,12 @@ from typing import Any, Literal
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.repocard import RepoCard
-from safetensors import safe_open
 
 from gengram.command_line import Answer
 from gengram.errors import InputError
 from gengram.printable import make_printable
 from gengram.progress import tell
-
-# Where absolute paths of people's machines begin.
-_ROOTS = (
-    "home|Users|root|tmp|mnt|media|data|scratch|work|workspace|var|opt|srv|private"
-    "|Volumes|gpfs|lustre|nfs|storage|content"
-)
-_PATH = re.compile(rf"(?<![\w:/.~@-])(?:~|/(?:{_ROOTS}))/[^\s\"'`,;)\]]+|\b[A-Za-z]:\\\\?[^\s\"'`,;)\]]+|file:///\S+")
-_JSON_PATH = re.compile(r'"((?:/|~/)[^"\s/]+/[^"]*|[A-Za-z]:[\\/][^"]*|file:[^"]*)"')
-_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{20,}\b")
+from gengram.training.publishing.secrets import hide_secrets
 
 # What huggingface_hub raises: answers of the Hub (HfHubHTTPError), broken connections, failed uploads, bad metadata.
 _HUB_ERRORS = (OSError, RuntimeError, ValueError, HTTPError)
@@ -44,6 +33,7 @@ class Upload:
         repo_type: `"model"` or `"dataset"`.
         stale: patterns (see `matches`) of what earlier pushes may have left in the repository; what fits one of them
             and is not among the files is deleted.
+        allowed: what is private in the files and goes up because somebody has said so, in sentences.
     """
 
     repo_id: str
@@ -54,6 +44,7 @@ class Upload:
     note: str = ""
     repo_type: Literal["model", "dataset"] = "model"
     stale: tuple[str, ...] = ()
+    allowed: tuple[str, ...] = ()
 
     def measure(self, path: str) -> int:
         """Size in bytes of one of the files."""
@@ -98,7 +89,7 @@ def push(upload: Upload, *, private: bool = False, revision: str | None = None, 
         commit = api.create_commit(
             upload.repo_id,
             operations,
-            commit_message=f"Publish {upload.source.name} with gengram",
+            commit_message=f"Publish {upload.repo_id.split('/')[-1]} with gengram",
             commit_description=f"deleted, of an earlier push: {', '.join(gone)}" if gone else "",
             repo_type=repo_type,
             revision=revision,
@@ -112,30 +103,6 @@ def push(upload: Upload, *, private: bool = False, revision: str | None = None, 
     return commit
 
 
-def find_leaks(name: str, content: Path | bytes) -> Iterator[tuple[str, str]]:
-    """Yield (place, text) for every absolute path and token in a file: lines of text, or metadata of safetensors.
-
-    In JSON every string that is an absolute path counts, but for a tokenizer's vocabulary; in other text, paths below
-    the usual roots (`/home`, `/Users`, `/tmp`, `/mnt`, ...) and drives.
-    """
-    if name.endswith(".safetensors"):
-        if isinstance(content, Path):
-            with safe_open(content, framework="pt") as weights:
-                for key, value in (weights.metadata() or {}).items():
-                    yield from ((f"metadata {key!r}", text) for text in _find_in(value, _PATH, _TOKEN))
-        return
-    data = content if isinstance(content, bytes) else content.read_bytes()
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError:
-        return
-    patterns = [_PATH, _TOKEN]
-    if name.endswith(".json") and name not in ("tokenizer.json", "vocab.json", "added_tokens.json"):
-        patterns.append(_JSON_PATH)
-    for number, line in enumerate(text.splitlines(), start=1):
-        yield from ((f"line {number}", found) for found in _find_in(line, *patterns))
-
-
 def send(upload: Upload, *, private: bool, revision: str | None, dry_run: bool) -> Answer:
     """Tell what an upload is, then push it, or only list its files.
 
@@ -147,7 +114,9 @@ def send(upload: Upload, *, private: bool, revision: str | None, dry_run: bool) 
     if upload.note:
         tell(upload.note)
     for name, why in upload.left_out.items():
-        tell(f"not published: {name} ({why})")
+        tell(f"not published: {hide_secrets(name)} ({why})")
+    for what in upload.allowed:
+        tell(f"published, as allowed: {what}")
     told: dict[str, Any] = {
         "repo": upload.repo_id,
         "repo_type": upload.repo_type,
@@ -155,6 +124,7 @@ def send(upload: Upload, *, private: bool, revision: str | None, dry_run: bool) 
         "note": upload.note,
         "files": [{"path": path, "bytes": size} for path, size in sizes.items()],
         "not_published": upload.left_out,
+        "allowed": list(upload.allowed),
         "dry_run": dry_run,
     }
     if dry_run:
@@ -179,26 +149,6 @@ def _check_commit(api: HfApi, upload: Upload, commit: CommitInfo) -> None:
     wrong = [path for path in upload.files if sizes.get(path) != upload.measure(path)]
     if wrong:
         raise InputError(f"{done} {', '.join(wrong)} is missing there or has another size. Push again.")
-
-
-def refuse_leaks(files: dict[str, Path | bytes]) -> None:
-    """Check all files.
-
-    Raises:
-        `InputError`: an absolute path or a token is in one of them.
-    """
-    leaks = [(name, place, text) for name, content in files.items() for place, text in find_leaks(name, content)]
-    if leaks:
-        name, place, text = leaks[0]
-        kind = "a token" if _TOKEN.fullmatch(text) else f"the absolute path {text!r}"
-        more = f" ({len(leaks) - 1} more places)" if len(leaks) > 1 else ""
-        raise InputError(f"{name}, {place}: {kind} would be published{more}. Take it out of the file, then push again.")
-
-
-def _find_in(text: str, *patterns: re.Pattern) -> list[str]:
-    found = {match[match.lastindex or 0] for pattern in patterns for match in pattern.finditer(text)}
-    # A path in quotes is found by two patterns, once without its end.
-    return sorted(one for one in found if not any(one != other and one in other for other in found))
 
 
 def _explain(error: Exception, repo_id: str, revision: str | None) -> str:
@@ -254,9 +204,7 @@ def matches(name: str, patterns: tuple[str, ...]) -> bool:
 
 __all__ = [
     "Upload",
-    "find_leaks",
     "matches",
     "push",
-    "refuse_leaks",
     "send",
 ]

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -124,3 +125,53 @@ def test_the_command(folder, capsys):
         with pytest.raises(SystemExit) as stop:
             main(argv)
         assert stop.value.code == 2
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_links_that_lead_out_of_the_folder_are_refused_and_named(folder, workspace, kind):
+    outside = folder.parent / "outside"
+    outside.mkdir()
+    (outside / "train.csv").write_text(TABLE)
+    if kind == "file":
+        (folder / "train.csv").unlink()
+        (folder / "train.csv").symlink_to(outside / "train.csv")
+    else:
+        (folder / "train.csv").unlink()
+        (folder / "test_shared.csv.gz").unlink()
+        (folder / "donor").symlink_to(outside)
+    with pytest.raises(InputError, match=rf"^{'donor/' if kind == 'folder' else ''}train\.csv: .* leads out of"):
+        prepare_dataset(folder, "lab/data", workspace)
+
+
+def test_what_is_no_file_is_left_out_by_name_and_a_link_to_the_folder_is_fine(folder, workspace):
+    os.mkfifo(folder / "dev.csv")
+    (folder / "valid.csv").symlink_to("nowhere")
+    (folder / ".train.csv").write_text(TABLE)
+    (folder.parent / "way").symlink_to(folder)
+    left_out = prepare_dataset(folder.parent / "way", "lab/data", workspace).left_out
+    assert {name: left_out[name] for name in ("dev.csv", "valid.csv", ".train.csv")} == {
+        "dev.csv": "a pipe",
+        "valid.csv": "a link that leads nowhere",
+        ".train.csv": "hidden",
+    }
+
+
+@pytest.mark.parametrize(
+    "name, content, place",
+    [
+        ("train.csv", TABLE.replace("chr2", "/home/alice/x"), r"train\.csv, row 2, column 'chrom'"),
+        ("train.csv", TABLE.replace("chrom", "/home/alice/x"), r"train\.csv, names of columns and metadata"),
+        ("train_hf" + "_" + "a1" * 17 + ".csv", TABLE, r"README\.md, line "),
+    ],
+)
+def test_what_is_private_in_a_table_is_refused_unless_it_is_allowed(folder, workspace, name, content, place, capsys):
+    (folder / "test_shared.csv.gz").unlink()
+    (folder / "train.csv").unlink()
+    (folder / name).write_text(content)
+    with pytest.raises(InputError, match=place):
+        prepare_dataset(folder, "lab/data", workspace)
+    if "hf_" not in name:
+        upload = prepare_dataset(folder, "lab/data", workspace, allow=["path"])
+        assert upload.allowed[0].startswith("train.csv: an absolute path (1 place)")
+        assert main([str(folder), "lab/data", "--dry-run", "--allow", "path"]) == 0
+        assert "published, as allowed: train.csv: an absolute path" in capsys.readouterr().err

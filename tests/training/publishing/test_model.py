@@ -1,18 +1,19 @@
 """What a push would publish, and what a card says: all that can be known without a Hub."""
 
 import configparser
+import gzip
 import json
+import os
 import random
 import re
 import shutil
+import socket
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
 from huggingface_hub import ModelCard, parse_eval_result_entries
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, BertConfig, BertForMaskedLM
@@ -27,7 +28,6 @@ from gengram.training.finetune import finetune
 from gengram.training.publishing.command import card as main_card
 from gengram.training.publishing.command import push as main_push
 from gengram.training.publishing.model import prepare_upload
-from gengram.training.publishing.upload import find_leaks
 
 SMALL = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 MEMORY = {"memory_layers": [0, 1], "memory_dim": 8, "kmer_sizes": [1, 2, 3], "window_size": 3}
@@ -238,55 +238,14 @@ def test_an_adapter_of_a_local_base_needs_the_base_on_the_hub(run, tmp_path):
 # What may not go up
 
 
-@pytest.mark.parametrize(
-    "name, line",
-    [
-        ("config.json", '  "_name_or_path": "/home/somebody/models/bert",'),
-        ("config.json", '  "cache": "/opt2/models/x"'),
-        ("tokenizer_config.json", '  "vocab_file": "C:\\\\Users\\\\somebody\\\\vocab.txt"'),
-        ("generation_config.json", '  "from": "~/models/x"'),
-        ("README.md", "trained on /data/genomes/hg38.fa"),
-        ("modeling_x.py", 'PATH = "/scratch/user/weights"'),
-        ("README.md", "hf_" + "a1B2" * 8),
-        ("tokenizer.json", '"source": "file:///home/somebody/x"'),
-    ],
-)
-def test_paths_and_tokens_are_found(name, line):
-    content = f"first\n{line}\n".encode()
-    assert [place for place, _ in find_leaks(name, content)] == ["line 2"]
-
-
-@pytest.mark.parametrize(
-    "name, text",
-    [
-        ("README.md", "see https://huggingface.co/data/models and a/b/c, tata/none, 1/2, hf_hub"),
-        ("config.json", '{"base": "lab/model", "a": "/", "b": "//"}'),
-        ("tokenizer.json", '{"vocab": {"/usr/local": 3, "/": 4}}'),
-        ("modeling_x.py", "x = y / home / tmp  # either/or"),
-        ("vocab.model", b"\xff\xfe/home/x".decode("latin1")),
-    ],
-)
-def test_what_is_no_path_is_not_found(name, text):
-    assert list(find_leaks(name, text.encode("latin1"))) == []
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    root=st.sampled_from(["/home", "/Users", "/tmp", "/mnt"]),
-    rest=st.lists(st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,8}", fullmatch=True), min_size=1, max_size=4),
-    before=st.sampled_from(["", "path=", '"', "(", "see ", "'"]),
-)
-def test_any_path_below_a_home_is_found_anywhere_in_a_line(root, rest, before):
-    path = "/".join([root, *rest])
-    assert list(find_leaks("README.md", f"{before}{path} end".encode()))
-
-
 def test_a_push_that_would_leak_is_refused_with_file_line_and_path(run, capsys):
     path = run / "seed-0" / "config.json"
     path.write_text(path.read_text().replace("{", '{\n  "trained_in": "/home/somebody/runs",', 1))
     assert main_push([str(run), "lab/model", "--seed", "0", "--dry-run"]) == 1
     message = capsys.readouterr().err
-    assert "config.json, line 2" in message and "/home/somebody/runs" in message
+    assert "config.json, line 2, column 18: an absolute path '/home/somebody/runs' would be published" in message
+    assert main_push([str(run), "lab/model", "--seed", "0", "--dry-run", "--allow", "path:config.json"]) == 0
+    assert "published, as allowed: config.json: an absolute path (1 place)" in capsys.readouterr().err
 
 
 def test_metadata_of_weights_is_looked_at_too(run, capsys):
@@ -492,10 +451,10 @@ def test_a_hub_id_is_not_a_folder(run, monkeypatch):
     assert is_hub_id("lab/model") and not is_hub_id("run/seed-0") and not is_hub_id("bert") and not is_hub_id("/a/b")
 
 
-@pytest.mark.parametrize("name", ["vocab.txt", "motif_memory.py", "../plots/loss.png"])
+@pytest.mark.parametrize("name", ["vocab.txt", "motif_memory.py", "../plots/loss.png", "../report.json"])
 def test_links_that_lead_out_of_the_run_are_refused_and_named(run, name, tmp_path):
-    (tmp_path / "outside").write_text("not to be published")
     path = run / "seed-0" / name
+    (tmp_path / "outside").write_bytes(path.read_bytes() if path.exists() else b"not to be published")
     path.unlink(missing_ok=True)
     path.symlink_to(tmp_path / "outside")
     with pytest.raises(InputError, match=rf"{Path(name).name}: .* is a link that leads out of"):
@@ -509,3 +468,98 @@ def test_a_folder_of_plots_that_leads_out_is_refused_and_a_link_to_the_run_is_no
     (run / "plots").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(InputError, match="is a link that leads out of"):
         prepare_upload(run, "lab/model", seed=0)
+
+
+def test_a_model_folder_of_its_own_and_a_seed_that_is_a_link(run, tmp_path):
+    shutil.copytree(run / "seed-0", tmp_path / "model")
+    (tmp_path / "passwords").write_text("root")
+    (tmp_path / "model" / "vocab.txt").symlink_to(tmp_path / "passwords")
+    with pytest.raises(InputError, match=r"vocab\.txt: .* is a link that leads out of"):
+        prepare_upload(tmp_path / "model", "lab/model")
+    shutil.move(run / "seed-0", tmp_path / "elsewhere")
+    (run / "seed-0").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="is a link that leads out of"):
+        prepare_upload(run, "lab/model", seed=0)
+
+
+def test_a_link_within_the_run_may_not_lead_to_something_hidden(run):
+    folder = run / "seed-0"
+    (folder / "vocab.txt").symlink_to("tokenizer_config.json")
+    assert "vocab.txt" in prepare_upload(run, "lab/model", seed=0).files
+    (run / ".env").write_text("PASSWORD=x")
+    (folder / "vocab.txt").unlink()
+    (folder / "vocab.txt").symlink_to("../.env")
+    with pytest.raises(InputError, match=r"vocab\.txt: .* leads to something hidden, \.env"):
+        prepare_upload(run, "lab/model", seed=0)
+
+
+def test_what_is_no_file_is_left_out_by_name(run):
+    folder = run / "seed-0"
+    os.mkfifo(folder / "merges.txt")
+    (folder / "vocab.txt").symlink_to("nowhere")
+    (folder / "chat_template.jinja").symlink_to("/dev/zero")
+    (folder / ".netrc").write_text("machine x login y")
+    with socket.socket(socket.AF_UNIX) as listener:
+        here = Path.cwd()
+        os.chdir(folder)  # The path of a socket is short.
+        listener.bind("vocab.json")
+        os.chdir(here)
+        left_out = prepare_upload(run, "lab/model", seed=0).left_out
+    assert {name: left_out[name] for name in ("merges.txt", "vocab.txt", "chat_template.jinja", "vocab.json")} == {
+        "merges.txt": "a pipe",
+        "vocab.txt": "a link that leads nowhere",
+        "chat_template.jinja": "a device",
+        "vocab.json": "a socket",
+    }
+    assert left_out[".netrc"] == "hidden"
+
+
+@pytest.mark.parametrize("name", ["../outside", "{outside}", "pack/../../outside"])
+def test_code_that_lies_elsewhere_is_refused(run, tmp_path, name):
+    (run.parent / "outside.py").write_text("class Model: pass\n")
+    (run / "outside.py").write_text("class Model: pass\n")
+    name = name.format(outside=tmp_path / "outside")
+    folder = run / "seed-0"
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(
+        json.dumps(config | {"model_type": "somebodys", "auto_map": {"AutoModel": f"{name}.Model"}})
+    )
+    with pytest.raises(InputError, match=r"does not lie in this folder|config\.json names code"):
+        prepare_upload(folder, "lab/model", card=write_card(tmp_path))
+
+
+def test_code_that_imports_from_elsewhere_is_refused(run, tmp_path):
+    folder = run / "seed-0"
+    (folder / "pack").mkdir()
+    (run / "outside.py").write_text("SECRET = 1\n")
+    (folder / "own.py").write_text("from .pack/../../outside import SECRET\n")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(
+        json.dumps(config | {"model_type": "somebodys", "auto_map": {"AutoModel": "own.Model"}})
+    )
+    with pytest.raises(InputError, match=r"outside\.py, which does not lie in this folder"):
+        prepare_upload(folder, "lab/model", card=write_card(tmp_path))
+    (folder / "own.py").unlink()
+    os.mkfifo(folder / "own.py")
+    with pytest.raises(InputError, match=r"own\.py: no file of code, but a pipe"):
+        prepare_upload(folder, "lab/model", card=write_card(tmp_path))
+
+
+def test_compressed_files_are_refused_and_pickles_stay(run):
+    folder = run / "seed-0"
+    (folder / "vocab.pkl").write_bytes(b"\x80\x04N.")
+    assert prepare_upload(run, "lab/model", seed=0).left_out["vocab.pkl"] == "not part of a model"
+    (folder / "vocab.txt").write_bytes(gzip.compress(b"hidden"))
+    with pytest.raises(InputError, match=r"vocab\.txt: the file is compressed"):
+        prepare_upload(run, "lab/model", seed=0)
+
+
+@pytest.mark.parametrize("allow", ["paths", "path:", "hub-token", "hub-token:vocab.txt", ""])
+def test_what_cannot_be_allowed(run, allow, capsys):
+    assert main_push([str(run), "lab/model", "--dry-run", "--allow", allow]) == 1
+    assert f"allow={allow!r}" in capsys.readouterr().err
+
+
+def write_card(folder: Path) -> Path:
+    (folder / "own-card.md").write_text("---\nlicense: mit\n---\nMine.\n")
+    return folder / "own-card.md"
