@@ -54,7 +54,8 @@ class Finding(NamedTuple):
     text: str = ""
 
     def __str__(self) -> str:
-        return f"{hide_secrets(self.file)}, {self.place}: {self.kind.said}{f' {self.text}' if self.text else ''}"
+        shown = f" {self.text}" if self.text else ""
+        return f"{hide_secrets(self.file)}, {self.place}: {self.kind.said}{shown} ({self.kind.name})"
 
 
 class Allowance(NamedTuple):
@@ -187,21 +188,25 @@ def _report(file: str, place: str, found: Found) -> Finding:
 
 
 def _tell(refused: list[Finding]) -> str:
-    lines = [f"{finding} would be published" for finding in refused[:_MOST_LISTED]]
+    told = [str(finding) for finding in refused[:_MOST_LISTED]]
+    at_least = "at least " if len(refused) == _MOST else ""
     if len(refused) > _MOST_LISTED:
-        more = f"{len(refused) - _MOST_LISTED} more places"
-        lines.append(f"and {more if len(refused) < _MOST else f'at least {more}'}")
-    last = "." if len(lines) == 1 else ""
-    remedy = "Take it out of the file, then push again" if len(refused) == 1 else "Take these out, then push again"
-    open_ = next((finding for finding in refused if finding.kind.may_go), None)
-    if open_ is not None:
-        file = hide_secrets(open_.file.split("/")[-1])
-        remedy += f"; what may go up is named by kind and file: --allow {open_.kind.name}:{file}"
-    return "\n".join([*lines[:-1], f"{lines[-1]}{last} {remedy}." if last else f"{lines[-1]}\n{remedy}."])
+        told.append(f"and {at_least}{len(refused) - _MOST_LISTED} more")
+    may_go = sorted((one for one in refused if one.kind.may_go), key=lambda one: one.kind.is_secret)
+    named = ""
+    if may_go:
+        file = hide_secrets(may_go[0].file.split("/")[-1])
+        named = f"; what everybody may read is named: --allow {may_go[0].kind.name}:{file}"
+    if len(refused) == 1:
+        return f"{told[0]} would be published. Take it out of the file, then push again{named}."
+    return (
+        f"{at_least}{len(refused)} private things would be published: {'; '.join(told)}. Take them out, then push "
+        f"again{named}."
+    )
 
 
 def _scan_stream(stream: BinaryIO, search: Search) -> Iterator[tuple[str, Found]]:
-    """Search a file block by block; yields the line and column (both from 1), or in a binary file the byte (from 0)."""
+    """Search a file block by block; yields line and column (in bytes, both from 1), or of a binary file the byte."""
     before, block = b"", stream.read(_BLOCK)
     wide, binary = block.startswith(_WIDE), False
     offset, line, line_start = 0, 1, 0
@@ -217,7 +222,8 @@ def _scan_stream(stream: BinaryIO, search: Search) -> Iterator[tuple[str, Found]
             else:
                 breaks = block.count(b"\n", 0, at)
                 begin = offset + block.rfind(b"\n", 0, at) + 1 if breaks else line_start
-                yield f"line {line + breaks}, column {offset + at - begin + 1}", found
+                column = "" if wide else f", column {offset + at - begin + 1}"
+                yield f"line {line + breaks}{column}", found
         if breaks := block.count(b"\n"):
             line, line_start = line + breaks, offset + block.rfind(b"\n") + 1
         offset += len(block)

@@ -243,7 +243,7 @@ def test_a_push_that_would_leak_is_refused_with_file_line_and_path(run, capsys):
     path.write_text(path.read_text().replace("{", '{\n  "trained_in": "/home/somebody/runs",', 1))
     assert main_push([str(run), "lab/model", "--seed", "0", "--dry-run"]) == 1
     message = capsys.readouterr().err
-    assert "config.json, line 2, column 18: an absolute path '/home/somebody/runs' would be published" in message
+    assert "config.json, line 2, column 18: an absolute path '/home/somebody/runs' (path) would be published" in message
     assert main_push([str(run), "lab/model", "--seed", "0", "--dry-run", "--allow", "path:config.json"]) == 0
     assert "published, as allowed: config.json: an absolute path (1 place)" in capsys.readouterr().err
 

@@ -59,10 +59,10 @@ def test_what_is_no_path_is_not_found(name, text):
 def test_binary_files_are_told_by_byte_and_utf_16_by_line():
     assert scan("spm.model", b"\x00\x01\xff" + HUB.encode() + b"\x00") == [("byte 3", "hub-token")]
     (found,) = scan("vocab.txt", f"[UNK]\n{HUB}\n".encode("utf-16"))
-    assert found[0].startswith("line 2, ")
+    assert found == ("line 2", "hub-token")
 
 
-@pytest.mark.parametrize("at", [0, 1, -1, -20, -36, 4096])
+@pytest.mark.parametrize("at", [0, -1, -36])
 def test_nothing_is_lost_or_found_twice_between_the_blocks(at, tmp_path):
     """A file is read in blocks of 4 MiB; the secret begins `at` bytes from where the second begins."""
     begin = (1 << 22) + at
@@ -83,10 +83,10 @@ def test_the_header_of_weights(tmp_path):
     numbers = {HOME: np.zeros(2), "plain": np.frombuffer(HUB.encode() + b" " * 3, "uint8")}
     save_file(numbers, path, metadata={"format": "pt", "origin": GITHUB, HUB: "x"})
     found = set(scan("model.safetensors", path))
-    assert ("metadata 'origin'", "github-token") in found and len(found) == 3
-    assert {(place[:-2], kind) for place, kind in found} > {
-        ("the name of tensor", "path"),
-        ("the name of metadata", "hub-token"),
+    assert {(re.sub(r"\d", "N", place), kind) for place, kind in found} == {
+        ("metadata 'origin'", "github-token"),
+        ("metadata N", "hub-token"),
+        ("the name of tensor N", "path"),
     }
     header = b'{"__metadata__": {"a": "%s"}, "x": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}'
     escaped = header % HOME.replace("/", "\\/").encode()
@@ -133,7 +133,7 @@ def test_rows_of_every_type(cells, kind, tmp_path):
     assert scan("default/train.parquet", tmp_path / "t.parquet") == expected
     assert scan("default/train.parquet", (tmp_path / "t.parquet").read_bytes()) == expected
     ((finding),) = scan_file("default/train.parquet", tmp_path / "t.parquet", table="train.csv")
-    assert str(finding) == "train.csv, row 2, column 'x': a token of the Hub"
+    assert str(finding) == "train.csv, row 2, column 'x': a token of the Hub (hub-token)"
 
 
 def test_rows_are_counted_through_the_whole_file_and_cells_end_where_they_end(tmp_path):
@@ -162,13 +162,14 @@ def test_all_is_told_and_secrets_are_not_shown(tmp_path):
     files = {"a.json": f'{{"x": "{HOME}"}}'.encode(), "b.txt": f"x\n{GITHUB} {HUB}".encode(), f"{HUB}.md": b"fine"}
     with pytest.raises(InputError) as error:
         refuse_private(files, source=tmp_path)
-    assert str(error.value).splitlines() == [
-        f"a.json, line 1, column 8: an absolute path '{HOME}' would be published",
-        "b.txt, line 2, column 1: a token of GitHub would be published",
-        "b.txt, line 2, column 42: a token of the Hub would be published",
-        "***.md, its name: a token of the Hub would be published",
-        "Take these out, then push again; what may go up is named by kind and file: --allow path:a.json.",
-    ]
+    assert str(error.value) == (
+        "4 private things would be published: "
+        f"a.json, line 1, column 8: an absolute path '{HOME}' (path); "
+        "b.txt, line 2, column 1: a token of GitHub (github-token); "
+        "b.txt, line 2, column 42: a token of the Hub (hub-token); "
+        "***.md, its name: a token of the Hub (hub-token). "
+        "Take them out, then push again; what everybody may read is named: --allow path:a.json."
+    )
     with pytest.raises(InputError) as error:
         refuse_private({"a.md": "/tmp/\u202ex/y".encode()}, source=tmp_path)
     assert str(error.value).isprintable()
@@ -177,10 +178,10 @@ def test_all_is_told_and_secrets_are_not_shown(tmp_path):
 def test_a_thousand_findings_are_not_listed(tmp_path):
     with pytest.raises(InputError) as error:
         refuse_private({"a.txt": (HOME + "\n").encode() * 50}, source=tmp_path)
-    assert len(str(error.value).splitlines()) == 22 and "and 30 more places" in str(error.value)
+    assert str(error.value).count("an absolute path") == 20 and "; and 30 more. " in str(error.value)
     table = pa.table({"x": [HOME] * 5000})
     pyarrow.parquet.write_table(table, tmp_path / "t.parquet")
-    with pytest.raises(InputError, match="and at least 980 more places"):
+    with pytest.raises(InputError, match="at least 1000 private things .* and at least 980 more"):
         refuse_private({"t.parquet": tmp_path / "t.parquet"}, source=tmp_path)
 
 
