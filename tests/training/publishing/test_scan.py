@@ -181,7 +181,7 @@ def test_a_thousand_findings_are_not_listed(tmp_path):
     assert str(error.value).count("an absolute path") == 20 and "; and 30 more. " in str(error.value)
     table = pa.table({"x": [HOME] * 5000})
     pyarrow.parquet.write_table(table, tmp_path / "t.parquet")
-    with pytest.raises(InputError, match="at least 1000 private things .* and at least 980 more"):
+    with pytest.raises(InputError, match=r"at least 1000 private things .* and at least 980 more"):
         refuse_private({"t.parquet": tmp_path / "t.parquet"}, source=tmp_path)
 
 
