@@ -31,10 +31,10 @@ def quickstart(argv: Sequence[str] | None = None) -> int:
 
     def work(out: str, overwrite: bool) -> Answer:
         folder = check_output_folder(out, "report.json", overwrite)
-        if not overwrite:
-            check_free(folder, ["data", "gengram", "baseline", "recipe.yaml", "scores.png"])
-        from gengram.benchmarks.quickstart import explain, plot_scores, run_quickstart
+        from gengram.benchmarks.quickstart import PIECES, explain, plot_scores, run_quickstart
 
+        if not overwrite:
+            check_free(folder, PIECES)
         report = run_quickstart(folder)
         if find_spec("matplotlib"):
             plot_scores(report, folder / "scores.png")

@@ -243,9 +243,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         report = run_promoters(arguments.data, output, arguments.folds, arguments.fold, arguments.seeds, size)
         write_json(report, output / "results.json")
+        write_text(tabulate(report) + "\n", output / "results.md")
     except (InputError, OSError) as error:
         return complain("promoters", str(error))
-    write_text(tabulate(report) + "\n", output / "results.md")
     print(tabulate(report), output / "results.json", sep="\n\n")
     return 0
 

@@ -7,6 +7,7 @@ beside them. A trained model is reloaded as anybody would load it, and has to gi
 
 import csv
 import os
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from gengram._version import __version__
 from gengram.benchmarks.builders.splice_sites import LENGTH, write_splice_sites
-from gengram.files import save_figure, write_json, write_text
+from gengram.files import save_figure, tell_write_faults, write_json, write_text
 from gengram.pipelines.predictions import name_predictions, read_predictions
 from gengram.progress import tell
 from gengram.training.arguments import DataArguments, FinetuneArguments, ModelArguments
@@ -45,6 +46,9 @@ RECIPE: dict[str, Any] = {
     "memory": {"memory_layers": [0], "memory_dim": 64, "center_window": True},
 }
 NO_MEMORY: dict[str, Any] = {"memory": {"memory_layers": []}}
+PIECES = ("data", "gengram", "baseline", "recipe.yaml", "scores.png")
+"""What a quickstart writes beside its report."""
+
 BATCH = 64  # sequences, in evaluation
 
 TITLES = {
@@ -79,19 +83,35 @@ def run_quickstart(
     Raises:
         `InputError`, `OSError`: a folder that cannot be written.
     """
-    started = time.perf_counter()
     output = Path(output_dir)
-    output.mkdir(parents=True, exist_ok=True)
-    (output / "report.json").unlink(missing_ok=True)
-    tell(f"Simulating {train_pairs + validation_pairs + test_pairs:,} splice sites, each with a decoy, {LENGTH} bp")
-    paths = write_splice_sites(output / "data", train_pairs, validation_pairs, test_pairs)
+    with tell_write_faults(output):
+        output.mkdir(parents=True, exist_ok=True)
+        (output / "report.json").unlink(missing_ok=True)
+    try:
+        report = _run(output, (train_pairs, validation_pairs, test_pairs), num_train_epochs, seeds)
+        write_json(report, output / "report.json")
+    except BaseException:
+        for name in PIECES:
+            if (output / name).is_dir():
+                shutil.rmtree(output / name, ignore_errors=True)
+            else:
+                (output / name).unlink(missing_ok=True)
+        raise
+    return report
+
+
+def _run(output: Path, pairs: tuple[int, int, int], num_train_epochs: float, seeds: Sequence[int]) -> dict[str, Any]:
+    """The work of `run_quickstart`; returns the report."""
+    started = time.perf_counter()
+    tell(f"Simulating {sum(pairs):,} splice sites, each with a decoy, {LENGTH} bp")
+    paths = write_splice_sites(output / "data", *pairs)
     train, test = read_rows(paths["train"]), read_rows(paths["test"])
 
     report: dict[str, Any] = {
         "gengram_version": __version__,
         "transformers_version": transformers.__version__,
         "torch_version": torch.__version__,
-        "task": {"train_rows": len(train[0]), "validation_rows": 2 * validation_pairs, "test_rows": len(test[0])},
+        "task": {"train_rows": len(train[0]), "validation_rows": 2 * pairs[1], "test_rows": len(test[0])},
         "seeds": list(seeds),
     }
     data = DataArguments(
@@ -131,7 +151,6 @@ def run_quickstart(
     report["reload_max_abs_diff"] = float(np.abs(in_memory - reloaded).max())
     write_recipe(output / "recipe.yaml", num_train_epochs, seeds)
     report["seconds"] = round(time.perf_counter() - started, 1)
-    write_json(report, output / "report.json")
     return report
 
 

@@ -7,8 +7,9 @@ from importlib import import_module
 from typing import NamedTuple
 
 from gengram._version import __version__
-from gengram.command_line import answer_closed_pipe, complain
+from gengram.command_line import answer_closed_pipe, complain, drop_streams
 from gengram.errors import suggest
+from gengram.files import describe_os_error
 from gengram.printable import make_printable
 
 
@@ -63,11 +64,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("gengram: interrupted", file=sys.stderr)
         return 130
     except OSError as error:
-        return complain("gengram", f"the answer cannot be written: {error}")
+        drop_streams()
+        return complain("gengram", f"the answer cannot be written to standard output ({describe_os_error(error)})")
 
 
 def _mend_streams() -> None:
-    """Let a verb work without standard output or standard error, and print letters that a terminal's encoding lacks."""
+    """Let a verb work without standard streams, and print letters that a terminal's encoding lacks."""
+    # A file that is opened later must not get the number of a stream that C libraries write to.
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # closed before the start, as some schedulers do

@@ -10,14 +10,16 @@ import json
 import logging
 import os
 import re
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from gengram.errors import InputError, suggest
-from gengram.files import check_output_file, write_json
+from gengram.files import check_output_file, describe_os_error, write_json
 from gengram.printable import make_printable
 from gengram.progress import QUIET, quiet_libraries
 
@@ -32,8 +34,11 @@ NON_DNA_HELP = (
 
 # Flags that are the same for all verbs come first where a verb has another name for them, too.
 _EVERYWHERE = ("--model", "--out", "--genome")
-_ANSWERS_A_CLOSED_PIPE = 128 + 13  # as a shell tells of a program that SIGPIPE has ended
+# As a shell tells of a program that a signal has ended.
+_ANSWERS_A_CLOSED_PIPE = 128 + 13
 _ANSWERS_AN_INTERRUPT = 128 + 2
+# What schedulers and closed terminals send; like Ctrl-C, it leaves time to clean up.
+_ENDS = ("SIGTERM", "SIGHUP")
 
 
 class Answer(NamedTuple):
@@ -169,7 +174,8 @@ def run(parser: VerbParser, arguments: argparse.Namespace, work: Callable[..., A
         work: takes the arguments by name, without `json` and `quiet`; answers, or None where another process does.
 
     Returns:
-        The exit code: 0, 1 after an error message, 130 after Ctrl-C, 141 if nobody reads on.
+        The exit code: 0, 1 after an error message, 130 after Ctrl-C, 129 or 143 after SIGHUP or SIGTERM, 141 if nobody
+        reads on.
     """
     options = vars(arguments).copy()
     target, quiet = options.pop("json", None), options.pop("quiet", False)
@@ -184,7 +190,7 @@ def run(parser: VerbParser, arguments: argparse.Namespace, work: Callable[..., A
                 remedy = "replace it with --overwrite" if "overwrite" in options else "remove it"
                 raise InputError(f"{target}: the file is there already. Choose another one for --json, or {remedy}.")
         quiet_libraries()
-        with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+        with _end_on_signals(), contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
             warnings.formatwarning = _show_warning
             if quiet:
                 warnings.simplefilter("ignore")
@@ -193,8 +199,13 @@ def run(parser: VerbParser, arguments: argparse.Namespace, work: Callable[..., A
             _print_answer(answer, target)
     except BrokenPipeError:
         return answer_closed_pipe()
-    except (InputError, OSError) as error:
+    except InputError as error:
         return complain(parser.prog, str(error))
+    except OSError as error:
+        return complain(parser.prog, describe_os_error(error))
+    except _Ended as end:
+        complain(parser.prog, f"ended by {end.signal.name}")
+        return 128 + end.signal
     except KeyboardInterrupt:
         complain(parser.prog, "interrupted")
         return _ANSWERS_AN_INTERRUPT
@@ -208,17 +219,60 @@ def run(parser: VerbParser, arguments: argparse.Namespace, work: Callable[..., A
     return 0
 
 
+class _Ended(KeyboardInterrupt):
+    """A signal that ends the process after it has cleaned up."""
+
+    def __init__(self, number: int):
+        super().__init__()
+        self.signal = signal.Signals(number)
+
+
+@contextlib.contextmanager
+def _end_on_signals() -> Iterator[None]:
+    """Let the signals of `_ENDS` end the work as Ctrl-C does, where nothing else is done about them."""
+    owner = os.getpid()
+
+    def end(number: int, frame: Any) -> None:
+        if os.getpid() != owner:  # a worker that was forked: nothing to clean up
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        raise _Ended(number)
+
+    numbers = [number for name in _ENDS if (number := getattr(signal, name, None)) is not None]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []  # Python allows it to the main thread only.
+    taken = [number for number in numbers if signal.getsignal(number) == signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
+
+
 def answer_closed_pipe() -> int:
-    """Return the exit code where nobody reads standard output any more (`| head -1`)."""
-    # Python would complain once more when it closes the stream at its end.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Return the exit code where nobody reads standard output or standard error any more (`| head -1`)."""
+    drop_streams()
     return _ANSWERS_A_CLOSED_PIPE
+
+
+def drop_streams() -> None:
+    """Send to nowhere what standard output and standard error cannot write: Python would try again at its end."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def complain(program: str, message: str) -> int:
     """Print an error message in one line, whatever names it holds; returns the exit code, 1."""
     if os.environ.get("RANK", "0") == "0":  # One of several processes speaks for all.
-        print(f"{program}: error: {make_printable(message)}", file=sys.stderr)
+        try:
+            print(f"{program}: error: {make_printable(message)}", file=sys.stderr)
+        except OSError:  # Its disk is full, too.
+            drop_streams()
     return 1
 
 
@@ -290,13 +344,18 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> str:
 
 
 def _print_answer(answer: Answer, target: str | None) -> None:
-    if target == "-":
-        print(json.dumps(answer.data, indent=2, allow_nan=False))
-    else:
-        if target is not None:
-            write_json(answer.data, Path(target))
-        print(make_printable(answer.text, keep="\n\t"))
-    sys.stdout.flush()
+    if target not in (None, "-"):
+        write_json(answer.data, Path(str(target)))
+    shown = make_printable(answer.text, keep="\n\t")
+    text = json.dumps(answer.data, indent=2, allow_nan=False) if target == "-" else shown
+    try:
+        print(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        drop_streams()
+        raise InputError(f"the answer cannot be written to standard output ({describe_os_error(error)})") from error
 
 
 def _spell(flag: str) -> str:
@@ -319,6 +378,7 @@ __all__ = [
     "add_overwrite",
     "answer_closed_pipe",
     "complain",
+    "drop_streams",
     "fraction",
     "run",
     "share",

@@ -1,27 +1,184 @@
-"""Files that are written whole or not at all, and the checks before anything is computed for them."""
+"""Files that are written whole or not at all, and the checks before anything is computed for them.
 
+What is written has a name that ends with `.partial` until it is whole and on the disk. After an error or an interrupt
+it is gone; only a kill or a power failure leaves it, and the next run writes over it.
+"""
+
+import errno
 import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from gengram.errors import InputError
+from gengram.progress import tell
+
+PARTIAL = ".partial"
+"""How the names of files and folders end that are not whole yet."""
+
+_FULL = "free some space, or choose a place with more"
+# What a user can do where the operating system refuses to write. The first ones tell of the disk, whatever was written.
+_DISK = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EFBIG: "raise the limit of the process (`ulimit -f`), or choose a file system that takes larger files",
+    errno.EIO: "the device fails; choose another place",
+    errno.EROFS: "choose a place that can be written to",
+}
+_REMEDIES = _DISK | {
+    errno.EACCES: "choose a place that you may write to",
+    errno.EPERM: "choose a place that you may write to",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EISDIR: "remove or rename this folder, or choose another name",
+    errno.ENOTDIR: "choose a folder to write to",
+    errno.ENOENT: "the folder is gone; give it back, or choose another",
+    errno.EMFILE: "raise the number of open files (`ulimit -n`)",
+}
+# How libraries of Rust (safetensors, tokenizers) tell of an error of the operating system.
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
+# torch writes through C++ streams, which do not say why they failed.
+_TORCH_WRITER = re.compile("inline_container|PytorchStreamWriter|iostream error")
+_PROBE = 1 << 16
+
+
+@contextmanager
+def tell_write_faults(path: Path, written: Path | None = None) -> Iterator[None]:
+    """Turn it into an `InputError` with name, reason and remedy if a file or folder cannot be written inside.
+
+    Each library has its own error for a full disk, and most leave the file's name out. This is the one place that knows
+    them; what is no fault of writing stays as it is.
+
+    Args:
+        path: as the user knows it.
+        written: what is written to, if that has another name.
+    """
+    with _tell_write_faults({written or path: path}):
+        yield
+
+
+@contextmanager
+def _tell_write_faults(places: Mapping[Path, Path]) -> Iterator[None]:
+    """`tell_write_faults` for several: what is written to -> as the user knows it."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        place = _find_place(error, list(places))
+        number = _find_number(error, place)
+        if place is None or number is None:
+            raise
+        reason = f"{os.strerror(number)}; {_REMEDIES[number]}" if number else f"{str(error).splitlines()[0]}; {_FULL}"
+        inside = _find_newest(place) if place.is_dir() else None
+        name = f"{places[place]}: {inside.relative_to(place)}" if inside else f"{places[place]}:"
+        raise InputError(f"{name} cannot be written ({reason})") from error
+
+
+def describe_os_error(error: OSError) -> str:
+    """Return what an error of the operating system says, as `file: reason; remedy`."""
+    if error.errno is None or not error.strerror:
+        return str(error)
+    words = f"{error.strerror}; {_REMEDIES[error.errno]}" if error.errno in _REMEDIES else error.strerror
+    return words if error.filename is None else f"{os.fsdecode(error.filename)}: {words}"
+
+
+def _find_place(error: Exception, places: Sequence[Path]) -> Path | None:
+    """Which of the places an error is about: the one that it names, or the one that was written to last."""
+    if isinstance(error, OSError) and error.filename is not None:
+        given = Path(os.path.abspath(os.fsdecode(error.filename)))
+        return next((place for place in places if _lies_in(given, place.absolute())), None)
+    there = [place for place in places if place.exists()]
+    return max(there, key=lambda place: place.stat().st_mtime_ns, default=places[0])
+
+
+def _lies_in(given: Path, place: Path) -> bool:
+    return given in (place, place.parent) or place in given.parents
+
+
+def _find_number(error: Exception, place: Path | None) -> int | None:
+    """The operating system's number of an error of writing; 0 if it cannot be known, None if it is another error."""
+    if isinstance(error, OSError) and (error.errno in _REMEDIES or isinstance(error, BrokenPipeError)):
+        return error.errno if error.errno in _REMEDIES else None
+    cause: BaseException | None = error
+    while cause is not None:  # Closing a file after a failed write may fail in other words.
+        told = _OS_ERROR.search(str(cause))
+        number = cause.errno if isinstance(cause, OSError) else int(told[1]) if told else None
+        if number in _DISK:
+            return number
+        if isinstance(cause, RuntimeError) and _TORCH_WRITER.search(str(cause)):
+            return 0 if place is None else probe(place)
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def probe(place: Path) -> int:
+    """Ask the operating system why nothing more can be written to a file, or to the last one of a folder.
+
+    Where a library does not tell. The file is spoilt by it.
+
+    Returns:
+        The number of the error; 0 if something can be written.
+    """
+    file = _find_newest(place) if place.is_dir() else place
+    try:
+        with open(file or place, "r+b") as stream:
+            stream.seek(0, os.SEEK_END)
+            stream.write(bytes(_PROBE))
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        return error.errno if error.errno in _DISK else 0
+    return 0
+
+
+def _find_newest(folder: Path) -> Path | None:
+    """The file of a folder that was written to last."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return max(files, key=lambda path: path.stat().st_mtime_ns, default=None)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or every file of a folder, is on the disk.
+
+    A full disk or quota may show only now (NFS, delayed allocation), and a file that is renamed before may be empty
+    after a power failure, in place of what was there.
+    """
+    for file in [path] if path.is_file() else sorted(one for one in path.rglob("*") if one.is_file()):
+        with open(file, "rb+") as stream:
+            os.fsync(stream.fileno())
+
+
+def name_partial(path: Path) -> Path:
+    """Return the temporary name beside a file or folder; no longer than names may be."""
+    name = os.fsencode(path.name)[: 255 - len(PARTIAL)]
+    return path.with_name(os.fsdecode(name) + PARTIAL)
 
 
 @contextmanager
 def replace_together(paths: Sequence[Path]) -> Iterator[list[Path]]:
-    """Give a temporary name beside each file; when all is written they get their own, after an error they are gone."""
-    partial = [path.with_name(path.name + ".partial") for path in paths]
+    """Give a temporary name beside each file; when all is written they get their own, after an error they are gone.
+
+    Raises:
+        `InputError`: one cannot be written, see `tell_write_faults`.
+    """
+    partial = [name_partial(path) for path in paths]
+    for temporary in partial:
+        if temporary.is_dir():
+            raise InputError(f"{temporary}: this folder is in the way of a temporary file; remove or rename it")
     try:
-        yield partial
-        for temporary, path in zip(partial, paths):
-            os.replace(temporary, path)
+        with _tell_write_faults(dict(zip(partial, paths))):
+            yield partial
+            for temporary in partial:
+                sync(temporary)
+            for temporary, path in zip(partial, paths):
+                os.replace(temporary, path)
     finally:
         for temporary in partial:
             temporary.unlink(missing_ok=True)
@@ -43,15 +200,54 @@ def open_whole(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def make_whole(folder: Path) -> Iterator[Path]:
-    """Give an empty folder beside the one that is to be made; filled it gets its name, after an error it is gone."""
-    partial = folder.with_name(folder.name + ".partial")
+    """Give an empty folder beside the one that is to be made; filled it takes its place, after an error it is gone.
+
+    Raises:
+        `InputError`: something cannot be written, see `tell_write_faults`.
+    """
+    partial = name_partial(folder)
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     try:
-        yield partial
-        os.replace(partial, folder)
+        with tell_write_faults(folder, partial):
+            partial.mkdir(parents=True)
+            yield partial
+            replace_folder(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def keep_finished(folder: Path, parts: str) -> Iterator[None]:
+    """After an error or an interrupt, leave a folder of finished parts and say so; without any it is removed.
+
+    Args:
+        folder: where parts are collected, so that the same command goes on after them.
+        parts: the pattern of their names.
+    """
+    try:
+        yield
+    except BaseException:
+        if any(folder.glob(parts)):
+            tell(f"what is finished stays in {folder}: the same command goes on from there")
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def replace_folder(partial: Path, folder: Path) -> None:
+    """Give a folder that is whole its name; one that has the name is removed when that is done."""
+    sync(partial)
+    old = name_partial(folder.with_name(f"{folder.name}.replaced"))
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.replace(folder, old)
+    try:
+        os.replace(partial, folder)
+    except BaseException:
+        if old.exists():
+            os.replace(old, folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 class Numbers(NamedTuple):
@@ -100,22 +296,6 @@ def save_figure(figure: Any, path: Path, **options: Any) -> None:
         figure.savefig(partial, format=path.suffix[1:], **metadata, **options)
 
 
-@contextmanager
-def set_aside(folder: Path) -> Iterator[None]:
-    """Keep a folder under another name while a new one is made in its place; it comes back if none was."""
-    old = folder.with_name(folder.name + ".old")
-    there = folder.exists()
-    if there:
-        os.replace(folder, old)
-    try:
-        yield
-    finally:
-        if there and folder.exists():
-            shutil.rmtree(old)
-        elif there:
-            os.replace(old, folder)
-
-
 def hash_file(path: str | Path) -> str:
     """Return the SHA-256 of a file's bytes in hexadecimal."""
     digest = hashlib.sha256()
@@ -154,7 +334,7 @@ def check_output_file(path: str | Path, suffixes: Sequence[str] = (), overwrite:
         `InputError`: another ending, a folder that is not there or cannot be written to, a folder in its place, a file
             that is there.
     """
-    _refuse_empty(path)
+    _refuse_name(path)
     out = Path(path)
     if suffixes and not out.name.endswith(tuple(suffixes)):
         raise InputError(f"{out}: the name must end with {', '.join(suffixes)}")
@@ -163,6 +343,8 @@ def check_output_file(path: str | Path, suffixes: Sequence[str] = (), overwrite:
         raise InputError(f"{out}: the folder {parent} does not exist")
     if out.is_dir():
         raise InputError(f"{out}: this is a folder, and a file is to be written")
+    if out.exists() and not out.is_file():
+        raise InputError(f"{out}: a pipe or device cannot be replaced by a file; choose another name")
     if not os.access(parent, os.W_OK):
         raise InputError(f"{out}: the folder {parent} cannot be written to")
     if out.exists() and not overwrite:
@@ -211,7 +393,7 @@ def check_output_folder(path: str | Path, result: str | None = None, overwrite: 
         `InputError`: a file is in its place or above it, the folder that it is in cannot be written to, results of an
             earlier run.
     """
-    _refuse_empty(path)
+    _refuse_name(path)
     out = Path(path)
     existing = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
     if not existing.is_dir():
@@ -227,7 +409,7 @@ def check_output_folder(path: str | Path, result: str | None = None, overwrite: 
 
 
 def check_new_folder(path: str | Path, result: str, overwrite: bool) -> Path:
-    """Return the path of a folder that is going to be made as a whole, see `set_aside`.
+    """Return the path of a folder that is going to be made as a whole, see `make_whole`.
 
     Args:
         path: of the folder.
@@ -245,12 +427,19 @@ def check_new_folder(path: str | Path, result: str, overwrite: bool) -> Path:
     return out
 
 
-def _refuse_empty(path: str | Path) -> None:
+def _refuse_name(path: str | Path) -> None:
+    """Refuse a name that no file can have, or that cannot even be looked at."""
     if not str(path).strip():
         raise InputError("--out is empty (is a variable of the shell not set?)")
+    try:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            os.lstat(path)
+    except OSError as error:
+        raise InputError(describe_os_error(error)) from error
 
 
 __all__ = [
+    "PARTIAL",
     "Numbers",
     "check_apart",
     "check_free",
@@ -258,14 +447,20 @@ __all__ = [
     "check_new_folder",
     "check_output_file",
     "check_output_folder",
+    "describe_os_error",
     "hash_file",
+    "keep_finished",
     "make_whole",
+    "name_partial",
     "open_safetensors",
     "open_whole",
+    "probe",
+    "replace_folder",
     "replace_together",
     "replace_whole",
     "save_figure",
-    "set_aside",
+    "sync",
+    "tell_write_faults",
     "write_json",
     "write_text",
 ]

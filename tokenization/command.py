@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gengram.command_line import Answer, VerbParser, add_max_non_dna, add_out, run, whole_number
-from gengram.files import check_input_files, check_new_folder, set_aside
+from gengram.files import check_input_files, check_new_folder
 from gengram.genome.letters import MAX_NON_DNA
 from gengram.progress import is_quiet
 
@@ -40,9 +40,8 @@ def train_tokenizer(argv: Sequence[str] | None = None) -> int:
         folder = check_new_folder(out, "tokenizer.json", overwrite)
         from gengram.tokenization.train_tokenizer import tabulate, train_tokenizer
 
-        with set_aside(folder):
-            bars = sys.stderr.isatty() and not is_quiet()
-            report = train_tokenizer(files, out, both_strands=not one_strand, progress=bars, **options)
+        options |= {"both_strands": not one_strand, "progress": sys.stderr.isatty() and not is_quiet()}
+        report = train_tokenizer(files, folder, overwrite=overwrite, **options)
         return Answer(f"{tabulate(report)}\n{out}", {"out": out, **report})
 
     return run(parser, parser.parse(argv), work)

@@ -198,6 +198,7 @@ def train_tokenizer(
     max_non_dna: float = MAX_NON_DNA,
     model_max_length: int = 512,
     progress: bool = False,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """
     Train a tokenizer on genomes and save it in a folder that `AutoTokenizer` and `load_bpe_tokenizer` read.
@@ -207,16 +208,17 @@ def train_tokenizer(
     Args:
         files, sample, both_strands, seed, max_non_dna: see `sample_pieces`.
         out: folder to make.
+        overwrite: whether one that is there is replaced, when the new one is whole.
         others: see `train_bpe_tokenizer`.
 
     Returns:
         The report: `files` with their checksums, `settings`, `sample`, and `measured` of `measure_tokenizer`.
 
     Raises:
-        `InputError`: the folder is there already; see `sample_pieces` and `train_bpe_tokenizer`.
+        `InputError`: the folder is there already, or cannot be written; see `sample_pieces` and `train_bpe_tokenizer`.
     """
     out = Path(out)
-    if out.exists():
+    if out.exists() and not overwrite:
         raise InputError(f"{out} is there already: choose another folder")
     pieces, measured, counts = sample_pieces(files, sample, both_strands, seed, max_non_dna)
     try:

@@ -13,7 +13,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, sort_checkpoints
 
-from gengram.files import write_text
+from gengram.files import sync, write_text
 
 _SEAL = "complete.json"
 _STATE = "trainer_state.json"
@@ -98,6 +98,7 @@ def skip_rest(checkpoint: Path, arguments: Any) -> None:
 
 
 def _seal(folder: Path) -> None:
+    sync(folder)  # What is sealed is on the disk, also where the disk is full and nobody has said so yet.
     write_text(json.dumps(_list_sizes(folder)), folder / _SEAL)
 
 

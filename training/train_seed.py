@@ -2,7 +2,6 @@
 
 import copy
 import functools
-import os
 import shutil
 import time
 from pathlib import Path
@@ -23,6 +22,7 @@ from transformers import (
     TrainerCallback,
 )
 
+from gengram.files import name_partial, replace_folder, tell_write_faults
 from gengram.pipelines.predictions import name_predictions, write_predictions
 from gengram.progress import MINUTE, is_quiet, is_watched, tell
 from gengram.training.arguments import LEARNING_RATES, FinetuneArguments, ModelArguments
@@ -87,7 +87,7 @@ def train_seed(
     Until all is there the folder is called `....partial`. With `resume_from_checkpoint`, the training goes on from the
     last complete checkpoint in it. Without a checkpoint, nothing is left of it when the training is interrupted.
     """
-    partial = folder.with_name(folder.name + ".partial")
+    partial = name_partial(folder)
     is_main = arguments.process_index == 0
     if is_main and arguments.resume_from_checkpoint:
         clear_unusable(partial)
@@ -109,24 +109,25 @@ def train_seed(
                     write_predictions(
                         path, data.splits[split], prediction, data.problem, data.classes, tokenizer, data.too_long
                     )
-        trainer.save_model()
-        trainer.save_state()
-        trainer.accelerator.wait_for_everyone()
-        if is_main:
-            # A pickle with the paths of this machine; report.json says the same.
-            (partial / "training_args.bin").unlink(missing_ok=True)
-            if not isinstance(model, PreTrainedModel):
-                from gengram.training.adapters.adapt import finish_adapter
+        with tell_write_faults(folder, partial):
+            trainer.save_model()
+            trainer.save_state()
+            trainer.accelerator.wait_for_everyone()
+            if is_main:
+                # A pickle with the paths of this machine; report.json says the same.
+                (partial / "training_args.bin").unlink(missing_ok=True)
+                if not isinstance(model, PreTrainedModel):
+                    from gengram.training.adapters.adapt import finish_adapter
 
-                finish_adapter(partial, model)
-            write_scores(scores, partial)
-            if folder.exists():
-                shutil.rmtree(folder)
-            os.replace(partial, folder)
+                    finish_adapter(partial, model)
+                write_scores(scores, partial)
+                replace_folder(partial, folder)
         trainer.accelerator.wait_for_everyone()
     except BaseException:
         if is_main and find_checkpoint(partial) is None:
             shutil.rmtree(partial, ignore_errors=True)
+        elif is_main:
+            clear_unusable(partial)  # Half of a checkpoint would only fill the disk.
         raise
     return scores
 

@@ -7,13 +7,15 @@ T tokens, C classes, labels or targets.
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
 from transformers import Trainer
-from transformers.trainer_utils import seed_worker
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, seed_worker
 
+from gengram.files import tell_write_faults
 from gengram.training.data.sampling import EpochCallback, StepBatches
 from gengram.training.losses import count_labels
 
@@ -93,6 +95,16 @@ class StepTrainer(Trainer):
         if is_filler:
             loss = loss * 0
         return (loss, outputs) if return_outputs else loss
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the model as `Trainer` does; what cannot be written is told with its name."""
+        with tell_write_faults(Path(output_dir or str(self.args.output_dir))):
+            super().save_model(output_dir, _internal_call)
+
+    def _save_checkpoint(self, model, trial) -> None:
+        folder = Path(self._get_output_dir(trial), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
+        with tell_write_faults(folder):
+            super()._save_checkpoint(model, trial)
 
 
 __all__ = ["FillingCollator", "StepTrainer"]

@@ -12,6 +12,7 @@ import transformers
 
 from gengram._version import __version__
 from gengram.command_line import HelpFormatter, complain
+from gengram.errors import InputError
 from gengram.files import write_json
 
 _PACKAGE = "gengram.benchmarks.speed"
@@ -39,8 +40,8 @@ def answer(parser: argparse.ArgumentParser, text: str, report: Any, path: Path |
     if path is not None:
         try:
             write_json(report, path)
-        except OSError as error:
-            return complain(parser.prog, f"{path} cannot be written: {error}")
+        except InputError as error:
+            return complain(parser.prog, str(error))
     return 0
 
 

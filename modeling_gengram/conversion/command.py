@@ -6,7 +6,7 @@ from typing import Any
 
 from gengram.command_line import Answer, VerbParser, add_out, run, whole_number
 from gengram.errors import InputError
-from gengram.files import check_new_folder, set_aside
+from gengram.files import check_new_folder
 from gengram.loading.checkpoints import find_checkpoint
 
 
@@ -37,7 +37,7 @@ def convert_megatron(argv: Sequence[str] | None = None) -> int:
         folder = check_new_folder(out, "config.json", overwrite)
         from gengram.conversion.megatron import convert_megatron
 
-        return _convert(folder, checkpoint, lambda: convert_megatron(checkpoint, out, max_shard_size))
+        return _convert(checkpoint, lambda: convert_megatron(checkpoint, folder, max_shard_size, overwrite=overwrite))
 
     return run(parser, parser.parse(argv), work)
 
@@ -71,15 +71,14 @@ def convert_to_megatron(argv: Sequence[str] | None = None) -> int:
         folder = check_new_folder(out, "latest_checkpointed_iteration.txt", overwrite)
         from gengram.conversion.to_megatron import convert_to_megatron
 
-        return _convert(folder, model, lambda: convert_to_megatron(source, out, **options))
+        return _convert(model, lambda: convert_to_megatron(source, folder, overwrite=overwrite, **options))
 
     return run(parser, parser.parse(argv), work)
 
 
-def _convert(folder: Path, source: str, convert: Any) -> Answer:
+def _convert(source: str, convert: Any) -> Answer:
     try:
-        with set_aside(folder):
-            out = convert()
+        out = convert()
     except ValueError as error:
         raise InputError(str(error)) from error
     files = sorted(path for path in Path(out).rglob("*") if path.is_file())

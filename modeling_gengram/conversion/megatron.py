@@ -30,7 +30,7 @@ from transformers import (
 from transformers.dynamic_module_utils import custom_object_save
 
 from gengram.conversion.megatron_files import DistributedCheckpoint, LegacyCheckpoint, find_iteration, open_checkpoint
-from gengram.files import Numbers, open_safetensors
+from gengram.files import Numbers, keep_finished, name_partial, open_safetensors, replace_folder, tell_write_faults
 from gengram.gengram.configuration_gengram import GengramConfig
 from gengram.gengram.modeling_gengram import GengramForCausalLM
 from gengram.megatron_decoder.configuration_megatron_decoder import MegatronDecoderConfig
@@ -60,7 +60,10 @@ class UnsupportedCheckpoint(ValueError):
 
 
 def convert_megatron(
-    checkpoint: str | os.PathLike[str], output: str | os.PathLike[str], max_shard_size: int | str = "5GB"
+    checkpoint: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    max_shard_size: int | str = "5GB",
+    overwrite: bool = False,
 ) -> Path:
     """
     Convert the newest iteration of a checkpoint.
@@ -68,9 +71,10 @@ def convert_megatron(
     Args:
         checkpoint: folder with `latest_checkpointed_iteration.txt`, or an iteration's folder; `torch` with any tensor,
             pipeline and expert parallelism, or `torch_dist`.
-        output: folder to make; must not exist. Until all is written, the work is in `<output>.partial`; the same call
-            goes on from there.
+        output: folder to make. Until all is written, the work is in `<output>.partial`; the same call goes on from
+            there.
         max_shard_size: of the safetensors files.
+        overwrite: whether a folder that is there is replaced, when all is written.
 
     Returns:
         `Path` of the folder: config.json, safetensors, the model's code, and, if the ids are Gengram's, the tokenizer
@@ -80,9 +84,10 @@ def convert_megatron(
         UnsupportedCheckpoint: naming the argument that no class can express.
         ValueError: no checkpoint, an incomplete one, an unsafe pickle, tensors missing or of another shape.
         FileExistsError: the output exists.
+        InputError: something cannot be written.
     """
     output = Path(output)
-    if output.exists():
+    if output.exists() and not overwrite:
         raise FileExistsError(f"{output} exists; choose another folder")
     source = open_checkpoint(Path(checkpoint))
     config = read_config(source.arguments)
@@ -90,7 +95,7 @@ def convert_megatron(
     recipes = plan_weights(config, source)
     _check_plan(model, recipes, source)
 
-    partial = output.with_name(output.name + ".partial")
+    partial = name_partial(output)
     dtype = source.read("embedding.word_embeddings.weight").dtype
     config.dtype = dtype
     plan = split_torch_state_dict_into_shards(
@@ -101,20 +106,24 @@ def convert_megatron(
     folder = find_iteration(Path(checkpoint)).resolve()
     files = sorted((file.name, stat.st_size, stat.st_mtime_ns) for file in folder.rglob("*") if (stat := file.stat()))
     fingerprint = hashlib.sha256(repr((folder, files, plan.filename_to_tensors)).encode()).hexdigest()
-    _begin_or_resume(partial, fingerprint)
-    with track(total=len(recipes), desc="Converting", unit=" tensors") as progress:
+    with (
+        keep_finished(partial, "*.safetensors"),
+        tell_write_faults(output, partial),
+        track(total=len(recipes), desc="Converting", unit=" tensors") as progress,
+    ):
+        _begin_or_resume(partial, fingerprint)
         for filename, names in plan.filename_to_tensors.items():
             if not (partial / filename).exists():
                 shapes = {name: tuple(model.state_dict()[name].shape) for name in names}
                 _write_safetensors(partial / filename, shapes, dtype, lambda name: recipes[name].make(source), progress)
             else:
                 progress.update(len(names))
-    if plan.is_sharded:
-        index = {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename}
-        (partial / "model.safetensors.index.json").write_text(json.dumps(index, indent=2))
-    _write_companions(model, partial, source.arguments, output.name)
-    (partial / _FINGERPRINT).unlink()
-    os.replace(partial, output)
+        if plan.is_sharded:
+            index = {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename}
+            (partial / "model.safetensors.index.json").write_text(json.dumps(index, indent=2))
+        _write_companions(model, partial, source.arguments, output.name)
+        (partial / _FINGERPRINT).unlink()
+        replace_folder(partial, output)
     return output
 
 
@@ -398,8 +407,6 @@ def _write_safetensors(
             file.write(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
             del tensor  # before the next one is made
             progress.update()
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _write_companions(model: PreTrainedModel, folder: Path, arguments: dict[str, Any], name: str) -> None:

@@ -56,16 +56,18 @@ def convert_to_megatron(
     pipeline_parallel: int = 1,
     expert_parallel: int = 1,
     transformer_impl: str = "transformer_engine",
+    overwrite: bool = False,
 ) -> Path:
     """
     Write a saved causal language model as a legacy `torch` checkpoint of Megatron.
 
     Args:
         model: folder with config.json and safetensors; Gengram or its backbone alone.
-        output: folder to make; must not exist, and does not until all is written.
+        output: folder to make; what is there is replaced when all is written.
         tensor_parallel, pipeline_parallel, expert_parallel: numbers of ranks; Megatron loads the legacy format only
             with the numbers it was saved with.
         transformer_impl: `"transformer_engine"` (grouped experts; as the released models were trained) or `"local"`.
+        overwrite: whether a folder that is there is replaced.
 
     Returns:
         `Path` of the folder: `latest_checkpointed_iteration.txt` ("release", so Megatron looks for no optimizer
@@ -76,9 +78,10 @@ def convert_to_megatron(
         UnsupportedCheckpoint: naming the field that Megatron's arguments cannot express.
         ValueError: no saved model, or sizes that the numbers of ranks do not divide.
         FileExistsError: the output exists.
+        InputError: something cannot be written.
     """
     output = Path(output)
-    if output.exists():
+    if output.exists() and not overwrite:
         raise FileExistsError(f"{output} exists; choose another folder")
     source = SavedModel(Path(model))
     arguments = make_arguments(source.config)
@@ -461,8 +464,6 @@ def _write_rank(
             file.seek(find_offset(written[name]))
             file.write(tensor.view(-1).view(torch.uint8).numpy().data)
             progress.update()
-        file.flush()
-        os.fsync(file.fileno())
     progress.update(sum(whole is None for whole in state.values()))
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn, cast
 
 from gengram.errors import InputError
-from gengram.files import replace_whole
+from gengram.files import replace_whole, tell_write_faults
 
 MARK = "\ufeff"
 """The mark of UTF-8 (BOM) that Windows puts in front of a text."""
@@ -150,20 +150,18 @@ def open_output(path: str | Path) -> Iterator[Callable[[str], None]]:
     with ExitStack() as whole:
         partial = whole.enter_context(replace_whole(target)) if ordinary else target
         with ExitStack() as stack:
-            with _named(path):
+            with tell_write_faults(Path(path), partial):
                 file = _open_bgzip(path, partial) if compressed else partial.open("wb")
             stack.callback(_close, path, file)
 
             def write(text: str) -> None:
                 data = text.encode()
-                try:
+                with tell_write_faults(Path(path)):
                     file.write(data)
-                except OSError as error:
-                    raise _cannot_write(path, error) from error
 
             yield write
         if ordinary and target.exists():
-            with _named(path):
+            with tell_write_faults(Path(path), partial):
                 os.chmod(partial, stat.S_IMODE(target.stat().st_mode))
 
 
@@ -250,22 +248,9 @@ def _open_bgzip(path: str | Path, partial: Path) -> Any:
     return BGZFile(str(partial), "wb")
 
 
-@contextmanager
-def _named(path: str | Path) -> Iterator[None]:
-    """Say which file an error of the operating system is about."""
-    try:
-        yield
-    except OSError as error:
-        raise _cannot_write(path, error) from error
-
-
 def _close(path: str | Path, file: Any) -> None:
-    with _named(path):
+    with tell_write_faults(Path(path)):
         file.close()
-
-
-def _cannot_write(path: str | Path, error: OSError) -> InputError:
-    return InputError(f"{path}: cannot be written ({error.strerror or error})")
 
 
 __all__ = ["MARK", "cut_end", "open_output", "open_text", "read_lines"]

@@ -1,21 +1,25 @@
 """What genome browsers and numpy open: probabilities along contigs as bigWig or bedGraph, called features, arrays.
 
-pyBigWig is an extra (`pip install "gengram[genomics]"`); it is imported only where a bigWig file is written.
+pyBigWig is an extra (`pip install "gengram[genomics]"`); only a process that writes bigWig files imports it.
 """
 
+import json
+import os
 import re
+import subprocess
+import sys
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TextIO
+from typing import Any, Literal, NamedTuple, NoReturn, TextIO
 
 import numpy as np
 
 from gengram.errors import InputError
-from gengram.files import replace_together
+from gengram.files import probe, replace_together
 
 TrackFormat = Literal["bigwig", "bedgraph"]
 
@@ -126,23 +130,56 @@ def find_runs(present: np.ndarray) -> np.ndarray:
 
 
 class _BigWigWriter(ExitStack):
-    """A value for each base, in bigWig files."""
+    """A value for each base, in bigWig files; see `gengram.genome.bigwig`."""
 
     def __init__(self, paths: Sequence[Path], lengths: Mapping[str, int]):
-        import pyBigWig
-
         super().__init__()
-        self._tracks = [pyBigWig.open(str(path), "w") for path in paths]
-        for track in self._tracks:
-            self.callback(track.close)
-            track.addHeader(list(lengths.items()))
+        self._paths = paths
+        # Its modules are found where ours are, and not in the working folder.
+        program = "import sys; sys.path[:] = sys.argv[1:]; from gengram.genome.bigwig import main; sys.exit(main())"
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", program, *sys.path],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # libBigWig's own words
+            start_new_session=True,  # Ctrl-C is for us.
+        )
+        self._send(json.dumps({"paths": list(map(str, paths)), "lengths": dict(lengths)}))
 
     def add(self, piece: Piece) -> None:
         for first, end in find_runs(~np.isnan(piece.probabilities[:, 0])):
-            for track, values in zip(self._tracks, piece.probabilities[first:end].T):
-                # pyBigWig takes Python's integers only, and numpy's arrays in one block.
-                start = int(piece.start + first)
-                track.addEntries(piece.chrom, start, values=np.ascontiguousarray(values), span=1, step=1)
+            order = {"chrom": piece.chrom, "start": int(piece.start + first), "bp": int(end - first)}
+            self._send(json.dumps(order), piece.probabilities[first:end].astype(np.float32, copy=False).tobytes())
+
+    def __exit__(self, kind, *details):
+        if kind is not None:
+            self._process.kill()
+            self._process.communicate()
+            return super().__exit__(kind, *details)
+        try:
+            told, _ = self._process.communicate()
+        except BaseException:
+            self._process.kill()
+            self._process.wait()
+            raise
+        if self._process.returncode:
+            self._complain(told.decode(errors="replace").strip())
+        return super().__exit__(None, *details)
+
+    def _send(self, order: str, values: bytes = b"") -> None:
+        stream: Any = self._process.stdin
+        try:
+            stream.write(order.encode() + b"\n")
+            stream.write(values)
+        except BrokenPipeError:
+            self._complain("")
+
+    def _complain(self, told: str) -> NoReturn:
+        for path in self._paths:
+            if number := probe(path):
+                raise OSError(number, os.strerror(number), str(path))
+        told = told or f"pyBigWig has ended with code {self._process.wait()}"
+        raise InputError(f"{self._paths[0].with_suffix('')}: cannot be written ({told}); is the disk full?")
 
 
 class _BedGraphWriter(ExitStack):

@@ -107,7 +107,7 @@ def embed_file(
     kept = [name for name in schema.names if name not in schema_names]
     parts = Parts(out, plan)
     count = done = 0
-    with track(total=rows, desc="Embedding", unit="seq") as bar:
+    with parts.keep(), track(total=rows, desc="Embedding", unit="seq") as bar:
         blocks = _take_blocks(stream_rows(file, sequence_column, genome), block_rows, embed)
         for count, block in enumerate(blocks, start=1):
             if not parts.has(count - 1):
@@ -121,7 +121,7 @@ def embed_file(
                 parts.write(count - 1, _fit(block, schema, kept), embedded)
             done += len(block)
             bar.update(len(block))
-    parts.assemble(count)
+        parts.assemble(count)
     return out
 
 

@@ -5,6 +5,7 @@ import shutil
 import struct
 import zipfile
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from gengram.errors import InputError
-from gengram.files import Numbers, open_safetensors, open_whole, write_text
+from gengram.files import Numbers, keep_finished, open_safetensors, open_whole, write_text
+from gengram.loading.faults import tell_faults
 from gengram.pipelines.embed import Embedded
 
 FORMATS = (".parquet", ".npz", ".safetensors")
@@ -40,20 +42,28 @@ class Parts:
         self.out, self.plan = out, plan
         self.folder = out.with_name(out.name + ".parts")
         file = self.folder / "plan.json"
-        if not self.folder.exists():
-            self.folder.mkdir()
-        elif not file.exists() and any(one.name != "plan.json.partial" for one in self.folder.iterdir()):
-            raise InputError(f"{self.folder}: the folder is in the way; remove it, or choose another --out")
         if not file.exists():
-            write_text(json.dumps(plan, indent=1), file)
+            is_free = not self.folder.exists() or (
+                self.folder.is_dir() and {one.name for one in self.folder.iterdir()} <= {"plan.json.partial"}
+            )
+            if not is_free:
+                raise InputError(f"{self.folder}: it is in the way; remove it, or choose another --out")
+            with self.keep():
+                self.folder.mkdir(exist_ok=True)
+                write_text(json.dumps(plan, indent=1), file)
             return
-        self.plan = json.loads(file.read_text())
+        with tell_faults(f"{file}: cannot be read as JSON; remove {self.folder} to begin anew"):
+            self.plan = dict(json.loads(file.read_text(encoding="utf-8")))
         for name in plan.keys() - _PLACES:
             if self.plan.get(name) != plan[name]:
                 raise InputError(
                     f"{self.folder}: the run that was begun here is another one: {name} was {self.plan.get(name)!r} "
                     f"and is {plan[name]!r}. Remove the folder to begin anew, or choose another --out."
                 )
+
+    def keep(self) -> AbstractContextManager[None]:
+        """Leave finished parts after an error or an interrupt, and nothing else."""
+        return keep_finished(self.folder, "part-*.arrow")
 
     def has(self, number: int) -> bool:
         """Whether a part is finished."""

@@ -9,6 +9,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -17,7 +18,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from gengram.errors import InputError
-from gengram.files import check_output_folder, open_whole, write_json
+from gengram.files import check_output_folder, keep_finished, open_whole, write_json
 from gengram.genome.fasta import read_fasta
 from gengram.genome.intervals import check_region, read_regions
 from gengram.genome.letters import MAX_NON_DNA, LetterSurvey
@@ -121,39 +122,40 @@ def segment_genome(
         "genome": plan.digest,
     }
     _start(partial, settings)
-    _fill(partial, pieces, genome, model, tokenizer, window, overlap, batch_size)
+    with _keep(partial):
+        _fill(partial, pieces, genome, model, tokenizer, window, overlap, batch_size)
 
-    files = write_tracks(
-        _read_pieces(partial, pieces),
-        out,
-        features,
-        plan.lengths,
-        track_format=track_format,
-        threshold=threshold,
-        arrays=plan.loci if arrays else (),
-    )
-    if find_spec("matplotlib") is None:
-        tell("no plot: matplotlib is not installed (pip install 'gengram[plots]')")
-    else:
-        plot_locus(out / PLOT_FILE, shown, _collect(partial, pieces, shown, len(features)), features, threshold)
-        files.append(PLOT_FILE)
-    bases = sum(one.end - one.start for one in plan.loci)
-    empty = sum(int(np.isnan(piece.probabilities[:, 0]).sum()) for piece in _read_pieces(partial, pieces))
-    summary = {
-        "model": str(model_path),
-        "genome": str(genome),
-        "regions": None if regions is None else str(regions),
-        "features": features,
-        **{name: settings[name] for name in ("window", "overlap", "rescaling_factor")},
-        "threshold": threshold,
-        "loci": len(plan.loci),
-        "bases": bases,
-        "bases_without_value": empty,
-        "plot_shows": str(shown),
-        "files": files,
-    }
-    write_json(summary, out / SUMMARY_FILE)
-    shutil.rmtree(partial)
+        files = write_tracks(
+            _read_pieces(partial, pieces),
+            out,
+            features,
+            plan.lengths,
+            track_format=track_format,
+            threshold=threshold,
+            arrays=plan.loci if arrays else (),
+        )
+        if find_spec("matplotlib") is None:
+            tell("no plot: matplotlib is not installed (pip install 'gengram[plots]')")
+        else:
+            plot_locus(out / PLOT_FILE, shown, _collect(partial, pieces, shown, len(features)), features, threshold)
+            files.append(PLOT_FILE)
+        bases = sum(one.end - one.start for one in plan.loci)
+        empty = sum(int(np.isnan(piece.probabilities[:, 0]).sum()) for piece in _read_pieces(partial, pieces))
+        summary = {
+            "model": str(model_path),
+            "genome": str(genome),
+            "regions": None if regions is None else str(regions),
+            "features": features,
+            **{name: settings[name] for name in ("window", "overlap", "rescaling_factor")},
+            "threshold": threshold,
+            "loci": len(plan.loci),
+            "bases": bases,
+            "bases_without_value": empty,
+            "plot_shows": str(shown),
+            "files": files,
+        }
+        write_json(summary, out / SUMMARY_FILE)
+        shutil.rmtree(partial)
     if empty:
         tell(f"{empty} of {bases} bases have no value: no k-mer is whole there")
     return out
@@ -277,8 +279,14 @@ def _start(partial: Path, settings: dict[str, Any]) -> None:
     killed = file.with_name(file.name + ".partial")
     if partial.exists() and (not partial.is_dir() or any(one != killed for one in partial.iterdir())):
         raise InputError(f"{partial}: it is in the way of unfinished pieces; remove it, or choose another --out")
-    partial.mkdir(parents=True, exist_ok=True)
-    write_json(settings, file)
+    with _keep(partial):
+        partial.mkdir(parents=True, exist_ok=True)
+        write_json(settings, file)
+
+
+def _keep(partial: Path) -> AbstractContextManager[None]:
+    """Leave finished pieces after an error or an interrupt, and nothing else."""
+    return keep_finished(partial, "*.npy")
 
 
 def _fill(

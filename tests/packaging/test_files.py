@@ -1,5 +1,6 @@
 """Files that are written whole or not at all, and the checks before anything is computed for them."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -14,9 +15,15 @@ from gengram.files import (
     check_new_folder,
     check_output_file,
     check_output_folder,
+    describe_os_error,
+    keep_finished,
+    make_whole,
     open_whole,
+    probe,
+    replace_folder,
     replace_together,
-    set_aside,
+    replace_whole,
+    tell_write_faults,
     write_json,
     write_text,
 )
@@ -54,20 +61,32 @@ def test_writers(tmp_path):
     assert list_names(tmp_path) == ["json", "text"]
 
 
-def test_a_folder_set_aside_comes_back_unless_there_is_a_new_one(tmp_path):
+def test_a_folder_is_replaced_when_the_new_one_is_whole(tmp_path):
     folder = tmp_path / "out"
-    with set_aside(folder):  # there is none
-        pass
     folder.mkdir()
     (folder / "old").touch()
-    with pytest.raises(KeyboardInterrupt), set_aside(folder):
-        assert not folder.exists()
+    with pytest.raises(KeyboardInterrupt), make_whole(folder) as partial:
+        (partial / "new").touch()
+        assert list_names(folder) == ["old"]
         raise KeyboardInterrupt
     assert list_names(folder) == ["old"] and list_names(tmp_path) == ["out"]
-    with set_aside(folder):
-        folder.mkdir()
-        (folder / "new").touch()
+    (tmp_path / "out.replaced.partial").mkdir()  # of a run that was killed
+    (tmp_path / "out.partial").mkdir()
+    with make_whole(folder) as partial:
+        (partial / "new").touch()
     assert list_names(folder) == ["new"] and list_names(tmp_path) == ["out"]
+
+
+def test_an_old_folder_comes_back_where_the_new_one_cannot_take_its_place(tmp_path, monkeypatch):
+    folder, partial = tmp_path / "out", tmp_path / "out.partial"
+    folder.mkdir()
+    (folder / "old").touch()
+    partial.mkdir()
+    replace = os.replace
+    monkeypatch.setattr(os, "replace", lambda a, b: replace(a, b) if Path(a) != partial else os.rmdir("/nowhere"))
+    with pytest.raises(FileNotFoundError):
+        replace_folder(partial, folder)
+    assert list_names(folder) == ["old"]
 
 
 @pytest.mark.parametrize(
@@ -166,3 +185,136 @@ def test_names_that_are_empty():
             check("")
     with pytest.raises(InputError, match="the name of an input file is empty"):
         check_input_files("")
+
+
+def test_names_that_are_too_long_or_forbidden(tmp_path):
+    for check in (check_output_file, check_output_folder):
+        with pytest.raises(InputError, match="File name too long; choose a shorter name"):
+            check(tmp_path / ("a" * 300))
+
+
+def test_a_name_as_long_as_names_may_be(tmp_path):
+    for name in ("a" * 255, "ä" * 127 + "b"):
+        assert check_output_file(tmp_path / name) == tmp_path / name
+        write_text("text", tmp_path / name)
+        assert (tmp_path / name).read_text() == "text"
+    assert len(list_names(tmp_path)) == 2
+
+
+def test_devices_and_pipes_are_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/null"):
+        with pytest.raises(InputError, match="a pipe or device cannot be replaced"):
+            check_output_file(path)
+
+
+def test_a_folder_in_the_way_of_a_temporary_file(tmp_path):
+    (tmp_path / "out.partial").mkdir()
+    with pytest.raises(InputError, match=r"out\.partial: this folder is in the way"), replace_whole(tmp_path / "out"):
+        raise AssertionError("this must not run")
+    assert list_names(tmp_path) == ["out.partial"]
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (FULL, "No space left on device; free some space"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "Disk quota exceeded; free some space"),
+        (
+            OSError(errno.EFBIG, "Error writing bytes to file. Detail: [errno 27] File too large"),
+            "File too large; raise",
+        ),
+        (OSError(errno.EROFS, "Read-only file system"), "Read-only file system; choose a place"),
+        (RuntimeError("Error while serializing: I/O error: File too large (os error 27)"), "File too large; raise"),
+        (Exception("No space left on device (os error 28)"), "No space left on device; free some space"),
+        (
+            RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos"),
+            r"unexpected pos; free some space",
+        ),
+    ],
+)
+def test_every_library_has_its_own_words_for_a_full_disk(error, told, tmp_path):
+    with (
+        pytest.raises(InputError, match=f"out: cannot be written .*{told}") as raised,
+        replace_whole(tmp_path / "out") as p,
+    ):
+        p.write_bytes(b"half")
+        raise error
+    assert str(raised.value).startswith(f"{tmp_path / 'out'}: ") and raised.value.__cause__ is error
+    assert list_names(tmp_path) == []
+
+
+def test_a_second_error_at_closing_does_not_hide_the_first(tmp_path):
+    with pytest.raises(InputError, match="No space left"), replace_whole(tmp_path / "out"):
+        try:
+            raise FULL
+        finally:
+            raise ValueError("Can't close the ZIP file while there is an open writing handle on it.")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("a fault of ours"),
+        BrokenPipeError(errno.EPIPE, "Broken pipe"),
+        FileNotFoundError(errno.ENOENT, "No such file or directory", "/elsewhere/input.csv"),
+        PermissionError(errno.EACCES, "Permission denied", "/elsewhere/input.csv"),
+        KeyboardInterrupt(),
+    ],
+)
+def test_other_errors_stay_as_they_are(error, tmp_path):
+    with pytest.raises(type(error)) as raised, replace_whole(tmp_path / "out"):
+        raise error
+    assert raised.value is error and list_names(tmp_path) == []
+
+
+def test_the_file_that_was_written_last_is_named(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    with pytest.raises(InputError, match="one: cannot be written"), replace_together([one, two]) as partial:
+        partial[1].write_text("whole")
+        os.utime(partial[1], (1, 1))
+        partial[0].write_text("half")
+        raise FULL
+    with pytest.raises(InputError, match=r"folder: weights/a\.bin cannot"), make_whole(tmp_path / "folder") as folder:
+        (folder / "weights").mkdir()
+        (folder / "weights" / "a.bin").write_text("half")
+        raise FULL
+    assert list_names(tmp_path) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_the_operating_system_is_asked_where_a_library_does_not_tell(tmp_path):
+    assert probe(tmp_path) == 0  # an empty folder
+    (tmp_path / "free").touch()
+    assert probe(tmp_path) == 0
+    (tmp_path / "full").symlink_to("/dev/full")
+    assert probe(tmp_path / "full") == errno.ENOSPC
+
+
+def test_finished_parts_stay(tmp_path, capsys):
+    folder = tmp_path / "parts"
+    for parts in (False, True):
+        folder.mkdir()
+        (folder / "plan.json").touch()
+        if parts:
+            (folder / "0.part").touch()
+        with pytest.raises(KeyboardInterrupt), keep_finished(folder, "*.part"):
+            raise KeyboardInterrupt
+        assert folder.exists() == parts
+        assert capsys.readouterr().err.startswith("what is finished stays in") == parts
+
+
+def test_errors_of_the_operating_system_in_words():
+    with pytest.raises(OSError) as error:
+        Path("/nowhere/file").touch()
+    assert describe_os_error(error.value).startswith("/nowhere/file: No such file or directory")
+    assert describe_os_error(FULL) == "No space left on device; free some space, or choose a place with more"
+    assert describe_os_error(OSError("in other words")) == "in other words"
+
+
+def test_what_is_written_elsewhere_is_told_with_the_name_that_is_known(tmp_path):
+    with pytest.raises(InputError, match="shown: cannot be written"), tell_write_faults(Path("shown"), tmp_path / "t"):
+        (tmp_path / "t" / "below" / "file").touch()

@@ -10,7 +10,7 @@ from datasets import Dataset
 from huggingface_hub import DatasetCard, DatasetCardData
 
 from gengram.errors import InputError
-from gengram.files import hash_file
+from gengram.files import hash_file, replace_whole
 from gengram.genome.tables import read_rows
 from gengram.loading.checkpoints import check_repo_id
 from gengram.markdown import escape_text, format_code, format_fence, format_literal, format_table, render_template
@@ -75,7 +75,8 @@ def prepare_dataset(
             name = f"{config}/{split}-00000-of-00001.parquet"
             target = Path(workspace) / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            rows.to_parquet(target)
+            with replace_whole(target) as partial:
+                rows.to_parquet(partial)
             files[name] = target
             tables[name] = source.relative_to(folder).as_posix()
             described.append(_describe(rows, config, split, source))
