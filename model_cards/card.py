@@ -51,7 +51,7 @@ _METRIC_TYPES = {
 _MOST_CLASSES, _MOST_COLUMNS = 40, 10
 _EXAMPLE_SEQUENCE = "ACGTTGCATGCCGATATAAAGGCACGTCAGTTGACC"
 _HASH_DIGITS = 12
-_LICENSE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+_LICENSE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 
 
 def render_card(
@@ -92,7 +92,7 @@ def render_card(
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     adapter = "peft_type" in config
     tag, _ = find_task(config)
-    carries_code = "auto_map" in config
+    carries_code = bool(config.get("auto_map"))
     classes = _read_classes(config, report)
     memory_layers = config.get("memory_layers") or []
     task_tags = ["biology", "genomics", "dna", *(["k-mer", "gengram"] if memory_layers else [])]
@@ -191,8 +191,8 @@ def find_main_metric(split: dict[str, Any]) -> str:
 
 
 def _read_classes(config: dict[str, Any], report: dict[str, Any] | None) -> list[str]:
-    if "id2label" in config:
-        return [config["id2label"][label] for label in sorted(config["id2label"], key=int)]
+    if named := config.get("id2label"):
+        return [named[label] for label in sorted(named, key=int)]
     return list((report or {}).get("data", {}).get("classes") or [])
 
 
@@ -254,7 +254,7 @@ def _show_usage(repo_id: str, config: dict[str, Any], tokenizer: PreTrainedToken
                 f'outputs = model(**tokenizer({format_literal(sequence)}, return_tensors="pt"))',
             ]
         )
-    trust = ", trust_remote_code=True" if "auto_map" in config else ""
+    trust = ", trust_remote_code=True" if config.get("auto_map") else ""
     load = [
         "from transformers import pipeline",
         "",
@@ -398,7 +398,8 @@ def _draw_results(results: list[dict[str, str]]) -> str:
 def _find_interval(report: dict[str, Any], split: str, metric: str, position: int) -> list[float] | None:
     if split != "test" or not report.get("intervals"):
         return None
-    return report["intervals"]["metrics"].get(metric, {}).get("per_seed", [])[position]
+    measured = report["intervals"]["metrics"].get(metric)
+    return measured["per_seed"][position] if measured else None
 
 
 def _explain_results(report: dict[str, Any] | None, choice: str) -> str:

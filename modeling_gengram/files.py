@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import struct
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -292,7 +293,9 @@ def save_figure(figure: Any, path: Path, **options: Any) -> None:
     """Save a figure of matplotlib in one piece; the name tells the format, options are those of `savefig`."""
     # Without the version of matplotlib (Software), the same figure is the same file.
     metadata = {"metadata": {"Software": None}} if path.suffix == ".png" else {}
-    with replace_whole(path) as partial:
+    with replace_whole(path) as partial, warnings.catch_warnings():
+        # A letter that the font lacks, in a name, is drawn as a box.
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
         figure.savefig(partial, format=path.suffix[1:], **metadata, **options)
 
 

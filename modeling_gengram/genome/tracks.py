@@ -9,15 +9,17 @@ import re
 import subprocess
 import sys
 import zipfile
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from importlib.util import find_spec
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, NoReturn, TextIO
 
 import numpy as np
 
+from gengram import printable
 from gengram.errors import InputError
 from gengram.files import probe, replace_together
 
@@ -28,6 +30,8 @@ ARRAYS_FOLDER = "arrays"
 
 _SUFFIXES = {"bigwig": ".bw", "bedgraph": ".bedgraph"}
 _UNSAFE = re.compile(r"[^\w.+-]+")
+# A file system takes names of 255 bytes; an ending and a number have to fit as well.
+_LONGEST_NAME = 200
 
 
 class Locus(NamedTuple):
@@ -63,15 +67,32 @@ def check_format(track_format: TrackFormat) -> None:
 
 
 def name_tracks(features: Sequence[str], track_format: TrackFormat) -> list[str]:
-    """Return the file name of each feature's track.
+    """Return the file name of each feature's track, in their order: the feature's name as far as a file can have it.
+
+    Names that would be one file, also where upper and lower case are the same there, get numbers from the second on.
 
     Raises:
-        `InputError`: two features have names that differ only in letters that a file name cannot have.
+        `InputError`: two features of one name.
     """
-    names = [_UNSAFE.sub("_", feature) + _SUFFIXES[track_format] for feature in features]
-    if len(set(map(str.lower, names))) < len(names):
-        raise InputError(f"the features {', '.join(features)} cannot be told apart by the names of their files")
-    return names
+    if twice := [name for name, count in Counter(features).items() if count > 1]:
+        raise InputError(f"several features are called {twice[0][:100]!r}: their tracks cannot be told apart")
+    return name_files(features, _SUFFIXES[track_format])
+
+
+def name_files(names: Sequence[str], suffix: str) -> list[str]:
+    """Return a file name for each name, no two of them alike and none of them hidden or a folder's."""
+    found: dict[str, None] = {}
+    for name in names:
+        stem = _UNSAFE.sub("_", name).encode()[:_LONGEST_NAME].decode(errors="ignore")
+        stem = f"_{stem}" if stem[:1] in ("", ".", "-") else stem
+        taken = set(map(str.lower, found))
+        number = next(number for number in count(1) if _number(stem, number, suffix).lower() not in taken)
+        found[_number(stem, number, suffix)] = None
+    return list(found)
+
+
+def _number(stem: str, number: int, suffix: str) -> str:
+    return f"{stem}{suffix}" if number == 1 else f"{stem}_{number}{suffix}"
 
 
 def write_tracks(
@@ -102,9 +123,9 @@ def write_tracks(
         `InputError`: see `name_tracks`.
     """
     tracks = name_tracks(features, track_format)
-    safe = [f"{ARRAYS_FOLDER}/{_UNSAFE.sub('_', locus.chrom)}_{locus.start}-{locus.end}.npz" for locus in arrays]
-    if len(set(safe)) < len(safe):
-        raise InputError("the names of the contigs cannot be told apart by the names of their arrays' files")
+    contigs = list(dict.fromkeys(locus.chrom for locus in arrays))
+    named = dict(zip(contigs, name_files(contigs, "")))
+    safe = [f"{ARRAYS_FOLDER}/{named[locus.chrom]}_{locus.start}-{locus.end}.npz" for locus in arrays]
     if arrays:
         (folder / ARRAYS_FOLDER).mkdir(exist_ok=True)
     files = [*tracks, CALLS_FILE, *safe]
@@ -190,7 +211,8 @@ class _BedGraphWriter(ExitStack):
         self._tracks: list[TextIO] = []
         for path, feature in zip(paths, features):
             self._tracks.append(self.enter_context(open(path, "w", encoding="utf-8")))  # noqa: SIM115
-            self._tracks[-1].write(f'track type=bedGraph name="{feature}"\n')
+            shown = printable.make_printable(feature).replace('"', "'")
+            self._tracks[-1].write(f'track type=bedGraph name="{shown}"\n')
 
     def add(self, piece: Piece) -> None:
         for first, end in find_runs(~np.isnan(piece.probabilities[:, 0])):
@@ -209,7 +231,8 @@ class _CallWriter(ExitStack):
     def __init__(self, path: Path, features: Sequence[str], threshold: float):
         super().__init__()
         self._file = self.enter_context(open(path, "w", encoding="utf-8"))  # noqa: SIM115
-        self._features, self._threshold = features, threshold
+        # A tab or a line break would end the name's column.
+        self._features, self._threshold = [printable.make_printable(feature) for feature in features], threshold
         # By feature, first base and sum of the probabilities of a run that goes on into the next piece.
         self._open: dict[int, tuple[int, float]] = {}
         self._done: list[tuple[int, int, int, float]] = []
@@ -290,6 +313,7 @@ __all__ = [
     "TrackFormat",
     "check_format",
     "find_runs",
+    "name_files",
     "name_tracks",
     "write_tracks",
 ]

@@ -10,6 +10,7 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from gengram.errors import InputError
+from gengram.loading.reports import check_report
 from gengram.progress import tell
 
 CONFIG = "config.json"
@@ -83,7 +84,7 @@ def find_checkpoint(path: str | Path, seed: int | None = None) -> Checkpoint:
     if not folder.is_dir():
         raise InputError(f"{path}: there is no such folder")
     if (folder / REPORT).is_file() and not _is_model(folder):
-        report = read_object(folder / REPORT)
+        report = check_report(read_object(folder / REPORT), folder / REPORT)
         if not isinstance(report.get("model_folders"), list) or not isinstance(report.get("seeds"), list):
             raise InputError(f"{folder / REPORT}: not the report of a run of gengram finetune")
         seed, choice = _choose_seed(report, seed, folder)
@@ -94,6 +95,8 @@ def find_checkpoint(path: str | Path, seed: int | None = None) -> Checkpoint:
     if _is_model(folder):
         report_file = folder.absolute().parent / REPORT
         report = read_object(report_file) if report_file.is_file() else {}
+        if "model_folders" in report:  # else it is the report of something else
+            check_report(report, report_file)
         names = [Path(name).name for name in report.get("model_folders", [])]
         if folder.absolute().name in names:
             own = report["seeds"][names.index(folder.absolute().name)]

@@ -11,6 +11,7 @@ import numpy as np
 
 from gengram.files import save_figure
 from gengram.genome.tracks import Locus, find_runs
+from gengram.printable import label_plot
 
 # Okabe and Ito (2008), as in gengram.training.reports.plots; one colour a panel, so that neighbours differ.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -43,7 +44,7 @@ def plot_locus(
     known = np.asarray(~np.isnan(columns).all(axis=1))
     heights = np.where(known, np.where(np.isnan(columns), -np.inf, columns).max(axis=1), np.nan)
     edges = np.minimum(locus.start + width * np.arange(len(columns) + 1), locus.end)
-    style: Any = {"font.size": 8, "axes.spines.top": False, "axes.spines.right": False}
+    style: Any = {"font.size": 8, "axes.spines.top": False, "axes.spines.right": False, "text.usetex": False}
     with matplotlib.rc_context(style):
         figure = Figure(figsize=(9, 0.8 + 0.55 * count), layout="constrained")
         panels = figure.subplots(count, 1, sharex=True, sharey=True, squeeze=False)[:, 0]
@@ -51,11 +52,11 @@ def plot_locus(
             colour = _COLOURS[position % len(_COLOURS)]
             panel.stairs(heights[:, position], edges, fill=True, color=colour, alpha=0.75, linewidth=0)
             panel.axhline(threshold, color=_GREY, linewidth=0.6, linestyle=":")
-            panel.set_ylabel(feature.replace("_", " "), rotation=0, ha="right", va="center")
+            panel.set_ylabel(label_plot(feature.replace("_", " ")), rotation=0, ha="right", va="center")
             for first, end in find_runs(~known[:, position]):
                 panel.axvspan(edges[first], edges[end], color="#E8E8E8", linewidth=0)
         panels[0].set(ylim=(0, 1), yticks=(0, 1), xlim=(locus.start, locus.end))
-        panels[-1].set_xlabel(f"{locus.chrom}, bp (from 0)")
+        panels[-1].set_xlabel(f"{label_plot(locus.chrom, 60)}, bp (from 0)")
         panels[-1].xaxis.set_major_formatter("{x:,.0f}")
         shown = "probability of each base" if width == 1 else f"largest probability of every {width} bp"
         grey = "; grey: no k-mer is whole" if not known.all() else ""

@@ -14,6 +14,7 @@ from transformers.dynamic_module_utils import get_relative_import_files
 from gengram.errors import InputError
 from gengram.loading.checkpoints import REPORT, Checkpoint, check_repo_id, find_checkpoint, is_hub_id, read_object
 from gengram.loading.faults import tell_faults
+from gengram.loading.reports import check_value
 from gengram.model_cards.card import check_license, render_card, render_results
 from gengram.registration import FAMILIES, find_configuration
 from gengram.training.publishing.inside import refuse_outsiders, tell_why_not
@@ -51,6 +52,15 @@ _STALE = (
     "training_args.bin",
     *(f"{FOLDER}/{name}.png" for name in NAMES),
 )
+# Of a configuration or an adapter's: what a card or the choice of the code files reads.
+_CONFIG_KEYS: dict[str, Any] = {
+    **dict.fromkeys(("model_type", "problem_type", "peft_type", "task_type", "base_model_name_or_path"), str),
+    "architectures": list[str],
+    "auto_map": dict,
+    "id2label": dict,
+    "backbone_config": dict,
+    "memory_layers": list[int],
+}
 _REASONS = {
     "*.bin": "a pickle",
     "*.pt": "a pickle",
@@ -105,6 +115,7 @@ def prepare_upload(
     refuse_outsiders(read if checkpoint.report is None else {**read, REPORT: home / REPORT}, home)
     config_name = "adapter_config.json" if "adapter_config.json" in files else "config.json"
     config = read_object(folder / config_name)
+    _check_config(config, folder / config_name)
     if config_name == "adapter_config.json":
         base_model = _name_base(config, base_model, checkpoint)
         files[config_name] = _dump_json(config | {"base_model_name_or_path": base_model})
@@ -132,6 +143,15 @@ def prepare_upload(
     stays = {name: why for name, why in left_out.items() if name not in files or name == "README.md"}
     files = dict(sorted(files.items()))
     return Upload(repo_id, folder, rendered, files, stays, note=_tell_choice(checkpoint), stale=_STALE, allowed=allowed)
+
+
+def _check_config(config: dict[str, Any], file: Path) -> None:
+    remedy = "save the model again"
+    for key, kind in _CONFIG_KEYS.items():
+        if config.get(key) is not None:
+            check_value(key, config[key], kind, file, remedy)
+    if strange := [label for label in config.get("id2label") or {} if not label.isdecimal()]:
+        raise InputError(f"{file}: 'id2label' has the key {strange[0]!r}, which is no number of a class; {remedy}")
 
 
 def _list_files(folder: Path) -> tuple[dict[str, Path | bytes], dict[str, str]]:

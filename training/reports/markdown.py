@@ -59,7 +59,7 @@ def render_markdown(report: dict[str, Any]) -> str:
 
 
 def render_command(report: dict[str, Any]) -> str:
-    """Return the command of a run: every argument that is not the default, the learning rate always."""
+    """Return the command of a run for bash: every argument that is not the default, the learning rate always."""
     arguments: list[str] = []
     for name, value in _find_changes(report).items():
         values = value if isinstance(value, list) else [value]

@@ -13,6 +13,7 @@ import numpy as np
 
 from gengram.files import save_figure
 from gengram.pipelines.predictions import name_predictions, read_predictions
+from gengram.printable import label_plot
 from gengram.progress import tell
 from gengram.training.metrics.regression import measure_each_target
 from gengram.training.reports.outcomes import Outcomes, collect_outcomes, trace_precision, trace_roc
@@ -39,13 +40,14 @@ _STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "lines.linewidth": 1.4,
     "savefig.dpi": 150,
+    # Names are no formulas, whatever a reader has in a matplotlibrc.
+    "text.usetex": False,
 }
 # More curves than these cannot be told apart, more cells have no room for figures, more labels none for names.
 _MOST_CURVES, _MOST_CELLS, _MOST_NAMES = 7, 12, 30
 # Of more classes than these, the curves of the first seed only.
 _MOST_OF_SEEDS = 4
 _MOST_TARGETS, _MOST_POINTS = 6, 5000
-_NAME_LENGTH = 24
 
 
 def write_plots(report: dict[str, Any], output: Path) -> list[dict[str, str]]:
@@ -139,7 +141,7 @@ def draw_curves(report: dict[str, Any], split: str, outcomes: list[Outcomes], wi
             if with_roc:
                 panels[0].plot(*trace_roc(*counts), **style)
             recall, precision = trace_precision(*counts)
-            name = f"{_shorten(names[label])}\n{_list_areas(each, names[label], with_roc)}" if not pooled else None
+            name = f"{label_plot(names[label])}\n{_list_areas(each, names[label], with_roc)}" if not pooled else None
             panels[-1].plot(recall, precision, **style, label=None if position else name)
     if with_roc:
         panels[0].plot([0, 1], [0, 1], color=_GREY, linewidth=0.8, linestyle=":")
@@ -171,7 +173,7 @@ def draw_curves(report: dict[str, Any], split: str, outcomes: list[Outcomes], wi
         if pooled:
             title = f"{total:,} decisions pooled\nmean {title} of the labels {value}"
         else:
-            title = f"{title} of class {_shorten(names[1])}: {value}" if binary else f"mean {title} {value}"
+            title = f"{title} of class {label_plot(names[1])}: {value}" if binary else f"mean {title} {value}"
         panel.set_title(title, loc="left")
         panel.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
     return figure
@@ -195,7 +197,7 @@ def draw_labels(report: dict[str, Any], split: str) -> "Figure":
         else:
             rows = [row for row, value in enumerate(values) if value is not None]
             panel.plot(defined, rows, "o", color=colour, markersize=4)
-            panel.set_yticks(range(len(names)), [_shorten(name) for name in names])
+            panel.set_yticks(range(len(names)), [label_plot(name) for name in names])
             panel.set_ylim(len(names) - 0.5, -0.5)
             panel.grid(axis="y", color="#e5e5e5", linewidth=0.6)
         if metric == "auroc":
@@ -205,7 +207,7 @@ def draw_labels(report: dict[str, Any], split: str) -> "Figure":
 
 def draw_confusion(report: dict[str, Any], outcomes: list[Outcomes]) -> "Figure":
     """Share of each true class that was predicted as each class, means over the seeds."""
-    names = [_shorten(name) for name in report["data"]["classes"]]
+    names = [label_plot(name) for name in report["data"]["classes"]]
     matrices = [one.confusion for one in outcomes if one.confusion is not None]
     numbers = matrices[0].sum(axis=1)
     shares = np.mean(matrices, axis=0) / np.maximum(numbers, 1)[:, None]
@@ -258,7 +260,8 @@ def draw_calibration(report: dict[str, Any], outcomes: list[Outcomes]) -> "Figur
     if report["data"]["problem"] == "multi_label":
         what, unit = "probability of a label", "decisions"
     else:
-        what = f"probability of class {_shorten(names[1])}" if len(names) == 2 else "probability of the predicted class"
+        chosen = f"class {label_plot(names[1])}" if len(names) == 2 else "the predicted class"
+        what = f"probability of {chosen}"
         unit = _name_unit(report)
     below.set(xlabel=what, ylabel=unit)
     return figure
@@ -288,7 +291,7 @@ def draw_scatter(report: dict[str, Any], path: Path) -> "Figure":
             panel.scatter(truth, guess, s=size, color=_BLUE, alpha=0.7 if len(guess) <= 200 else 0.4, linewidths=0)
         figures = {title: each[metric][position] for title, metric in _CORRELATIONS}
         line = ", ".join(f"{title} {'-' if np.isnan(value) else f'{value:.2f}'}" for title, value in figures.items())
-        panel.set_title(f"{_shorten(name)}\n{line}", loc="left")
+        panel.set_title(f"{label_plot(name)}\n{line}", loc="left")
         predicted = "predicted" if len(report["seeds"]) == 1 else f"predicted (seed {report['seeds'][0]})"
         panel.set(xlim=limits, ylim=limits, aspect="equal", xlabel="measured", ylabel=predicted)
     for panel in panels[len(shown) :]:
@@ -332,10 +335,6 @@ def _show_metric(metric: dict[str, Any]) -> str:
 
 def _show_percent(share: float) -> str:
     return "<1%" if 0 < share < 0.005 else f"{share:.0%}"
-
-
-def _shorten(name: str) -> str:
-    return name if len(name) <= _NAME_LENGTH else f"{name[: _NAME_LENGTH - 1]}…"
 
 
 __all__ = ["FOLDER", "write_plots"]

@@ -10,6 +10,8 @@ import numpy as np
 from transformers import PreTrainedModel, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
+from gengram.loading.checkpoints import read_object
+from gengram.loading.reports import check_report
 from gengram.training.arguments import DataArguments, FinetuneArguments, ModelArguments
 from gengram.training.metrics.bootstrap import CONFIDENCE, find_interval
 from gengram.training.metrics.scores import BOOTSTRAP_SEED, Scores
@@ -132,7 +134,7 @@ def clear_earlier_run(output: Path) -> None:
     path = output / "report.json"
     if not path.exists():
         return
-    report = json.loads(path.read_text(encoding="utf-8"))
+    report = check_report(read_object(path), path)
     path.unlink()
     (output / "report.md").unlink(missing_ok=True)
     for folder in report.get("model_folders", []):

@@ -3,15 +3,21 @@
 import json
 import shlex
 import shutil
+import warnings
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 from datasets import Dataset
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 from sklearn.metrics import average_precision_score, brier_score_loss, confusion_matrix, roc_auc_score
 from transformers import EvalPrediction
 
 from gengram.pipelines.predictions import name_predictions, write_predictions
+from gengram.printable import make_printable
 from gengram.training.arguments import DataArguments, FinetuneArguments, ModelArguments
 from gengram.training.command import finetune as main
 from gengram.training.finetune import finetune
@@ -23,6 +29,7 @@ from gengram.training.reports.plots import write_plots
 from gengram.training.reports.report import summarize_classes, summarize_seeds
 
 PNG = b"\x89PNG\r\n\x1a\n"
+FOUND = find_spec("matplotlib") is not None
 
 
 def make_run(folder: Path, problem: str, outputs: np.ndarray, labels: np.ndarray, classes: list[str]) -> dict:
@@ -219,3 +226,69 @@ def test_the_command_names_no_folder_of_this_machine(finished):
     finished["arguments"]["data"] |= {"label_files": ["/home/me/train.txt", "/home/me/test.txt", "here/dev.txt"]}
     assert "--label_files train.txt test.txt here/dev.txt" in render_command(finished)
     assert "/home/me" not in render_markdown(finished)
+
+
+HOSTILE = ["$\\frac{", "a\n\x1b[31mb", "\U0001f9ec", "_hidden", "x" * 10_000, "$x$ & <b>|`", "\u202e", " "]
+
+
+@pytest.mark.skipif(not FOUND, reason="matplotlib is not installed")
+@pytest.mark.parametrize("problem", ["single_label", "multi_label", "regression"])
+@pytest.mark.parametrize("size", [2, 8])
+def test_names_are_no_formulas_and_no_lines_of_a_plot(tmp_path, problem, size):
+    outputs, labels = draw(8, rows=64)
+    names = HOSTILE[:size]
+    if problem == "single_label":
+        kept = labels < size
+        outputs, labels = outputs[kept, :size], labels[kept]
+    else:
+        outputs = outputs[:, :size]
+        labels = (outputs > 0) ^ (np.random.default_rng(1).random(outputs.shape) > 0.8)
+        labels = labels.astype(np.float32) + (0.5 * outputs if problem == "regression" else 0)
+    report = make_run(tmp_path, problem, outputs, labels, names)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        written = write_plots(report, tmp_path)
+    assert written and all((tmp_path / plot["file"]).read_bytes().startswith(PNG) for plot in written)
+    assert all(plot["title"].isprintable() for plot in written)
+
+
+@pytest.mark.skipif(not FOUND, reason="matplotlib is not installed")
+def test_labels_of_a_confusion_matrix_and_of_curves_are_the_names(tmp_path):
+    names = ["$a$ $b$", "_c", "d\ne"]
+    outputs, labels = draw(3)
+    report = make_run(tmp_path, "single_label", outputs, labels, names)
+    outcomes = [collect_outcomes(name_predictions(tmp_path / "seed-0", "test"), "single_label", names)]
+    axes = plots.draw_confusion(report, outcomes).axes[0]
+    assert [label.get_text().strip() for label in axes.get_xticklabels()] == [r"\$a\$ \$b\$", "_c", r"d\ne"]
+    legend = plots.draw_curves(report, "test", outcomes).axes[-1].get_legend()
+    assert [text.get_text().split("\n")[0].strip() for text in legend.get_texts()] == [r"\$a\$ \$b\$", "_c", r"d\ne"]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(names=st.lists(st.one_of(st.sampled_from(HOSTILE), st.text(max_size=20)), min_size=6, max_size=6, unique=True))
+def test_names_of_any_letters_do_not_change_the_outline_of_a_report(finished, names):
+    reader = MarkdownIt("commonmark", {"html": True}).enable("table")
+
+    def outline(text: str) -> list[str]:
+        kinds = []
+        for block in reader.parse(text):
+            kinds.append(block.type)
+            kinds += [one.type for one in block.children or () if "text" not in one.type and one.type != "code_inline"]
+        return kinds
+
+    plain = outline(render_markdown(finished))
+    report = json.loads(json.dumps(finished))
+    first, second, file, title, version, checkpoint = names
+    for values in report["per_class"].values():
+        for measured in values:
+            values[measured] = {first: 0.5, second: None}
+    for split in ("train", "validation", "test"):
+        report["data"][split] |= {"file": f"data/{file}", "rows_per_class": {first: 1, second: 2}}
+    report["data"]["classes"], report["torch_version"] = [first, second], version
+    for plot in report["plots"]:
+        plot["title"] = f"Loss {title}"
+    report["model"]["checkpoint"] = report["arguments"]["model"]["model_name_or_path"] = checkpoint or "x"
+    text = render_markdown(report)
+    assert outline(text) == plain and text.encode()
+    command = render_command(report)
+    assert make_printable(command, keep="\n") == command
