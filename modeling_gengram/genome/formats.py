@@ -277,6 +277,7 @@ def parse_csv(
         ragged.append(row)
         return "error"
 
+    _check_header(path, header, delimiter)
     names = _name_columns(header, delimiter)
     headed = names is None
     # One thread: only then does the parser know the number of a faulty row.
@@ -291,7 +292,8 @@ def parse_csv(
             table = pa.Table.from_batches([batch])
             if names is None:
                 names = [(column[0].as_py() or "").strip() for column in table.columns]
-                _check_header(path, names, delimiter)
+                if not any(names):
+                    raise InputError(f"{path}: the file is empty, or its first row names no columns")
                 table = table.slice(1)
             row += len(table)
             yield names, table
@@ -321,21 +323,23 @@ def _name_columns(header: bytes, delimiter: str) -> list[str] | None:
     return ["sequence", *labels]
 
 
-def _check_header(path: str | Path, names: list[str], delimiter: str) -> None:
-    if not any(names):
-        raise InputError(f"{path}: the file is empty, or its first row names no columns")
-    other = next((sign for sign in _SEPARATORS if sign in names[0]), None)
-    if _SEPARATOR_LINE.fullmatch(names[0]) and not any(names[1:]):
+def _check_header(path: str | Path, header: bytes, delimiter: str) -> None:
+    """Refuse a file whose columns are separated by something else."""
+    lines = header.removeprefix(_UTF8_MARK).decode(errors="replace").strip().splitlines()
+    line = lines[0].strip() if lines else ""
+    if _SEPARATOR_LINE.fullmatch(line):
         raise InputError(
-            f"{path}: the first line, {names[0]!r}, is for a spreadsheet; remove it, and separate the columns by "
+            f"{path}: the first line, {line!r}, is for a spreadsheet; remove it, and separate the columns by "
             f"{_SEPARATORS[delimiter]}"
         )
-    if len(names) == 1 and other:
+    other = next((sign for sign in _SEPARATORS if sign in line), None)
+    if other and delimiter not in line:
+        remedy = {";": ", and decimals with a point", "\t": ", or call it .tsv", ",": ", or call it .csv"}.get(
+            other, ""
+        )
         raise InputError(
-            f"{path}: the columns are separated by {_SEPARATORS[other]} ({names[0][:60]!r}), not by "
-            f"{_SEPARATORS[delimiter]}; save the file with these"
-            + (", and decimals with a point" if other == ";" else ", or call it .tsv" if other == "\t" else "")
-            + (", or call it .csv" if other == "," else "")
+            f"{path}: the columns are separated by {_SEPARATORS[other]} ({line[:60]!r}), not by "
+            f"{_SEPARATORS[delimiter]}; save the file with these{remedy.get(other, '')}"
         )
 
 

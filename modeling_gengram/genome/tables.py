@@ -6,6 +6,7 @@ A row number in a message counts data rows from 1: the header of a csv or tsv is
 import io
 import unicodedata
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow as pa
@@ -123,7 +124,7 @@ def add_labels(
 
 def _find_names(names: pa.ChunkedArray, known: pa.ChunkedArray, path: str | Path, label_path: Path) -> list[int]:
     """Return the row of `known` that each name has."""
-    wanted, there = _read_identifiers(names, path), _read_identifiers(known, label_path)
+    wanted, there = read_identifiers(names, path, "name"), read_identifiers(known, label_path, "name")
     places = {name: place for place, name in enumerate(there)}
     if len(places) < len(there):
         twice = Counter(there).most_common(1)[0][0]
@@ -133,17 +134,23 @@ def _find_names(names: pa.ChunkedArray, known: pa.ChunkedArray, path: str | Path
     return [places[name] for name in wanted]
 
 
-def _read_identifiers(names: pa.ChunkedArray, path: str | Path) -> list[str]:
-    """Return names by which rows of two files are compared: a number is its digits, text is only composed (NFC)."""
+def read_identifiers(names: pa.ChunkedArray, path: str | Path, column: str) -> list[str]:
+    """Return names by which rows are told apart, or those of two files compared: of rows, contigs ... .
+
+    Text is as it is written, without blanks around it and composed (NFC); numbers are their digits, 7.0 is `7`.
+
+    Raises:
+        `InputError`: a row without a name, a number that is none.
+    """
     if is_text(names.type):
-        names = pc.utf8_normalize(strip_blanks(names), form="NFC")
+        values = pc.utf8_normalize(strip_blanks(names), form="NFC")
     else:
         try:
-            names = pa.chunked_array([read_names(names)])
+            values = read_names(names)
         except (NoNameError, TypeError) as error:
-            raise InputError(f"{path}: column 'name' holds no names ({error})") from error
-    refuse_missing(names, path, "name")
-    return names.to_pylist()
+            raise InputError(f"{path}: column {column!r} holds no names ({error})") from error
+    refuse_missing(values, path, column)
+    return values.to_pylist()
 
 
 def arrange_rows(table: pa.Table, path: str | Path, sequence_column: str | None = None) -> Dataset:
@@ -275,6 +282,18 @@ def _read_csv(path: Path, delimiter: str, text_columns: set[str]) -> pa.Table:
     # In one block a row may be as long as the file.
     header = take_header(io.BytesIO(content), len(content))
     ((names, table),) = parse_csv(path, io.BytesIO(content), header, delimiter, len(content) + 1)
+    return type_columns(names, table, text_columns)
+
+
+def type_columns(names: list[str], table: pa.Table, text_columns: Iterable[str]) -> pa.Table:
+    """Give the columns of a csv or tsv, which are text, their names and types, see `guess_type`.
+
+    Args:
+        names: of the columns, in their order.
+        table: as many columns of text.
+        text_columns: which of them stay text, whatever is in them, as identifiers do; upper and lower case are the
+            same.
+    """
     lower = {name.lower() for name in text_columns}
     columns = []
     for name, values in zip(names, table.columns):
@@ -288,9 +307,11 @@ __all__ = [
     "add_labels",
     "arrange_rows",
     "find_column",
+    "read_identifiers",
     "read_rows",
     "read_sequences",
     "refuse_missing",
     "refuse_twins",
     "shorten",
+    "type_columns",
 ]

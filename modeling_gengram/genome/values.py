@@ -127,7 +127,9 @@ def read_names(values: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array
         known = drop_missing(values)
         if known.null_count < len(known):
             values = known
-        _require_whole(numbers, exact=False)
+        # Digits are a name, though float64 may hold no number of so many.
+        digits = np.asarray(pc.match_substring_regex(values, "^-?[0-9]+$").fill_null(False))
+        _require_whole(np.where(digits, 0, numbers), exact=False)
     lower = pc.utf8_lower(values)
     values = pc.if_else(pc.is_in(lower, pa.array(_TRUTHS)), lower, values)
     return pc.replace_substring_regex(values, f"^{_WHOLE}$", r"\1")

@@ -117,7 +117,7 @@ def infer_problem(rows: Dataset, columns: list[str], path: str | Path) -> Proble
             f"{where}: whole numbers in several columns can be a regression or one label a base. Say which with "
             "--problem regression or --problem token."
         )
-    values = rows.data.column(columns[0])
+    values = _name_entries(rows, columns)[columns[0]]
     lengths = pc.utf8_length(rows.data.column("sequence")).to_numpy()
     if _is_list(values.type):
         values = values.combine_chunks()
@@ -236,12 +236,11 @@ def _name_entries(rows: Dataset, columns: list[str]) -> pa.Table:
         if isinstance(inner, ClassLabel) and inner.names and _is_list(table[column].type):
             lists = table[column].combine_chunks()
             ids = lists.flatten()
-            names = [None if one is None else inner.names[one] if 0 <= one < len(inner.names) else str(one)
-                     for one in ids.to_pylist()]  # fmt: skip
+            unnamed = pc.or_(pc.less(ids, 0), pc.greater_equal(ids, len(inner.names)))
+            known = pc.take(pa.array(inner.names), pc.if_else(unnamed, pa.scalar(None, ids.type), ids))
+            names = pc.if_else(unnamed, ids.cast(pa.string()), known)
             offsets = np.concatenate([[0], np.cumsum(pc.fill_null(pc.list_value_length(lists), 0))])
-            named = pa.LargeListArray.from_arrays(
-                offsets.astype(np.int64), pa.array(names, pa.string()), mask=lists.is_null()
-            )
+            named = pa.LargeListArray.from_arrays(offsets.astype(np.int64), names, mask=lists.is_null())
             table = table.set_column(table.column_names.index(column), column, pa.chunked_array([named]))
     return table
 

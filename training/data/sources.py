@@ -3,16 +3,18 @@
 import dataclasses
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
-from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
+from datasets import Dataset, DatasetDict, Features, Value, load_dataset, load_dataset_builder, load_from_disk
 from datasets.exceptions import DatasetsError
+from datasets.packaged_modules.csv.csv import CsvConfig
 
 from gengram.errors import InputError
 from gengram.files import hash_file
 from gengram.genome.formats import SUFFIXES, find_format
 from gengram.genome.intervals import require_values
-from gengram.genome.tables import add_labels, arrange_rows, read_rows
+from gengram.genome.tables import SEQUENCE_COLUMNS, add_labels, arrange_rows, read_rows, type_columns
 from gengram.training.arguments import DataArguments
 from gengram.training.data.labels import LABEL_COLUMNS
 
@@ -20,7 +22,16 @@ SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "valid", "val",
 """What splits are called in folders and data sets, in the order of preference."""
 
 # What looking for a data set can raise: no network, no such id, broken or foreign files.
-_LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, DatasetsError, pa.ArrowException)
+_LOADING_ERRORS = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    RuntimeError,
+    StopIteration,
+    DatasetsError,
+    pa.ArrowException,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,13 +73,16 @@ def read_sources(arguments: DataArguments) -> dict[str, Source]:
         folder = folder / arguments.dataset_config
     if found := _find_files(folder):
         return {split: read_file(str(file), arguments) for split, file in found.items()}
-    loaded = _load(arguments)
+    loaded, is_text = _load(arguments)
     sources = {}
     for split, names in SPLIT_NAMES.items():
         if name := next((name for name in names if name in loaded), None):
             origin = f"{arguments.dataset} ({name})"
             table = loaded[name].flatten_indices().data.table
-            table = table.replace_schema_metadata(loaded[name].features.arrow_schema.metadata)
+            if is_text:
+                table = type_columns(table.column_names, table, _find_text_columns(arguments))
+            else:
+                table = table.replace_schema_metadata(loaded[name].features.arrow_schema.metadata)
             rows = arrange_rows(table, origin, arguments.sequence_column)
             digest = hashlib.sha256("\n".join(rows["sequence"]).encode()).hexdigest()
             sources[split] = Source(origin, rows, digest)
@@ -79,8 +93,7 @@ def read_sources(arguments: DataArguments) -> dict[str, Source]:
 
 def read_file(file: str, arguments: DataArguments, needs_labels: bool = True, label_file: str | None = None) -> Source:
     """Read one file, see `read_rows`, and its labels where they are in another one, see `add_labels`."""
-    wanted = arguments.label_column or []
-    text_columns = [*LABEL_COLUMNS, *(wanted if len(wanted) == 1 else [])]
+    text_columns = _find_text_columns(arguments)
     rows = read_rows(file, arguments.sequence_column, text_columns, arguments.genome, needs_labels and not label_file)
     if label_file is not None:
         rows = add_labels(rows, file, label_file, text_columns)
@@ -92,6 +105,13 @@ def read_file(file: str, arguments: DataArguments, needs_labels: bool = True, la
         for column in wanted or named or ["name"]:
             require_values(file, column)  # What reads labels of tables knows rows, not lines.
     return Source(file, rows, hash_file(file), ["name"] if is_bed and not named else None)
+
+
+def _find_text_columns(arguments: DataArguments) -> list[str]:
+    """Return the columns in which digits may be names: that of a single label and that of the sequences."""
+    wanted = arguments.label_column or []
+    sequences = [arguments.sequence_column] if arguments.sequence_column else SEQUENCE_COLUMNS
+    return [*sequences, *LABEL_COLUMNS, *(wanted if len(wanted) == 1 else [])]
 
 
 def _find_files(folder: Path) -> dict[str, Path]:
@@ -107,13 +127,21 @@ def _find_files(folder: Path) -> dict[str, Path]:
     return found if "train" in found else {}
 
 
-def _load(arguments: DataArguments) -> DatasetDict:
+def _load(arguments: DataArguments) -> tuple[DatasetDict, bool]:
+    """Return the splits, and whether all their columns are text because they come from a csv."""
     path = str(arguments.dataset)
+    options: dict[str, Any] = {}
     try:
         if (Path(path) / "dataset_dict.json").is_file() or (Path(path) / "state.json").is_file():
             loaded = load_from_disk(path)
         else:
-            loaded = load_dataset(path, arguments.dataset_config, revision=arguments.dataset_revision)
+            builder = load_dataset_builder(path, arguments.dataset_config, revision=arguments.dataset_revision)
+            if isinstance(builder.config, CsvConfig) and builder.info.features is None:
+                # Its types would be guessed: 0001 is 1 then, 2310009E13 a number, the class NA missing.
+                first = next(iter(next(iter(builder.as_streaming_dataset().values()))))
+                kinds = Features({name: Value("string") for name in first})
+                options = {"features": kinds, "keep_default_na": False, "na_values": [""]}
+            loaded = load_dataset(path, arguments.dataset_config, revision=arguments.dataset_revision, **options)
     except _LOADING_ERRORS as error:
         here = "this folder" if Path(path).is_dir() else "it is no folder here, and from the Hub"
         raise InputError(
@@ -121,7 +149,7 @@ def _load(arguments: DataArguments) -> DatasetDict:
             f"network: fetch it elsewhere (`hf download --repo-type dataset {path} --local-dir FOLDER`) and give the "
             "folder."
         ) from error
-    return loaded if isinstance(loaded, DatasetDict) else DatasetDict({"train": loaded})
+    return loaded if isinstance(loaded, DatasetDict) else DatasetDict({"train": loaded}), bool(options)
 
 
 __all__ = ["SPLIT_NAMES", "Source", "read_file", "read_sources"]

@@ -1,13 +1,15 @@
 """Which rows train and which validate? Splits by groups of similar sequences, or by chromosome."""
 
 import difflib
+import unicodedata
 
 import numpy as np
+import pyarrow as pa
 from datasets import ClassLabel, Dataset
 from sklearn.model_selection import train_test_split
 
 from gengram.errors import InputError
-from gengram.genome.tables import shorten
+from gengram.genome.tables import read_identifiers, shorten
 from gengram.training.arguments import SIMILARITY
 from gengram.training.data.duplicates import group_sequences
 
@@ -69,7 +71,7 @@ def split_chromosomes(dataset: Dataset, chromosomes: list[str], path: str, argum
         The rows of the other chromosomes and the rows of these, both in the order of the file.
 
     Raises:
-        `InputError`: there is no such column, a chromosome has no rows, or no rows are left.
+        `InputError`: there is no such column, a row has nothing in it, a chromosome has no rows, or no rows are left.
     """
     lower = {name.lower(): name for name in dataset.column_names}
     column = next((lower[name] for name in CHROMOSOME_COLUMNS if name in lower), None)
@@ -78,7 +80,8 @@ def split_chromosomes(dataset: Dataset, chromosomes: list[str], path: str, argum
             f"{path}: {argument} needs a column {' or '.join(map(repr, CHROMOSOME_COLUMNS))}; the columns are "
             f"{shorten([name for name in dataset.column_names if name not in ('input_ids', 'attention_mask')])}"
         )
-    values = np.asarray([str(value) for value in dataset[column]])
+    values = _read_contigs(dataset, column, path)
+    chromosomes = [unicodedata.normalize("NFC", chromosome) for chromosome in chromosomes]
     present = sorted(set(values.tolist()))
     for chromosome in chromosomes:
         if chromosome not in present:
@@ -92,6 +95,15 @@ def split_chromosomes(dataset: Dataset, chromosomes: list[str], path: str, argum
     if taken.all():
         raise InputError(f"{path}: {argument}: all rows are on {shorten(chromosomes)}, none are left for training")
     return _divide(dataset, taken)
+
+
+def _read_contigs(dataset: Dataset, column: str, path: str) -> np.ndarray:
+    """Return the contig of each row: text as it is, 7 and 7.0 of other formats as `7`, an id of a class as its name."""
+    feature, values = dataset.features[column], dataset.with_format("arrow")[:][column]
+    if isinstance(feature, ClassLabel) and feature.names:
+        names = [feature.names[one] if one is not None and one >= 0 else None for one in values.to_pylist()]
+        values = pa.chunked_array([pa.array(names, pa.string())])
+    return np.asarray(read_identifiers(values, path, column))
 
 
 def _divide(dataset: Dataset, taken: np.ndarray) -> tuple[Dataset, Dataset]:

@@ -1,8 +1,9 @@
 """Which problem do labels mean, what are their names and ids, and every way in which they can be wrong."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
-from datasets import ClassLabel, Dataset
+from datasets import ClassLabel, Dataset, Features, List, Value
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -223,3 +224,66 @@ class TestBases:
     def test_an_unknown_class_names_its_row(self):
         with pytest.raises(InputError, match="data row 3: label '2' is not one of"):
             encode(make_rows(label=["0101", "01010", "010102"]), "token", classes=["0", "1"])
+
+
+class TestFaultsOfNames:
+    def test_decimals_with_a_comma_are_no_classes(self):
+        for labels in (["0,5", "1,5", "2"], ["0,5;1", "1;2", "2;3,5"]):
+            with pytest.raises(InputError, match="has a comma where a number has a point"):
+                encode(make_rows(label=labels))
+        with pytest.raises(InputError, match=r"column 'label_b', data row 2: '1,5' is no number, with a comma"):
+            encode(make_rows(label_a=["1.5", "2", "3"], label_b=["2", "1,5", "3"]))
+        with pytest.raises(InputError, match=r"data row 3: '2,5' is no number, with a comma"):
+            encode(make_rows(label=["1.5", "2", "2,5"]), "regression")
+        with pytest.raises(InputError, match=r"data row 2: '3,5' is no number, with a comma"):
+            encode(make_rows(label=["1.5;2", "2;3,5", "2,5;4"]), "regression")
+        assert encode(make_rows(label=["1,2", "2", "1,2"]), "single_label")[0] == ["1,2", "2"]
+
+    @pytest.mark.parametrize("labels", [[f"gene{row}" for row in range(10)], list(range(10))])
+    def test_a_name_of_its_own_for_each_row_is_an_identifier(self, labels):
+        with pytest.raises(InputError, match=r"each of the 10 rows has a label of its own .* --label_column"):
+            encode(make_rows(["ACGT"] * 10, label=labels))
+        encode(make_rows(["ACGT"] * 11, label=[*labels, labels[0]]))
+
+    @pytest.mark.parametrize("twin", ["donor", "Donor\u200b", "\uff24onor", "Do\u00adnor"])
+    def test_names_that_look_the_same_are_told(self, twin):
+        with pytest.warns(UserWarning, match=r"'Donor' \(data row 1\) and .* \(data row 2\) are two classes"):
+            encode(make_rows(label=["Donor", twin, "Donor"]))
+
+    def test_codes_are_names_in_the_order_of_their_letters(self):
+        rows = make_rows(["ACGT"] * 4, label=["01", "00", "1", "٣"])
+        assert encode(rows)[0] == ["00", "01", "1", "٣"]
+        assert encode(make_rows(label=["0", "9" * 5000, "0"]))[0] == ["0", "9" * 5000]
+
+    @pytest.mark.parametrize(
+        ("labels", "problem", "message"),
+        [
+            ([0.0, float("inf"), 1.0], "single_label", "data row 2: label inf in column 'label' is not finite"),
+            ([0.0, 1.0, 2.0**60], "single_label", r"data row 3: label 1\.15\S+ in column 'label' is beyond 2\^53"),
+            ([[0.0, 1.0], [2.5], [0.0]], "multi_label", "data row 2: label 2.5 in column 'label' is a fraction"),
+            (["3;4", "3;NA", "4"], "multi_label", "data row 2: a label of column 'label' has no value"),
+            ([[0.0] * 4, [0.0] * 4 + [float("inf")], [0.0] * 6], "token", "data row 2: label inf .* is not finite"),
+        ],
+    )
+    def test_numbers_that_are_no_names(self, labels, problem, message):
+        with pytest.raises(InputError, match=message):
+            encode(make_rows(label=labels), problem)
+
+    def test_numbers_between_semicolons_are_those_of_a_list(self):
+        assert encode(make_rows(label=["0;1", "1;1", "0;0"]))[1]["label"][:] == [[0, 1], [1, 1], [0, 0]]
+        with pytest.raises(InputError, match="lists of whole numbers can be class numbers"):
+            encode(make_rows(label=["3;20", "3", "5"]))
+
+    def test_a_class_label_beyond_its_names(self):
+        rows = make_rows(label=[0, 1, 0]).cast_column("label", ClassLabel(names=["x", "y"]))
+        table = rows.data.table.set_column(1, "label", pa.array([0, 5, 1]))
+        with pytest.raises(InputError, match="data row 2: label 5 in column 'label', which has 2 classes"):
+            encode(Dataset(table, info=rows.info))
+
+    def test_lists_of_a_class_label_have_its_names(self):
+        features = Features({"sequence": Value("string"), "label": List(ClassLabel(names=["dnase", "ctcf"]))})
+        rows = Dataset.from_dict({"sequence": ["A", "C", "G"], "label": [[0, 1], [1], []]}, features=features)
+        assert encode(rows)[0] == ["ctcf", "dnase"]
+        rows = Dataset.from_dict({"sequence": ["AC", "CCT"], "label": [[0, 1], [1, -1, 1]]}, features=features)
+        names, encoded = encode(rows)
+        assert names == ["ctcf", "dnase"] and encoded["label"][:] == [[1, 0], [0, IGNORED, 0]]
