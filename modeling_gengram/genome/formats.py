@@ -147,9 +147,7 @@ def _read_array(path: str | Path, text: str) -> Iterator[tuple[str, dict[str, An
 
 def _parse_json(path: str | Path, place: str, text: str, suffix: str) -> Any:
     try:
-        return json.loads(
-            text, object_pairs_hook=_join_pairs, parse_int=_parse_integer, parse_constant=_CONSTANTS.__getitem__
-        )
+        return _DECODER.decode(text)
     except json.JSONDecodeError as error:
         what = f"not JSON ({error}), or cut off"
         if suffix == ".json":
@@ -180,6 +178,11 @@ def _parse_integer(digits: str) -> int:
             "write it as a text, in quotes"
         )
     return int(digits)
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_join_pairs, parse_int=_parse_integer, parse_constant=_CONSTANTS.__getitem__
+)
 
 
 def _check_record(path: str | Path, place: str, record: Any, text: str) -> dict[str, Any]:

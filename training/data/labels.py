@@ -230,9 +230,9 @@ def read_labels(
 
 def _name_entries(rows: Dataset, columns: list[str]) -> pa.Table:
     """Return the table; lists of a `ClassLabel` as lists of its names, where it has them (-1 and less as it is)."""
-    table = rows.data.table
+    table, features = rows.data.table, rows.features  # which is copied each time
     for column in columns:
-        inner = getattr(rows.features[column], "feature", None)
+        inner = getattr(features[column], "feature", None)
         if isinstance(inner, ClassLabel) and inner.names and _is_list(table[column].type):
             lists = table[column].combine_chunks()
             ids = lists.flatten()
