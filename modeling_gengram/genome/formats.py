@@ -337,12 +337,10 @@ def _check_header(path: str | Path, header: bytes, delimiter: str) -> None:
         )
     other = next((sign for sign in _SEPARATORS if sign in line), None)
     if other and delimiter not in line:
-        remedy = {";": ", and decimals with a point", "\t": ", or call it .tsv", ",": ", or call it .csv"}.get(
-            other, ""
-        )
+        remedies = {";": ", and decimals with a point", "\t": ", or call it .tsv", ",": ", or call it .csv"}
         raise InputError(
             f"{path}: the columns are separated by {_SEPARATORS[other]} ({line[:60]!r}), not by "
-            f"{_SEPARATORS[delimiter]}; save the file with these{remedy.get(other, '')}"
+            f"{_SEPARATORS[delimiter]}; save the file with these{remedies.get(other, '')}"
         )
 
 
