@@ -281,8 +281,8 @@ def parse_csv(
         return "error"
 
     _check_header(path, header, delimiter)
-    names = _name_columns(header, delimiter)
-    headed = names is None
+    headed = _has_names(header, delimiter)
+    names: list[str] | None = None
     # One thread: only then does the parser know the number of a faulty row.
     reading = pa.csv.ReadOptions(use_threads=False, block_size=block_bytes, autogenerate_column_names=True)
     parsing = pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=stop)
@@ -293,11 +293,14 @@ def parse_csv(
     try:
         for batch in pa.csv.open_csv(file, reading, parsing, converting):
             table = pa.Table.from_batches([batch])
-            if names is None:
+            if names is None and headed:
                 names = [(column[0].as_py() or "").strip() for column in table.columns]
                 if not any(names):
                     raise InputError(f"{path}: the file is empty, or its first row names no columns")
                 table = table.slice(1)
+            elif names is None:
+                labels = table.num_columns - 1
+                names = ["sequence", *(["label"] if labels == 1 else [f"label_{label}" for label in range(labels)])]
             row += len(table)
             yield names, table
     except pa.ArrowInvalid as error:
@@ -316,14 +319,11 @@ def parse_csv(
         raise InputError(f"{where}: {what}") from error
 
 
-def _name_columns(header: bytes, delimiter: str) -> list[str] | None:
-    """Return the names of the columns of a table without header; None if it has one."""
-    lines = header.removeprefix(_UTF8_MARK).split()
-    fields = header.removeprefix(_UTF8_MARK).lstrip().splitlines()[0].split(delimiter.encode()) if lines else []
-    if not fields or not _BARE_SEQUENCE.fullmatch(fields[0].strip().strip(b'"')):
-        return None
-    labels = ["label"] if len(fields) == 2 else [f"label_{position}" for position in range(len(fields) - 1)]
-    return ["sequence", *labels]
+def _has_names(header: bytes, delimiter: str) -> bool:
+    """Whether the first row names the columns, and does not begin with a sequence."""
+    lines = header.removeprefix(_UTF8_MARK).lstrip().splitlines()
+    first = lines[0].split(delimiter.encode())[0] if lines else b""
+    return not _BARE_SEQUENCE.fullmatch(first.strip().strip(b'"'))
 
 
 def _check_header(path: str | Path, header: bytes, delimiter: str) -> None:
