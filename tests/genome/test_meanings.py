@@ -293,8 +293,8 @@ def test_parquet_text_that_is_none_and_columns_that_are_no_values(tmp_path):
 def test_a_header_may_have_quotes_with_ends_of_lines_and_a_table_none(tmp_path):
     (tmp_path / "a.csv").write_text(f'"sequence","a\nb","c,d",0001\n{BASES},01,1E1,"x\ny"\n')
     (tmp_path / "b.csv").write_text(f"{BASES},01\n{BASES},1\n")
-    (tmp_path / "c.csv").write_text(f'"{BASES}","a,b",1\n{BASES},c,2\n')
-    for name in ("a.csv", "b.csv", "c.csv"):
+    (tmp_path / "c.csv").write_text(f'"{BASES}","a,b",01\n{BASES},c,2\n')
+    for name in ("a.csv", "c.csv", "b.csv"):
         streamed = pa.concat_tables(stream_rows(tmp_path / name))
         rows = read_rows(tmp_path / name, None, LABEL_COLUMNS)
         assert streamed.to_pydict() == rows.to_dict()
