@@ -102,7 +102,7 @@ def read_file(file: str, arguments: DataArguments, needs_labels: bool = True, la
     named = [name for name in rows.column_names if name.lower() in LABEL_COLUMNS]
     is_bed = find_format(file) == ".bed"
     if is_bed and needs_labels:
-        for column in wanted or named or ["name"]:
+        for column in arguments.label_column or named or ["name"]:
             require_values(file, column)  # What reads labels of tables knows rows, not lines.
     return Source(file, rows, hash_file(file), ["name"] if is_bed and not named else None)
 
