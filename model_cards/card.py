@@ -7,10 +7,11 @@ from typing import Any
 import transformers
 from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, ModelCardData, eval_result_entries_to_yaml
 from safetensors import safe_open
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from gengram._version import __version__
 from gengram.errors import InputError
+from gengram.loading.tokenizers import load_tokenizer
 from gengram.markdown import (
     escape_text,
     format_code,
@@ -89,7 +90,7 @@ def render_card(
     Raises:
         `OSError`, `ValueError`: no tokenizer, or weights that are no safetensors file.
     """
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    tokenizer = load_tokenizer(folder)
     adapter = "peft_type" in config
     tag, _ = find_task(config)
     carries_code = bool(config.get("auto_map"))

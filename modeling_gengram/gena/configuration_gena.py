@@ -109,6 +109,10 @@ class GenaBertConfig(BertConfig):
                 "Its BigBird and modernGENA models load with transformers' BigBird and ModernBert classes."
             )
         known = {name: value for name, value in fields.items() if name not in _FOREIGN_KEYS}
+        # Which head the file has: a classifier is told from a language model by it.
+        known["architectures"] = [
+            f"Gena{name}" for name in fields.get("architectures") or [] if str(name).startswith("BertFor")
+        ] or None
         known["pre_layer_norm"] = bool(fields.get("pre_layer_norm", False))
         known["last_layer_norm"] = bool(fields.get("last_layer_norm", known["pre_layer_norm"]))
         known.setdefault("position_embedding_type", "absolute")

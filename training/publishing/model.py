@@ -14,6 +14,7 @@ from transformers.dynamic_module_utils import get_relative_import_files
 from gengram.errors import InputError
 from gengram.loading.checkpoints import REPORT, Checkpoint, check_repo_id, find_checkpoint, is_hub_id, read_object
 from gengram.loading.faults import tell_faults
+from gengram.loading.inspection import inspect_checkpoint
 from gengram.loading.reports import check_value
 from gengram.model_cards.card import check_license, render_card, render_results
 from gengram.registration import FAMILIES, find_configuration

@@ -1,0 +1,33 @@
+"""Are the files of a checkpoint good, before they go to others? Asked without making a model of them."""
+
+from pathlib import Path
+
+from safetensors import safe_open
+
+from gengram.errors import InputError
+from gengram.loading.checkpoints import CONFIG
+from gengram.loading.faults import tell_faults
+from gengram.loading.models import is_finite, require_config
+from gengram.loading.tokenizers import check_tokenizer, require_tokenizer
+
+
+def inspect_checkpoint(folder: Path) -> None:
+    """Refuse a folder that nobody could use: tokenizer, configuration and weights are read, one tensor at a time.
+
+    Raises:
+        `InputError`: a tokenizer that cannot be read, does not read DNA or does not fit the configuration; weights that
+            cannot be read or are not finite.
+    """
+    config = require_config(folder) if (folder / CONFIG).is_file() else None  # An adapter has none.
+    check_tokenizer(require_tokenizer(folder), folder, config)
+    for file in sorted(folder.glob("*.safetensors")):
+        with tell_faults(f"{file}: no weights can be read here"), safe_open(file, framework="pt") as weights:
+            faulty = [name for name in weights.keys() if not is_finite(weights.get_tensor(name))]  # noqa: SIM118
+        if faulty:
+            raise InputError(
+                f"{file}: {len(faulty)} tensors have values that are not finite (NaN or infinite), e.g. {faulty[0]}: "
+                "the training diverged, or the file is damaged"
+            )
+
+
+__all__ = ["inspect_checkpoint"]
