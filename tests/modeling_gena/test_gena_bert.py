@@ -264,11 +264,11 @@ def test_resizing_keeps_the_decoder_tied(batch):
     assert model(**batch).logits.shape == (2, 12, 48)
 
 
-def test_problem_type_is_not_written_into_the_configuration(batch):
-    model = GenaBertForSequenceClassification(build_config(num_labels=3))
-    assert model(**batch, labels=torch.tensor([0, 2])).loss.isfinite()
-    assert model(**batch, labels=torch.rand(2, 3)).loss.isfinite()
-    assert model.config.problem_type is None
+def test_the_first_labels_decide_the_problem_type(batch):
+    for labels, problem in ((torch.tensor([0, 2]), "single_label"), (torch.rand(2, 3), "multi_label")):
+        model = GenaBertForSequenceClassification(build_config(num_labels=3))
+        assert model(**batch, labels=labels).loss.isfinite()
+        assert model.config.problem_type == f"{problem}_classification"
 
 
 @pytest.mark.parametrize("problem", ["single_label_classification", "multi_label_classification", "regression"])

@@ -133,6 +133,7 @@ def prepare_upload(
         rendered = _read_card(card)
         plots = {name: title for name, title in plots.items() if name in str(rendered)}
     files |= {name: folder.absolute().parent / name for name in plots}
+    inspect_checkpoint(folder)
     files["README.md"] = str(rendered).encode()
     if dataset is not None and card is None:
         entries = render_results(checkpoint.report, checkpoint.seed, dataset=dataset, task=task)
