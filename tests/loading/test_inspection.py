@@ -46,7 +46,7 @@ def test_weights_that_cannot_be_read(folder):
 @pytest.mark.parametrize("fields", [{"vocab_size": 9}, {"pad_token_id": 5}])
 def test_a_tokenizer_of_another_model(fields, folder, small):
     BertConfig(**{"vocab_size": 16, **small, **fields}).save_pretrained(folder)
-    with pytest.raises(InputError, match="They do not belong together|they do not belong together"):
+    with pytest.raises(InputError, match=r"[Tt]hey do not belong together"):
         inspect_checkpoint(folder)
 
 
