@@ -17,13 +17,14 @@ import torch
 from safetensors import safe_open
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.serialization import skip_data
-from transformers import AutoModelForCausalLM, PreTrainedConfig
+from transformers import PreTrainedConfig
 
 from gengram.conversion.megatron import SAFETENSORS_DTYPES, UnsupportedCheckpoint, make_skeleton, read_config
 from gengram.conversion.megatron_files import describe_pickle, find_offset, name_rank, split_tensor
+from gengram.errors import InputError
 from gengram.files import make_whole
 from gengram.gengram.configuration_gengram import GengramConfig
-from gengram.loading.models import load_config
+from gengram.loading.models import is_finite, load_config, require_model
 from gengram.progress import track
 
 _TYPES = ("llama", "qwen3", "mixtral", "qwen3_moe", "megatron_decoder")
@@ -116,7 +117,7 @@ class SavedModel:
     `from_pretrained`.
 
     Raises:
-        ValueError: no configuration, no weights, or not those of a causal language model.
+        ValueError: no configuration, no weights, some of them missing, or not those of a causal language model.
     """
 
     def __init__(self, folder: Path):
@@ -132,6 +133,7 @@ class SavedModel:
             raise UnsupportedCheckpoint(
                 f"architectures={self.config.architectures}: Megatron has a language model only"
             )
+        make_arguments(self.config)  # An architecture that Megatron lacks is told before weights that may be missing.
         wanted = {name for name, _ in make_skeleton(self.config).named_parameters()}
         self._files = {}
         for path in sorted(folder.glob("*.safetensors")):
@@ -141,7 +143,7 @@ class SavedModel:
             raise ValueError(f"{folder}: no safetensors file in it")
         self._whole: dict[str, torch.Tensor] | None = None
         if not wanted <= set(self._files):
-            model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
+            model = require_model(folder, "causal_lm", config=self.config, dtype="auto")
             self._whole = {name: tensor for name, tensor in model.state_dict().items() if name in wanted}
         self.names = wanted
 
@@ -162,7 +164,10 @@ class SavedModel:
             return self._whole[name] if index is None else self._whole[name][index]
         # Opened for each tensor, so that what was read of the file can be let go.
         with safe_open(self._files[name], framework="pt") as file:
-            return file.get_tensor(name) if index is None else file.get_slice(name)[index]
+            tensor = file.get_tensor(name) if index is None else file.get_slice(name)[index]
+        if not is_finite(tensor):
+            raise InputError(f"{self._files[name]}: {name} has values that are not finite (NaN or infinite)")
+        return tensor
 
 
 def make_arguments(config: PreTrainedConfig) -> dict[str, Any]:

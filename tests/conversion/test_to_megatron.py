@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM
 
 from gengram import GengramConfig, GengramForCausalLM, GengramForSequenceClassification
@@ -155,6 +155,20 @@ def test_wrong_folders_and_ranks(saved, tmp_path):
     with pytest.raises(ValueError, match="merge"):
         convert_to_megatron(saved, tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
+
+
+@pytest.mark.parametrize("fault", ["missing", "nan"])
+def test_weights_that_are_missing_or_no_numbers_are_not_converted(fault, saved, tmp_path, capsys):
+    weights, name = load_file(saved / "model.safetensors"), "model.backbone.layers.1.mlp.up_proj.weight"
+    if fault == "missing":
+        del weights[name]
+    else:
+        weights[name][0, 0] = float("nan")
+    save_file(weights, saved / "model.safetensors", {"format": "pt"})
+    assert main(["convert", "to-megatron", str(saved), str(tmp_path / "out")]) == 1
+    told = capsys.readouterr().err
+    assert name in told and ("1 weights are missing" in told if fault == "missing" else "not finite" in told), told
+    assert not (tmp_path / "out").exists()
 
 
 def test_nothing_is_left_of_an_interrupted_conversion(saved, tmp_path, monkeypatch):
