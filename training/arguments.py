@@ -8,10 +8,12 @@ from typing import Any, Literal
 
 import torch
 from transformers import IntervalStrategy, TrainingArguments
+from transformers.trainer_utils import SaveStrategy
 
 from gengram.command_line import NON_DNA_HELP
 from gengram.genome.letters import MAX_NON_DNA
 from gengram.training.problems import PROBLEMS
+from gengram.training.trainer_flags import check_accelerator, check_flags
 
 MASKS = ("-1", "-100", ".")
 """Labels of a base that mean "not known": the base is neither trained on nor measured."""
@@ -24,6 +26,12 @@ LEARNING_RATES = {"lora": 5e-4, "ia3": 3e-3}
 
 ORDERS = ("random", "sequential", "group_by_length")
 """What `train_sampling_strategy` may be here."""
+
+COUNTED = ("no", "all", "non_padding")
+"""What `include_num_input_tokens_seen` may be."""
+
+_KEYWORDS = ("lr_scheduler_kwargs", "gradient_checkpointing_kwargs", "liger_kernel_config")
+_KEYWORDS += ("activation_checkpointing_kwargs",) if hasattr(TrainingArguments, "activation_checkpointing") else ()
 
 
 @dataclass
@@ -111,6 +119,9 @@ class ModelArguments:
         self.backbone_config = _read_mapping("backbone_config", self.backbone_config)
         self.memory = _read_mapping("memory", self.memory)
         self.rmt = _read_mapping("rmt", self.rmt)
+        for name in ("backbone_config", "memory", "rmt"):
+            if "dtype" in (getattr(self, name) or {}):
+                raise ValueError(f"{name}: leave dtype out; weights are trained in float32 (--bf16: mixed precision)")
         if self.backbone is None and self.backbone_config is not None:
             raise ValueError("backbone_config describes a new model; a checkpoint brings its own configuration")
         self._check_peft()
@@ -415,7 +426,7 @@ class FinetuneArguments(TrainingArguments):
     logging_strategy: IntervalStrategy | str = field(
         default="epoch", metadata={"help": "When the training loss is shown: no, steps or epoch."}
     )
-    save_strategy: IntervalStrategy | str = field(
+    save_strategy: SaveStrategy | str = field(
         default="no",
         metadata={"help": "When a checkpoint is written beside the final model: no, steps, epoch or best."},
     )
@@ -438,6 +449,17 @@ class FinetuneArguments(TrainingArguments):
         default="unknown", metadata={"help": "With push_to_hub: licence of the weights, e.g. apache-2.0."}
     )
     disable_tqdm: bool | None = field(default=False, metadata={"help": "Show no progress bars."})
+    # As transformers has them, in a form that a command line can give, or with what a run does by itself.
+    include_num_input_tokens_seen: str = field(
+        default="no",
+        metadata={"help": "Log how many tokens were read, padding included or not.", "choices": list(COUNTED)},
+    )
+    liger_kernel_config: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Which of Liger's kernels are used, as JSON (a mapping in YAML)."}
+    )
+    do_train: bool = field(default=True, metadata={"help": "A run always trains."})
+    do_eval: bool = field(default=True, metadata={"help": "A run validates where there are validation rows."})
+    do_predict: bool = field(default=True, metadata={"help": "A run is tested where there are test rows."})
 
     def count_sequences(self) -> int | None:
         """Return the sequences of an optimizer step, over all devices; None where `max_tokens_per_step` decides."""
@@ -451,6 +473,9 @@ class FinetuneArguments(TrainingArguments):
             self.use_cpu = True
         if not str(self.output_dir or "").strip():
             raise ValueError("output_dir is empty (is a variable of the shell not set?)")
+        check_flags(self)
+        for name in _KEYWORDS:
+            setattr(self, name, _read_mapping(name, getattr(self, name)))
         self._plan_steps()
         if self.overwrite and self.resume_from_checkpoint:
             raise ValueError("overwrite begins a run anew, resume_from_checkpoint goes on with it: give one of the two")
@@ -458,6 +483,10 @@ class FinetuneArguments(TrainingArguments):
             if self.early_stopping_patience < 1:
                 raise ValueError(f"early_stopping_patience={self.early_stopping_patience}: give 1 or more validations")
             self.load_best_model_at_end = True
+        if self.load_best_model_at_end and self.eval_strategy == "no":
+            raise ValueError(
+                "load_best_model_at_end and early stopping choose by validation: leave --eval_strategy no out"
+            )
         if self.load_best_model_at_end and self.save_strategy == "no":
             self.save_strategy = self.eval_strategy
             if self.eval_strategy == "steps":
@@ -475,17 +504,17 @@ class FinetuneArguments(TrainingArguments):
             raise ValueError(f"reverse_complement={self.reverse_complement}: give a chance from 0 to 1, e.g. 0.5")
         if self.max_shift < 0:
             raise ValueError(f"max_shift={self.max_shift}: give a number of bp, 0 or more")
-        if self.learning_rate is not None and self.learning_rate < 0:
-            raise ValueError(f"learning_rate={self.learning_rate}: give a number of at least 0")
-        for name in ("per_device_train_batch_size", "per_device_eval_batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: give 1 or more sequences")
         for name in ("class_weights", "pos_weight"):
             if name == "pos_weight" and _is_factor(self.pos_weight):
                 self.pos_weight = str(self.pos_weight)  # of all labels
             elif getattr(self, name) != "balanced":
                 setattr(self, name, _read_weights(name, getattr(self, name)))
-        super().__post_init__()
+        try:
+            super().__post_init__()
+        except (ImportError, LookupError, OSError, RuntimeError, TypeError) as error:
+            # A package that an argument needs, a field of its configuration, a file that it names.
+            raise ValueError(f"an argument of the training cannot be used: {type(error).__name__}: {error}") from error
+        check_accelerator(self.accelerator_config)
 
     def _plan_steps(self) -> None:
         for name in ("sequences_per_step", "max_tokens_per_step"):
@@ -515,12 +544,25 @@ class FinetuneArguments(TrainingArguments):
 def _read_mapping(name: str, value: dict[str, Any] | str | None) -> dict[str, Any] | None:
     if isinstance(value, str):
         try:
-            value = json.loads(value)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{name} is not JSON ({error}): {value!r}. Write it like '{{\"name\": 1}}'.") from error
+            value = json.loads(value, object_pairs_hook=_refuse_twice, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(
+                f"{name} is not JSON ({error}): {value[:200]!r}. Write it like '{{\"name\": 1}}'."
+            ) from error
     if value is not None and not isinstance(value, dict):
         raise ValueError(f"{name} must be a mapping of names to values, not {value!r}")
     return value
+
+
+def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"{twice!r} is given twice")
+    return dict(pairs)
+
+
+def _refuse_constant(word: str) -> Any:
+    raise ValueError(f"{word} is no number of JSON")
 
 
 def _is_factor(value: Any) -> bool:

@@ -14,8 +14,10 @@ from transformers import TrainerCallback, TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, sort_checkpoints
 
 from gengram.files import sync, write_text
+from gengram.loading.models import check_finite
 
 _SEAL = "complete.json"
+_TRAINED = "trained.json"
 _STATE = "trainer_state.json"
 
 
@@ -40,7 +42,12 @@ class CheckpointSeal(TrainerCallback):
         control.should_save, self._puts_off = control.should_save or self._puts_off, False
 
     def on_save(self, args, state, control, **kwargs):
-        """Seal the checkpoint that was written, if it has the optimizer."""
+        """Seal the checkpoint that was written, if it has the optimizer.
+
+        Raises:
+            `InputError`: a weight is not finite; a run does not go on from such a checkpoint, nor call it the best.
+        """
+        check_finite(kwargs["model"], f"step {state.global_step}")
         args.distributed_state.wait_for_everyone()
         if state.is_world_process_zero:
             folder = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
@@ -64,11 +71,32 @@ def find_checkpoint(folder: Path) -> Path | None:
     return None
 
 
+def mark_trained(folder: Path) -> None:
+    """Note the model in the folder of a seed as whole: what is left to do is to measure it."""
+    write_text(json.dumps(_list_files(folder)), folder / _TRAINED)
+
+
+def is_trained(folder: Path) -> bool:
+    """Whether `mark_trained` was called, and all that was there then still is."""
+    mark = folder / _TRAINED
+    if not mark.is_file():
+        return False
+    return json.loads(mark.read_text(encoding="utf-8")).items() <= _list_files(folder).items()
+
+
+def forget_trained(folder: Path) -> None:
+    """Remove the note of `mark_trained`."""
+    (folder / _TRAINED).unlink(missing_ok=True)
+
+
 def clear_unusable(folder: Path) -> None:
     """Remove files and checkpoints of a seed that was not finished, but `find_checkpoint`'s answer and those before.
 
-    Where the folder was moved since, the path of the best checkpoint in Trainer's state is mended.
+    Where the folder was moved since, the path of the best checkpoint in Trainer's state is mended. The model of a seed
+    that is trained and not measured stays.
     """
+    if is_trained(folder):
+        return
     checkpoint = find_checkpoint(folder)
     kept: list[Path] = []
     if checkpoint is not None:
@@ -112,8 +140,20 @@ def _list_sizes(folder: Path) -> dict[str, int]:
     return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
 
 
+def _list_files(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file() and path.name != _TRAINED}
+
+
 def _read_state(folder: Path) -> TrainerState:
     return TrainerState.load_from_json(str(folder / _STATE))
 
 
-__all__ = ["CheckpointSeal", "clear_unusable", "find_checkpoint", "skip_rest"]
+__all__ = [
+    "CheckpointSeal",
+    "clear_unusable",
+    "find_checkpoint",
+    "forget_trained",
+    "is_trained",
+    "mark_trained",
+    "skip_rest",
+]

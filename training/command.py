@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from gengram.command_line import Answer, VerbParser, complain, run
 from gengram.errors import InputError
@@ -81,7 +81,8 @@ def _parse(argv: Sequence[str] | None) -> tuple[Any, Any, Any, Any, Any]:
         """Both: a verb's habits, and flags from dataclasses."""
 
     groups: list[Any] = [ModelArguments, DataArguments, FinetuneArguments]
-    known = [entry.name for group in groups for entry in dataclasses.fields(group) if entry.init]
+    fields = [entry.name for group in groups for entry in dataclasses.fields(group) if entry.init]
+    hints = {name: str(kind) for group in groups for name, kind in get_type_hints(group).items()}
     parser: Any = FinetuneParser(
         "finetune",
         usage="[RECIPE] [--train_file FILE --model MODEL ...]",
@@ -94,7 +95,7 @@ def _parse(argv: Sequence[str] | None) -> tuple[Any, Any, Any, Any, Any]:
     parser.add_common()
     words = list(sys.argv[1:] if argv is None else argv)
     if words and not words[0].startswith("-"):
-        parser.set_defaults(**read_recipe(words[0], known))
+        parser.set_defaults(**read_recipe(words[0], parser, {name: "dict" in hints[name] for name in fields}))
         words = words[1:]
     try:
         model, data, training, common, unknown = parser.parse_args_into_dataclasses(

@@ -15,7 +15,7 @@ from huggingface_hub import get_token
 from transformers import PreTrainedModel
 
 from gengram._version import __version__
-from gengram.errors import InputError, suggest
+from gengram.errors import InputError
 from gengram.files import check_free, check_input_files, check_output_folder, write_json
 from gengram.loading.adapters import is_adapter
 from gengram.loading.checkpoints import check_repo_id, find_model
@@ -24,10 +24,10 @@ from gengram.progress import tell
 from gengram.training.arguments import DataArguments, FinetuneArguments, ModelArguments
 from gengram.training.classifier import build_classifier, prepare_config, prepare_tokenizer
 from gengram.training.data.augmentation import check_augmentation
-from gengram.training.data.inputs import LabelledSplits, prepare_splits
+from gengram.training.data.inputs import prepare_splits
 from gengram.training.losses import choose_loss
 from gengram.training.metrics.scores import Scores
-from gengram.training.problems import METRICS, Problem
+from gengram.training.problems import Problem
 from gengram.training.publishing.model import prepare_upload
 from gengram.training.publishing.upload import push
 from gengram.training.reports.markdown import write_markdown
@@ -51,7 +51,9 @@ from gengram.training.resume import (
     identify_checkpoint,
     read_scores,
 )
+from gengram.training.setup import check_rows
 from gengram.training.train_seed import divide_steps, set_up_seed, train_seed
+from gengram.training.trainer_flags import list_unread
 
 _VERSIONS = {
     "gengram_version": __version__,
@@ -109,7 +111,9 @@ def finetune(
     config = prepare_config(model_arguments, tokenizer)
     tokenizer.model_max_length = measure_capacity(config, tokenizer)
     data = prepare_splits(data_arguments, tokenizer, config)
-    _check_best(training_arguments, data)
+    check_rows(training_arguments, data)
+    for line in list_unread(training_arguments) if is_main else ():
+        tell(line)
     check_augmentation(data, training_arguments)
     loss = choose_loss(training_arguments, data)
     seeds, validates = training_arguments.seeds, "validation" in data.splits
@@ -225,21 +229,6 @@ def _publish(output: Path, arguments: FinetuneArguments) -> str:
     if commit.commit_description:
         tell(commit.commit_description)
     return str(commit.commit_url)
-
-
-def _check_best(arguments: FinetuneArguments, data: LabelledSplits) -> None:
-    """Refuse a choice of the best checkpoint that has nothing to choose by."""
-    if not arguments.load_best_model_at_end:
-        return
-    if "validation" not in data.splits:
-        raise InputError(
-            "load_best_model_at_end and early stopping need validation rows: give a validation_file or a "
-            "validation_fraction"
-        )
-    known = METRICS[data.problem]
-    metric = str(arguments.metric_for_best_model).removeprefix("eval_")
-    if metric not in known:
-        raise InputError(f"metric_for_best_model={metric!r}: choose {', '.join(known)}{suggest(metric, list(known))}")
 
 
 def _add_adapter(model: PreTrainedModel, new_weights: list[str], arguments: ModelArguments, problem: Problem) -> Any:

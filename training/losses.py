@@ -66,7 +66,8 @@ class StepLoss:
                 label_smoothing=self.label_smoothing,
             )
         items = count_labels(labels) if num_items_in_batch is None else num_items_in_batch
-        return total / (items.to(logits.device) if isinstance(items, torch.Tensor) else items)
+        # A step whose bases all have no known label has the loss 0, and not 0 / 0.
+        return total / (items.to(logits.device).clamp(min=1) if isinstance(items, torch.Tensor) else max(items, 1))
 
 
 def count_labels(labels: torch.Tensor) -> int:
@@ -86,13 +87,15 @@ def choose_loss(arguments: FinetuneArguments, data: LabelledSplits) -> StepLoss:
       training row has. Factors by name, or one for all labels, are taken as they are.
 
     Raises:
-        `InputError`: weights for a problem that has no classes, or for a name that there is not; a class that no
-            training row has.
+        `InputError`: weights or label smoothing that do not fit the problem, a weight for a name that there is not, a
+            class that no training row has.
     """
     for name, problems in (("class_weights", ("single_label", "token")), ("pos_weight", ("multi_label",))):
         if getattr(arguments, name) is not None and data.problem not in problems:
             other = {"multi_label": "; use pos_weight", "regression": ""}.get(data.problem, "; use class_weights")
             raise InputError(f"{name} does not fit: the problem is {data.problem}{other}")
+    if arguments.label_smoothing_factor and data.problem not in ("single_label", "token"):
+        raise InputError(f"label_smoothing_factor does not fit: it is for classes, and the problem is {data.problem}")
     unweighted = StepLoss(data.problem, arguments.label_smoothing_factor)
     if data.problem == "regression":
         return unweighted

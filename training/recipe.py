@@ -1,11 +1,16 @@
 """Which arguments does a recipe give? YAML files of the user's, and those in recipes/ that come with the package."""
 
+import argparse
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from gengram.errors import InputError, suggest
+from gengram.files import check_input_files
+from gengram.loading.faults import tell_error
 from gengram.progress import tell
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -21,16 +26,45 @@ def list_recipes() -> dict[str, str]:
     return {path.stem: path.read_text(encoding="utf-8").splitlines()[0][2:] for path in sorted(RECIPES.glob("*.yaml"))}
 
 
-def read_recipe(name: str, known: list[str]) -> dict[str, Any]:
+def read_recipe(name: str, parser: argparse.ArgumentParser, arguments: Mapping[str, bool]) -> dict[str, Any]:
     """Read a recipe.
+
+    A value is read as its text would be on the command line: `no` is no, 1e-5 is a number, 0001 keeps its zeros, a list
+    is for an argument that takes several. What is empty or `null` keeps its default.
 
     Args:
         name: path of a YAML file, or the bare name of one of the package's recipes.
-        known: names of the arguments that there are.
+        parser: reads the values.
+        arguments: names of those that a recipe may have, and whether they may be mappings.
 
     Raises:
-        `InputError`: no such recipe, a file that cannot be read, or a key that is no argument.
+        `InputError`: no such recipe, a file that cannot be read, a key that is no argument or is there twice, a value
+            that does not fit; with the line.
     """
+    path = _find_recipe(name)
+    root, loader = _read_yaml(path)
+    if not isinstance(root, yaml.MappingNode):
+        raise InputError(f"{path}: a recipe is a mapping of argument names to values, e.g. `train_file: train.csv`")
+    actions = {action.dest: action for action in parser._actions if action.dest in arguments}
+    recipe: dict[str, Any] = {}
+    for key, value in root.value:
+        place = f"{path}, line {key.start_mark.line + 1}"
+        argument = _ALIASES.get(key.value, key.value) if isinstance(key, yaml.ScalarNode) else None
+        if argument not in actions:
+            known = [*actions, *_ALIASES]
+            raise InputError(f"{place}: no argument is called {_show(key)!r}{suggest(_show(key), known)}")
+        if argument in recipe:
+            raise InputError(f"{place}: {argument} is given twice")
+        try:
+            recipe[argument] = _read_value(value, parser, actions[argument], arguments[argument], loader)
+        except argparse.ArgumentError as error:
+            raise InputError(f"{place}: {argument}: {error.message}") from error
+        except (yaml.YAMLError, RecursionError, ValueError) as error:
+            raise InputError(f"{place}: {argument}: {tell_error(error)}") from error
+    return {argument: value for argument, value in recipe.items() if value is not None}
+
+
+def _find_recipe(name: str) -> Path:
     path = Path(name)
     if path.suffix not in (".yaml", ".yml") and path.name == name:  # no folder in front: a recipe of the package
         if path.is_file():
@@ -41,17 +75,65 @@ def read_recipe(name: str, known: list[str]) -> dict[str, Any]:
                 f"no recipe is called {name!r}{suggest(name, list_recipes())}; there are {', '.join(list_recipes())}, "
                 "or give a file that ends with .yaml"
             )
+    check_input_files(path)
+    return path
+
+
+def _read_yaml(path: Path) -> tuple[yaml.Node | None, "_Loader"]:
+    """The nodes of a file, with their lines, and what makes values of them."""
     try:
-        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: cannot be read as YAML: {error}") from error
-    if not isinstance(recipe, dict):
-        raise InputError(f"{path}: a recipe is a mapping of argument names to values, e.g. `train_file: train.csv`")
-    recipe = {_ALIASES.get(key, key): value for key, value in recipe.items()}
-    for key in recipe:
-        if key not in known:
-            raise InputError(f"{path}: no argument is called {key!r}{suggest(str(key), known)}")
-    return recipe
+        loader = _Loader(path.read_text(encoding="utf-8-sig"))
+        return loader.get_single_node(), loader
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        raise InputError(f"{path}: cannot be read as YAML: {tell_error(error)}") from error
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with the numbers and truth values of JSON: `no` is a word, 1e-5 a number, and no key is there twice."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise yaml.constructor.ConstructorError(None, None, f"{twice!r} is given twice", node.start_mark)
+        return super().construct_mapping(node, deep=deep)
+
+
+for _tag, _pattern, _first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?(0|[1-9][0-9]*)", "-+0123456789"),
+    ("float", r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?", "-+.0123456789"),
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("merge", r"<<", "<"),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
+
+
+def _read_value(
+    node: yaml.Node, parser: argparse.ArgumentParser, action: argparse.Action, may_map: bool, loader: _Loader
+) -> Any:
+    if isinstance(node, yaml.MappingNode) and may_map:
+        return loader.construct_document(node)
+    if isinstance(node, yaml.SequenceNode) and action.nargs in ("+", "*"):
+        return [_read_scalar(entry, parser, action) for entry in node.value]
+    if isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null":
+        return None
+    value = _read_scalar(node, parser, action)
+    return [value] if action.nargs in ("+", "*") else value
+
+
+def _read_scalar(node: yaml.Node, parser: argparse.ArgumentParser, action: argparse.Action) -> Any:
+    if not isinstance(node, yaml.ScalarNode):
+        kind = "a list" if isinstance(node, yaml.SequenceNode) else "a mapping"
+        raise argparse.ArgumentError(None, f"one value is needed here, and this is {kind}")
+    value = parser._get_value(action, node.value)
+    parser._check_value(action, value)
+    return value
+
+
+def _show(key: yaml.Node) -> str:
+    return key.value if isinstance(key, yaml.ScalarNode) else "[...]"
 
 
 __all__ = ["RECIPES", "list_recipes", "read_recipe"]

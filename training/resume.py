@@ -12,7 +12,7 @@ from transformers import PreTrainedConfig
 
 from gengram.errors import InputError
 from gengram.files import hash_file, write_text
-from gengram.training.checkpoints import find_checkpoint
+from gengram.training.checkpoints import find_checkpoint, forget_trained, is_trained
 from gengram.training.metrics.scores import Scores
 
 # What the run is, from its start to its report; the scores of a seed, in its folder, just as long.
@@ -28,6 +28,9 @@ _MAY_DIFFER = {
     "report_to",
     "run_name",
     "save_total_limit",
+    # A model that did not fit into the memory with so many rows can be measured with fewer.
+    "per_device_eval_batch_size",
+    "eval_accumulation_steps",
     "push_to_hub",
     "hub_model_id",
     "hub_license",
@@ -56,6 +59,7 @@ def end_run(output: Path, seeds: list[int]) -> None:
     """Remove what only an unfinished run needs."""
     for seed in seeds:
         (output / f"seed-{seed}" / _SCORES).unlink(missing_ok=True)
+        forget_trained(output / f"seed-{seed}")
     (output / _RUN).unlink(missing_ok=True)
 
 
@@ -129,7 +133,9 @@ def _list_progress(output: Path) -> list[str]:
         folder = output / f"seed-{seed}"
         if (folder / _SCORES).is_file():
             progress.append(f"seed {seed} is finished")
-        elif checkpoint := find_checkpoint(folder.with_name(f"{folder.name}.partial")):
+        elif is_trained(partial := folder.with_name(f"{folder.name}.partial")):
+            progress.append(f"seed {seed} is trained and not measured")
+        elif checkpoint := find_checkpoint(partial):
             progress.append(f"seed {seed} has come to step {checkpoint.name.split('-')[-1]}")
     return progress
 

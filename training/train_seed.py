@@ -5,7 +5,7 @@ import functools
 import shutil
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,11 +22,21 @@ from transformers import (
     TrainerCallback,
 )
 
+from gengram.errors import InputError
 from gengram.files import name_partial, replace_folder, tell_write_faults
+from gengram.loading.faults import tell_error, tell_faults
+from gengram.loading.models import check_finite
 from gengram.pipelines.predictions import name_predictions, write_predictions
 from gengram.progress import MINUTE, is_quiet, is_watched, tell
 from gengram.training.arguments import LEARNING_RATES, FinetuneArguments, ModelArguments
-from gengram.training.checkpoints import CheckpointSeal, clear_unusable, find_checkpoint, skip_rest
+from gengram.training.checkpoints import (
+    CheckpointSeal,
+    clear_unusable,
+    find_checkpoint,
+    is_trained,
+    mark_trained,
+    skip_rest,
+)
 from gengram.training.data.augmentation import augment_rows
 from gengram.training.data.inputs import LabelledSplits
 from gengram.training.data.sampling import StepBatches, measure_lengths
@@ -35,6 +45,7 @@ from gengram.training.losses import StepLoss
 from gengram.training.metrics.scores import Scores, measure, score
 from gengram.training.problems import IGNORED
 from gengram.training.resume import write_scores
+from gengram.training.setup import check_optimizer
 from gengram.training.trainer import StepTrainer
 
 if TYPE_CHECKING:
@@ -85,7 +96,13 @@ def train_seed(
     """Train one model, save it in `folder`, and return the scores of each split that is not trained on.
 
     Until all is there the folder is called `....partial`. With `resume_from_checkpoint`, the training goes on from the
-    last complete checkpoint in it. Without a checkpoint, nothing is left of it when the training is interrupted.
+    last complete checkpoint in it, and a model that is trained is only measured. Without a checkpoint, nothing is left
+    of it when the training is interrupted. The weights are written before anything is measured: what goes wrong there
+    (and half precision, which `bf16_full_eval` turns the model to) does not touch them.
+
+    Raises:
+        `InputError`: arguments that Trainer cannot work with, a loss or weights that are not finite; or the model is
+            there, and could not be measured: the message says where it is and how to go on.
     """
     partial = name_partial(folder)
     is_main = arguments.process_index == 0
@@ -94,12 +111,24 @@ def train_seed(
     elif is_main and partial.exists():
         shutil.rmtree(partial)
     arguments.distributed_state.wait_for_everyone()
-    checkpoint = find_checkpoint(partial)
+    checkpoint, trained = find_checkpoint(partial), is_trained(partial)
     try:
-        trainer = _make_trainer(model, tokenizer, data, arguments, loss, partial, checkpoint)
-        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-        scores: dict[str, Scores] = {}
-        trainer.compute_metrics = None  # `score` measures more, once.
+        trainer = _make_trainer(model, tokenizer, data, arguments, loss, partial, None if trained else checkpoint)
+        if trained:
+            trainer._load_from_checkpoint(str(partial))
+        else:
+            _train(trainer, checkpoint)
+            with tell_write_faults(folder, partial):
+                _save(trainer, partial)
+    except BaseException:
+        if is_main and find_checkpoint(partial) is None:
+            shutil.rmtree(partial, ignore_errors=True)
+        elif is_main:
+            clear_unusable(partial)  # Half of a checkpoint would only fill the disk.
+        raise
+    scores: dict[str, Scores] = {}
+    trainer.compute_metrics = None  # `score` measures more, once.
+    try:
         for split in ("validation", "test"):
             if split in data.splits:
                 prediction = predict_split(trainer, data, split, tokenizer, arguments.average_strands)
@@ -109,27 +138,53 @@ def train_seed(
                     write_predictions(
                         path, data.splits[split], prediction, data.problem, data.classes, tokenizer, data.too_long
                     )
-        with tell_write_faults(folder, partial):
-            trainer.save_model()
-            trainer.save_state()
-            trainer.accelerator.wait_for_everyone()
-            if is_main:
-                # A pickle with the paths of this machine; report.json says the same.
-                (partial / "training_args.bin").unlink(missing_ok=True)
-                if not isinstance(model, PreTrainedModel):
-                    from gengram.training.adapters.adapt import finish_adapter
-
-                    finish_adapter(partial, model)
+        if is_main:
+            with tell_write_faults(folder, partial):
                 write_scores(scores, partial)
                 replace_folder(partial, folder)
-        trainer.accelerator.wait_for_everyone()
-    except BaseException:
-        if is_main and find_checkpoint(partial) is None:
-            shutil.rmtree(partial, ignore_errors=True)
-        elif is_main:
-            clear_unusable(partial)  # Half of a checkpoint would only fill the disk.
-        raise
+    except Exception as error:
+        raise InputError(
+            f"the model is trained and saved in {partial}, but it could not be measured: {tell_error(error)}. Mend the "
+            "cause (for memory, lower --per_device_eval_batch_size) and give the same command with "
+            "--resume_from_checkpoint: only what is missing is done."
+        ) from error
+    trainer.accelerator.wait_for_everyone()
     return scores
+
+
+def _train(trainer: StepTrainer, checkpoint: Path | None) -> None:
+    try:
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    except (InputError, OSError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # What an argument does inside Trainer or torch is not written down anywhere.
+        raise InputError(
+            f"step {trainer.state.global_step + 1}: the training stopped: {tell_error(error)}. Is it one of Trainer's "
+            "arguments? Leave out what is not needed."
+        ) from error
+    if trainer.args.load_best_model_at_end and trainer.state.best_model_checkpoint is None:
+        tell(
+            f"no validation had a {trainer.args.metric_for_best_model} to choose the best checkpoint by: the last "
+            "weights are kept"
+        )
+
+
+def _save(trainer: StepTrainer, folder: Path) -> None:
+    """Write the model, and the note that it is whole."""
+    model: Any = trainer.model
+    check_finite(model, f"step {trainer.state.global_step}")
+    trainer.save_model()
+    trainer.save_state()
+    trainer.accelerator.wait_for_everyone()
+    if trainer.is_world_process_zero():
+        # A pickle with the paths of this machine; report.json says the same.
+        (folder / "training_args.bin").unlink(missing_ok=True)
+        if not isinstance(model, PreTrainedModel):
+            from gengram.training.adapters.adapt import finish_adapter
+
+            finish_adapter(folder, model)
+        mark_trained(folder)
+    trainer.accelerator.wait_for_everyone()
 
 
 def predict_split(
@@ -176,23 +231,26 @@ def _make_trainer(
     callbacks: list[TrainerCallback] = [CheckpointSeal()]
     if arguments.early_stopping_patience is not None:
         callbacks.append(EarlyStoppingCallback(arguments.early_stopping_patience))
+    check_optimizer(arguments, model)
     collator = DataCollatorForTokenClassification if data.problem == "token" else DataCollatorWithPadding
     half = arguments.bf16 or arguments.fp16
     if not is_watched() or is_quiet():
         arguments.disable_tqdm = True
-    trainer = StepTrainer(
-        model=model,
-        args=arguments,
-        data_collator=collator(tokenizer, pad_to_multiple_of=8 if half else None),
-        train_dataset=augment_rows(data, tokenizer, arguments),
-        eval_dataset=data.splits.get("validation"),
-        processing_class=tokenizer,
-        steps=divide_steps(arguments, data),
-        compute_loss_func=loss,
-        compute_metrics=functools.partial(measure, data.problem),
-        preprocess_logits_for_metrics=_keep_logits,
-        callbacks=callbacks,
-    )
+    train_rows, steps = augment_rows(data, tokenizer, arguments), divide_steps(arguments, data)
+    with tell_faults("the training cannot be set up with these arguments"):
+        trainer = StepTrainer(
+            model=model,
+            args=arguments,
+            data_collator=collator(tokenizer, pad_to_multiple_of=8 if half else None),
+            train_dataset=train_rows,
+            eval_dataset=data.splits.get("validation"),
+            processing_class=tokenizer,
+            steps=steps,
+            compute_loss_func=loss,
+            compute_metrics=functools.partial(measure, data.problem),
+            preprocess_logits_for_metrics=_keep_logits,
+            callbacks=callbacks,
+        )
     if trainer.pop_callback(PrinterCallback) is not None:  # It prints dictionaries, to standard output.
         trainer.add_callback(_ProgressLines())
     return trainer

@@ -15,11 +15,13 @@ from torch.utils.data import DataLoader
 from transformers import Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, seed_worker
 
+from gengram.errors import InputError
 from gengram.files import tell_write_faults
 from gengram.training.data.sampling import EpochCallback, StepBatches
 from gengram.training.losses import count_labels
 
 _FILLER = "is_filler"
+_SKIPPED = 10  # steps in a row that mixed precision with float16 may leave out, while it looks for a scale
 
 
 class FillingCollator:
@@ -57,6 +59,7 @@ class StepTrainer(Trainer):
         self.step_loss = compute_loss_func
         self.model_accepts_loss_kwargs = False  # Whatever the model's signature says: its own loss is not used.
         self.steps = steps
+        self._lost = 0
         self.add_callback(EpochCallback(steps, self.train_dataset))
 
     def get_train_dataloader(self) -> DataLoader:
@@ -73,6 +76,7 @@ class StepTrainer(Trainer):
             pin_memory=self.args.dataloader_pin_memory,
             persistent_workers=self.args.dataloader_persistent_workers,
             prefetch_factor=self.args.dataloader_prefetch_factor,
+            multiprocessing_context=self.args.dataloader_multiprocessing_context if workers else None,
             worker_init_fn=partial(seed_worker, num_workers=workers, rank=self.args.process_index),
         )
 
@@ -83,6 +87,22 @@ class StepTrainer(Trainer):
         batches = [batch for _, batch in zip(range(num_batches), epoch_iterator)]
         count = sum(count_labels(batch["labels"]) for batch in batches if _FILLER not in batch)
         return batches, self.accelerator.reduce(torch.tensor(count, device=device))
+
+    def training_step(self, *args, **kwargs):
+        """Train on a batch, and return its part of the step's loss.
+
+        Raises:
+            `InputError`: the loss is not finite, with the step: from there on, no weight would be a number. Trainer
+                itself shows the mean of the losses before instead (`logging_nan_inf_filter`).
+        """
+        loss = super().training_step(*args, **kwargs)
+        self._lost = 0 if torch.isfinite(loss) else self._lost + 1
+        if self._lost > (0 if self.accelerator.scaler is None else _SKIPPED):
+            raise InputError(
+                f"step {self.state.global_step + 1}: the training diverged: the loss is {loss.item()}. Lower "
+                "--learning_rate, raise --warmup_steps, or leave half precision out."
+            )
+        return loss
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Return the loss whose gradient, averaged over processes as they do, is that of the step's mean loss."""

@@ -42,6 +42,7 @@ FLOORS = {
     "gengram.training.baselines": 3,
     "gengram.training.metrics": 3,
     "gengram.training.problems": 3,
+    "gengram.training.trainer_flags": 3,
     "gengram.model_cards": 4,
     "gengram.pipelines": 4,
     "gengram.training.adapters": 4,

@@ -79,10 +79,11 @@ def collect(folder: Path) -> dict:
         (BY_STEPS, ("step", 6), ["seed 0 has come to step 2"]),
         (BY_STEPS, ("weights", 2), ["seed 0 has come to step 2"]),  # half of the second checkpoint's weights
         (BY_STEPS, ("evaluate", 3), ["seed 0 is finished", "seed 3 has come to step 2"]),  # at the end of an epoch
-        (BY_STEPS, ("scores", 2), ["seed 0 is finished", "seed 3 has come to step 8"]),  # all is written but the scores
+        # All is written but the scores.
+        (BY_STEPS, ("scores", 2), ["seed 0 is finished", "seed 3 is trained and not measured"]),
         (BY_STEPS, ("report", 1), ["seed 0 is finished", "seed 3 is finished"]),
         (BY_EPOCH, ("torch.save", 14), ["seed 0 has come to step 12"]),  # half of the optimizer, before an early stop
-        (BY_EPOCH, ("scores", 1), ["seed 0 has come to step 16"]),  # after it
+        (BY_EPOCH, ("scores", 1), ["seed 0 is trained and not measured"]),  # after it
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "",
 )

@@ -191,7 +191,7 @@ def test_wrong_arguments_exit_with_2(changes, message, command, capsys, run_fold
         ("- a\n- b", "a recipe is a mapping"),
         ("", "a recipe is a mapping"),
         ("seeds: [0, 1", "cannot be read as YAML"),
-        (None, "cannot be read as YAML"),
+        (None, "there is no such file"),
     ],
 )
 def test_a_wrong_recipe(text, message, tmp_path, capsys):
