@@ -134,6 +134,9 @@ class ModelArguments:
             )
         if self.peft is None and (self.peft_target_modules or self.peft_memory):
             raise ValueError("peft_target_modules and peft_memory describe an adapter: say which with peft")
+        for name in ("lora_r", "lora_alpha", "lora_dropout"):
+            if self.peft != "lora" and getattr(self, name) != type(self).__dataclass_fields__[name].default:
+                raise ValueError(f"{name} is read with --peft lora only")
         if self.peft is not None and self.backbone is not None:
             raise ValueError("peft adapts a checkpoint (model_name_or_path); a new backbone has nothing to keep")
         if self.peft is not None and self.rmt is not None:
@@ -274,6 +277,8 @@ class DataArguments:
             raise ValueError("train_file is missing: give a file with the columns sequence, label, or a dataset")
         if self.dataset is not None and (self.train_file or self.validation_file or self.test_file):
             raise ValueError("give either a dataset or files (train_file, validation_file, test_file), not both")
+        if self.dataset is None and (self.dataset_config is not None or self.dataset_revision is not None):
+            raise ValueError("dataset_config and dataset_revision are read with a dataset only: give --dataset too")
         if isinstance(self.label_files, str):
             self.label_files = [self.label_files]
         files = [file for file in (self.train_file, self.validation_file, self.test_file) if file]

@@ -25,9 +25,6 @@ def check_rows(arguments: FinetuneArguments, data: LabelledSplits) -> None:
     """
     if "validation" not in data.splits:
         _refuse_without_validation(arguments)
-    elif arguments.eval_strategy == "no" and arguments.lr_scheduler_type in _FOLLOW_A_METRIC:
-        schedule = _name(arguments.lr_scheduler_type)
-        raise InputError(f"lr_scheduler_type={schedule} follows the validation: leave --eval_strategy no out")
     if arguments.metric_for_best_model is None:
         return
     known = METRICS[data.problem]
