@@ -10,7 +10,7 @@ export OMP_WAIT_POLICY = PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-all lint typecheck docs-test links clean
+.PHONY: help install quickstart test test-all fuzz lint typecheck docs-test links clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -26,6 +26,10 @@ test: $(INSTALLED)  ## run the tests, with coverage
 
 test-all: $(INSTALLED)  ## run every test, the slow ones too
 	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 --dist loadfile
+
+# make fuzz ARGUMENTS="csv fasta --inputs 100000" reads more of less.
+fuzz: $(INSTALLED)  ## every reader on 10,000 changed copies of sound files: read or refused, nothing else
+	OMP_NUM_THREADS=1 $(VENV)/bin/python tests/fuzz/program.py $(ARGUMENTS)
 
 lint: $(INSTALLED)  ## ruff: rules and format
 	$(VENV)/bin/ruff check .

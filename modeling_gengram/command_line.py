@@ -39,6 +39,7 @@ _ANSWERS_A_CLOSED_PIPE = 128 + 13
 _ANSWERS_AN_INTERRUPT = 128 + 2
 # What schedulers and closed terminals send; like Ctrl-C, it leaves time to clean up.
 _ENDS = ("SIGTERM", "SIGHUP")
+_LONGEST = 1600  # letters of an error message
 
 
 class Answer(NamedTuple):
@@ -269,8 +270,11 @@ def drop_streams() -> None:
 def complain(program: str, message: str) -> int:
     """Print an error message in one line, whatever names it holds; returns the exit code, 1."""
     if os.environ.get("RANK", "0") == "0":  # One of several processes speaks for all.
+        said = make_printable(message)
+        if len(said) > _LONGEST:  # A name in it may be as long as a file; the remedy comes last.
+            said = f"{said[: _LONGEST - 400]} ... {said[-400:]}"
         try:
-            print(f"{program}: error: {make_printable(message)}", file=sys.stderr)
+            print(f"{program}: error: {said}", file=sys.stderr)
         except OSError:  # Its disk is full, too.
             drop_streams()
     return 1

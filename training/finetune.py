@@ -1,7 +1,6 @@
 """Train a model on labelled DNA, once for each seed, and report how good it is: the work of `gengram finetune`."""
 
 import dataclasses
-import json
 import shlex
 import sys
 import time
@@ -19,6 +18,7 @@ from gengram.errors import InputError
 from gengram.files import check_free, check_input_files, check_output_folder, write_json
 from gengram.loading.adapters import is_adapter
 from gengram.loading.checkpoints import check_repo_id, find_model
+from gengram.loading.folders import read_object
 from gengram.loading.models import measure_capacity
 from gengram.progress import tell
 from gengram.training.arguments import DataArguments, FinetuneArguments, ModelArguments
@@ -131,7 +131,7 @@ def finetune(
         if (output / "report.json").is_file():
             if is_main:
                 end_run(output, seeds)
-            return json.loads((output / "report.json").read_text(encoding="utf-8"))
+            return read_object(output / "report.json")
 
     scores: dict[str, list[Scores]] = {"validation": [], "test": []}
     model: PreTrainedModel | None = None

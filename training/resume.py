@@ -12,6 +12,8 @@ from transformers import PreTrainedConfig
 
 from gengram.errors import InputError
 from gengram.files import hash_file, write_text
+from gengram.loading.faults import tell_faults
+from gengram.loading.folders import read_object
 from gengram.training.checkpoints import find_checkpoint, forget_trained, is_trained
 from gengram.training.metrics.scores import Scores
 
@@ -67,7 +69,7 @@ def clear_unfinished(output: Path) -> None:
     """Remove an unfinished run: its models and checkpoints."""
     if not (output / _RUN).is_file():
         return
-    for seed in _read_json(output / _RUN)["seeds"]:
+    for seed in read_object(output / _RUN)["seeds"]:
         shutil.rmtree(output / f"seed-{seed}", ignore_errors=True)
         shutil.rmtree(output / f"seed-{seed}.partial", ignore_errors=True)
     (output / _RUN).unlink()
@@ -96,10 +98,10 @@ def check_same_run(output: Path, run: dict[str, Any]) -> None:
     Raises:
         `InputError`: they differ; the message names the first difference with both values.
     """
-    file = next((output / name for name in ("report.json", _RUN) if (output / name).is_file()), None)
+    file = next((output / name for name in ("report.json", _RUN) if (output / name).exists()), None)
     if file is None:
         return
-    before, now = _read_json(file), json.loads(json.dumps(run))
+    before, now = read_object(file), json.loads(json.dumps(run))
     differences = list(_list_differences({name: before[name] for name in now if name in before}, now))
     if differences:
         name, was, is_now = differences[0]
@@ -119,17 +121,19 @@ def read_scores(folder: Path) -> dict[str, Scores] | None:
     """Return the scores of a seed of an unfinished run, as they were; None if the seed is not finished."""
     if not (folder / _SCORES).is_file():
         return None
-    scores = {split: Scores(**fields) for split, fields in _read_json(folder / _SCORES).items()}
-    for split, scored in scores.items():
-        if scored.resamples is not None:
-            resamples = {metric: np.asarray(values) for metric, values in scored.resamples.items()}
-            scores[split] = dataclasses.replace(scored, resamples=resamples)
+    kept = read_object(folder / _SCORES)
+    with tell_faults(f"{folder / _SCORES}: not the scores of a seed; begin anew with --overwrite"):
+        scores = {split: Scores(**fields) for split, fields in kept.items()}
+        for split, scored in scores.items():
+            if scored.resamples is not None:
+                resamples = {metric: np.asarray(values) for metric, values in scored.resamples.items()}
+                scores[split] = dataclasses.replace(scored, resamples=resamples)
     return scores
 
 
 def _list_progress(output: Path) -> list[str]:
     progress = []
-    for seed in _read_json(output / _RUN)["seeds"]:
+    for seed in read_object(output / _RUN)["seeds"]:
         folder = output / f"seed-{seed}"
         if (folder / _SCORES).is_file():
             progress.append(f"seed {seed} is finished")
@@ -155,10 +159,6 @@ def _write_json(content: dict[str, Any], path: Path) -> None:
 
 def _to_plain(value: Any) -> Any:
     return value.tolist()  # of a NumPy array or number
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 __all__ = [

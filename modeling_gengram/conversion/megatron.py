@@ -30,9 +30,11 @@ from transformers import (
 from transformers.dynamic_module_utils import custom_object_save
 
 from gengram.conversion.megatron_files import DistributedCheckpoint, LegacyCheckpoint, find_iteration, open_checkpoint
+from gengram.errors import InputError
 from gengram.files import Numbers, keep_finished, name_partial, open_safetensors, replace_folder, tell_write_faults
 from gengram.gengram.configuration_gengram import GengramConfig
 from gengram.gengram.modeling_gengram import GengramForCausalLM
+from gengram.loading.faults import tell_faults
 from gengram.megatron_decoder.configuration_megatron_decoder import MegatronDecoderConfig
 from gengram.model_cards.card import render_card
 from gengram.progress import track
@@ -52,10 +54,18 @@ class Recipe:
     build: Callable[..., torch.Tensor]
 
     def make(self, checkpoint: Checkpoint) -> torch.Tensor:
-        return self.build(*(checkpoint.read(name) for name in self.sources))
+        try:
+            with tell_faults(f"{checkpoint.folder}: {self.sources[0]} cannot be read"):
+                return self.build(*(checkpoint.read(name) for name in self.sources))
+        except InputError as error:
+            raise DamagedCheckpoint(str(error)) from error
 
 
-class UnsupportedCheckpoint(ValueError):
+class DamagedCheckpoint(InputError):
+    """A tensor of the checkpoint cannot be read, or is of another shape than the arguments say."""
+
+
+class UnsupportedCheckpoint(InputError):
     """No model class expresses the checkpoint's architecture."""
 
 
@@ -82,22 +92,21 @@ def convert_megatron(
 
     Raises:
         UnsupportedCheckpoint: naming the argument that no class can express.
-        ValueError: no checkpoint, an incomplete one, an unsafe pickle, tensors missing or of another shape.
+        `InputError`: no checkpoint, an incomplete one, an unsafe pickle, tensors missing or of another shape; something
+            cannot be written.
         FileExistsError: the output exists.
-        InputError: something cannot be written.
     """
     output = Path(output)
     if output.exists() and not overwrite:
         raise FileExistsError(f"{output} exists; choose another folder")
     source = open_checkpoint(Path(checkpoint))
-    config = read_config(source.arguments)
-    model = make_skeleton(config)
-    recipes = plan_weights(config, source)
-    _check_plan(model, recipes, source)
+    model, recipes = plan_model(source)
+    dtype = recipes[next(name for name in recipes if name.endswith("embed_tokens.weight"))].make(source).dtype
+    if dtype not in SAFETENSORS_DTYPES:
+        raise InputError(f"{checkpoint}: weights of {dtype}; those of a model are floating-point numbers")
 
     partial = name_partial(output)
-    dtype = source.read("embedding.word_embeddings.weight").dtype
-    config.dtype = dtype
+    model.config.dtype = dtype
     plan = split_torch_state_dict_into_shards(
         {name: tensor.to(dtype) for name, tensor in model.state_dict().items() if name in recipes},
         max_shard_size=max_shard_size,
@@ -115,7 +124,13 @@ def convert_megatron(
         for filename, names in plan.filename_to_tensors.items():
             if not (partial / filename).exists():
                 shapes = {name: tuple(model.state_dict()[name].shape) for name in names}
-                _write_safetensors(partial / filename, shapes, dtype, lambda name: recipes[name].make(source), progress)
+                try:
+                    _write_safetensors(
+                        partial / filename, shapes, dtype, lambda name: recipes[name].make(source), progress
+                    )
+                except DamagedCheckpoint:
+                    shutil.rmtree(partial)  # There is nothing to go on with.
+                    raise
             else:
                 progress.update(len(names))
         if plan.is_sharded:
@@ -125,6 +140,23 @@ def convert_megatron(
         (partial / _FINGERPRINT).unlink()
         replace_folder(partial, output)
     return output
+
+
+def plan_model(source: Checkpoint) -> tuple[PreTrainedModel, dict[str, Recipe]]:
+    """
+    Return the model that a checkpoint describes, without memory for weights, and how each of its weights is made.
+
+    Raises:
+        `InputError`: arguments that describe no model, or one that the tensors are not of.
+    """
+    _check_layers(source)
+    # Arguments are of the checkpoint's choosing: missing ones, numbers that are texts or below 0.
+    with tell_faults(f"{source.folder}: the arguments that are stored in it describe no model"):
+        config = read_config(source.arguments)
+        model = make_skeleton(config)
+        recipes = plan_weights(config, source)
+        _check_plan(model, recipes, source)
+    return model, recipes
 
 
 def read_config(arguments: dict[str, Any]) -> PreTrainedConfig:
@@ -367,16 +399,24 @@ def _take_half(name: str, half: int) -> Recipe:
     return Recipe((name,), lambda packed: packed.chunk(2)[half])
 
 
+def _check_layers(source: Checkpoint) -> None:
+    """Refuse another number of layers than there are: layers would be left out, or models of any size be made."""
+    found = len({name.split(".")[2] for name in source.names if name.startswith("decoder.layers.")})
+    stated = source.arguments.get("num_layers")
+    if stated != found:
+        raise InputError(f"{source.folder}: there are tensors of {found} layers, but the arguments say {stated!r}")
+
+
 def _check_plan(model: PreTrainedModel, recipes: dict[str, Recipe], source: Checkpoint) -> None:
     wanted = {name for name, _ in model.named_parameters()}
     if wanted != set(recipes):
-        raise ValueError(
+        raise InputError(
             f"the checkpoint and {type(model).__name__} differ: without a source {sorted(wanted - set(recipes))[:5]}, "
             f"without a place {sorted(set(recipes) - wanted)[:5]}"
         )
     needed = {name for recipe in recipes.values() for name in recipe.sources}
     if missing := sorted(needed - source.names):
-        raise ValueError(f"the checkpoint lacks {len(missing)} tensors, e.g. {missing[0]}")
+        raise InputError(f"the checkpoint lacks {len(missing)} tensors, e.g. {missing[0]}")
 
 
 _FINGERPRINT = "conversion.sha256"
@@ -403,7 +443,9 @@ def _write_safetensors(
         for name, shape in shapes.items():
             tensor = make(name).to(dtype)
             if tuple(tensor.shape) != shape:
-                raise ValueError(f"{name}: the checkpoint has shape {tuple(tensor.shape)}, the arguments say {shape}")
+                raise DamagedCheckpoint(
+                    f"{name}: the checkpoint has shape {tuple(tensor.shape)}, the arguments say {shape}"
+                )
             file.write(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
             del tensor  # before the next one is made
             progress.update()
@@ -436,6 +478,7 @@ __all__ = [
     "UnsupportedCheckpoint",
     "convert_megatron",
     "make_skeleton",
+    "plan_model",
     "plan_weights",
     "read_config",
 ]

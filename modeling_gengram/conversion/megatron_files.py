@@ -16,6 +16,10 @@ from typing import Any, BinaryIO
 
 import torch
 
+from gengram.errors import InputError
+from gengram.files import check_input_files
+from gengram.loading.faults import tell_faults
+
 
 class UnsafePickle(pickle.UnpicklingError):
     """A pickle asks for something that no checkpoint needs."""
@@ -49,6 +53,7 @@ _TENSORS = {
 _OPAQUE = re.compile(
     r"megatron\.|signal\.Signals$|_codecs\.encode$|numpy\.(dtype|ndarray)$|numpy\.(_core|core)\.multiarray\._reconstruct$"
     r"|torch\.distributed\.checkpoint\.|torch\.serialization\._get_layout$|transformer_engine\.|_io\.BytesIO$"
+    r"|pathlib\.(Posix|Windows)Path$"
 )
 
 
@@ -72,20 +77,22 @@ _PICKLE = SimpleNamespace(
 )
 
 
+_CANNOT = "cannot be read as a Megatron checkpoint"
+
+
 def load_pickle(path: Path) -> Any:
     """
     A file of `torch.save`, read by the restricted unpickler; tensors are mapped, not read.
 
     Raises:
-        ValueError: the file is no such file, or asks for something unsafe (`__cause__` is an `UnsafePickle`).
+        `InputError`: the file is no such file, or asks for something unsafe (`__cause__` is an `UnsafePickle`).
     """
-    try:
+    check_input_files(path)
+    with tell_faults(f"{path}: {_CANNOT}"):
         return torch.load(path, map_location="cpu", mmap=True, weights_only=False, pickle_module=_PICKLE)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, AttributeError) as error:
-        raise ValueError(f"{path}: cannot be read as a Megatron checkpoint: {error}") from error
 
 
-def describe_pickle(file: BinaryIO | str) -> Any:
+def describe_pickle(file: BinaryIO | str, path: str | Path | None = None) -> Any:
     """
     The same without data: tensors on the meta device, each of which `read_described` can read.
 
@@ -93,11 +100,12 @@ def describe_pickle(file: BinaryIO | str) -> Any:
 
     Args:
         file: name of the file, or the file.
+        path: of an open file, for messages.
 
     Raises:
-        ValueError: as `load_pickle`.
+        `InputError`: as `load_pickle`.
     """
-    try:
+    with tell_faults(f"{path or file}: {_CANNOT}"):
         archive: Any = torch._C.PyTorchFileReader(file)
 
         def describe(identifier: tuple) -> torch.TypedStorage:
@@ -110,8 +118,6 @@ def describe_pickle(file: BinaryIO | str) -> Any:
         unpickler = _Unpickler(io.BytesIO(archive.get_record("data.pkl")), encoding="utf-8")
         unpickler.persistent_load = describe  # type: ignore[method-assign]
         return unpickler.load()
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, AttributeError, TypeError) as error:
-        raise ValueError(f"{file}: cannot be read as a Megatron checkpoint: {error}") from error
 
 
 def read_described(file: BinaryIO, described: torch.Tensor, start: int = 0) -> torch.Tensor:
@@ -122,13 +128,13 @@ def read_described(file: BinaryIO, described: torch.Tensor, start: int = 0) -> t
         file: where it lies; start: first byte of torch's archive in it.
 
     Raises:
-        ValueError: the file is shorter than it should be.
+        `InputError`: the file is shorter than it should be.
     """
     extent = sum((n - 1) * step for n, step in zip(described.shape, described.stride())) + 1
     data = torch.empty(extent if described.numel() else 0, dtype=described.dtype)
     file.seek(start + find_offset(described))
     if file.readinto(data.view(torch.uint8).numpy().data) != data.nbytes:  # type: ignore[attr-defined]
-        raise ValueError(f"{getattr(file, 'name', 'the file')} ends before the tensor does")
+        raise InputError(f"{getattr(file, 'name', 'the file')} ends before the tensor does")
     return data.as_strided(described.shape, described.stride())
 
 
@@ -173,18 +179,22 @@ def find_iteration(checkpoint: Path) -> Path:
         checkpoint (`Path`): a folder with `latest_checkpointed_iteration.txt`, or an iteration's folder itself.
 
     Raises:
-        ValueError: neither of the two.
+        `InputError`: neither of the two.
     """
     tracker = checkpoint / "latest_checkpointed_iteration.txt"
-    if tracker.is_file():
-        latest = tracker.read_text().strip()
+    if tracker.exists():
+        check_input_files(tracker)
+        with tell_faults(f"{tracker}: cannot be read"):
+            latest = tracker.read_text(encoding="utf-8").strip()
+        if not re.fullmatch("release|[0-9]{1,18}", latest):
+            raise InputError(f"{tracker}: {latest[:30]!r} is neither the number of an iteration nor 'release'")
         folder = checkpoint / ("release" if latest == "release" else f"iter_{int(latest):07d}")
         if not folder.is_dir():
-            raise ValueError(f"{tracker} names iteration {latest!r}, but there is no {folder.name} beside it")
+            raise InputError(f"{tracker} names iteration {latest!r}, but there is no {folder.name} beside it")
         return folder
     if any(checkpoint.glob("mp_rank_*")) or (checkpoint / "common.pt").is_file():
         return checkpoint
-    raise ValueError(
+    raise InputError(
         f"{checkpoint}: no Megatron checkpoint: neither latest_checkpointed_iteration.txt nor mp_rank_* nor common.pt"
     )
 
@@ -194,10 +204,12 @@ def open_checkpoint(checkpoint: str | Path) -> "LegacyCheckpoint | DistributedCh
     The newest iteration of a checkpoint, in whichever of the two formats it is.
 
     Raises:
-        ValueError: no checkpoint, an incomplete one, or a pickle that is refused.
+        `InputError`: no checkpoint, an incomplete one, or one that cannot be read.
     """
     folder = find_iteration(Path(checkpoint))
-    return DistributedCheckpoint(folder) if (folder / "common.pt").is_file() else LegacyCheckpoint(folder)
+    # What the pickles hold is of the file's choosing: a list where a mapping belongs, numbers that are texts.
+    with tell_faults(f"{folder}: {_CANNOT}"):
+        return DistributedCheckpoint(folder) if (folder / "common.pt").is_file() else LegacyCheckpoint(folder)
 
 
 class LegacyCheckpoint:
@@ -205,6 +217,7 @@ class LegacyCheckpoint:
     One file for each tensor, pipeline and expert rank; layers numbered from 0 in each pipeline stage.
 
     Attributes:
+        folder (`Path`): of the iteration.
         arguments (`dict`): Megatron's own, as stored.
         names (`set[str]`): `decoder.layers.{i}....` with global i, `...experts.{e}....` with global e.
     """
@@ -212,7 +225,8 @@ class LegacyCheckpoint:
     def __init__(self, folder: Path):
         first = sorted(folder.glob("mp_rank_*/model_optim_rng.pt"))
         if not first:
-            raise ValueError(f"{folder}: no mp_rank_*/model_optim_rng.pt in it")
+            raise InputError(f"{folder}: no mp_rank_*/model_optim_rng.pt in it")
+        self.folder = folder
         self.arguments = vars(load_pickle(first[0])["args"])
         sizes = [self.arguments.get(f"{kind}_model_parallel_size") or 1 for kind in ("tensor", "pipeline", "expert")]
         tensor_parallel, pipeline_parallel, expert_parallel = sizes
@@ -224,7 +238,7 @@ class LegacyCheckpoint:
                     name = name_rank(tensor_rank, pipeline_rank, expert_rank, pipeline_parallel, expert_parallel)
                     path = folder / name / "model_optim_rng.pt"
                     if not path.is_file():
-                        raise ValueError(
+                        raise InputError(
                             f"{path} is missing: the stored arguments speak of {tensor_parallel} tensor, "
                             f"{pipeline_parallel} pipeline and {expert_parallel} expert ranks"
                         )
@@ -263,13 +277,11 @@ class DistributedCheckpoint:
     """`torch_dist`: pieces of global tensors in `*.distcp` files; layers are usually the leading axis of one tensor."""
 
     def __init__(self, folder: Path):
-        self._folder = folder
+        self.folder = folder
         self.arguments = vars(load_pickle(folder / "common.pt")["args"])
-        try:
-            with open(folder / ".metadata", "rb") as file:
-                metadata = _Unpickler(file).load().state
-        except (OSError, pickle.UnpicklingError, AttributeError, EOFError) as error:
-            raise ValueError(f"{folder / '.metadata'}: cannot be read: {error}") from error
+        check_input_files(folder / ".metadata")
+        with tell_faults(f"{folder / '.metadata'}: {_CANNOT}"), open(folder / ".metadata", "rb") as file:
+            metadata = _Unpickler(file).load().state
         self._sizes: dict[str, tuple[int, ...]] = {}
         pieces: dict[tuple[str, tuple[int, ...]], tuple[int, ...]] = {}  # (name, offset) -> size
         for name, entry in metadata["state_dict_metadata"].items():
@@ -287,6 +299,14 @@ class DistributedCheckpoint:
         self._where: dict[str, tuple[str, tuple[int, ...]]] = {}  # our name -> stored name, leading indices
         for stored in self._sizes:
             homogeneous = re.match(r"decoder\.layers\.(?!\d)", stored)
+            axes = [("num_layers", layers)] if homogeneous else []
+            axes += [("num_experts", experts)] if ".mlp.experts.experts." in stored else []
+            for axis, (argument, count) in enumerate(axes):
+                if self._sizes[stored][axis] != count:
+                    raise InputError(
+                        f"{folder}: {stored} has shape {list(self._sizes[stored])}, which does not go together with "
+                        f"{argument}={count!r}"
+                    )
             for layer in range(layers) if homogeneous else [None]:
                 name = stored if layer is None else stored.replace("decoder.layers.", f"decoder.layers.{layer}.", 1)
                 at = () if layer is None else (layer,)
@@ -302,18 +322,24 @@ class DistributedCheckpoint:
         """A whole tensor; only the pieces that belong to it are read from disk."""
         stored, at = self._where[name]
         shape = self._sizes[stored][len(at) :]
-        whole = None
+        whole, filled = None, 0
         for offset, size, storage in self._pieces[stored]:
             inside = tuple(i - o for i, o in zip(at, offset))
             if any(not 0 <= i < n for i, n in zip(inside, size)):
                 continue
-            with open(self._folder / storage["relative_path"], "rb") as file:
-                described = describe_pickle(io.BufferedReader(_Section(file, storage["offset"], storage["length"])))
+            place = storage["relative_path"]
+            if Path(place).name != place:
+                raise InputError(f"{self.folder}: {stored} lies in {place!r}, which is not in this folder")
+            check_input_files(self.folder / place)
+            with open(self.folder / place, "rb") as file:
+                section = _Section(file, storage["offset"], storage["length"])
+                described = describe_pickle(io.BufferedReader(section), self.folder / place)
                 piece = read_described(file, described[inside], storage["offset"])
             whole = torch.empty(shape, dtype=piece.dtype) if whole is None else whole
             whole[tuple(slice(o, o + n) for o, n in zip(offset[len(at) :], piece.shape))] = piece
-        if whole is None:
-            raise ValueError(f"{self._folder}: no data of {stored} {list(at)} in it")
+            filled += piece.numel()
+        if whole is None or filled < whole.numel():
+            raise InputError(f"{self.folder}: no data, or not all, of {stored} {list(at)} in it")
         return whole
 
 

@@ -6,7 +6,6 @@ them, the field that differs is refused. Weights are read, packed and written on
 """
 
 import argparse
-import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,9 +21,11 @@ from transformers import PreTrainedConfig
 from gengram.conversion.megatron import SAFETENSORS_DTYPES, UnsupportedCheckpoint, make_skeleton, read_config
 from gengram.conversion.megatron_files import describe_pickle, find_offset, name_rank, split_tensor
 from gengram.errors import InputError
-from gengram.files import make_whole
+from gengram.files import check_input_files, make_whole
 from gengram.gengram.configuration_gengram import GengramConfig
-from gengram.loading.models import is_finite, load_config, require_model
+from gengram.loading.faults import tell_faults
+from gengram.loading.folders import read_object
+from gengram.loading.models import is_finite, require_config, require_model
 from gengram.progress import track
 
 _TYPES = ("llama", "qwen3", "mixtral", "qwen3_moe", "megatron_decoder")
@@ -77,7 +78,7 @@ def convert_to_megatron(
 
     Raises:
         UnsupportedCheckpoint: naming the field that Megatron's arguments cannot express.
-        ValueError: no saved model, or sizes that the numbers of ranks do not divide.
+        `InputError`: no saved model, one that cannot be read, or sizes that the numbers of ranks do not divide.
         FileExistsError: the output exists.
         InputError: something cannot be written.
     """
@@ -85,10 +86,13 @@ def convert_to_megatron(
     if output.exists() and not overwrite:
         raise FileExistsError(f"{output} exists; choose another folder")
     source = SavedModel(Path(model))
-    arguments = make_arguments(source.config)
-    arguments |= _describe_training(source, tensor_parallel, pipeline_parallel, expert_parallel, transformer_impl)
-    _check_ranks(arguments)
-    plan = plan_parts(source, arguments)
+    if transformer_impl not in _EXTRA_STATE:
+        raise ValueError(f"transformer_impl={transformer_impl!r}: one of {', '.join(_EXTRA_STATE)} is needed")
+    with tell_faults(f"{model}: the model cannot be told to Megatron"):
+        arguments = make_arguments(source.config)
+        arguments |= _describe_training(source, tensor_parallel, pipeline_parallel, expert_parallel, transformer_impl)
+        _check_ranks(arguments)
+        plan = plan_parts(source, arguments)
 
     ranks = [
         (tensor, pipeline, expert)
@@ -117,30 +121,33 @@ class SavedModel:
     `from_pretrained`.
 
     Raises:
-        ValueError: no configuration, no weights, some of them missing, or not those of a causal language model.
+        `InputError`: no configuration, no weights, some of which are missing, or not those of a causal language model.
     """
 
     def __init__(self, folder: Path):
         if (folder / "adapter_config.json").is_file():
-            raise ValueError(
+            raise InputError(
                 f"{folder} holds an adapter: merge it into its model first (merge_and_unload), save, and convert that"
             )
         if not (folder / "config.json").is_file():
-            raise ValueError(f"{folder}: no config.json in it; give the folder of a model saved with save_pretrained")
+            raise InputError(f"{folder}: no config.json in it; give the folder of a model saved with save_pretrained")
         self.folder = folder
-        self.config = load_config(folder)
-        if not any(name.endswith("ForCausalLM") for name in self.config.architectures or []):
+        self.config = require_config(folder)
+        if not any(str(name).endswith("ForCausalLM") for name in self.config.architectures or []):
             raise UnsupportedCheckpoint(
-                f"architectures={self.config.architectures}: Megatron has a language model only"
+                f"{folder}: architectures={self.config.architectures}: Megatron has a language model only"
             )
-        make_arguments(self.config)  # An architecture that Megatron lacks is told before weights that may be missing.
-        wanted = {name for name, _ in make_skeleton(self.config).named_parameters()}
-        self._files = {}
+        # An architecture that Megatron lacks is told before weights that may be missing.
+        with tell_faults(f"{folder}: no model can be made of its configuration"):
+            make_arguments(self.config)
+            wanted = {name for name, _ in make_skeleton(self.config).named_parameters()}
+        self._files: dict[str, Path] = {}
         for path in sorted(folder.glob("*.safetensors")):
-            with safe_open(path, framework="pt") as file:
+            check_input_files(path)
+            with tell_faults(f"{path}: cannot be read"), safe_open(path, framework="pt") as file:
                 self._files.update(dict.fromkeys(file.keys(), path))
         if not self._files:
-            raise ValueError(f"{folder}: no safetensors file in it")
+            raise InputError(f"{folder}: no safetensors file in it")
         self._whole: dict[str, torch.Tensor] | None = None
         if not wanted <= set(self._files):
             model = require_model(folder, "causal_lm", config=self.config, dtype="auto")
@@ -152,10 +159,14 @@ class SavedModel:
         if self._whole is not None:
             shape, dtype = tuple(self._whole[name].shape), self._whole[name].dtype
         else:
-            with safe_open(self._files[name], framework="pt") as file:
+            path = self._files[name]
+            with tell_faults(f"{path}: cannot be read"), safe_open(path, framework="pt") as file:
                 tensor = file.get_slice(name)
-                shape = tuple(tensor.get_shape())
-                dtype = {code: dtype for dtype, code in SAFETENSORS_DTYPES.items()}[tensor.get_dtype()]
+                shape, code = tuple(tensor.get_shape()), tensor.get_dtype()
+            dtypes = {code: dtype for dtype, code in SAFETENSORS_DTYPES.items()}
+            if code not in dtypes:
+                raise InputError(f"{path}: {name} holds {code}; a model's weights are {', '.join(dtypes)}")
+            dtype = dtypes[code]
         return torch.empty(shape if index is None else shape[1:], dtype=dtype, device="meta")
 
     def read(self, name: str, index: int | None) -> torch.Tensor:
@@ -163,10 +174,11 @@ class SavedModel:
         if self._whole is not None:
             return self._whole[name] if index is None else self._whole[name][index]
         # Opened for each tensor, so that what was read of the file can be let go.
-        with safe_open(self._files[name], framework="pt") as file:
+        path = self._files[name]
+        with tell_faults(f"{path}: cannot be read"), safe_open(path, framework="pt") as file:
             tensor = file.get_tensor(name) if index is None else file.get_slice(name)[index]
         if not is_finite(tensor):
-            raise InputError(f"{self._files[name]}: {name} has values that are not finite (NaN or infinite)")
+            raise InputError(f"{path}: {name} has values that are not finite (NaN or infinite)")
         return tensor
 
 
@@ -178,7 +190,7 @@ def make_arguments(config: PreTrainedConfig) -> dict[str, Any]:
         UnsupportedCheckpoint: naming the field that the arguments cannot express.
     """
     gengram = isinstance(config, GengramConfig)
-    backbone = config.backbone_config if gengram else config
+    backbone: Any = config.backbone_config if gengram else config
     if backbone.model_type not in _TYPES:
         raise UnsupportedCheckpoint(f"model_type={backbone.model_type!r}: one of {', '.join(_TYPES)} is needed")
     experts = getattr(backbone, "num_local_experts", None) or getattr(backbone, "num_experts", None)
@@ -265,8 +277,6 @@ def _check_arguments(arguments: dict[str, Any], config: PreTrainedConfig) -> Non
 
 def _describe_training(source: SavedModel, tensor: int, pipeline: int, expert: int, impl: str) -> dict[str, Any]:
     """The arguments that are not the architecture's: ranks, dtype, and the length that the tokenizer states."""
-    if impl not in _EXTRA_STATE:
-        raise ValueError(f"transformer_impl={impl!r}: one of {', '.join(_EXTRA_STATE)} is needed")
     name = (
         "model.backbone.embed_tokens.weight"
         if isinstance(source.config, GengramConfig)
@@ -275,7 +285,9 @@ def _describe_training(source: SavedModel, tensor: int, pipeline: int, expert: i
     dtype = source.describe(name, None).dtype
     longest = source.config.max_position_embeddings
     tokenizer = source.folder / "tokenizer_config.json"
-    stated = json.loads(tokenizer.read_text()).get("model_max_length") if tokenizer.is_file() else None
+    stated = read_object(tokenizer).get("model_max_length") if tokenizer.is_file() else None
+    if stated is not None and (not isinstance(stated, int) or stated < 1):
+        raise InputError(f"{tokenizer}: model_max_length={stated!r} is no number of tokens")
     rows = source.config.vocab_size // max(tensor, 1)
     return {
         "tensor_model_parallel_size": tensor,
@@ -308,7 +320,7 @@ def _check_ranks(arguments: dict[str, Any]) -> None:
     shares += [("num_layers", pipeline, "pipeline"), ("num_experts", expert, "expert")]
     for argument, ranks, kind in shares:
         if ranks < 1 or (arguments[argument] or 1) % ranks:
-            raise ValueError(f"{ranks} {kind} ranks do not divide {argument}={arguments[argument]}")
+            raise InputError(f"{ranks} {kind} ranks do not divide {argument}={arguments[argument]}")
 
 
 def plan_parts(source: SavedModel, arguments: dict[str, Any]) -> dict[str, Part]:

@@ -345,8 +345,13 @@ def _check_header(path: str | Path, header: bytes, delimiter: str) -> None:
 
 
 def spell_out(table: pa.Table) -> pa.Table:
-    """Replace columns of dictionary indices, as pandas writes categories, by their values; text is `string`."""
-    for position, field in enumerate(table.schema):
+    """Replace columns of dictionary indices, as pandas writes categories, by their values; text is `string`.
+
+    Raises:
+        `UnicodeDecodeError`: the name of a column is no text.
+    """
+    for position, _ in enumerate(table.column_names):  # which decodes them
+        field = table.schema.field(position)
         kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
         kind = pa.string() if is_text(kind) else kind
         if kind != field.type:

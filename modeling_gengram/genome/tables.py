@@ -46,6 +46,8 @@ from gengram.genome.values import (
 SEQUENCE_COLUMNS = ("sequence", "seq", "dna", "dna_sequence", "sequences")
 """Names under which the sequence column is looked for, in this order; upper and lower case are the same."""
 
+_LONGEST = 80  # letters of a value in a message
+
 
 def read_rows(
     path: str | Path,
@@ -229,8 +231,9 @@ def refuse_missing(values: pa.ChunkedArray, path: str | Path, column: str, befor
 
 
 def shorten(values: list, most: int = 12) -> str:
-    """Return the values for a message, the first of them if they are many."""
-    shown = ", ".join(repr(value) for value in values[:most])
+    """Return the values for a message, the first of them if they are many; long ones are cut."""
+    told = (repr(value) for value in values[:most])
+    shown = ", ".join(value if len(value) <= _LONGEST else f"{value[:_LONGEST]}..." for value in told)
     return f"{shown}, ... ({len(values)} in all)" if len(values) > most else shown
 
 

@@ -3,7 +3,6 @@
 PEFT is imported where an adapter is loaded, and only there.
 """
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,8 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cache
 from gengram.errors import InputError
 from gengram.files import hash_file
 from gengram.loading.checkpoints import ADAPTER_CONFIG
-from gengram.loading.faults import tell_faults
+from gengram.loading.faults import tell_error, tell_faults
+from gengram.loading.folders import check_folder, list_shards, read_object
 from gengram.loading.models import check_finite, load_config, load_weights
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def hash_base(path: str) -> dict[str, str]:
     """Return the SHA-256 of each file of a checkpoint's weights in safetensors, by name; none for other formats."""
     files = [SAFE_WEIGHTS_NAME]
     if (index := _find_file(path, SAFE_WEIGHTS_INDEX_NAME)) is not None:
-        files = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        files = list_shards(index)
     found = {name: _find_file(path, name) for name in files}
     return {name: hash_file(file) for name, file in found.items() if file is not None}
 
@@ -59,6 +59,8 @@ def load_adapter(path: str | Path, base: str | None = None) -> "PeftModel":
     from peft import PeftConfig, PeftModel, TaskType
     from peft.utils import load_peft_weights
 
+    if Path(path).is_dir():
+        check_folder(Path(path))
     with tell_faults(f"{path}: no adapter can be loaded here"):
         settings = PeftConfig.from_pretrained(str(path))
         weights = load_peft_weights(str(path), device="cpu")
@@ -86,7 +88,7 @@ def load_adapter(path: str | Path, base: str | None = None) -> "PeftModel":
     check_finite(adapted, path)
     _compare(adapted, weights, random, path, str(named), base)
     given = hash_base(base)
-    for name, expected in (labels.get("base_sha256") or {}).items():
+    for name, expected in labels.get("base_sha256", {}).items():
         if given.get(name, expected) != expected:
             message = f"{name} has the SHA-256 {given[name][:12]}..., not {expected[:12]}...: other weights"
             raise _refuse(path, str(named), base, config, message)
@@ -125,11 +127,13 @@ def _read_labels(path: str | Path) -> dict[str, Any]:
     file = _find_file(str(path), LABELS_FILE)
     if file is None:
         return {}
+    labels = read_object(file)
     try:
-        labels = json.loads(file.read_text(encoding="utf-8"))
-        return {**labels, "id2label": {int(label): str(name) for label, name in labels["id2label"].items()}}
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise InputError(f"{file}: no names of classes can be read here: {error!r}") from error
+        names = {int(label): str(name) for label, name in labels["id2label"].items()}
+        sums = {str(name): str(expected) for name, expected in (labels.get("base_sha256") or {}).items()}
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise InputError(f"{file}: no names of classes can be read here: {tell_error(error)}") from error
+    return {**labels, "id2label": names, "base_sha256": sums}
 
 
 def _name_classes(labels: dict[str, Any], weights: dict[str, torch.Tensor]) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Which model is meant? A folder, one seed of a run, or a Hub id: decided before anything is loaded."""
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,9 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from gengram.errors import InputError
+from gengram.files import check_input_files
+from gengram.loading.faults import tell_faults
+from gengram.loading.folders import check_folder, read_object
 from gengram.loading.reports import check_report
 from gengram.progress import tell
 
@@ -62,9 +64,15 @@ def find_model(name: str | Path) -> str:
 
 
 def find_in_run(name: str | Path) -> str | Path:
-    """Return the best model of a run's folder, see `find_model`; every other name as it is."""
+    """Return the best model of a run's folder, see `find_model`; every other name as it is.
+
+    Raises:
+        `InputError`: see `gengram.loading.folders.check_folder`.
+    """
     path = Path(name)
     is_run = bool(str(name)) and (path / REPORT).is_file() and not _is_model(path)
+    if str(name) and not is_run and path.is_dir():
+        check_folder(path)
     return find_model(path) if is_run else name
 
 
@@ -84,19 +92,21 @@ def find_checkpoint(path: str | Path, seed: int | None = None) -> Checkpoint:
     if not folder.is_dir():
         raise InputError(f"{path}: there is no such folder")
     if (folder / REPORT).is_file() and not _is_model(folder):
-        report = check_report(read_object(folder / REPORT), folder / REPORT)
-        if not isinstance(report.get("model_folders"), list) or not isinstance(report.get("seeds"), list):
-            raise InputError(f"{folder / REPORT}: not the report of a run of gengram finetune")
-        seed, choice = _choose_seed(report, seed, folder)
+        check_input_files(folder / REPORT)
+        report = read_report(folder / REPORT)
+        with tell_faults(f"{folder / REPORT}: the scores of the seeds cannot be read"):
+            seed, choice = _choose_seed(report, seed, folder)
         name = Path(report["model_folders"][report["seeds"].index(seed)]).name
-        if not (folder / name).is_dir():
-            raise InputError(f"{folder}: the report names the model folder {name!r}, which is not there")
+        if name not in {path.name for path in folder.iterdir() if path.is_dir()}:
+            raise InputError(f"{folder / REPORT}: it names the model folder {name[:80]!r}, which is not there")
+        check_folder(folder / name)
         return Checkpoint(folder / name, report, seed, choice)
     if _is_model(folder):
+        check_folder(folder)
         report_file = folder.absolute().parent / REPORT
+        # Beside a model that is none of a run, a report.json may be anybody's.
         report = read_object(report_file) if report_file.is_file() else {}
-        if "model_folders" in report:  # else it is the report of something else
-            check_report(report, report_file)
+        report = read_report(report_file) if "model_folders" in report else {}
         names = [Path(name).name for name in report.get("model_folders", [])]
         if folder.absolute().name in names:
             own = report["seeds"][names.index(folder.absolute().name)]
@@ -134,19 +144,16 @@ def check_repo_id(repo_id: str) -> str:
     return repo_id
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """Read a JSON file that holds one object.
+def read_report(path: Path) -> dict[str, Any]:
+    """Read the report of a run.
 
     Raises:
-        `InputError`: it cannot be read, or holds something else.
+        `InputError`: it cannot be read, see `check_report`, or lacks the seeds or their models' folders.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: a JSON object is expected here")
-    return content
+    report = check_report(read_object(path), path)
+    if not report.get("seeds") or "model_folders" not in report:
+        raise InputError(f"{path}: not the report of a run of gengram finetune")
+    return report
 
 
 def _is_model(folder: Path) -> bool:
@@ -199,5 +206,5 @@ __all__ = [
     "find_in_run",
     "find_model",
     "is_hub_id",
-    "read_object",
+    "read_report",
 ]

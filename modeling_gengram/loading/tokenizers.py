@@ -69,7 +69,8 @@ def require_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     """`load_tokenizer`, for a command.
 
     Raises:
-        `InputError`: no tokenizer can be read, or only a slow one of transformers, in Python.
+        `InputError`: no tokenizer can be read, or only a slow one of transformers, in Python; a `model_max_length` that
+            is no number.
     """
     with tell_faults(f"{path}: no tokenizer can be read here"), _hold_standard_error():
         tokenizer = load_tokenizer(path)
@@ -79,6 +80,9 @@ def require_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
             "tell where its tokens lie and takes names of special tokens in a sequence for such tokens. Save one with "
             "a tokenizer.json into this folder; gengram.tokenization has functions that make them"
         )
+    length: Any = tokenizer.model_max_length
+    if not isinstance(length, int | float) or not length >= 1:
+        raise InputError(f"{path}: the tokenizer's model_max_length={length!r} is no number of tokens")
     return tokenizer
 
 

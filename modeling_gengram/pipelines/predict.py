@@ -140,6 +140,11 @@ def load_predictor(
     check_present(model)
     head = type(model.get_base_model() if adapted else model).__name__
     tokenizer = require_tokenizer(folder)
+    if tokenizer.pad_token_id is None:
+        raise InputError(
+            f"{folder}: the tokenizer has no padding token, so sequences cannot share a batch; save the one that the "
+            "model was trained with into this folder"
+        )
     check_tokenizer(tokenizer, folder, model.config, count_embeddings(model))
     tokenizer.model_max_length = measure_capacity(model.config, tokenizer)
     return model, tokenizer, _name_problem(model.config, head, path)

@@ -246,3 +246,12 @@ def test_a_verb_that_there_is_not_is_named_in_one_line(capsys):
     assert main([NAME]) == main(["convert", NAME]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 6 and "\x1b" not in error and f"convert {SHOWN}: choose" in error
+
+
+def test_a_message_with_the_content_of_a_file_is_cut_and_keeps_its_end(parser, capsys):
+    def work(**_):
+        raise InputError(f"table.csv: no column {'x' * 100_000!r}. Name the right one.")
+
+    assert run(parser, parser.parse(["f", "--model", "m", "--out", "o"]), work) == 1
+    said = capsys.readouterr().err
+    assert len(said) < 2000 and said.startswith("gengram try: error: table.csv: no") and said.endswith("right one.\n")

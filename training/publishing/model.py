@@ -12,8 +12,10 @@ from huggingface_hub import ModelCard
 from transformers.dynamic_module_utils import get_relative_import_files
 
 from gengram.errors import InputError
-from gengram.loading.checkpoints import REPORT, Checkpoint, check_repo_id, find_checkpoint, is_hub_id, read_object
+from gengram.files import check_input_files
+from gengram.loading.checkpoints import REPORT, Checkpoint, check_repo_id, find_checkpoint, is_hub_id
 from gengram.loading.faults import tell_faults
+from gengram.loading.folders import read_object
 from gengram.loading.inspection import inspect_checkpoint
 from gengram.loading.reports import check_value
 from gengram.model_cards.card import check_license, render_card, render_results
@@ -117,16 +119,17 @@ def prepare_upload(
     config_name = "adapter_config.json" if "adapter_config.json" in files else "config.json"
     config = read_object(folder / config_name)
     _check_config(config, folder / config_name)
+    with tell_faults(f"{folder.absolute().parent / REPORT}: not the report of a run of gengram finetune"):
+        trained_from, plots = _find_base(checkpoint.report), _find_plots(checkpoint)
     if config_name == "adapter_config.json":
         base_model = _name_base(config, base_model, checkpoint)
         files[config_name] = _dump_json(config | {"base_model_name_or_path": base_model})
         config["base_model_name_or_path"] = base_model
     else:
-        base_model = base_model or _find_base(checkpoint.report)
+        base_model = base_model or trained_from
         if base_model is not None and not is_hub_id(base_model):
             raise InputError(f"base_model={base_model!r} is not the id of a model on the Hub: write organization/name")
         files |= _complete_code(config, folder)
-    plots = _find_plots(checkpoint)
     if card is None:
         rendered = _render(checkpoint, config, repo_id, license, base_model, dataset, plots)
     else:
@@ -280,6 +283,7 @@ def _render(
 
 
 def _read_card(path: str | Path) -> ModelCard:
+    check_input_files(path)
     try:
         card = ModelCard(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:

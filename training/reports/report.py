@@ -10,7 +10,7 @@ import numpy as np
 from transformers import PreTrainedModel, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
-from gengram.loading.checkpoints import read_object
+from gengram.loading.folders import read_object
 from gengram.loading.reports import check_report
 from gengram.training.arguments import DataArguments, FinetuneArguments, ModelArguments
 from gengram.training.metrics.bootstrap import CONFIDENCE, find_interval

@@ -1,0 +1,186 @@
+"""What changed files are read by: functions of the package, in this process, that answer or raise an `InputError`."""
+
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class Reader(NamedTuple):
+    """A reader of one kind of file.
+
+    Attributes:
+        item, file: as those of `commands.Command`.
+        form: `text`, `json`, `yaml`, `gzip`, `safetensors`, `zip` or `binary`; how its files are mutated.
+        read: takes the item's path. Where an accepted file can be checked, it is, and a fault is an `AssertionError`.
+        others: items beside the file that it needs.
+    """
+
+    item: str
+    file: str
+    form: str
+    read: Callable[[Path], Any]
+    others: tuple[str, ...] = ()
+
+
+def _read_rows_both_ways(path: Path, **options: Any) -> int:
+    """Read a table as a whole and in pieces: what both accept has the same sequences."""
+    from gengram.errors import InputError
+    from gengram.genome.streams import stream_rows, survey_rows
+    from gengram.genome.tables import read_rows
+
+    try:
+        whole = list(read_rows(path, needs_labels=False, **options)["sequence"])
+    except InputError:
+        whole = None
+    # Faults of one way only are for the tables of formats; here it counts that each answers or refuses.
+    survey_rows(path, **options)
+    pieces = [one for block in stream_rows(path, **options) for one in block["sequence"].to_pylist()]
+    assert whole is None or whole == pieces, "a table read whole and in pieces has different sequences"
+    return len(pieces)
+
+
+def _read_bed(path: Path) -> int:
+    from gengram.genome.intervals import read_regions
+
+    places = read_regions(path)
+    rows = _read_rows_both_ways(path, genome=path.parent / "genome.fa")
+    assert rows == len(places)
+    return rows
+
+
+def _unpack(path: Path) -> bytes:
+    content = path.read_bytes()
+    return gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
+
+
+def _read_annotations(path: Path) -> int:
+    from gengram.genome.annotations import Feature, read_annotations
+
+    entries = list(read_annotations(path).entries)
+    assert "".join(entry.text for entry in entries).encode() == _unpack(path)
+    for entry in entries:
+        if isinstance(entry, Feature):
+            assert 0 <= entry.start < entry.end
+            _ = entry.attributes, entry.parents
+    return len(entries)
+
+
+def _read_variants(path: Path) -> int:
+    from gengram.genome.variants import get_values, read_variants
+
+    header, found = read_variants(path)
+    records = list(found)
+    assert "".join([*header.lines, *(record.text for record in records)]).encode() == _unpack(path)
+    for record in records:
+        _ = record.columns, record.qual, record.filters, [get_values(record, key, header) for key in record.info]
+    return len(records)
+
+
+def _read_text(path: Path) -> int:
+    from gengram.genome.text import read_lines
+
+    return len(list(read_lines(path))) + len(list(read_lines(path, universal=True)))
+
+
+def _read_labels(path: Path) -> int:
+    from gengram.genome.tables import add_labels, read_rows
+
+    fasta = path.parent / "plain.fa"
+    rows = add_labels(read_rows(fasta, needs_labels=False), fasta, path, ("label",))
+    assert len(rows) == 24
+    return len(rows)
+
+
+def _read_recipe(path: Path) -> Any:
+    from gengram.errors import InputError
+    from gengram.training.command import parse_arguments
+
+    try:
+        return parse_arguments([str(path)])
+    except SystemExit as stop:  # a value that goes with no other, as on a command line
+        assert stop.code == 2
+        raise InputError(f"{path}: arguments that do not fit") from stop
+
+
+def _read_card(path: Path) -> Any:
+    from gengram.training.publishing.model import prepare_upload
+
+    return prepare_upload(path.parent / "model", "lab/model", card=path).card
+
+
+def _read_config(folder: Path) -> Any:
+    from gengram.loading.models import require_config
+
+    return require_config(folder)
+
+
+def _read_weights(folder: Path) -> Any:
+    import torch
+
+    from gengram.loading.models import require_model
+
+    return require_model(folder, "sequence_classification", device=torch.device("cpu"))
+
+
+def _read_tokenizer(folder: Path) -> Any:
+    from gengram.loading.tokenizers import require_tokenizer
+
+    return require_tokenizer(folder)
+
+
+def _read_adapter(folder: Path) -> Any:
+    from gengram.loading.adapters import load_adapter
+
+    return load_adapter(folder, str(folder.parent / "model"))
+
+
+def _read_report(folder: Path) -> Any:
+    from gengram.training.publishing.model import prepare_upload
+
+    return prepare_upload(folder, "lab/model").card
+
+
+def _read_megatron(folder: Path) -> Any:
+    from gengram.conversion.megatron import plan_model
+    from gengram.conversion.megatron_files import open_checkpoint
+
+    source = open_checkpoint(folder)
+    _, recipes = plan_model(source)
+    return [recipe.make(source) for recipe in recipes.values()]
+
+
+READERS = {
+    "fasta": Reader("sequences.fa", "", "text", _read_rows_both_ways),
+    "fasta.gz": Reader("sequences.fa.gz", "", "gzip", _read_rows_both_ways),
+    "bed": Reader("places.bed", "", "text", _read_bed, ("genome.fa",)),
+    "csv": Reader("table.csv", "", "text", _read_rows_both_ways),
+    "csv.gz": Reader("table.csv.gz", "", "gzip", _read_rows_both_ways),
+    "tsv": Reader("table.tsv", "", "text", _read_rows_both_ways),
+    "jsonl": Reader("table.jsonl", "", "json", _read_rows_both_ways),
+    "json": Reader("table.json", "", "json", _read_rows_both_ways),
+    "parquet": Reader("table.parquet", "", "binary", _read_rows_both_ways),
+    "labels": Reader("names.tsv", "", "text", _read_labels, ("plain.fa",)),
+    "gff3": Reader("features.gff3", "", "text", _read_annotations),
+    "gtf": Reader("features.gtf", "", "text", _read_annotations),
+    "vcf": Reader("calls.vcf", "", "text", _read_variants),
+    "lines": Reader("sequences.fa.gz", "", "gzip", _read_text),
+    "recipe": Reader("recipe.yaml", "", "yaml", _read_recipe),
+    "card": Reader("card.md", "", "yaml", _read_card, ("model",)),
+    "config": Reader("model", "config.json", "json", _read_config),
+    "safetensors": Reader("model", "model.safetensors", "safetensors", _read_weights),
+    "index": Reader("sharded", "model.safetensors.index.json", "json", _read_weights),
+    "pickle": Reader("pickled", "pytorch_model.bin", "zip", _read_weights),
+    "tokenizer": Reader("model", "tokenizer.json", "json", _read_tokenizer),
+    "tokenizer of pairs": Reader("pairs", "tokenizer.json", "json", _read_tokenizer),
+    "tokenizer_config": Reader("model", "tokenizer_config.json", "json", _read_tokenizer),
+    "vocab": Reader("kmers", "vocab.txt", "text", _read_tokenizer),
+    "adapter_config": Reader("adapter", "adapter_config.json", "json", _read_adapter, ("model",)),
+    "adapter_weights": Reader("adapter", "adapter_model.safetensors", "safetensors", _read_adapter, ("model",)),
+    "adapter_labels": Reader("adapter", "labels.json", "json", _read_adapter, ("model",)),
+    "report": Reader("run", "report.json", "json", _read_report),
+    "megatron": Reader("megatron", "release/mp_rank_00/model_optim_rng.pt", "zip", _read_megatron),
+    "megatron.common": Reader("distributed", "common.pt", "zip", _read_megatron),
+    "megatron.metadata": Reader("distributed", ".metadata", "binary", _read_megatron),
+    "megatron.data": Reader("distributed", "__0_0.distcp", "binary", _read_megatron),
+}

@@ -1,0 +1,171 @@
+"""Sound files of every kind that the package reads, small; what damages and mutations begin with."""
+
+import argparse
+import gzip
+import json
+import os
+import random
+import shutil
+from pathlib import Path
+
+SIZE = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+
+GFF3 = """##gff-version 3
+##sequence-region chr1 1 900
+chr1\thand\tgene\t11\t300\t.\t+\t.\tID=gene1;Name=first%2C gene
+chr1\thand\tmRNA\t11\t300\t.\t+\t.\tID=rna1;Parent=gene1
+chr1\thand\tCDS\t21\t80\t0.5\t+\t0\tID=cds1;Parent=rna1,rna2;Note=a,b
+# a remark
+chr2\thand\tregion\t5\t60\t1e-3\t-\t.\tID=r;Dbxref="x"
+"""
+GTF = """#!genome-build hand
+chr1\thand\tgene\t11\t300\t.\t+\t.\tgene_id "g1"; gene_name "first; gene";
+chr1\thand\tCDS\t21\t80\t.\t-\t2\tgene_id "g1"; transcript_id "t1"; tag "a"; tag "b \\"c\\"";
+"""
+VCF = """##fileformat=VCFv4.3
+##contig=<ID=chr1,length=900>
+##INFO=<ID=AF,Number=A,Type=Float,Description="share, of \\"all\\"">
+##INFO=<ID=DB,Number=0,Type=Flag,Description="known">
+##FORMAT=<ID=GT,Number=1,Type=String,Description="genotype">
+#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\tone\ttwo
+chr1\t11\trs1\tA\tC,GT\t30\tPASS\tAF=0.5,0.1;DB\tGT\t0/1\t1|1
+chr1\t20\t.\tTA\tT\t.\tq10;s50\tAF=1e-3\tGT\t0/0\t.
+chr1\t30\tx;y\tN\t<DEL>,*\t.\t.\tEND=80\tGT\t0/0\t0/1
+chr1\t40\t.\tG\tG]chr2:5]\t.\tPASS\t.\tGT\t0/0\t0/1
+"""
+CARD = "---\nlicense: mit\ntags:\n- dna\n---\n\n# A model\n\nIt reads DNA.\n"
+
+
+def draw_sequences(count: int, seed: int = 0, length: int = 30) -> list[str]:
+    draw = random.Random(seed)
+    return ["".join(draw.choices("ACGT", k=length)) for _ in range(count)]
+
+
+def make_tables(root: Path) -> None:
+    """Tables, sequences, places and annotations."""
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    sequences = draw_sequences(24)
+    rows = [(one, ("with", "without")[place % 2], place / 4) for place, one in enumerate(sequences)]
+    for name, mark in (("table.csv", ","), ("table.tsv", "\t")):
+        lines = [mark.join(map(str, row)) for row in [("sequence", "label", "value"), *rows]]
+        (root / name).write_text("\n".join(lines) + "\n")
+    records = [dict(zip(("sequence", "label", "value"), row)) for row in rows]
+    (root / "table.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    (root / "table.json").write_text(json.dumps(records))
+    pyarrow.parquet.write_table(pa.Table.from_pylist(records), root / "table.parquet")
+    (root / "table.csv.gz").write_bytes(gzip.compress((root / "table.csv").read_bytes(), mtime=0))
+    fasta = "".join(f">s{place}|{label}\n{one[:20]}\n{one[20:]}\n" for place, (one, label, _) in enumerate(rows))
+    (root / "sequences.fa").write_text(fasta)
+    (root / "sequences.fa.gz").write_bytes(gzip.compress(fasta.encode(), mtime=0))
+    (root / "plain.fa").write_text("".join(f">s{place}\n{one}\n" for place, one in enumerate(sequences)))
+    names = "".join(f"s{place}\t{label}\n" for place, (_, label, _) in enumerate(rows))
+    (root / "names.tsv").write_text("name\tlabel\n" + names)
+    contigs = draw_sequences(2, seed=1, length=900)
+    (root / "genome.fa").write_text("".join(f">chr{place} of two\n{one}\n" for place, one in enumerate(contigs, 1)))
+    places = "".join(
+        f"chr{place % 2 + 1}\t{place}\t{place + 30}\tn{place % 2}\t0\t{'+-.'[place % 3]}\n" for place in range(24)
+    )
+    (root / "places.bed").write_text(f"track name=places\n{places}")
+    for name, text in (("features.gff3", GFF3), ("features.gtf", GTF), ("calls.vcf", VCF)):
+        (root / name).write_text(text)
+    folder = root / "dataset"
+    folder.mkdir()
+    shutil.copy(root / "table.csv", folder / "train.csv")
+    (folder / "README.md").write_text(CARD)
+
+
+def make_models(root: Path) -> None:
+    """A run, an adapter, weights in each form, tokenizers of each kind, a causal model and its Megatron checkpoints."""
+    import torch
+    from transformers import EsmConfig, EsmForMaskedLM, LlamaConfig, set_seed
+
+    from gengram import (
+        GengramConfig,
+        GengramForCausalLM,
+        SegmentNTConfig,
+        SegmentNTForTokenClassification,
+    )
+    from gengram.cli import main
+    from gengram.conversion.to_megatron import convert_to_megatron
+    from gengram.loading import auto
+    from gengram.tokenization import build_kmer_tokenizer, build_nucleotide_tokenizer, list_kmer_vocabulary
+    from gengram.tokenization.train_tokenizer import train_bpe_tokenizer
+
+    set_seed(0)
+    table = ["--train_file", str(root / "table.csv"), "--label_column", "label", "--max_steps", "1", "--use_cpu"]
+    table += ["--report_to", "none", "--validation_fraction", "0", "--quiet"]
+    backbone = ["--backbone", "bert", "--backbone_config", json.dumps(SIZE)]
+    assert main(["finetune", *table, *backbone, "--out", str(root / "run")]) == 0
+    model = root / "model"
+    shutil.copytree(root / "run" / "seed-0", model)
+    adapting = ["--model", str(model), "--peft", "lora", "--out", str(root / "adapted")]
+    assert main(["finetune", *table, *adapting]) == 0
+    shutil.move(root / "adapted" / "seed-0", root / "adapter")
+    loaded = auto(model, "sequence_classification")
+    for name in ("sharded", "pickled"):
+        shutil.copytree(model, root / name)
+        (root / name / "model.safetensors").unlink()
+    loaded.save_pretrained(root / "sharded", max_shard_size="8KB")
+    torch.save(loaded.state_dict(), root / "pickled" / "pytorch_model.bin")
+    for name, tokenizer in (
+        ("bases", build_nucleotide_tokenizer()),
+        ("pairs", train_bpe_tokenizer(draw_sequences(40, length=200), vocab_size=60)),
+    ):
+        tokenizer.save_pretrained(root / name)
+    kmers = EsmConfig(vocab_size=75, pad_token_id=1, mask_token_id=2, max_position_embeddings=64, **SIZE)
+    EsmForMaskedLM(kmers).save_pretrained(root / "kmers")
+    (root / "kmers" / "vocab.txt").write_text("\n".join(list_kmer_vocabulary(3)) + "\n")
+    settings = {"tokenizer_class": "EsmTokenizer", "model_max_length": 60}
+    (root / "kmers" / "tokenizer_config.json").write_text(json.dumps(settings))
+    SegmentNTForTokenClassification(SegmentNTConfig(features=["exon"], **SIZE)).save_pretrained(root / "segmenter")
+    build_kmer_tokenizer().save_pretrained(root / "segmenter")
+    llama = LlamaConfig(vocab_size=128, max_position_embeddings=64, pad_token_id=0, **SIZE)
+    memory = {"memory_layers": [0], "kmer_sizes": [1, 2], "memory_dim": 4, "window_size": 6}
+    GengramForCausalLM(GengramConfig(backbone_config=llama, **memory)).save_pretrained(root / "causal")
+    build_nucleotide_tokenizer().save_pretrained(root / "causal")
+    convert_to_megatron(root / "causal", root / "megatron")
+    _spread(root / "megatron" / "release" / "mp_rank_00" / "model_optim_rng.pt", root / "distributed")
+
+
+def _spread(file: Path, folder: Path) -> None:
+    """Write a legacy checkpoint of one rank as `torch_dist`."""
+    import torch
+    import torch.distributed.checkpoint as dcp
+
+    content = torch.load(file, weights_only=False)  # written a moment ago
+    torch.save(content, file)  # with the checksums of the data, which were filled in later
+    tensors = {name: tensor for name, tensor in content["model"].items() if isinstance(tensor, torch.Tensor)}
+    state = {
+        name.replace("decoder.layers.0.", "decoder.layers."): tensor[None] if ".layers.0." in name else tensor
+        for name, tensor in tensors.items()
+    }
+    dcp.save(state, storage_writer=dcp.FileSystemWriter(folder), no_dist=True)
+    torch.save({"args": argparse.Namespace(**vars(content["args"]))}, folder / "common.pt")
+
+
+def make_texts(root: Path) -> None:
+    """A recipe and a card."""
+    recipe = {"model": str(root / "model"), "train_file": str(root / "table.csv"), "label_column": "label"}
+    recipe |= {"max_steps": 1, "learning_rate": 1e-4, "use_cpu": True, "report_to": "none", "validation_fraction": 0}
+    (root / "recipe.yaml").write_text("".join(f"{name}: {json.dumps(value)}\n" for name, value in recipe.items()))
+    (root / "card.md").write_text(CARD)
+
+
+def make_sound(root: Path) -> Path:
+    """Write all of them into a folder; returns it."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    root.mkdir(parents=True, exist_ok=True)
+    make_tables(root)
+    make_models(root)
+    make_texts(root)
+    for path in (root, *root.rglob("*")):  # also for a process without rights
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    return root
+
+
+if __name__ == "__main__":
+    import sys
+
+    make_sound(Path(sys.argv[1]))
