@@ -1,8 +1,8 @@
 """What does a text hold that is nobody else's business? Paths of a machine, tokens, keys and passwords by their form.
 
 Everything is searched as bytes, so in any encoding that agrees with ASCII, and in binary files. Bytes between which NUL
-bytes stand (UTF-16, UTF-32) are searched without these, and escaped text (`\\/`, `\\u002f`, `%2F`, `&#47;`, JSON inside
-of JSON) as what it means. Base64 and compressed data are not unpacked.
+bytes stand (UTF-16, UTF-32) are searched without these, and what is escaped (in JSON, also inside of JSON, in Markdown,
+HTML and addresses: `\\/`, `\\u002f`, `&#47;`, `%2F`) as what it means. Base64 and compressed data are not unpacked.
 """
 
 import os
@@ -75,17 +75,16 @@ _ROOTS = (
 _WINDOWS_ROOTS = rb"(?i:Users|Documents and Settings|home|data|work|projects?|temp|tmp|scratch)"
 
 # Names of what only its owner should know, however their words are joined.
-_NAMES = (
-    "password",
-    "passwd",
-    "passphrase",
-    "api key",
-    "secret key",
-    "secret access key",
-    "client secret",
+_WORDS = (b"password", b"passwd", b"passphrase")
+_KEYS = tuple(
+    name.replace(b" ", between)
+    for name in (b"api key", b"secret key", b"secret access key", b"client secret")
+    + tuple(which + b" token" for which in (b"access", b"auth", b"bearer", b"refresh", b"session"))
+    for between in (b"_", b"-", b"")
 )
-_NAMES += tuple(f"{which} token" for which in ("access", "auth", "bearer", "refresh", "session"))
-_NAME_HINTS = tuple(dict.fromkeys(name.replace(" ", between).encode() for name in _NAMES for between in ("_", "-", "")))
+_IS = rb"[\"']?\s{0,3}[:=]\s{0,3}"
+_VALUE = rb"[^\s\"'<>${}\[\]\x00-\x1f]{8,256}"
+_BARE_VALUE = rb"[A-Za-z0-9+/=_~!@#^*.-]{12,256}(?![A-Za-z0-9(\[])"
 
 KINDS = (
     _tell_path(
@@ -93,9 +92,9 @@ KINDS = (
         rb"|(?:[\w.+-]{1,64}/){1,3}(?:home|Users|scratch)\d{0,3}/(?=\w))" + _FILLED_IN + _PART + rb"{1,1024}",
         b"/",
     ),
-    # `~alice/`, but not `~mg/ml`: the end, or another slash or dot behind it.
+    # No `~/.cache`, which is the same for everybody. `~alice/`, but not `~mg/ml`: the end, a slash or dot behind it.
     _tell_path(
-        _begin(b"~", alone=_ALONE_PATH) + rb"(?:/" + _FILLED_IN + rb"[\w.]" + _PART + rb"{0,1024}|[a-z_][\w-]{0,31}/"
+        _begin(b"~", alone=_ALONE_PATH) + rb"(?:/" + _FILLED_IN + rb"\w" + _PART + rb"{0,1024}|[a-z_][\w-]{0,31}/"
         rb"(?:(?=[\s\"'`,;)\]\x00]|\Z)|" + _PART + rb"{0,255}?[/.]\w" + _PART + rb"{0,255}))",
         b"~",
     ),
@@ -212,17 +211,17 @@ KINDS = (
         re.compile(_begin(b"eyJ") + rb"([\w-]{10,1024}\.eyJ[\w-]{10,1024}\.[\w-]{16,1024})"),
         (b"eyj",),
     ),
-    # Without quotes a value has letters and digits: `api_key = read(key)` is no secret.
+    # A key has digits, and so has a password without quotes: `api_key = read(key)` is no secret.
     Kind(
         "password",
         "a password or key behind its name",
         re.compile(
-            rb"(?i:" + b"|".join(_NAME_HINTS) + rb")[\"']?\s{0,3}[:=]\s{0,3}"
-            rb"(?:[\"']([^\s\"'<>${}\[\]\x00-\x1f]{8,256})[\"']"
-            rb"|(?=[^\s\"']{0,255}\d)(?=[^\s\"']{0,255}[A-Za-z])([A-Za-z0-9+/=_~!@#^*.-]{12,256})(?![A-Za-z0-9(\[]))"
-            rb"|(?i:authorization)[\"']?\s{0,3}[:=]\s{0,3}[\"']?(?i:bearer|basic|token)\s{1,3}([A-Za-z0-9+/=_.~-]{16,1024})"
+            rb"(?i:" + b"|".join(_WORDS) + rb")" + _IS + rb"[\"'](" + _VALUE + rb")[\"']"
+            rb"|(?i:" + b"|".join((*_WORDS, *_KEYS)) + rb")" + _IS + rb"[\"']?(?=[^\s\"']{0,255}\d)"
+            rb"(?:(?<=[\"'])(" + _VALUE + rb")[\"']|(?=[^\s\"']{0,255}[A-Za-z])(" + _BARE_VALUE + rb"))"
+            rb"|(?i:authorization)" + _IS + rb"[\"']?(?i:bearer|basic|token)\s{1,3}([A-Za-z0-9+/=_.~-]{16,1024})"
         ),
-        (*_NAME_HINTS, b"authorization"),
+        (*_WORDS, *_KEYS, b"authorization"),
     ),
 )
 """What is searched for everywhere; several rows may be of one kind."""
@@ -247,9 +246,10 @@ _MOST = 100
 _NESTING = 3
 _NUL = re.compile(rb"\x00+")
 _ESCAPE = re.compile(
-    rb"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|([\"'\\/])|[nrtbf])|%([0-9a-fA-F]{2})"
-    rb"|&#(?:[xX]([0-9a-fA-F]{1,6})|([0-9]{1,7}));"
+    rb"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|([!-/:-@\[-`{-~])|[nrtbf])|%([0-9a-fA-F]{2})"
+    rb"|&(?:#(?:[xX]([0-9a-fA-F]{1,6})|([0-9]{1,7}))|(amp|lt|gt|quot|apos));"
 )
+_ENTITIES = {b"amp": b"&", b"lt": b"<", b"gt": b">", b"quot": b'"', b"apos": b"'"}
 
 
 class Search:
@@ -343,7 +343,7 @@ def _is_example(text: bytes) -> bool:
 
 
 def _has_escapes(text: bytes) -> bool:
-    return b"\\" in text or b"%" in text or b"&#" in text
+    return b"\\" in text or b"%" in text or b"&" in text
 
 
 def _read(text: bytes) -> Iterator[tuple[bytes, Callable[[int], int]]]:
@@ -366,6 +366,8 @@ def _unescape(match: re.Match[bytes]) -> bytes:
         return b""
     if match[3]:
         return match[3]
+    if match[7]:
+        return _ENTITIES[match[7]]
     number = int(match[1] or match[2] or match[4] or match[5] or b"20", 16) if not match[6] else int(match[6])
     return b" " if number < 0x20 or 0xD800 <= number < 0xE000 or number > 0x10FFFF else chr(number).encode()
 

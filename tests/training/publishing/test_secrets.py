@@ -1,5 +1,6 @@
 """What private texts look like: each kind in many forms and encodings, and what only looks like one."""
 
+import html
 import json
 import time
 
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gengram.markdown import escape_text
 from gengram.training.publishing.secrets import CELL_PATH, JSON_PATH, KINDS, Search, hide_secrets, name_places
 
 SEARCH = Search()
@@ -54,6 +56,7 @@ def find(text: str | bytes, search: Search = SEARCH) -> list[str]:
         ("json-web-token", "ey" + "JhbGciOiJIUzI1NiJ9.ey" + "JzdWIiOiIxMjM0NTY3ODkwIn0." + LETTERS[:43]),
         ("password", "WANDB_API_KEY=" + "0123456789abcdef" * 2 + "01234567"),
         ("password", '{"password": "correct-horse"}'),
+        ("password", "client-secret: 'a1!b2!c3!d4'"),
         ("password", "Authorization: Bearer " + LETTERS),
         ("path", "/home/alice"),
         ("path", "see (/data/genomes/hg38.fa)"),
@@ -78,6 +81,8 @@ def test_each_kind_in_each_encoding(kind, text):
     forms += ["".join(f"\\u{ord(letter):04x}" for letter in text).encode()]
     for form in forms:
         assert find(form) == [kind], form
+    assert find(escape_text(text)) == [kind], escape_text(text)
+    assert find(f"see {html.escape(text)} there") == [kind]
     if "\\" not in text:  # A program that escapes slashes escapes backslashes, too.
         assert find(text.replace("/", "\\/")) == [kind]
         assert find(text.replace("/", "%2F")) == find(text.replace("/", "&#47;")) == [kind]
@@ -129,9 +134,10 @@ def test_a_string_behind_the_byte_with_its_length(length):
         "\\d\\w+ \\alpha\\beta \\\\hline",
         "password: str | None = None",
         "api_key = os.environ['KEY1']",
+        "api_key='your-api-key', 'refresh_token': 'the-token-that-was-given'",
         '"pad_token": "[PAD]", "mask_token": "[MASK]"',
         "token = tokenizer.convert_ids_to_tokens(ids1)",
-        "#!/usr/bin/env python3 /dev/null /etc/hosts",
+        "#!/usr/bin/env python3 /dev/null /etc/hosts ~/.cache/huggingface",
         "-----BEGIN CERTIFICATE-----",
     ],
 )
