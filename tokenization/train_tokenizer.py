@@ -127,7 +127,7 @@ def sample_pieces(
     lengths = []
     surveys = {str(file): LetterSurvey(str(file), max_non_dna) for file in files}
     for name, record, sequence in _read_records(files, "Counting"):
-        surveys[name].look([sequence], lambda _, record=record: record)
+        surveys[name].look([sequence], [record].__getitem__)
         lengths.append(len(sequence))
     for survey in surveys.values():
         survey.judge()

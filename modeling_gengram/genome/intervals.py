@@ -23,7 +23,6 @@ BED_COLUMNS = ("chrom", "start", "end", "name", "score", "strand")
 """Columns of a BED file that has no line `#chrom ...` with other names; later ones are `column_7`, `column_8`, ... ."""
 
 _STRANDS = ("+", "-", ".", "")
-_NO_STRAND = "."
 # What the first three columns are called in the headers of UCSC, bedtools, pandas and R.
 _CHROM_NAMES = {"chrom", "chr", "chromosome", "contig", "seqname", "seqnames", "seqid"}
 _START_NAMES = re.compile(r"(chrom|chr)?_?(start|begin|beg|from)(_?pos(ition)?)?|pos(ition)?_?start", re.IGNORECASE)
@@ -103,8 +102,8 @@ def _cut(
 ) -> str:
     region = _read_region(path, line, row)
     check_region(region, path, lengths, genome)
-    strand = _NO_STRAND if strand_place is None else row[strand_place]
-    if strand not in _STRANDS:
+    strand = "." if strand_place is None else row[strand_place]
+    if strand_place is not None and strand not in _STRANDS:
         remedy = "write one of these, or '.' where there is none"
         if strand.isdigit() or strand in lengths:
             remedy = "if it is of another interval, as bedtools -wb adds them, keep columns 1 to 3, as with cut -f 1-3"

@@ -2,11 +2,14 @@
 too many of them are refused."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gengram.errors import InputError
 from gengram.genome.alphabet import AMBIGUITY_CODES, ANY_BASE, BASES, URACIL
 from gengram.progress import tell
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 MAX_NON_DNA = 0.1
 """Share of letters that are not DNA above which a file is refused. Of a protein nine in ten are not."""
@@ -15,7 +18,7 @@ _DEFINITE = BASES + URACIL + ANY_BASE
 _DEFINITE += _DEFINITE.lower()
 _KNOWN = _DEFINITE + AMBIGUITY_CODES + AMBIGUITY_CODES.lower()
 _EITHER_N = (ANY_BASE + ANY_BASE.lower()).encode()
-_HINTS = {"-": ", a gap", "*": ", a stop", " ": ", a blank"}
+_HINTS = {"-": " (a gap)", "*": " (a stop)", " ": " (a blank)"}
 
 
 class LetterSurvey:
@@ -80,8 +83,8 @@ class LetterSurvey:
         """
         if self.others:
             found = (
-                f"{self.file}: {self.others:,} of {self.letters:,} letters are neither bases nor IUPAC codes of DNA; "
-                f"the first is {self._first}"
+                f"{self.file}: {self.others:,} of {self.letters:,} letters are not DNA (bases, N, and IUPAC "
+                f"codes where bases are most of a sequence); the first is {self._first}"
             )
             if self.others > self.limit * self.letters:
                 raise InputError(
@@ -94,6 +97,22 @@ class LetterSurvey:
                 f"{self.file}: {self.unread:,} of {self.sequences:,} sequences are nothing but N; the first is "
                 f"{self._first_unread}"
             )
+
+
+def judge_rows(rows: "Dataset", file: str, limit: float = MAX_NON_DNA) -> None:
+    """Judge the sequences of a whole data set, see `LetterSurvey`.
+
+    Args:
+        rows: with a column `sequence`.
+        file: where they are from, for messages.
+        limit: largest share of letters that are not DNA.
+
+    Raises:
+        `InputError`: the letters that are not DNA are more.
+    """
+    survey = LetterSurvey(file, limit)
+    survey.look(rows["sequence"], lambda row: name_row(row, rows[row]))
+    survey.judge()
 
 
 def name_row(number: int, row: Mapping[str, Any]) -> str:
@@ -109,4 +128,4 @@ def name_row(number: int, row: Mapping[str, Any]) -> str:
     return f"{place} ({str(row['name'])[:60]!r})" if row.get("name") not in (None, "") else place
 
 
-__all__ = ["MAX_NON_DNA", "LetterSurvey", "name_row"]
+__all__ = ["MAX_NON_DNA", "LetterSurvey", "judge_rows", "name_row"]

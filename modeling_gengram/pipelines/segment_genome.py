@@ -202,7 +202,7 @@ def _plan(genome: Path, regions: str | Path | None, unknown: str, max_non_dna: f
         for start, end in _join([(0, len(sequence))] if given is None else wanted.get(chrom, [])):
             part = sequence[start:end]
             loci.append(Locus(chrom, start, end))
-            letters.look([part], lambda _, chrom=chrom: f"contig {chrom!r}", origin=start)
+            letters.look([part], [f"contig {chrom!r}"].__getitem__, origin=start)
             if unknown == "error":
                 fault = fault or _find_gap(genome, chrom, start, part)
             digest.update(f"{loci[-1]} {part}\n".encode())

@@ -1,11 +1,12 @@
 """Letters that are not DNA: counted, told with the first place, refused if they are many."""
 
 import pytest
+from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gengram.errors import InputError
-from gengram.genome.letters import MAX_NON_DNA, LetterSurvey, name_row
+from gengram.genome.letters import MAX_NON_DNA, LetterSurvey, judge_rows, name_row
 
 AMINO_ACIDS = "ACDEFGHIKLMNPQRSTVWY"
 
@@ -48,7 +49,7 @@ def test_the_share_can_be_chosen(capsys):
     with pytest.raises(InputError, match=r"1 of 1,000 letters .* a larger share than 0 with --max_non_dna"):
         survey("A" * 999 + "-", limit=0).judge()
     survey("MKVLAAGIVGLLLA", limit=1).judge()
-    assert "14 letters are neither" in capsys.readouterr().err
+    assert "14 letters are not DNA" in capsys.readouterr().err
     for limit in (-0.1, 1.1, float("nan")):
         with pytest.raises(InputError, match="give a share of letters from 0 to 1"):
             survey("ACGT", limit=limit)
@@ -90,7 +91,16 @@ def test_positions_of_pieces_are_those_of_the_whole(capsys):
     letters = LetterSurvey("genome.fa")
     letters.look(["ACGTACGTACG-"], lambda _: "contig 'chr1'", origin=100)
     letters.judge()
-    assert "'-', a gap at position 111 (from 0) of contig 'chr1'" in capsys.readouterr().err
+    assert "'-' (a gap) at position 111 (from 0) of contig 'chr1'" in capsys.readouterr().err
+
+
+def test_a_data_set_is_judged_as_a_whole():
+    rows = Dataset.from_dict({"sequence": ["ACGT", "MKVL"], "name": ["good", "bad"]})
+    with pytest.raises(
+        InputError, match=r"rows.csv: 4 of 8 letters .* 'M' at position 0 \(from 0\) of data row 2 \('bad'\)"
+    ):
+        judge_rows(rows, "rows.csv")
+    judge_rows(rows, "rows.csv", limit=0.5)
 
 
 def test_rows_are_called_by_what_they_have():

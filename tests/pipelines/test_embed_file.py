@@ -198,3 +198,22 @@ def test_what_cannot_be_done_is_said(model, rows, tmp_path, small, capsys):
         run(rows, "--model", model, "--out", out, "--per_base")
     with pytest.raises(InputError, match="choose auto, float32 or bfloat16"):
         embed_file(model, rows, out, dtype="float16")
+
+
+def test_letters_that_are_not_dna_are_told_or_refused(model, tmp_path, capsys):
+    (tmp_path / "genome.fa").write_text(">chr1\nACGTTGCA-ACGTACGTNNNN\n")
+    (tmp_path / "rows.bed").write_text("chr1\t4\t14\tx\t0\t-\nchr1\t17\t21\ty\t0\t+\n")
+    (tmp_path / "rows.fa").write_text(">a\nACGTACGT\n>b|x\nAC*GTACGTACGT\n")
+    bed = [tmp_path / "rows.bed", "--genome", tmp_path / "genome.fa", "--model", model]
+    assert run(*bed, "--out", tmp_path / "b.npz", "--max_non_dna", "0.05") == 1
+    place = "rows.bed: 1 of 14 letters are not DNA"
+    assert (
+        place in (message := capsys.readouterr().err) and "allow a larger share than 0.05 with --max_non_dna" in message
+    )
+    assert "'-' (a gap) at position 5 (from 0) of data row 1 (chr1:4-14)" in message
+    assert run(*bed, "--out", tmp_path / "b.npz") == 0
+    assert "1 of 2 sequences are nothing but N; the first is data row 2 (chr1:17-21)" in capsys.readouterr().err
+    assert run(tmp_path / "rows.fa", "--model", model, "--out", tmp_path / "f.npz") == 0
+    assert "'*' (a stop) at position 2 (from 0) of data row 2 ('b|x')" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run(*bed, "--out", tmp_path / "b.npz", "--max_non_dna", "1.5")

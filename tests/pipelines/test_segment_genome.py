@@ -263,7 +263,7 @@ def test_proteins_and_other_models(model, genome, tmp_path, capsys):
     out = ["--out", str(tmp_path / "tracks")]
     assert main([str(tmp_path / "protein.fa"), "--model", model, *out]) == 1
     message = capsys.readouterr().err
-    assert "6 letters are neither bases nor IUPAC codes of DNA; the first is 'M' at position 0" in message
+    assert "4 of 6 letters are not DNA" in message and "the first is 'M' at position 0" in message
     assert "of contig 'p'. This does not look like DNA" in message
     NucleotideTransformerForMaskedLM(NucleotideTransformerConfig(**SMALL)).save_pretrained(tmp_path / "nt")
     assert main([genome, "--model", str(tmp_path / "nt"), *out]) == 1
@@ -274,6 +274,22 @@ def test_proteins_and_other_models(model, genome, tmp_path, capsys):
     assert "weights are missing or of another size, e.g. fc.bias" in capsys.readouterr().err
     assert main([genome, "--model", str(tmp_path / "nothing"), *out]) == 1
     assert not (tmp_path / "tracks").exists()
+
+
+def test_letters_that_are_not_dna_have_no_value_or_are_refused(model, genome, tmp_path, capsys):
+    (tmp_path / "gaps.fa").write_text(
+        ">chr1\n" + "ACGTTGCA" * 20 + "--" + "GATTACAT" * 20 + "\n>chr2\n" + "N" * 40 + "\n"
+    )
+    argv = [str(tmp_path / "gaps.fa"), "--model", model, "--format", "bedgraph", *WINDOWS]
+    assert main([*argv, "--out", str(tmp_path / "strict"), "--max_non_dna", "0.001"]) == 1
+    told = "2 of 362 letters are not DNA"
+    message = capsys.readouterr().err
+    assert told in message and "'-' (a gap) at position 160 (from 0) of contig 'chr1'" in message
+    assert not (tmp_path / "strict").exists()
+    assert main([*argv, "--out", str(tmp_path / "tracks")]) == 0
+    message = capsys.readouterr().err
+    assert told in message and "1 of 2 sequences are nothing but N; the first is contig 'chr2'" in message
+    assert json.loads((tmp_path / "tracks/segment.json").read_text())["bases_without_value"] >= 42
 
 
 def test_without_pybigwig_the_remedy_is_named(model, genome, tmp_path, monkeypatch, capsys):

@@ -149,7 +149,19 @@ def test_wrong_numbers_are_refused_and_nothing_is_written(genome, tmp_path, faul
     assert not list(tmp_path.iterdir())
 
 
-def test_a_character_that_is_no_base_is_refused(tmp_path):
-    (tmp_path / "x.fa").write_text(">a\nACGT*ACGT\n")
-    with pytest.raises(InputError, match=r"x\.fa.*'\*'"):
-        train_tokenizer([tmp_path / "x.fa"], tmp_path / "out")
+def test_letters_that_are_not_dna_are_told_or_refused(tmp_path, capsys):
+    (tmp_path / "x.fa").write_text(">a\n" + "ACGT" * 300 + "\n>b\n" + "AC-GTACGTA*" * 200 + "\n")
+    with pytest.raises(InputError, match=r"x\.fa: 400 of 3,400 .* '-' \(a gap\) at position 2 .* in line 3, 'b'"):
+        train_tokenizer([tmp_path / "x.fa"], tmp_path / "out", vocab_size=20)
+    assert not (tmp_path / "out").exists()
+    train_tokenizer([tmp_path / "x.fa"], tmp_path / "out", vocab_size=20, max_non_dna=0.2)
+    assert "400 of 3,400 letters are not DNA" in capsys.readouterr().err
+    tokens = set(load_bpe_tokenizer(tmp_path / "out").get_vocab())
+    assert not {token for token in tokens if set(token) - set("ACGTN")} - {
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[PAD]",
+        "[MASK]",
+        "-",
+    }

@@ -279,7 +279,7 @@ def test_letters_that_are_no_dna_are_told_and_proteins_are_refused(command, task
     table.to_csv(task["test_file"], index=False)
     assert main(command()) == 1
     error = capsys.readouterr().err
-    assert "test.csv: 100 of 280 letters are neither bases nor IUPAC codes; the first is 'L' at position 3" in error
+    assert "test.csv: 180 of 280 letters are not DNA" in error and "the first is 'M' at position 0 (from 0)" in error
     assert "does not look like DNA" in error and not run_folder.exists()
     table["seq"] = "ACGTACGTACGTX"
     table.to_csv(task["test_file"], index=False)

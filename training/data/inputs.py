@@ -13,7 +13,7 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from gengram.errors import InputError
 from gengram.genome.alphabet import AMBIGUITY_CODES, ANY_BASE
-from gengram.genome.letters import MAX_NON_DNA, LetterSurvey, name_row
+from gengram.genome.letters import MAX_NON_DNA, judge_rows
 from gengram.tokenization.windows import cut_tokens
 from gengram.training.arguments import DataArguments
 from gengram.training.data.duplicates import count_duplicates
@@ -164,9 +164,7 @@ def tokenize_rows(
             that are no DNA, see `LetterSurvey`.
     """
 
-    letters = LetterSurvey(file, max_non_dna)
-    letters.look(rows["sequence"], lambda row: name_row(row, rows[row]))
-    letters.judge()
+    judge_rows(rows, file, max_non_dna)
 
     def encode(batch: dict[str, list], cut: bool) -> dict[str, list]:
         # Split special tokens: a text like "[MASK]" in a sequence is six unknown characters, not a mask.

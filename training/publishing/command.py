@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gengram.command_line import Answer, VerbParser, add_overwrite, run
+from gengram.command_line import Answer, VerbParser, add_max_non_dna, add_overwrite, run
 from gengram.errors import InputError
 from gengram.files import check_output_file, write_text
+from gengram.genome.letters import MAX_NON_DNA
 from gengram.loading.checkpoints import check_repo_id, find_checkpoint
 
 _WHAT = "a run of gengram finetune, one of its seed folders, or any folder with a saved model or adapter"
@@ -101,13 +102,21 @@ def push_dataset(argv: Sequence[str] | None = None) -> int:
     )
     what.add_argument("--license", default="unknown", help="licence of the data, e.g. cc-by-4.0")
     _add_allow(what)
+    add_max_non_dna(what, MAX_NON_DNA)
     _add_push(parser)
     parser.add_common()
     arguments = parser.parse(argv)
     _check_repo(parser, arguments.repo)
 
     def work(
-        folder: str, repo: str, license: str, allow: list[str], private: bool, revision: str | None, dry_run: bool
+        folder: str,
+        repo: str,
+        license: str,
+        allow: list[str],
+        max_non_dna: float,
+        private: bool,
+        revision: str | None,
+        dry_run: bool,
     ) -> Answer:
         if not Path(folder).is_dir():
             raise InputError(f"{folder}: there is no such folder")
@@ -117,7 +126,7 @@ def push_dataset(argv: Sequence[str] | None = None) -> int:
         from gengram.training.publishing.upload import send
 
         with tempfile.TemporaryDirectory() as workspace:
-            upload = prepare_dataset(folder, repo, workspace, license=license, allow=allow)
+            upload = prepare_dataset(folder, repo, workspace, license=license, allow=allow, max_non_dna=max_non_dna)
             return send(upload, private=private, revision=revision, dry_run=dry_run)
 
     return run(parser, arguments, work)

@@ -11,6 +11,7 @@ from huggingface_hub import DatasetCard, DatasetCardData
 
 from gengram.errors import InputError
 from gengram.files import hash_file, replace_whole
+from gengram.genome.letters import MAX_NON_DNA, judge_rows
 from gengram.genome.tables import read_rows
 from gengram.loading.checkpoints import check_repo_id
 from gengram.markdown import escape_text, format_code, format_fence, format_literal, format_table, render_template
@@ -40,6 +41,7 @@ def prepare_dataset(
     *,
     license: str = "unknown",
     allow: Sequence[str] = (),
+    max_non_dna: float = MAX_NON_DNA,
 ) -> Upload:
     """Convert a folder of tables to parquet, and check what a push would publish; needs no network.
 
@@ -49,6 +51,7 @@ def prepare_dataset(
         workspace: an empty folder for the parquet files; it must stay until the upload is pushed.
         license: of the data, an identifier of the Hub. "unknown" is said as such.
         allow: what is private and may go up all the same, `KIND` or `KIND:FILE`, see `read_allowances`.
+        max_non_dna: largest share of letters that are not DNA, see `LetterSurvey`.
 
     Raises:
         `InputError`: no tables, two for one split, a table that cannot be read, a link that leads out of the folder,
@@ -69,6 +72,7 @@ def prepare_dataset(
         first: tuple[Path, Dataset] | None = None
         for split, source in splits.items():
             rows = read_rows(source)
+            judge_rows(rows, str(source), max_non_dna)
             if first is None:
                 first = source, rows
             _compare_columns(*first, source, rows)

@@ -126,3 +126,14 @@ def test_lower_case_and_iupac_codes_work_and_are_counted(command, task, tmp_path
     assert described["characters"] == characters and described["unknown_token_share"] == 0
     assert described["lower_case_share"] == pytest.approx(4 * 40 / characters)
     assert described["iupac_share"] == pytest.approx(2 * 40 / characters)
+
+
+def test_a_label_that_a_bed_file_lacks_is_named_with_its_line(tmp_path):
+    (tmp_path / "genome.fa").write_text(">chr1\n" + "ACGTTGCA" * 8 + "\n")
+    for text, told in [
+        ("# peaks\nchr1\t0\t8\tyes\nchr1\t8\t16\t\n", r"line 3: column 4 \('name'\)"),
+        ("#chrom\tstart\tend\tx\tlabel\nchr1\t0\t8\tx\t\n", r"line 2: column 5 \('label'\)"),
+    ]:
+        (tmp_path / "train.bed").write_text(text)
+        with pytest.raises(InputError, match=rf"train\.bed, {told} has no value"):
+            read(tmp_path, genome=str(tmp_path / "genome.fa"))

@@ -175,3 +175,11 @@ def test_what_is_private_in_a_table_is_refused_unless_it_is_allowed(folder, work
         assert upload.allowed[0].startswith("train.csv: an absolute path (1 place)")
         assert main([str(folder), "lab/data", "--dry-run", "--allow", "path"]) == 0
         assert "published, as allowed: train.csv: an absolute path" in capsys.readouterr().err
+
+
+def test_letters_that_are_not_dna_are_told_or_refused(folder, workspace, capsys):
+    (folder / "validation.csv").write_text("seq,label,chrom\nMKVLAAGIVGLL,1,chr1\n")
+    with pytest.raises(InputError, match=r"validation\.csv: 8 of 12 letters are not DNA.*'M' at position 0"):
+        prepare_dataset(folder, "lab/data", workspace)
+    prepare_dataset(folder, "lab/data", workspace, max_non_dna=1)
+    assert "validation.csv: 8 of 12 letters are not DNA" in capsys.readouterr().err
