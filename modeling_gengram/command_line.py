@@ -185,19 +185,17 @@ def run(parser: VerbParser, arguments: argparse.Namespace, work: Callable[..., A
         os.environ[QUIET] = "1"
         logging.disable(logging.WARNING)
     try:
-        if target not in (None, "-"):
-            check_output_file(target, (".json",))
-            if Path(target).exists() and not options.get("overwrite", False):
-                remedy = "replace it with --overwrite" if "overwrite" in options else "remove it"
-                raise InputError(f"{target}: the file is there already. Choose another one for --json, or {remedy}.")
-        quiet_libraries()
-        with _end_on_signals(), contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
-            warnings.formatwarning = _show_warning
-            if quiet:
-                warnings.simplefilter("ignore")
-            answer = work(**options)
-        if answer is not None:
-            _print_answer(answer, target)
+        with _end_on_signals():
+            if target not in (None, "-"):
+                _check_target(target, options)
+            quiet_libraries()
+            with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+                warnings.formatwarning = _show_warning
+                if quiet:
+                    warnings.simplefilter("ignore")
+                answer = work(**options)
+            if answer is not None:
+                _print_answer(answer, target)
     except BrokenPipeError:
         return answer_closed_pipe()
     except InputError as error:
@@ -340,6 +338,14 @@ def _json_target(text: str) -> str:
     if text != "-" and not text.endswith(".json"):
         raise argparse.ArgumentTypeError(f"{text!r}: the file's name must end with .json (without a name: put it last)")
     return text
+
+
+def _check_target(target: str, options: dict[str, Any]) -> None:
+    """Refuse a file for the answer that cannot be written, or is there already."""
+    check_output_file(target, (".json",))
+    if Path(target).exists() and not options.get("overwrite", False):
+        remedy = "replace it with --overwrite" if "overwrite" in options else "remove it"
+        raise InputError(f"{target}: the file is there already. Choose another one for --json, or {remedy}.")
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> str:

@@ -44,8 +44,8 @@ _REMEDIES = _DISK | {
 }
 # How libraries of Rust (safetensors, tokenizers) tell of an error of the operating system.
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
-# torch writes through C++ streams, which do not say why they failed.
-_TORCH_WRITER = re.compile("inline_container|PytorchStreamWriter|iostream error")
+# torch and numpy write through streams of C++ and C, and do not say why they failed.
+_SILENT = re.compile(r"inline_container|PytorchStreamWriter|iostream error|\d+ requested and \d+ written")
 _PROBE = 1 << 16
 
 
@@ -87,14 +87,19 @@ def describe_os_error(error: OSError) -> str:
     if error.errno is None or not error.strerror:
         return str(error)
     words = f"{error.strerror}; {_REMEDIES[error.errno]}" if error.errno in _REMEDIES else error.strerror
-    return words if error.filename is None else f"{os.fsdecode(error.filename)}: {words}"
+    name = error.filename2 if error.filename2 is not None and error.errno in _DISK else error.filename
+    return words if name is None else f"{os.fsdecode(name)}: {words}"
 
 
 def _find_place(error: Exception, places: Sequence[Path]) -> Path | None:
     """Which of the places an error is about: the one that it names, or the one that was written to last."""
     if isinstance(error, OSError) and error.filename is not None:
-        given = Path(os.path.abspath(os.fsdecode(error.filename)))
-        return next((place for place in places if _lies_in(given, place.absolute())), None)
+        for name in (error.filename2, error.filename):  # of a copy, the second is the one that is written
+            given = Path(os.path.abspath(os.fsdecode(name or error.filename)))
+            if found := next((place for place in places if _lies_in(given, place.absolute())), None):
+                return found
+        if error.errno not in _DISK:
+            return None
     there = [place for place in places if place.exists()]
     return max(there, key=lambda place: place.stat().st_mtime_ns, default=places[0])
 
@@ -113,7 +118,7 @@ def _find_number(error: Exception, place: Path | None) -> int | None:
         number = cause.errno if isinstance(cause, OSError) else int(told[1]) if told else None
         if number in _DISK:
             return number
-        if isinstance(cause, RuntimeError) and _TORCH_WRITER.search(str(cause)):
+        if isinstance(cause, RuntimeError | OSError) and _SILENT.search(str(cause)):
             return 0 if place is None else probe(place)
         cause = cause.__cause__ or cause.__context__
     return None

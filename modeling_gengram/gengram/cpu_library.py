@@ -4,6 +4,7 @@ The compiler runs when they are first needed and takes a few seconds; the librar
 a compiler the eager forms serve.
 """
 
+import atexit
 import ctypes
 import functools
 import hashlib
@@ -58,6 +59,7 @@ def _compile(compiler: str) -> Path:
         unfinished = Path(tempfile.mkdtemp(dir=folder))
     except (OSError, RuntimeError):  # no home: for this process alone
         folder = unfinished = Path(tempfile.mkdtemp())
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
     library = folder / f"memory_{key}.so"
     try:
         if not library.exists():

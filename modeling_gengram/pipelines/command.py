@@ -201,7 +201,7 @@ def segment(argv: Sequence[str] | None = None) -> int:
     def work(model: str, genome: str, out: str, overwrite: bool, **options: Any) -> Answer:
         check_input_files(genome, options["regions"])
         folder = check_output_folder(out, "segment.json", overwrite)
-        if not overwrite:
+        if not overwrite and not (folder / "partial" / "settings.json").is_file():  # else it goes on with a run
             check_free(folder, ["features.bed", "locus.png", "*.bw", "*.bedgraph", "arrays/*.npz"])
         model = find_model(model)
         import json

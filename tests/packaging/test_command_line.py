@@ -1,6 +1,9 @@
 """What all verbs have in common: spellings, positions, answers, errors and exit codes."""
 
+import functools
 import json
+import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -12,6 +15,7 @@ import pytest
 from gengram.cli import main
 from gengram.command_line import Answer, VerbParser, add_genome, add_model, add_out, run, share, whole_number
 from gengram.errors import InputError
+from gengram.files import replace_whole
 from gengram.progress import tell
 
 
@@ -255,3 +259,56 @@ def test_a_message_with_the_content_of_a_file_is_cut_and_keeps_its_end(parser, c
     assert run(parser, parser.parse(["f", "--model", "m", "--out", "o"]), work) == 1
     said = capsys.readouterr().err
     assert len(said) < 2000 and said.startswith("gengram try: error: table.csv: no") and said.endswith("right one.\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_ends_a_verb_leaves_time_to_clean_up(number, parser, tmp_path, capsys):
+    def work(**options):
+        with replace_whole(tmp_path / "out") as partial:
+            partial.touch()
+            os.kill(os.getpid(), number)
+            raise AssertionError("this must not be reached")
+
+    before = signal.getsignal(number)
+    assert run(parser, parser.parse(["m", "f", "--out", "o"]), work) == 128 + number
+    assert capsys.readouterr().err == f"gengram try: error: ended by {number.name}\n"
+    assert not list(tmp_path.iterdir()) and signal.getsignal(number) == before
+
+
+def test_a_handler_of_somebody_else_stays(parser):
+    caught = []
+    before = signal.signal(signal.SIGTERM, lambda *_: caught.append(1))
+    try:
+        kill = functools.partial(os.kill, os.getpid(), signal.SIGTERM)
+        assert run(parser, parser.parse(["m", "f", "--out", "o"]), lambda **_: kill()) == 0
+        assert caught == [1]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("words", [["--version"], ["--help"]])
+def test_a_full_standard_output_is_told(words):
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "gengram.cli", *words]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("gengram: error: the answer cannot be written to standard output (No space left")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_standard_error_is_an_exit_code():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "gengram.cli", "nope"], stdout=subprocess.PIPE, stderr=full)
+    assert done.returncode == 1
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "<&- >&- 2>&-"])
+def test_closed_streams_do_not_lend_their_numbers_to_files(closed, tmp_path):
+    program = (
+        "from gengram import cli; import os, sys; cli._mend_streams(); "
+        f"file = open({str(tmp_path / 'number')!r}, 'w'); file.write(str(file.fileno()))"
+    )
+    subprocess.run(["sh", "-c", f'exec "$0" -c "$1" {closed}', sys.executable, program], check=True)
+    assert int((tmp_path / "number").read_text()) > 2

@@ -229,6 +229,7 @@ FULL = OSError(errno.ENOSPC, "No space left on device")
         ),
         (OSError(errno.EROFS, "Read-only file system"), "Read-only file system; choose a place"),
         (RuntimeError("Error while serializing: I/O error: File too large (os error 27)"), "File too large; raise"),
+        (OSError("12000 requested and 1631 written"), "12000 requested and 1631 written; free some space"),
         (Exception("No space left on device (os error 28)"), "No space left on device; free some space"),
         (
             RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos"),
@@ -292,6 +293,15 @@ def test_the_operating_system_is_asked_where_a_library_does_not_tell(tmp_path):
     assert probe(tmp_path) == 0
     (tmp_path / "full").symlink_to("/dev/full")
     assert probe(tmp_path / "full") == errno.ENOSPC
+
+
+def test_of_a_copy_the_file_that_is_written_is_named(tmp_path):
+    error = OSError(
+        errno.ENOSPC, "No space left on device", "/package/code.py", None, str(tmp_path / "out.partial" / "a")
+    )
+    with pytest.raises(InputError, match="out: cannot be written"), make_whole(tmp_path / "out"):
+        raise error
+    assert describe_os_error(error).startswith(f"{tmp_path}/out.partial/a: No space left")
 
 
 def test_finished_parts_stay(tmp_path, capsys):

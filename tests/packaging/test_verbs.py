@@ -10,16 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
-from transformers import LlamaConfig
 
-from gengram import GengramConfig, GengramForCausalLM, SegmentNTConfig, SegmentNTForTokenClassification
 from gengram.cli import VERBS, main
-from gengram.conversion.to_megatron import convert_to_megatron
-from gengram.tokenization import build_kmer_tokenizer
 from gengram.training.command import parse_arguments
 
 SIZE = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -88,28 +83,6 @@ CASES = {
 }
 WRITING = [verb for verb, case in CASES.items() if case.out]
 TAKING_MODELS = [verb for verb, case in CASES.items() if "--model" in case.words] + ["convert to-megatron", "finetune"]
-
-
-@pytest.fixture(scope="module")
-def things(tmp_path_factory) -> dict[str, str]:
-    """What the verbs read: tables, a genome, a run of two seeds, a SegmentNT, a causal model, a Megatron checkpoint."""
-    root = tmp_path_factory.mktemp("things")
-    (root / "tables").mkdir()
-    random = np.random.default_rng(0)
-    rows = [f"{''.join(random.choice(list('ACGT'), 30))},{('with', 'without')[row % 2]}\n" for row in range(40)]
-    (root / "tables" / "train.csv").write_text("sequence,label\n" + "".join(rows))
-    (root / "genome.fa").write_text(">chr1\n" + "ACGTTGCAAC" * 1200 + "\n")
-    torch.manual_seed(0)
-    SegmentNTForTokenClassification(SegmentNTConfig(features=["exon"], **SIZE)).save_pretrained(root / "segment_nt")
-    build_kmer_tokenizer().save_pretrained(root / "segment_nt")
-    llama = LlamaConfig(vocab_size=128, max_position_embeddings=64, **SIZE)
-    memory = {"memory_layers": [1], "kmer_sizes": [1, 2], "memory_dim": 4, "window_size": 6}
-    GengramForCausalLM(GengramConfig(backbone_config=llama, **memory)).save_pretrained(root / "causal")
-    convert_to_megatron(root / "causal", root / "megatron")
-    words = ["--train_file", str(root / "tables" / "train.csv"), *BACKBONE, *EPOCH, "--seeds", "0", "1"]
-    assert main(["finetune", *words, "--out", str(root / "run"), "--quiet"]) == 0
-    names = {name: str(root / name) for name in ("tables", "segment_nt", "causal", "megatron", "run")}
-    return {**names, "table": str(root / "tables" / "train.csv"), "genome": str(root / "genome.fa")}
 
 
 def fill_in(word: str, things: dict[str, str]) -> str:
