@@ -12,7 +12,7 @@ CHEAP = {"text", "gzip"}
 
 @pytest.mark.parametrize("name", READERS)
 def test_changed_files_are_read_or_refused(sound, name):
-    inputs = 200 if READERS[name].form in CHEAP else 30
+    inputs = 100 if READERS[name].form in CHEAP else 20
     tally = fuzz(name, sound, 0, inputs)
     assert not tally.crashes, f"input {tally.crashes[0].number} of {name}:\n{tally.crashes[0].said}"
     assert tally.accepted + tally.refused == inputs
