@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 from transformers import IntervalStrategy, TrainingArguments
+from transformers.trainer_pt_utils import AcceleratorConfig
 from transformers.trainer_utils import SaveStrategy
 
 from gengram.command_line import NON_DNA_HELP
@@ -30,7 +31,7 @@ ORDERS = ("random", "sequential", "group_by_length")
 COUNTED = ("no", "all", "non_padding")
 """What `include_num_input_tokens_seen` may be."""
 
-_KEYWORDS = ("lr_scheduler_kwargs", "gradient_checkpointing_kwargs", "liger_kernel_config")
+_KEYWORDS: tuple[str, ...] = ("lr_scheduler_kwargs", "gradient_checkpointing_kwargs", "liger_kernel_config")
 _KEYWORDS += ("activation_checkpointing_kwargs",) if hasattr(TrainingArguments, "activation_checkpointing") else ()
 
 
@@ -459,7 +460,7 @@ class FinetuneArguments(TrainingArguments):
         default="no",
         metadata={"help": "Log how many tokens were read, padding included or not.", "choices": list(COUNTED)},
     )
-    liger_kernel_config: dict[str, Any] | str | None = field(
+    liger_kernel_config: dict[str, Any] | str | None = field(  # type: ignore[assignment]
         default=None, metadata={"help": "Which of Liger's kernels are used, as JSON (a mapping in YAML)."}
     )
     do_train: bool = field(default=True, metadata={"help": "A run always trains."})
@@ -519,6 +520,7 @@ class FinetuneArguments(TrainingArguments):
         except (ImportError, LookupError, OSError, RuntimeError, TypeError) as error:
             # A package that an argument needs, a field of its configuration, a file that it names.
             raise ValueError(f"an argument of the training cannot be used: {type(error).__name__}: {error}") from error
+        assert isinstance(self.accelerator_config, AcceleratorConfig)  # since it is read
         check_accelerator(self.accelerator_config)
 
     def _plan_steps(self) -> None:
@@ -547,12 +549,12 @@ class FinetuneArguments(TrainingArguments):
 
 
 def _read_mapping(name: str, value: dict[str, Any] | str | None) -> dict[str, Any] | None:
-    if isinstance(value, str):
+    if isinstance(text := value, str):
         try:
-            value = json.loads(value, object_pairs_hook=_refuse_twice, parse_constant=_refuse_constant)
+            value = json.loads(text, object_pairs_hook=_refuse_twice, parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as error:
             raise ValueError(
-                f"{name} is not JSON ({error}): {value[:200]!r}. Write it like '{{\"name\": 1}}'."
+                f"{name} is not JSON ({error}): {text[:200]!r}. Write it like '{{\"name\": 1}}'."
             ) from error
     if value is not None and not isinstance(value, dict):
         raise ValueError(f"{name} must be a mapping of names to values, not {value!r}")

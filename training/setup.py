@@ -82,14 +82,15 @@ def check_optimizer(arguments: FinetuneArguments, model: Any) -> None:
         if without == options:
             raise InputError(f"optim_args: {pair!r} is not read by optim={optim}, or is its default; leave it out")
     steps = arguments.max_steps if arguments.max_steps > 0 else _DRY_STEPS
-    schedule = _name(arguments.lr_scheduler_type)
-    with tell_faults(f"lr_scheduler_type={schedule} with lr_scheduler_kwargs={arguments.lr_scheduler_kwargs}"):
+    schedule, keywords = _name(arguments.lr_scheduler_type), arguments.lr_scheduler_kwargs or {}
+    assert isinstance(keywords, dict)  # since it is read
+    with tell_faults(f"lr_scheduler_type={schedule} with lr_scheduler_kwargs={keywords}"):
         get_scheduler(
             arguments.lr_scheduler_type,
             torch.optim.SGD(number, lr=1.0 if arguments.learning_rate is None else arguments.learning_rate),
             num_warmup_steps=arguments.get_warmup_steps(steps),
             num_training_steps=steps,
-            scheduler_specific_kwargs=dict(arguments.lr_scheduler_kwargs or {}),
+            scheduler_specific_kwargs=dict(keywords),
         )
 
 

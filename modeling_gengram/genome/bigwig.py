@@ -43,7 +43,7 @@ def write_bigwig(orders: BinaryIO) -> str | None:
             # pyBigWig takes Python's integers only, and numpy's arrays in one block.
             column = np.ascontiguousarray(column)
             track.addEntries(run["chrom"], run["start"], values=column, span=1, step=1)
-            sums.append(zlib.crc32(column))
+            sums.append(zlib.crc32(column.data))
         written.append((run["chrom"], run["start"], run["start"] + len(values), sums))
     for track in tracks:
         track.close()
@@ -61,7 +61,7 @@ def _find_fault(path: Path, number: int, written: Sequence[tuple[str, int, int, 
     track: Any = pyBigWig.open(str(path))
     for chrom, start, end, sums in written:
         values = np.asarray(track.values(chrom, start, end, numpy=True), dtype=np.float32)
-        if zlib.crc32(np.ascontiguousarray(values)) != sums[number]:
+        if zlib.crc32(np.ascontiguousarray(values).data) != sums[number]:
             return f"{path}: {chrom}:{start}-{end} is not what was written"
     track.close()
     return None
