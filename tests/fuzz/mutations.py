@@ -192,17 +192,23 @@ def _change(value: Any, draw: random.Random) -> Any:
 def _mutate_json(content: bytes, draw: random.Random) -> bytes:
     try:
         return json.dumps(mutate_value(json.loads(content), draw), indent=draw.choice((None, 2))).encode()
-    except json.JSONDecodeError:  # JSON lines
-        lines = content.splitlines()
-        place = draw.randrange(len(lines))
+    except ValueError:  # JSON lines
+        lines = content.splitlines() or [b""]
+    place = draw.randrange(len(lines))
+    try:
         lines[place] = json.dumps(mutate_value(json.loads(lines[place]), draw)).encode()
-        return b"\n".join(lines) + b"\n"
+    except ValueError:
+        return mutate_lines(content, draw)
+    return b"\n".join(lines) + b"\n"
 
 
 def _mutate_yaml(content: bytes, draw: random.Random) -> bytes:
     head, mark, rest = (b"", b"", content) if not content.startswith(b"---\n") else (b"---\n", b"\n---\n", content[4:])
     document, _, text = rest.partition(mark) if mark else (rest, b"", b"")
-    changed = mutate_value(yaml.safe_load(document), draw)
+    try:
+        changed = mutate_value(yaml.safe_load(document), draw)
+    except yaml.YAMLError:
+        return mutate_lines(content, draw)
     return head + yaml.safe_dump(changed, allow_unicode=True).encode("utf-8", "replace") + mark + text
 
 

@@ -5,7 +5,7 @@ import random
 import pytest
 from functions import READERS
 from mutations import mutate
-from program import fuzz, make_input
+from program import MOST_BYTES, fuzz, make_input, read_contents
 
 CHEAP = {"text", "gzip"}
 
@@ -20,9 +20,25 @@ def test_changed_files_are_read_or_refused(sound, name):
 
 
 def test_the_same_number_gives_the_same_copy():
-    content = b"sequence,label\nACGT,0\n"
-    assert make_input("csv", 7, content) == make_input("csv", 7, content)
-    assert len({make_input("csv", number, content) for number in range(50)}) > 30
+    contents = [b"sequence,label\nACGT,0\n"]
+    assert make_input("csv", 7, contents) == make_input("csv", 7, contents)
+    assert len({make_input("csv", number, contents) for number in range(50)}) > 30
+
+
+def test_copies_are_made_of_the_corpus_too(sound, tmp_path):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "other.csv").write_bytes(b"sequence,kind\nACGT,a\n")
+    (tmp_path / "large.csv").write_bytes(b"A" * (MOST_BYTES + 1))
+    (tmp_path / "other.tsv").write_bytes(b"")
+    contents = read_contents(READERS["csv"], sound, tmp_path)
+    assert contents == [(sound / "table.csv").read_bytes(), b"sequence,kind\nACGT,a\n"]
+    tally = fuzz("csv", sound, 0, 40, tmp_path)
+    assert tally.accepted > 0 and tally.refused > 0 and not tally.crashes
+
+
+@pytest.mark.parametrize("form, content", [("json", b'{"a": 1}\n{"b": \n'), ("yaml", b"a: [\n"), ("json", b"\xff\n")])
+def test_files_that_are_not_of_their_form_are_changed_as_lines(form, content):
+    assert len({mutate(content, form, random.Random(number)) for number in range(60)}) > 20
 
 
 @pytest.mark.parametrize("form", ["text", "json", "yaml", "binary"])
