@@ -6,6 +6,7 @@ The interval of a line is in its columns 1 to 3, its strand in column 6, whateve
 import functools
 import itertools
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -81,14 +82,20 @@ def require_values(path: str | Path, column: str) -> None:
     """Refuse a BED file with an interval that has no value in a column, such as that of the labels.
 
     Raises:
-        `InputError`: names the line; see `stream_intervals`.
+        `InputError`: names the line, and the column that a header names twice; see `stream_intervals`.
     """
     layout = _survey_bed(path)
+    if column.lower() in layout.repeated:
+        raise InputError(f"{path}: two columns are called {column!r}; rename the one that is not meant")
     if column in layout.names:
         place = layout.names.index(column)
         for line, row in _read_bed(path):
-            if not "".join(row[place : place + 1]):
-                raise InputError(f"{path}, line {line}: column {place + 1} ({column!r}) has no value; fill it in")
+            value = "".join(row[place : place + 1])
+            if value in ("", "."):
+                told = "has no value" if not value else "has no value, which BED writes as '.'"
+                raise InputError(
+                    f"{path}, line {line}: column {place + 1} ({column!r}) {told}; fill it in, or remove the line"
+                )
 
 
 def _cut(
@@ -178,11 +185,12 @@ def _name(region: Region) -> str:
 
 
 class _Layout(NamedTuple):
-    """What a BED file has: its columns' names, the place of the strand among them, and its contigs."""
+    """What a BED file has: columns' names, the strand's place among them, contigs; names that its header repeats."""
 
     names: list[str]
     strand: int | None
     contigs: set[str]
+    repeated: set[str]
 
     @property
     def width(self) -> int:
@@ -234,7 +242,9 @@ def _survey_bed(path: str | Path, keep: Callable[[Region], None] = lambda region
             f"{path}: column 6 ({names[5]!r}) has strands ('-' in line {reverse}) but is not called 'strand': all "
             "intervals are read as they are in the genome"
         )
-    return _Layout(names, strands[0] if strands else None, contigs)
+    counts = Counter(name.lower() for name in header[1][3:]) if header else Counter()
+    repeated = {name for name, count in counts.items() if count > 1}
+    return _Layout(names, strands[0] if strands else None, contigs, repeated)
 
 
 @functools.cache

@@ -123,7 +123,7 @@ def _encode_sources(
     classes: list[str] = []
     encoded: dict[str, Dataset] = {}
     for split, source in sources.items():
-        rows, name = source.rows, source.name
+        rows, name = source.rows, source.labels_from
         columns = find_label_columns(rows, name, wanted or source.label_columns)
         if problem is None:
             problem = infer_problem(rows, columns, name) if arguments.problem == "auto" else arguments.problem

@@ -53,6 +53,11 @@ class Source:
     label_file: str | None = None
     label_sha256: str | None = None
 
+    @property
+    def labels_from(self) -> str:
+        """Where a label is, for messages that count data rows: a table of labels may have others, in another order."""
+        return self.name if self.label_file is None else f"{self.label_file} (rows counted as in {self.name})"
+
 
 def read_sources(arguments: DataArguments) -> dict[str, Source]:
     """Read the rows of `train`, and where there are such rows of `validation` and `test`.

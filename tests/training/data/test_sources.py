@@ -7,10 +7,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict
+from transformers import BertConfig
 
 from gengram.errors import InputError
+from gengram.tokenization import build_nucleotide_tokenizer
 from gengram.training.arguments import DataArguments
 from gengram.training.command import finetune as main
+from gengram.training.data.inputs import prepare_splits
 from gengram.training.data.sources import read_sources
 
 GENOMES = Path(__file__).parents[4] / "shared" / "data" / "genomes"
@@ -133,7 +136,34 @@ def test_a_label_that_a_bed_file_lacks_is_named_with_its_line(tmp_path):
     for text, told in [
         ("# peaks\nchr1\t0\t8\tyes\nchr1\t8\t16\t\n", r"line 3: column 4 \('name'\)"),
         ("#chrom\tstart\tend\tx\tlabel\nchr1\t0\t8\tx\t\n", r"line 2: column 5 \('label'\)"),
+        ("chr1\t0\t8\tyes\nchr1\t8\t16\t.\nchr1\t16\t24\tno\n", r"line 2: column 4 \('name'\)"),
     ]:
         (tmp_path / "train.bed").write_text(text)
         with pytest.raises(InputError, match=rf"train\.bed, {told} has no value"):
             read(tmp_path, genome=str(tmp_path / "genome.fa"))
+
+
+def test_a_label_column_that_a_bed_file_has_twice_is_refused(tmp_path):
+    (tmp_path / "genome.fa").write_text(">chr1\n" + "ACGTTGCA" * 8 + "\n")
+    (tmp_path / "train.bed").write_text("#chrom\tstart\tend\tlabel\tLabel\nchr1\t0\t8\ta\tb\nchr1\t8\t16\tb\ta\n")
+    with pytest.raises(InputError, match=r"train\.bed: two columns are called 'label'; rename"):
+        read(tmp_path, genome=str(tmp_path / "genome.fa"))
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        (["0.5", "1.5", "inf"], "data row 1: target 'label' is inf"),
+        (["0.5", "1_000", "2.5"], "column 'label', data row 2: '1_000' is no number"),
+        (["0.5", "1.5", ""], "data row 1: target 'label' is nan"),
+    ],
+)
+def test_a_fault_in_a_table_of_labels_is_told_of_that_table(tmp_path, small, labels, told):
+    """Rows go together by name, so the table may have them in another order: they count as in the file of sequences."""
+    (tmp_path / "train.fa").write_text("".join(f">{name}\n{'ACGTTGCA' * 3}\n" for name in "cba"))
+    (tmp_path / "train.tsv").write_text("name\tlabel\n" + "".join(f"{n}\t{v}\n" for n, v in zip("abc", labels)))
+    arguments = DataArguments(
+        train_file=str(tmp_path / "train.fa"), label_files=[str(tmp_path / "train.tsv")], problem="regression"
+    )
+    with pytest.raises(InputError, match=rf"train\.tsv \(rows counted as in .*train\.fa\).*{told}"):
+        prepare_splits(arguments, build_nucleotide_tokenizer(), BertConfig(**small))
