@@ -147,7 +147,8 @@ def _require_whole(numbers: np.ndarray, exact: bool = True) -> None:
 
 
 def check_values(table: pa.Table, path: str | Path, before: int = 0) -> None:
-    """Refuse text that is none: letters that are no Unicode, and the letter NUL, which ends a text for other programs.
+    """Refuse text that is none: letters that are no Unicode, and the letter NUL, which ends a text for other programs,
+    in values and in names.
 
     Args:
         table: of any format.
@@ -157,6 +158,8 @@ def check_values(table: pa.Table, path: str | Path, before: int = 0) -> None:
     Raises:
         `InputError`: with row and column.
     """
+    if damaged := [name for field in table.schema for name in _list_names(field) if "\0" in name]:
+        raise InputError(f"{path}: a NUL byte in the column name {damaged[0]!r}; rename the column")
     for name, values in zip(table.column_names, table.columns):
         if not is_text(values.type):
             continue
@@ -167,6 +170,12 @@ def check_values(table: pa.Table, path: str | Path, before: int = 0) -> None:
             raise InputError(f"{path}, data row {row}: the text in {name!r} is not UTF-8; write it as UTF-8") from error
         if (found := pc.index(pc.match_substring(values, "\0"), True).as_py()) >= 0:
             raise InputError(f"{path}, data row {before + found + 1}: a NUL byte in {name!r}; the file is damaged")
+
+
+def _list_names(field: pa.Field) -> list[str]:
+    """The name of a column and those within it."""
+    kind = field.type
+    return [field.name, *(name for place in range(kind.num_fields) for name in _list_names(kind.field(place)))]
 
 
 def _find_no_text(values: pa.ChunkedArray) -> int:

@@ -47,6 +47,7 @@ CRASHES = [
     ("csv.gz", be(b"\xb5\x01\x02\nACGT\n")),
     ("tsv", be(b"seq\xffuence\tlabel\nACGT\t1\n")),
     ("parquet", swap(b"label", b"lab\xab\xff")),
+    ("parquet", swap(b"label", b"la\0el")),
     ("labels", be(b"na\xd6me\tlabel\ns0\tx\n")),
     ("jsonl", be(b'{"sequence": "ACGT", "label": ' + b"[" * 100_000 + b"\n")),
     ("jsonl", be(b'{"sequence": "ACGT", "label": 1' + b"0" * 6000 + b"}\n")),
