@@ -6,6 +6,7 @@ Other formats have types, and keep them.
 
 import re
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -161,15 +162,12 @@ def check_values(table: pa.Table, path: str | Path, before: int = 0) -> None:
     if damaged := [name for field in table.schema for name in _list_names(field) if "\0" in name]:
         raise InputError(f"{path}: a NUL byte in the column name {damaged[0]!r}; rename the column")
     for name, values in zip(table.column_names, table.columns):
-        if not is_text(values.type):
-            continue
-        try:
-            values.validate(full=True)
-        except pa.ArrowInvalid as error:
-            row = before + _find_no_text(values)
-            raise InputError(f"{path}, data row {row}: the text in {name!r} is not UTF-8; write it as UTF-8") from error
-        if (found := pc.index(pc.match_substring(values, "\0"), True).as_py()) >= 0:
-            raise InputError(f"{path}, data row {before + found + 1}: a NUL byte in {name!r}; the file is damaged")
+        if _is_no_unicode(values):
+            row = before + _find_row(values, _is_no_unicode)
+            raise InputError(f"{path}, data row {row}: the text in {name!r} is not UTF-8; write it as UTF-8")
+        if _has_nul(values):
+            row = before + _find_row(values, _has_nul)
+            raise InputError(f"{path}, data row {row}: a NUL byte in {name!r}; the file is damaged")
 
 
 def _list_names(field: pa.Field) -> list[str]:
@@ -178,13 +176,41 @@ def _list_names(field: pa.Field) -> list[str]:
     return [field.name, *(name for place in range(kind.num_fields) for name in _list_names(kind.field(place)))]
 
 
-def _find_no_text(values: pa.ChunkedArray) -> int:
-    for row, content in enumerate(values.cast(pa.large_binary()).to_pylist(), start=1):
-        try:
-            (content or b"").decode()
-        except UnicodeDecodeError:
-            return row
-    return 1
+def _list_texts(values: pa.ChunkedArray) -> list[pa.ChunkedArray]:
+    """The text of a column, and of what its lists and records hold."""
+    kind = values.type
+    if is_text(kind):
+        return [values]
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return _list_texts(pc.list_flatten(values))
+    if pa.types.is_struct(kind):
+        return [texts for part in values.flatten() for texts in _list_texts(part)]
+    return []
+
+
+def _is_no_unicode(values: pa.ChunkedArray) -> bool:
+    try:
+        for texts in _list_texts(values):
+            texts.validate(full=True)
+    except pa.ArrowInvalid:
+        return True
+    return False
+
+
+def _has_nul(values: pa.ChunkedArray) -> bool:
+    return any(pc.any(pc.match_substring(texts, "\0")).as_py() for texts in _list_texts(values))
+
+
+def _find_row(values: pa.ChunkedArray, is_faulty: Callable[[pa.ChunkedArray], bool]) -> int:
+    """Return the number of the first row with a fault that some row has, from 1."""
+    first, end = 0, len(values)
+    while end - first > 1:
+        middle = (first + end) // 2
+        if is_faulty(values.slice(first, middle - first)):
+            end = middle
+        else:
+            first = middle
+    return end
 
 
 def fold_name(name: str) -> str:

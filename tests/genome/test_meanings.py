@@ -247,6 +247,7 @@ FAULTS = [
     ("a.jsonl", b'{"sequence": "A", "x": "\\ud800"}', r"line 1: '\\ud800' is half a letter"),
     ("a.jsonl", b'{"sequence": "A", "\\udfff": 1}', r"line 1: '\\udfff' is half a letter"),
     ("a.jsonl", b'{"sequence": "A", "x": "\\u0000"}', "data row 1: a NUL byte in 'x'"),
+    ("a.jsonl", b'{"sequence": "A", "x": [{"y": ["a", "\\u0000"]}]}', "data row 1: a NUL byte in 'x'"),
     ("a.jsonl", b'{"sequence": "A", "x\\u0000y": 1}', r"NUL byte in the column name 'x\\x00y'"),
     ("a.json", b'[{"sequence": "A", "x": [{"y\\u0000": 1}]}]', r"NUL byte in the column name 'y\\x00'"),
     ("a.jsonl", b'{"sequence": "A", "x": 1, "x": 2}', "line 1: the key 'x' is there twice"),
@@ -285,9 +286,14 @@ def test_parquet_text_that_is_none_and_columns_that_are_no_values(tmp_path):
     wrong = pa.Array.from_buffers(pa.string(), 3, latin.buffers())
     pq.write_table(pa.table({"sequence": ["A", "C", "G"], "note": wrong}), tmp_path / "a.parquet")
     pq.write_table(pa.table({"sequence": [b"ACGT"]}), tmp_path / "b.parquet")
+    lists = pa.ListArray.from_arrays(pa.array([0, 2, 2, 3]), wrong)
+    records = pa.StructArray.from_arrays([lists], ["x"])
+    pq.write_table(pa.table({"sequence": ["A", "C", "G"], "note": lists}), tmp_path / "lists.parquet")
+    pq.write_table(pa.table({"sequence": ["A", "C", "G"], "note": records}), tmp_path / "records.parquet")
     for read in (read_rows, survey_rows):
-        with pytest.raises(InputError, match=r"a\.parquet, data row 3: the text in 'note' is not UTF-8"):
-            read(tmp_path / "a.parquet")
+        for name in ("a", "lists", "records"):
+            with pytest.raises(InputError, match=rf"{name}\.parquet, data row 3: the text in 'note' is not UTF-8"):
+                read(tmp_path / f"{name}.parquet")
         with pytest.raises(InputError, match=r"column 'sequence' holds binary, not sequences"):
             read(tmp_path / "b.parquet")
 
