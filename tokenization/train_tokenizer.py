@@ -147,6 +147,8 @@ def sample_pieces(
                 train.append(piece)
                 others.append(reverse_complement(piece, keep_others=True))
             number += 1
+    if not any(True for _ in _split_bases(train)):
+        raise InputError(f"{', '.join(map(str, files))}: no A, C, G or T in what was drawn to train on")
     strands = [*train, *others] if both_strands else train
     counts = {"contigs": len(lengths), "bp": sum(lengths), "trained_bp": sum(map(len, strands))}
     return strands, measured or train, counts | {"piece_bp": PIECE, "held_out": held > 0}

@@ -44,6 +44,11 @@ def is_text(kind: pa.DataType) -> bool:
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
+def is_list(kind: pa.DataType) -> bool:
+    """Whether an Arrow type holds lists."""
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
 def is_identifier(column: str) -> bool:
     """Whether a column is named like one of identifiers, as `name`, `chrom`, `gene_id`: digits are letters there."""
     return bool(_IDENTIFIERS.fullmatch(column) or _CAMEL_IDENTIFIERS.fullmatch(column))
@@ -151,6 +156,8 @@ def check_values(table: pa.Table, path: str | Path, before: int = 0) -> None:
     """Refuse text that is none: letters that are no Unicode, and the letter NUL, which ends a text for other programs,
     in values and in names.
 
+    Objects without any key are refused, too: no Parquet can hold them.
+
     Args:
         table: of any format.
         path: the file, for messages.
@@ -162,6 +169,10 @@ def check_values(table: pa.Table, path: str | Path, before: int = 0) -> None:
     if damaged := [name for field in table.schema for name in _list_names(field) if "\0" in name]:
         raise InputError(f"{path}: a NUL byte in the column name {damaged[0]!r}; rename the column")
     for name, values in zip(table.column_names, table.columns):
+        if _has_empty_struct(values.type):
+            raise InputError(
+                f"{path}: the objects in {name!r} have no keys, so there is nothing to pass on; remove the column"
+            )
         if _is_no_unicode(values):
             row = before + _find_row(values, _is_no_unicode)
             raise InputError(f"{path}, data row {row}: the text in {name!r} is not UTF-8; write it as UTF-8")
@@ -176,12 +187,18 @@ def _list_names(field: pa.Field) -> list[str]:
     return [field.name, *(name for place in range(kind.num_fields) for name in _list_names(kind.field(place)))]
 
 
+def _has_empty_struct(kind: pa.DataType) -> bool:
+    """Whether a type is, or holds, objects without any key."""
+    inner = [kind.field(place).type for place in range(kind.num_fields)]
+    return (pa.types.is_struct(kind) and not inner) or any(map(_has_empty_struct, inner))
+
+
 def _list_texts(values: pa.ChunkedArray) -> list[pa.ChunkedArray]:
     """The text of a column, and of what its lists and records hold."""
     kind = values.type
     if is_text(kind):
         return [values]
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+    if is_list(kind):
         return _list_texts(pc.list_flatten(values))
     if pa.types.is_struct(kind):
         return [texts for part in values.flatten() for texts in _list_texts(part)]
@@ -228,6 +245,7 @@ __all__ = [
     "fold_name",
     "guess_type",
     "is_identifier",
+    "is_list",
     "is_text",
     "read_names",
     "read_numbers",

@@ -250,6 +250,8 @@ FAULTS = [
     ("a.jsonl", b'{"sequence": "A", "x": [{"y": ["a", "\\u0000"]}]}', "data row 1: a NUL byte in 'x'"),
     ("a.jsonl", b'{"sequence": "A", "x\\u0000y": 1}', r"NUL byte in the column name 'x\\x00y'"),
     ("a.json", b'[{"sequence": "A", "x": [{"y\\u0000": 1}]}]', r"NUL byte in the column name 'y\\x00'"),
+    ("a.jsonl", b'{"sequence": "A", "x": {}}', "the objects in 'x' have no keys"),
+    ("a.json", b'[{"sequence": "A", "x": [{"y": {}}]}]', "the objects in 'x' have no keys"),
     ("a.jsonl", b'{"sequence": "A", "x": 1, "x": 2}', "line 1: the key 'x' is there twice"),
     ("a.jsonl", b'{"sequence": "A"}\n"x"\n', "line 2: one JSON object a line"),
     ("a.jsonl", b'{"sequence": "A", "x": 1}\n\n{"sequence": "A", "x": "b"}', "line 3: the values of 'x'"),

@@ -165,3 +165,10 @@ def test_letters_that_are_not_dna_are_told_or_refused(tmp_path, capsys):
         "[MASK]",
         "-",
     }
+
+
+def test_a_genome_without_bases_is_refused(tmp_path):
+    (tmp_path / "gaps.fa").write_text(">a\n" + "N" * 5000 + "\n>b\nRYK\n")
+    with pytest.raises(InputError, match=r"gaps\.fa: no A, C, G or T in what was drawn to train on"):
+        train_tokenizer([tmp_path / "gaps.fa"], tmp_path / "out", sample=1_000_000)
+    assert not (tmp_path / "out").exists()

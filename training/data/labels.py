@@ -18,7 +18,16 @@ from transformers import PreTrainedConfig
 
 from gengram.errors import InputError
 from gengram.genome.tables import find_column, refuse_missing, shorten
-from gengram.genome.values import MISSING, NoNameError, fold_name, is_text, read_names, read_numbers, strip_blanks
+from gengram.genome.values import (
+    MISSING,
+    NoNameError,
+    fold_name,
+    is_list,
+    is_text,
+    read_names,
+    read_numbers,
+    strip_blanks,
+)
 from gengram.training.arguments import MASKS
 from gengram.training.problems import IGNORED, PROBLEMS, Problem
 
@@ -119,7 +128,7 @@ def infer_problem(rows: Dataset, columns: list[str], path: str | Path) -> Proble
         )
     values = _name_entries(rows, columns)[columns[0]]
     lengths = pc.utf8_length(rows.data.column("sequence")).to_numpy()
-    if _is_list(values.type):
+    if is_list(values.type):
         values = values.combine_chunks()
         entries, counts = pc.list_flatten(values), pc.fill_null(pc.list_value_length(values), -1).to_numpy()
         return _infer_from_lists(entries, counts, where, (counts == lengths).all())
@@ -233,7 +242,7 @@ def _name_entries(rows: Dataset, columns: list[str]) -> pa.Table:
     table, features = rows.data.table, rows.features  # which is copied each time
     for column in columns:
         inner = getattr(features[column], "feature", None)
-        if isinstance(inner, ClassLabel) and inner.names and _is_list(table[column].type):
+        if isinstance(inner, ClassLabel) and inner.names and is_list(table[column].type):
             lists = table[column].combine_chunks()
             ids = lists.flatten()
             unnamed = pc.or_(pc.less(ids, 0), pc.greater_equal(ids, len(inner.names)))
@@ -405,7 +414,7 @@ def _read_multi_label(table: pa.Table, columns: list[str], path: str | Path) -> 
     if text := is_text(values.type):
         # An empty cell is a row with none of the labels.
         values = _split_cells(values)
-    elif not _is_list(values.type):
+    elif not is_list(values.type):
         matrix = _read_binary(values, path, column)[:, None]
         return Labels("multi_label", [column], matrix, fixed=True)
     else:
@@ -455,7 +464,7 @@ def _read_targets(table: pa.Table, columns: list[str], path: str | Path) -> Labe
             values = strip_blanks(values)
             refuse_missing(values, path, column)
             values = _split_cells(values)
-        if _is_list(values.type):
+        if is_list(values.type):
             if len(columns) > 1:
                 raise InputError(f"{path}: column {column!r} holds lists; give either one column of lists or numbers")
             if isinstance(values, pa.ChunkedArray):
@@ -501,7 +510,7 @@ def _read_bases(table: pa.Table, columns: list[str], path: str | Path, masks: tu
             lengths = _count_characters(values)
             text = "".join(values.to_pylist())
             entries = pa.array(np.array([text]).view("<U1")) if text.isascii() else pa.array(list(text))
-        elif _is_list(values.type):
+        elif is_list(values.type):
             refuse_missing(values, path, columns[0])
             values = values.combine_chunks()
             lengths, entries = np.asarray(pc.list_value_length(values)), pc.list_flatten(values)
@@ -606,10 +615,6 @@ def _refuse_missing_entry(entries: pa.Array, lengths: np.ndarray, path: str | Pa
 
 def _count_characters(values: pa.ChunkedArray) -> np.ndarray:
     return pc.utf8_length(values).to_numpy()
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
 
 
 __all__ = [
