@@ -424,11 +424,13 @@ def _read_multi_label(table: pa.Table, columns: list[str], path: str | Path) -> 
     entries = pc.list_flatten(values)
     if not text:
         _refuse_missing_entry(entries, lengths, path, column)
-    if (text or not is_text(entries.type)) and len(set(lengths.tolist())) == 1 and lengths[0] > 1:
-        numbers = read_numbers(entries)
-        if numbers is not None and not np.isnan(numbers).any() and _describe_numbers(numbers) == "binary":
+    numbers = read_numbers(entries) if text or not is_text(entries.type) else None
+    if numbers is not None:
+        binary = not np.isnan(numbers).any() and _describe_numbers(numbers) == "binary"
+        if binary and len(set(lengths.tolist())) == 1 and lengths[0] > 1:
             matrix = numbers.reshape(len(lengths), -1) == 1
             return Labels("multi_label", [str(label) for label in range(matrix.shape[1])], matrix, fixed=True)
+        _refuse_repeats(numbers, lengths, path, column)
     names = _tell_no_names(entries, path, column, lengths)
     written = strip_blanks(entries) if is_text(entries.type) else entries
     _refuse_missing_entry(pc.if_else(written.is_null(), "", names), lengths, path, column)
@@ -440,6 +442,22 @@ def _read_multi_label(table: pa.Table, columns: list[str], path: str | Path) -> 
     matrix = np.zeros((len(lengths), len(distinct)), dtype=bool)
     matrix[owners, codes] = True
     return Labels("multi_label", distinct, matrix)
+
+
+def _refuse_repeats(numbers: np.ndarray, lengths: np.ndarray, path: str | Path, column: str) -> None:
+    """Refuse lists with 0 or 1 more than once: they are zeros and ones with a fault, not the numbers of classes."""
+    owners = np.repeat(np.arange(len(lengths)), lengths)
+    if max(np.bincount(owners[numbers == flag], minlength=1).max() for flag in (0, 1)) < 2:
+        return
+    usual = int(np.bincount(lengths).argmax())
+    odd = lengths != usual
+    odd[owners[~np.isin(numbers, (0, 1))]] = True
+    row = int(odd.argmax())
+    found = ", ".join(f"{number:g}" for number in numbers[owners == row][:8])
+    raise InputError(
+        f"{path}, data row {row + 1}: {column!r} holds {found or 'nothing'}, and some lists of it have 0 or 1 more "
+        f"than once. Write {usual} zeros and ones in each row, or the classes of a row, each once"
+    )
 
 
 def _read_binary(values: pa.ChunkedArray, path: str | Path, column: str) -> np.ndarray:

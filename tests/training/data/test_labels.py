@@ -261,6 +261,14 @@ class TestFaultsOfNames:
             ([0.0, float("inf"), 1.0], "single_label", "data row 2: label inf in column 'label' is not finite"),
             ([0.0, 1.0, 2.0**60], "single_label", r"data row 3: label 1\.15\S+ in column 'label' is beyond 2\^53"),
             ([[0.0, 1.0], [2.5], [0.0]], "multi_label", "data row 2: label 2.5 in column 'label' is a fraction"),
+            ([[0, 1, 0], [1, 2, 0], [0, 0, 1]], "multi_label", "data row 2: 'label' holds 1, 2, 0, and some lists"),
+            (
+                [[0, 1, 0], [1, 0, 0], [0, 1]],
+                "multi_label",
+                "data row 3: 'label' holds 0, 1, .* 3 zeros and ones",
+            ),
+            ([[0, 1, 0], [1, 0, 0], []], "multi_label", "data row 3: 'label' holds nothing"),
+            (["0;1;1", "0;1;3", "1;0;0"], "multi_label", "data row 2: 'label' holds 0, 1, 3"),
             (["3;4", "3;NA", "4"], "multi_label", "data row 2: a label of column 'label' has no value"),
             ([[0.0] * 4, [0.0] * 4 + [float("inf")], [0.0] * 6], "token", "data row 2: label inf .* is not finite"),
         ],
@@ -268,6 +276,10 @@ class TestFaultsOfNames:
     def test_numbers_that_are_no_names(self, labels, problem, message):
         with pytest.raises(InputError, match=message):
             encode(make_rows(label=labels), problem)
+
+    def test_lists_of_class_numbers(self):
+        classes, rows = encode(make_rows(label=[[0, 1], [2, 0], [1]]), "multi_label")
+        assert classes == ["0", "1", "2"] and rows["label"][:] == [[1, 1, 0], [1, 0, 1], [0, 1, 0]]
 
     def test_numbers_between_semicolons_are_those_of_a_list(self):
         assert encode(make_rows(label=["0;1", "1;1", "0;0"]))[1]["label"][:] == [[0, 1], [1, 1], [0, 0]]
