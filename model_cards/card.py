@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from gengram._version import __version__
 from gengram.errors import InputError
-from gengram.loading.tokenizers import load_tokenizer
+from gengram.loading.tokenizers import require_tokenizer
 from gengram.markdown import (
     escape_text,
     format_code,
@@ -90,7 +90,7 @@ def render_card(
     Raises:
         `OSError`, `ValueError`: no tokenizer, or weights that are no safetensors file.
     """
-    tokenizer = load_tokenizer(folder)
+    tokenizer = require_tokenizer(folder)
     adapter = "peft_type" in config
     tag, _ = find_task(config)
     carries_code = bool(config.get("auto_map"))
@@ -163,8 +163,8 @@ def render_results(report: dict[str, Any] | None, seed: int | None, *, dataset: 
     return eval_result_entries_to_yaml([EvalResultEntry(dataset_id=dataset, task_id=task, value=value, notes=notes)])
 
 
-def check_license(license: str) -> str:
-    """Return a licence as it is.
+def check_license(license: str, option: str = "--license") -> str:
+    """Return a licence as it is; `option` is how messages call it.
 
     Raises:
         `InputError`: it is not written as the Hub's identifiers are, in one word; the Hub would refuse the card.
@@ -172,7 +172,7 @@ def check_license(license: str) -> str:
     if not _LICENSE.fullmatch(license):
         shown = shorten(make_printable(license), 60)
         raise InputError(
-            f"--license '{shown}': write the licence as the Hub names it, in one word, such as apache-2.0, cc-by-4.0 "
+            f"{option} '{shown}': write the licence as the Hub names it, in one word, such as apache-2.0, cc-by-4.0 "
             "or mit; choose other for one that has no name there"
         )
     return license

@@ -440,6 +440,10 @@ def _refuse_name(path: str | Path) -> None:
     if not str(path).strip():
         raise InputError("--out is empty (is a variable of the shell not set?)")
     try:
+        str(path).encode()
+    except UnicodeEncodeError as error:  # Libraries in Rust and C++ take such names for no names.
+        raise InputError(f"{path}: the name is not in UTF-8; choose another one") from error
+    try:
         with suppress(FileNotFoundError, NotADirectoryError):
             os.lstat(path)
     except OSError as error:

@@ -20,6 +20,7 @@ from gengram.loading.adapters import is_adapter
 from gengram.loading.checkpoints import check_repo_id, find_model
 from gengram.loading.folders import read_object
 from gengram.loading.models import measure_capacity
+from gengram.model_cards.card import check_license
 from gengram.progress import tell
 from gengram.training.arguments import DataArguments, FinetuneArguments, ModelArguments
 from gengram.training.classifier import build_classifier, prepare_config, prepare_tokenizer
@@ -198,6 +199,7 @@ def _check_push(arguments: FinetuneArguments, model: ModelArguments) -> None:
     if arguments.hub_model_id is None:
         raise InputError("push_to_hub needs the name of the repository: give --hub_model_id organization/name")
     check_repo_id(arguments.hub_model_id)
+    check_license(arguments.hub_license, "--hub_license")
     if arguments.hub_token is None and get_token() is None:
         raise InputError("push_to_hub needs a token: run `hf auth login`, or set HF_TOKEN to a token that may write")
     if model.peft is not None and Path(str(model.model_name_or_path)).is_dir():

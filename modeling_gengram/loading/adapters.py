@@ -13,9 +13,11 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cache
 from gengram.errors import InputError
 from gengram.files import hash_file
 from gengram.loading.checkpoints import ADAPTER_CONFIG
-from gengram.loading.faults import tell_error, tell_faults
+from gengram.loading.classes import name_outputs
+from gengram.loading.faults import tell_faults
 from gengram.loading.folders import check_folder, list_shards, read_object
 from gengram.loading.models import check_finite, load_config, load_weights
+from gengram.loading.reports import check_value
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -24,6 +26,8 @@ LABELS_FILE = "labels.json"
 """Beside an adapter, what PEFT does not save: names of the classes, the problem type, checksums of the base's weights.
 Not called config.json, since transformers takes a folder with one for a complete model."""
 
+# What is read of it.
+_LABELS: dict[str, Any] = {"id2label": dict, "problem_type": str | None, "base_sha256": dict[str, str] | None}
 _HEADS = ("classifier", "score")  # PEFT trains and saves modules of these names without being told.
 
 
@@ -64,7 +68,7 @@ def load_adapter(path: str | Path, base: str | None = None) -> "PeftModel":
     with tell_faults(f"{path}: no adapter can be loaded here"):
         settings = PeftConfig.from_pretrained(str(path))
         weights = load_peft_weights(str(path), device="cpu")
-    named, labels = settings.base_model_name_or_path, _read_labels(path)
+    named, labels = settings.base_model_name_or_path, read_labels(path)
     base = base or named
     tasks = {TaskType.SEQ_CLS: "sequence_classification", TaskType.TOKEN_CLS: "token_classification"}
     if settings.task_type not in tasks:
@@ -123,17 +127,20 @@ def _refuse(path: str | Path, named: str, base: str, config: PreTrainedConfig, w
     )
 
 
-def _read_labels(path: str | Path) -> dict[str, Any]:
+def read_labels(path: str | Path) -> dict[str, Any]:
+    """Return what `LABELS_FILE` beside an adapter says, with `id2label` by number; empty where there is none.
+
+    Raises:
+        `InputError`: it cannot be read, or is not what a fine-tuning writes.
+    """
     file = _find_file(str(path), LABELS_FILE)
     if file is None:
         return {}
     labels = read_object(file)
-    try:
-        names = {int(label): str(name) for label, name in labels["id2label"].items()}
-        sums = {str(name): str(expected) for name, expected in (labels.get("base_sha256") or {}).items()}
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise InputError(f"{file}: no names of classes can be read here: {tell_error(error)}") from error
-    return {**labels, "id2label": names, "base_sha256": sums}
+    for key, kind in _LABELS.items():
+        check_value(key, labels.get(key), kind, file, "train the adapter again")
+    names = dict(enumerate(name_outputs(labels["id2label"], file)))
+    return {**labels, "id2label": names, "base_sha256": labels.get("base_sha256") or {}}
 
 
 def _name_classes(labels: dict[str, Any], weights: dict[str, torch.Tensor]) -> dict[str, Any]:
@@ -154,4 +161,4 @@ def _is_head(name: str) -> bool:
     return any(part in _HEADS for part in name.split("."))
 
 
-__all__ = ["LABELS_FILE", "hash_base", "is_adapter", "load_adapter"]
+__all__ = ["LABELS_FILE", "hash_base", "is_adapter", "load_adapter", "read_labels"]

@@ -5,6 +5,7 @@ from pathlib import Path
 from safetensors import safe_open
 
 from gengram.errors import InputError
+from gengram.loading.adapters import read_labels
 from gengram.loading.checkpoints import CONFIG
 from gengram.loading.faults import tell_faults
 from gengram.loading.models import is_finite, require_config
@@ -15,10 +16,12 @@ def inspect_checkpoint(folder: Path) -> None:
     """Refuse a folder that nobody could use: tokenizer, configuration and weights are read, one tensor at a time.
 
     Raises:
-        `InputError`: a tokenizer that cannot be read, does not read DNA or does not fit the configuration; weights that
-            cannot be read or are not finite.
+        `InputError`: a tokenizer that cannot be read, does not read DNA or does not fit the configuration; names of an
+            adapter's classes, or weights, that cannot be read; weights that are not finite.
     """
     config = require_config(folder) if (folder / CONFIG).is_file() else None  # An adapter has none.
+    if config is None:
+        read_labels(folder)
     check_tokenizer(require_tokenizer(folder), folder, config)
     for file in sorted(folder.glob("*.safetensors")):
         with tell_faults(f"{file}: no weights can be read here"), safe_open(file, framework="pt") as weights:

@@ -28,6 +28,7 @@ from gengram.errors import InputError
 from gengram.gena.published import mend_config, speed_up
 from gengram.loading.checkpoints import find_in_run
 from gengram.loading.faults import tell_faults
+from gengram.printable import shorten
 from gengram.registration import list_configurations
 
 TASKS: dict[str, Any] = {
@@ -41,6 +42,8 @@ TASKS: dict[str, Any] = {
 _HUB = {"cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token"}
 _MODEL = {"attn_implementation", "dtype", "experts_implementation", "quantization_config", "torch_dtype"}
 _LABELS = {"id2label", "label2id", "num_labels", "problem_type"}
+# More classes than any model has.
+_MOST_LABELS = 1_000_000
 # Heads that a checkpoint of a language model lacks and a training can begin with.
 _NEW_HEADS = re.compile("For(Sequence|Token)Classification$")
 _POOLER = re.compile(r"(^|\.)pooler\.")
@@ -65,6 +68,7 @@ def load_config(pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Any
     pretrained_model_name_or_path = find_in_run(pretrained_model_name_or_path)
     hub = {name: kwargs[name] for name in _HUB & kwargs.keys()}
     fields, _ = PreTrainedConfig.get_config_dict(pretrained_model_name_or_path, **hub)
+    _check_count(fields.get("num_labels"), pretrained_model_name_or_path)
     for config_class in list_configurations():
         if hasattr(config_class, "recognizes") and config_class.recognizes(fields):
             return config_class.from_pretrained(pretrained_model_name_or_path, **kwargs)
@@ -232,6 +236,15 @@ def _load(path: str | Path, task: str, **kwargs: Any) -> tuple[Any, dict[str, An
         found |= {kind: type(found[kind])() for kind in ("missing_keys", "mismatched_keys")}
     check_finite(model, path)
     return speed_up(model), found
+
+
+def _check_count(num_labels: Any, path: str | Path) -> None:
+    """Refuse more classes than there can be: transformers would make a name for each until the memory is full."""
+    if num_labels is not None and not (isinstance(num_labels, int) and 0 <= num_labels <= _MOST_LABELS):
+        raise InputError(
+            f"{path}: num_labels={shorten(repr(num_labels), 40)} in config.json is no number of classes from 0 to "
+            f"{_MOST_LABELS:,}"
+        )
 
 
 def _list_random(found: dict[str, Any]) -> list[str]:

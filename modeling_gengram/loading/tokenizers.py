@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
 from gengram.errors import InputError
 from gengram.genome.alphabet import BASES
@@ -70,7 +71,7 @@ def require_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
 
     Raises:
         `InputError`: no tokenizer can be read, or only a slow one of transformers, in Python; a `model_max_length` that
-            is no number.
+            is no number; no ids among its inputs.
     """
     with tell_faults(f"{path}: no tokenizer can be read here"), _hold_standard_error():
         tokenizer = load_tokenizer(path)
@@ -80,9 +81,13 @@ def require_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
             "tell where its tokens lie and takes names of special tokens in a sequence for such tokens. Save one with "
             "a tokenizer.json into this folder; gengram.tokenization has functions that make them"
         )
+    inputs: Any = tokenizer.model_input_names
+    if not isinstance(inputs, list) or not inputs or inputs[0] != "input_ids":
+        raise InputError(f"{path}: the tokenizer's model_input_names={inputs!r} does not begin with 'input_ids'")
     length: Any = tokenizer.model_max_length
-    if not isinstance(length, int | float) or not length >= 1:
+    if not isinstance(length, int | float) or isinstance(length, bool) or not length >= 1:
         raise InputError(f"{path}: the tokenizer's model_max_length={length!r} is no number of tokens")
+    tokenizer.model_max_length = int(min(length, VERY_LARGE_INTEGER))
     return tokenizer
 
 
@@ -134,13 +139,15 @@ def _read(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 
 def _compare_ids(tokenizer: PreTrainedTokenizerBase, path: str | Path, config: PreTrainedConfig, rows: int) -> None:
     names = {index: name for name, index in tokenizer.get_vocab().items()}
-    if (highest := max(names, default=-1)) >= rows:
+    # What is put around a sequence may have ids that no token has.
+    written = tokenizer(_PROBE, split_special_tokens=True, verbose=False)["input_ids"]
+    if (highest := max([*names, *written], default=-1)) >= rows:
         raise InputError(
             f"{path}: the tokenizer has the id {highest}, but the model has {rows} embeddings: they do not belong "
             "together"
         )
     # A special token that stands in no input, <unk> or a second <pad>, does no harm: many published files name one.
-    read = {*tokenizer(_PROBE, split_special_tokens=True, verbose=False)["input_ids"], tokenizer.mask_token_id}
+    read = {*written, tokenizer.mask_token_id}
     idle = set(tokenizer.all_special_ids) - read
     configs = list(_unwrap(config))
     for kind in ("pad", "mask", "cls"):

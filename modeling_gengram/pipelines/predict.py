@@ -17,6 +17,7 @@ from gengram.genome.letters import MAX_NON_DNA
 from gengram.genome.tables import read_rows
 from gengram.loading.adapters import is_adapter, load_adapter
 from gengram.loading.checkpoints import find_model
+from gengram.loading.classes import name_outputs
 from gengram.loading.models import (
     check_present,
     choose_device,
@@ -97,6 +98,7 @@ def predict_file(
         raise InputError(
             f"max_length={limit} tokens is longer than the model, which takes {tokenizer.model_max_length} tokens"
         )
+    names = name_outputs(model.config.id2label, model_path)
     rows = read_rows(file, sequence_column, genome=genome, needs_labels=False)
     encoded, _ = tokenize_rows(rows, tokenizer, limit, too_long, str(file), max_non_dna=max_non_dna)
     outputs = _run(model, tokenizer, encoded, batch_size)
@@ -104,8 +106,7 @@ def predict_file(
         check_letters(rows, str(file))
         other = read_other_strand(encoded, tokenizer, limit, too_long)
         outputs = _average(outputs, _run(model, tokenizer, other, batch_size), encoded, other, tokenizer, problem)
-    _tell_missing(outputs, str(file))
-    names = [name for _, name in sorted((model.config.id2label or {}).items())]
+    _tell_missing(outputs, str(file), model_path)
     if problem == "token":
         columns = _describe_bases(rows, encoded, outputs, names, tokenizer, too_long, file)
     else:
@@ -187,7 +188,7 @@ def _load_whole(path: str | Path, device: torch.device) -> PreTrainedModel:
     return require_model(path, _TASKS[head], config=config, device=device)
 
 
-def _tell_missing(outputs: list[np.ndarray], file: str) -> None:
+def _tell_missing(outputs: list[np.ndarray], file: str, model: str | Path) -> None:
     """Tell which rows have outputs that are not finite.
 
     Raises:
@@ -196,7 +197,7 @@ def _tell_missing(outputs: list[np.ndarray], file: str) -> None:
     rows = [row for row, logits in enumerate(outputs, start=1) if find_missing(logits).any()]
     if not rows:
         return
-    where = f"{file}: the model's outputs are not finite for {len(rows)} of {len(outputs)} rows"
+    where = f"{file}: the outputs of {model} are not finite for {len(rows)} of {len(outputs)} rows"
     if len(rows) == len(outputs):
         raise InputError(f"{where}: its numbers overflow, or the training diverged. Take another model")
     tell(f"{where}, the first is data row {rows[0]}: these have no prediction (null)")

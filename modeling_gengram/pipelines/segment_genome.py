@@ -25,6 +25,7 @@ from gengram.genome.letters import MAX_NON_DNA, LetterSurvey
 from gengram.genome.tracks import Locus, Piece, TrackFormat, check_format, name_tracks, write_tracks
 from gengram.loading.adapters import hash_base
 from gengram.loading.checkpoints import find_model
+from gengram.loading.classes import name_outputs
 from gengram.loading.models import choose_device, count_embeddings, require_config, require_model
 from gengram.loading.tokenizers import check_tokenizer, require_tokenizer
 from gengram.nucleotide_transformer.configuration_segment_nt import SegmentNTConfig
@@ -108,7 +109,7 @@ def segment_genome(
     shown = _choose_locus(locus, plan)
     model_path = find_model(model_path)
     model, tokenizer = load_segmenter(model_path, window, overlap, devices)
-    features = model.config.features
+    features = name_outputs(model.config.id2label, model_path)
     name_tracks(features, track_format)
     step = window - overlap
     # Pieces of whole steps: the windows of all of them are in one frame.

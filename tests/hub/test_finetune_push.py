@@ -79,6 +79,7 @@ def test_a_run_publishes_its_best_seed_with_our_card(hub, user, argv, tmp_path):
         ([], "hf_writer", "push_to_hub needs the name of the repository: give --hub_model_id"),
         (["--hub_model_id", "x"], "hf_writer", "'x' is no name for a repository: write organization/name"),
         (["--hub_model_id", "lab/a--b"], "hf_writer", "'lab/a--b' is no name for a repository"),
+        (["--hub_model_id", "lab/x", "--hub_license", "no such"], "hf_writer", "--hub_license 'no such': write the"),
     ],
 )
 def test_nothing_is_trained_that_cannot_be_published(changes, token, message, hub, user, argv, tmp_path):

@@ -112,6 +112,36 @@ def test_those_that_do_not_belong_together(config, message):
         check_tokenizer(build_nucleotide_tokenizer(template="cls_sep"), "here", config)
 
 
+def test_what_is_put_around_a_sequence_has_an_embedding():
+    tokenizer = build_nucleotide_tokenizer(template="cls_sep")
+    saved = json.loads(tokenizer.backend_tokenizer.to_str())
+    saved["post_processor"]["special_tokens"]["[CLS]"]["ids"] = [99999]
+    other = TokenizersBackend(tokenizer_object=Tokenizer.from_str(json.dumps(saved)), pad_token="[PAD]")
+    with pytest.raises(InputError, match="has the id 99999, but the model has 16 embeddings"):
+        check_tokenizer(other, "here", BertConfig(vocab_size=16))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("model_input_names", []), ("model_input_names", "input_ids"), ("model_max_length", True)],
+)
+def test_settings_that_no_verb_can_use(field, value, tmp_path):
+    build_nucleotide_tokenizer().save_pretrained(tmp_path)
+    file = tmp_path / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {field: value}))
+    with pytest.raises(InputError, match=f"the tokenizer's {field}="):
+        require_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize(("length", "read"), [(float("inf"), int(1e30)), (1e30, int(1e30)), (512.0, 512)])
+def test_a_longest_input_is_a_whole_number(length, read, tmp_path):
+    build_nucleotide_tokenizer().save_pretrained(tmp_path)
+    file = tmp_path / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"model_max_length": length}))
+    tokenizer = require_tokenizer(tmp_path)
+    assert tokenizer.model_max_length == read and isinstance(tokenizer.model_max_length, int)
+
+
 def test_a_folder_without_a_tokenizer(small, tmp_path):
     BertForMaskedLM(BertConfig(vocab_size=16, **small)).save_pretrained(tmp_path)
     for load in (load_tokenizer, require_tokenizer):

@@ -193,6 +193,14 @@ def test_names_that_are_too_long_or_forbidden(tmp_path):
             check(tmp_path / ("a" * 300))
 
 
+@pytest.mark.parametrize("check", [check_output_file, check_output_folder])
+def test_names_that_are_not_in_utf8(check, tmp_path):
+    for place in (tmp_path / os.fsdecode(b"caf\xe9"), str(tmp_path / os.fsdecode(b"caf\xe9") / "x")):
+        with pytest.raises(InputError, match="the name is not in UTF-8; choose another"):
+            check(place)
+    assert check(tmp_path / "café") == tmp_path / "café"
+
+
 def test_a_name_as_long_as_names_may_be(tmp_path):
     for name in ("a" * 255, "ä" * 127 + "b"):
         assert check_output_file(tmp_path / name) == tmp_path / name

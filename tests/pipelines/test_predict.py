@@ -206,8 +206,9 @@ class TestNotFinite:
         [("single_label_classification", 2), ("multi_label_classification", 3), ("regression", 2), (None, 1)],
     )
     def test_rows_without_a_prediction_are_null_and_told(self, problem_type, num_labels, overflowing, file, capsys):
-        table = predict(overflowing(problem_type, num_labels), file)
-        told = f"{file}: the model's outputs are not finite for 2 of 4 rows, the first is data row 2: these have no"
+        model = overflowing(problem_type, num_labels)
+        table = predict(model, file)
+        told = f"{file}: the outputs of {model} are not finite for 2 of 4 rows, the first is data row 2: these have no"
         assert told in capsys.readouterr().err
         columns = [name for name in table.columns if name.startswith(("prediction", "probability"))]
         assert columns
@@ -223,7 +224,7 @@ class TestNotFinite:
     def test_no_prediction_at_all_is_an_error(self, overflowing, file, tmp_path, capsys):
         folder = overflowing("single_label_classification", 2, everywhere=True)
         assert main([str(folder), str(file), "--out", str(tmp_path / "out.parquet")]) == 1
-        assert "the model's outputs are not finite for 4 of 4 rows: " in capsys.readouterr().err
+        assert "are not finite for 4 of 4 rows: " in capsys.readouterr().err
         assert not (tmp_path / "out.parquet").exists()
 
     def test_no_vector_at_all_is_written(self, overflowing, file, tmp_path, capsys):

@@ -14,6 +14,7 @@ from transformers.dynamic_module_utils import get_relative_import_files
 from gengram.errors import InputError
 from gengram.files import check_input_files
 from gengram.loading.checkpoints import REPORT, Checkpoint, check_repo_id, find_checkpoint, is_hub_id
+from gengram.loading.classes import name_outputs
 from gengram.loading.faults import tell_faults
 from gengram.loading.folders import read_object
 from gengram.loading.inspection import inspect_checkpoint
@@ -155,8 +156,7 @@ def _check_config(config: dict[str, Any], file: Path) -> None:
     for key, kind in _CONFIG_KEYS.items():
         if config.get(key) is not None:
             check_value(key, config[key], kind, file, remedy)
-    if strange := [label for label in config.get("id2label") or {} if not label.isdecimal()]:
-        raise InputError(f"{file}: 'id2label' has the key {strange[0]!r}, which is no number of a class; {remedy}")
+    name_outputs(config.get("id2label"), file)
 
 
 def _list_files(folder: Path) -> tuple[dict[str, Path | bytes], dict[str, str]]:
@@ -267,7 +267,8 @@ def _render(
     dataset: str | None,
     plots: dict[str, str],
 ) -> ModelCard:
-    with tell_faults(f"{checkpoint.folder}: no card can be written"):
+    sources = str(checkpoint.folder) if checkpoint.report is None else f"{checkpoint.folder} and the run's {REPORT}"
+    with tell_faults(f"{sources}: no card can be written"):
         return render_card(
             checkpoint.folder,
             config,
@@ -284,10 +285,8 @@ def _render(
 
 def _read_card(path: str | Path) -> ModelCard:
     check_input_files(path)
-    try:
+    with tell_faults(f"{path}: cannot be read as a card"):
         card = ModelCard(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: cannot be read as a card: {error}") from error
     if not card.data.to_dict():
         raise InputError(f"{path}: the card has no metadata between two lines of ---; start from `gengram card`")
     return card

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -38,6 +39,7 @@ from gengram import (
     GengramForSequenceClassification,
     NucleotideTransformerConfig,
 )
+from gengram.errors import InputError
 from gengram.pipelines.command import predict
 from gengram.tokenization import build_kmer_tokenizer, build_nucleotide_tokenizer
 from gengram.training.arguments import FinetuneArguments, ModelArguments
@@ -301,6 +303,26 @@ class TestAnotherBase:
         error = capsys.readouterr().err
         assert f"the adapter was trained on '{base}' and does not fit '{other}'" in error and "--base_model" in error
         assert not out.exists() and not list(tmp_path.glob("*.partial"))
+
+    @pytest.mark.parametrize(
+        ("changes", "told"),
+        [
+            ({"id2label": ["a", "b"]}, "'id2label' is"),
+            ({"id2label": {"0": "a", "2": "b"}}, "count from 0"),
+            ({"id2label": {"0": "a", "1": "a"}}, "gives the name 'a' to several outputs"),
+            ({"problem_type": ["regression"]}, "'problem_type' is"),
+            ({"base_sha256": [1]}, "'base_sha256' is"),
+        ],
+    )
+    def test_names_of_classes_that_were_changed(self, changes, told, run, base, task, tmp_path, capsys):
+        shutil.copytree(run / "seed-0", tmp_path / "changed")
+        file, out = tmp_path / "changed" / "labels.json", tmp_path / "out.parquet"
+        file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+        assert predict([str(tmp_path / "changed"), task["test_file"], "--out", str(out)]) == 1
+        error = capsys.readouterr().err
+        assert f"{file}: " in error and told in error and not out.exists()
+        with pytest.raises(InputError, match=re.escape(told)):
+            prepare_upload(tmp_path / "changed", "lab/adapter", base_model="lab/base")
 
     def test_the_same_base_at_another_place_gives_the_same(self, run, moved, base, task, tmp_path):
         found = []

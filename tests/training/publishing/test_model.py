@@ -408,6 +408,25 @@ def test_a_card_of_ones_own(run, tmp_path):
         prepare_upload(run, "lab/model", card=tmp_path / "card.md")
 
 
+@pytest.mark.parametrize(
+    "metadata",
+    ["- a", "license: [", "tags: 5", "5: mit", "a: " + "[" * 5000, "license: !!python/object/apply:os.getcwd []"],
+    ids=["list", "cut off", "tags", "a number as key", "deep", "code"],
+)
+def test_a_card_whose_metadata_is_none(metadata, run, tmp_path):
+    (tmp_path / "card.md").write_text(f"---\n{metadata}\n---\n# Mine\n")
+    with pytest.raises(InputError, match=r"card\.md: cannot be read as a card"):
+        prepare_upload(run, "lab/model", card=tmp_path / "card.md")
+
+
+def test_a_report_that_lacks_what_a_card_says_is_named(run):
+    report = json.loads((run / "report.json").read_text())
+    del report["arguments"]
+    (run / "report.json").write_text(json.dumps(report))
+    with pytest.raises(InputError, match=r"and the run's report\.json: no card can be written: KeyError: 'arguments'"):
+        prepare_upload(run, "lab/model")
+
+
 # The commands
 
 
@@ -495,23 +514,29 @@ def test_a_link_within_the_run_may_not_lead_to_something_hidden(run):
 
 def test_what_is_no_file_is_left_out_by_name(run):
     folder = run / "seed-0"
-    os.mkfifo(folder / "merges.txt")
-    (folder / "vocab.txt").symlink_to("nowhere")
-    (folder / "chat_template.jinja").symlink_to("/dev/zero")
+    os.mkfifo(folder / "merges")
+    (folder / "vocab").symlink_to("nowhere")
+    (folder / "chat_template").symlink_to("/dev/zero")
     (folder / ".netrc").write_text("machine x login y")
     with socket.socket(socket.AF_UNIX) as listener:
         here = Path.cwd()
         os.chdir(folder)  # The path of a socket is short.
-        listener.bind("vocab.json")
+        listener.bind("socket")
         os.chdir(here)
         left_out = prepare_upload(run, "lab/model", seed=0).left_out
-    assert {name: left_out[name] for name in ("merges.txt", "vocab.txt", "chat_template.jinja", "vocab.json")} == {
-        "merges.txt": "a pipe",
-        "vocab.txt": "a link that leads nowhere",
-        "chat_template.jinja": "a device",
-        "vocab.json": "a socket",
+    assert {name: left_out[name] for name in ("merges", "vocab", "chat_template", "socket")} == {
+        "merges": "a pipe",
+        "vocab": "a link that leads nowhere",
+        "chat_template": "a device",
+        "socket": "a socket",
     }
     assert left_out[".netrc"] == "hidden"
+
+
+def test_no_library_waits_for_a_pipe_in_the_place_of_a_models_file(run):
+    os.mkfifo(run / "seed-0" / "merges.txt")
+    with pytest.raises(InputError, match=r"merges\.txt: a pipe or device cannot be read twice"):
+        prepare_upload(run, "lab/model", seed=0)
 
 
 @pytest.mark.parametrize("name", ["../outside", "{outside}", "pack/../../outside"])
