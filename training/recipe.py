@@ -10,7 +10,7 @@ import yaml
 
 from gengram.errors import InputError, suggest
 from gengram.files import check_input_files
-from gengram.loading.faults import tell_error
+from gengram.loading.faults import tell_faults
 from gengram.progress import tell
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -55,12 +55,11 @@ def read_recipe(name: str, parser: argparse.ArgumentParser, arguments: Mapping[s
             raise InputError(f"{place}: no argument is called {_show(key)!r}{suggest(_show(key), known)}")
         if argument in recipe:
             raise InputError(f"{place}: {argument} is given twice")
-        try:
-            recipe[argument] = _read_value(value, parser, actions[argument], arguments[argument], loader)
-        except argparse.ArgumentError as error:
-            raise InputError(f"{place}: {argument}: {error.message}") from error
-        except (yaml.YAMLError, RecursionError, ValueError) as error:
-            raise InputError(f"{place}: {argument}: {tell_error(error)}") from error
+        with tell_faults(f"{place}: {argument}"):  # `!!int ""`, `!!timestamp x` ...: PyYAML does not expect them
+            try:
+                recipe[argument] = _read_value(value, parser, actions[argument], arguments[argument], loader)
+            except argparse.ArgumentError as error:
+                raise InputError(f"{place}: {argument}: {error.message}") from error
     return {argument: value for argument, value in recipe.items() if value is not None}
 
 
@@ -81,11 +80,14 @@ def _find_recipe(name: str) -> Path:
 
 def _read_yaml(path: Path) -> tuple[yaml.Node | None, "_Loader"]:
     """The nodes of a file, with their lines, and what makes values of them."""
-    try:
+    with tell_faults(f"{path}: cannot be read as YAML"):
         loader = _Loader(path.read_text(encoding="utf-8-sig"))
         return loader.get_single_node(), loader
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        raise InputError(f"{path}: cannot be read as YAML: {tell_error(error)}") from error
+
+
+# NUL and halves of letters, which YAML can write and a command line cannot: U+DC80 to U+DCFF are its bytes that are no
+# UTF-8.
+_NO_LETTER = re.compile("[\0\ud800-\udc7f\udd00-\udfff]")
 
 
 class _Loader(yaml.SafeLoader):
@@ -127,6 +129,8 @@ def _read_scalar(node: yaml.Node, parser: argparse.ArgumentParser, action: argpa
     if not isinstance(node, yaml.ScalarNode):
         kind = "a list" if isinstance(node, yaml.SequenceNode) else "a mapping"
         raise argparse.ArgumentError(None, f"one value is needed here, and this is {kind}")
+    if none := _NO_LETTER.search(node.value):
+        raise argparse.ArgumentError(None, f"{none[0]!r} is no letter, and cannot be in an argument")
     value = parser._get_value(action, node.value)
     parser._check_value(action, value)
     return value

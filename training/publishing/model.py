@@ -285,9 +285,11 @@ def _render(
 
 def _read_card(path: str | Path) -> ModelCard:
     check_input_files(path)
+    # The metadata become arguments of the card's class: what they raise depends on their names and types.
     with tell_faults(f"{path}: cannot be read as a card"):
         card = ModelCard(Path(path).read_text(encoding="utf-8"))
-    if not card.data.to_dict():
+        metadata = card.data.to_dict()
+    if not metadata:
         raise InputError(f"{path}: the card has no metadata between two lines of ---; start from `gengram card`")
     return card
 
