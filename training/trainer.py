@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from datasets import Dataset
 from torch.utils.data import DataLoader
 from transformers import Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, seed_worker
@@ -79,6 +80,12 @@ class StepTrainer(Trainer):
             multiprocessing_context=self.args.dataloader_multiprocessing_context if workers else None,
             worker_init_fn=partial(seed_worker, num_workers=workers, rank=self.args.process_index),
         )
+
+    def _remove_unused_columns(self, dataset: Dataset, description: str | None = None) -> Dataset:
+        """Keep what tokenizer and labels have made: other columns may be called like the model's inputs by chance."""
+        assert self.processing_class is not None
+        made = (*self.processing_class.model_input_names, "label", "labels")
+        return dataset.select_columns([name for name in dataset.column_names if name in made])
 
     def get_batch_samples(
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device

@@ -77,9 +77,10 @@ class Parts:
             rows: N rows with the columns that go with the vectors.
             embedded: of the N rows, in their order.
         """
-        table = rows
-        for name, column in build_columns(embedded).items():
-            table = table.append_column(name, column)
+        built = build_columns(embedded)
+        schema = pa.schema([*rows.schema, *(pa.field(name, column.type) for name, column in built.items())])
+        # Not appended: a table of no columns does not know how many rows it has.
+        table = pa.Table.from_arrays([*rows.columns, *built.values()], schema=schema)
         with (
             open_whole(self._name(number)) as stream,
             pa.ipc.new_file(stream, table.schema) as writer,

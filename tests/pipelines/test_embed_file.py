@@ -72,6 +72,19 @@ def test_rows_keep_their_order_and_columns_in_every_format(model, rows, tmp_path
     ]
 
 
+def test_sequences_without_any_other_column(model, rows, tmp_path):
+    table = pd.read_csv(rows)[["seq"]]
+    table.to_csv(tmp_path / "only.csv", index=False)
+    expected = expect(model, table["seq"].tolist())
+    for name in ("out.parquet", "out.npz", "out.safetensors"):
+        assert run(tmp_path / "only.csv", "--model", model, "--out", tmp_path / name) == 0
+    found = pd.read_parquet(tmp_path / "out.parquet")
+    assert list(found.columns) == ["embedding"]
+    np.testing.assert_allclose(np.stack(found["embedding"]), expected, atol=1e-5)
+    for vectors in (np.load(tmp_path / "out.npz"), load_file(tmp_path / "out.safetensors")):
+        np.testing.assert_allclose(vectors["embeddings"], expected, atol=1e-5)
+
+
 def test_vectors_of_tokens(model, rows, tmp_path):
     sequences = pd.read_csv(rows)["seq"].tolist()
     expected = expect(model, sequences, pool="none", layer=1)

@@ -75,6 +75,23 @@ def test_evaluation_in_half_precision_leaves_the_weights_alone(flag, changes, co
     assert figures[0]["test"]["loss"] != figures[1]["test"]["loss"]
 
 
+@pytest.mark.parametrize(
+    "changes", [{}, {"reverse_complement": 0.5}, {"problem": "token"}], ids=["plain", "strands", "bases"]
+)
+def test_columns_that_are_called_like_inputs_of_the_model_are_not_read(changes, command, draw_table, tmp_path):
+    table = draw_table(40, 0).rename(columns={"seq": "sequence"})[["sequence", "label"]]
+    if "problem" in changes:
+        table["label"] = [[int(base in "CG") for base in sequence] for sequence in table["sequence"]]
+    for name in ("plain", "more"):
+        table.to_json(tmp_path / f"{name}.jsonl", orient="records", lines=True)
+        given = {"train_file": tmp_path / f"{name}.jsonl", "test_file": tmp_path / f"{name}.jsonl", "backbone": "bert"}
+        assert main(command(**given, max_steps=2, use_cpu=True, output_dir=tmp_path / name, **changes)) == 0
+        table = table.assign(labels="x", input_ids="y", output_attentions=True)
+        ids = [[3] * (len(sequence) + 2) for sequence in table["sequence"]]
+        table = table.assign(position_ids=ids, token_type_ids=ids)
+    assert_same(read_weights(tmp_path / "more"), read_weights(tmp_path / "plain"))
+
+
 @pytest.mark.parametrize("flag", ["bf16", "fp16"])
 def test_mixed_precision_and_a_checkpoint_in_half_precision_give_weights_in_float32(flag, command, run_folder, base):
     given = {"model_name_or_path": base, "max_steps": 2, "use_cpu": True, flag: True}

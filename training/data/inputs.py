@@ -165,6 +165,9 @@ def tokenize_rows(
     """
 
     judge_rows(rows, file, max_non_dna)
+    # These names are of what is made here; columns of the file that have them would be taken for it.
+    taken = {"labels", *tokenizer.model_input_names}
+    rows = rows.remove_columns([name for name in rows.column_names if name in taken])
 
     def encode(batch: dict[str, list], cut: bool) -> dict[str, list]:
         # Split special tokens: a text like "[MASK]" in a sequence is six unknown characters, not a mask.
