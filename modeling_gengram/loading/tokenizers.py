@@ -28,6 +28,8 @@ _TOKENIZER_FILES = ("tokenizer*.json", "vocab*", "*.model", "special_tokens_map.
 _BY_CONTENT = ("bpe", "kmer")
 # Every base, every pair of them, and more than one k-mer.
 _PROBE = "ACGTTGCAAGGCCTTAGACTCATGTA"
+# Some of these letters are unknown to every tokenizer.
+_ODD = "NRX.-é"
 
 
 def load_tokenizer(pretrained_model_name_or_path: str | Path, **kwargs: Any) -> PreTrainedTokenizerBase:
@@ -109,8 +111,11 @@ def check_tokenizer(
 
     Raises:
         `InputError`: ids beyond the model's embeddings; a special token of the model that is another token here; A, C,
-            G and T that are unknown or one and the same token; a sequence that does not come back.
+            G and T that are unknown or one and the same token; a sequence that does not come back; an unknown letter
+            that is an error to it.
     """
+    with tell_faults(f"{path}: the tokenizer there stops at a letter that it does not know; give it an unk_token"):
+        _read(tokenizer, _ODD)
     if config is not None:
         _compare_ids(tokenizer, path, config, config.vocab_size if rows is None else rows)
     unknown = tokenizer.unk_token_id

@@ -112,6 +112,14 @@ def test_those_that_do_not_belong_together(config, message):
         check_tokenizer(build_nucleotide_tokenizer(template="cls_sep"), "here", config)
 
 
+def test_an_unknown_letter_has_a_token():
+    """The library raises where the token for unknown letters is none: in the middle of a file."""
+    backend = Tokenizer(WordLevel({"[PAD]": 0, "A": 1, "C": 2, "G": 3, "T": 4}, unk_token="[UNK]"))
+    backend.pre_tokenizer = Split("", "isolated")
+    with pytest.raises(InputError, match="here: the tokenizer there stops at a letter that it does not know"):
+        check_tokenizer(TokenizersBackend(tokenizer_object=backend, pad_token="[PAD]", unk_token=None), "here")
+
+
 def test_what_is_put_around_a_sequence_has_an_embedding():
     tokenizer = build_nucleotide_tokenizer(template="cls_sep")
     saved = json.loads(tokenizer.backend_tokenizer.to_str())
