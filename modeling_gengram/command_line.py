@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from gengram.errors import InputError, suggest
 from gengram.files import check_output_file, describe_os_error, write_json
-from gengram.printable import make_printable
+from gengram.printable import make_printable, shorten
 from gengram.progress import QUIET, quiet_libraries
 
 EXIT_CODES = "exit codes: 0 done; 1 an error, the message says what to change; 2 wrong arguments"
@@ -279,9 +279,10 @@ def complain(program: str, message: str) -> int:
 
 
 def whole_number(text: str) -> int:
-    """Type of an argument: a whole number of at least 1."""
-    if not re.fullmatch("[0-9]+", text) or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number of at least 1")
+    """Type of an argument: a whole number of at least 1, with which libraries still count (2^63 - 1)."""
+    if not re.fullmatch("[0-9]{1,4000}", text) or not 1 <= int(text) <= sys.maxsize:
+        shown = shorten(text, 60)
+        raise argparse.ArgumentTypeError(f"{shown!r}: give a whole number of at least 1, and at most {sys.maxsize}")
     return int(text)
 
 

@@ -32,6 +32,7 @@ HELD_OUT = 20
 """One piece of so many does not train: it is measured."""
 _MOST_HELD_OUT = 1000
 _SPECIAL = ("[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]")
+_LARGEST = 10_000_000  # far beyond every use
 _LONGEST_RUN = 32  # what the bulk encoder looks for
 
 
@@ -70,8 +71,10 @@ def train_bpe_tokenizer(
     smallest = len(special) + len(BASES) + 1
     if vocab_size < smallest:
         raise ValueError(f"vocab_size={vocab_size}: special tokens and single letters are {smallest} already")
-    if max_token_length < 2:
-        raise ValueError(f"max_token_length={max_token_length}: give 2 bp or more")
+    if vocab_size > _LARGEST:  # The library makes room for all of them before it begins.
+        raise ValueError(f"vocab_size={vocab_size}: give at most {_LARGEST:,} tokens")
+    if not 2 <= max_token_length <= _LARGEST:
+        raise ValueError(f"max_token_length={max_token_length}: give 2 to {_LARGEST:,} bp")
     if n_run not in range(_LONGEST_RUN + 1) or n_run == 1:
         raise ValueError(f"n_run={n_run}: give 2 to {_LONGEST_RUN} N, or 0 for no token of runs")
     trainer = BpeTrainer(
@@ -122,6 +125,8 @@ def sample_pieces(
     Raises:
         `InputError`: see `read_fasta` and `LetterSurvey`; nothing to train on.
     """
+    if seed < 0:
+        raise InputError(f"seed={seed}: give 0 or more")
     if sample < PIECE:
         raise InputError(f"sample={sample}: give {PIECE} bp or more")
     lengths = []

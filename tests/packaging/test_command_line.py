@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import warnings
+from argparse import ArgumentTypeError
 from pathlib import Path
 
 import pytest
@@ -78,10 +79,11 @@ def test_wrong_command_lines(parser, words, told, capsys):
     assert told in error and error.startswith("usage: gengram try FILE") and "`gengram try --help`" in error
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "1.0", "x", "", "\u0661"])
+@pytest.mark.parametrize("text", ["0", "-1", "1.0", "x", "", "\u0661", "9223372036854775808", "9" * 5000])
 def test_what_is_no_whole_number(text):
-    with pytest.raises(Exception, match="whole number"):
+    with pytest.raises(ArgumentTypeError, match="whole number") as told:
         whole_number(text)
+    assert len(str(told.value)) < 200
 
 
 @pytest.mark.parametrize("text", ["0", "1.01", "nan", "x", "-0.5"])

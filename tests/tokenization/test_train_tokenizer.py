@@ -141,7 +141,14 @@ def test_the_command_prints_and_writes_a_report(genome, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("fault", "message"),
-    [({"vocab_size": 5}, "vocab_size=5"), ({"n_run": 1}, "n_run=1"), ({"max_token_length": 1}, "max_token_length=1")],
+    [
+        ({"vocab_size": 5}, "vocab_size=5"),
+        ({"vocab_size": 10**12}, "at most 10,000,000 tokens"),
+        ({"n_run": 1}, "n_run=1"),
+        ({"max_token_length": 1}, "max_token_length=1"),
+        ({"max_token_length": 2**63}, "give 2 to 10,000,000 bp"),
+        ({"seed": -1}, "seed=-1: give 0 or more"),
+    ],
 )
 def test_wrong_numbers_are_refused_and_nothing_is_written(genome, tmp_path, fault, message):
     with pytest.raises(InputError, match=message):
