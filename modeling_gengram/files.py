@@ -325,7 +325,7 @@ def check_input_files(*paths: str | Path | None) -> None:
         if path is not None and not Path(path).exists():
             raise InputError(f"{path}: there is no such file")
         if path is not None and Path(path).is_dir():
-            raise InputError(f"{path}: this is a folder, and a file is needed")
+            raise InputError(f"{path}: this is a folder, and a file is needed; name one of the files in it")
         if path is not None and not Path(path).is_file():
             raise InputError(f"{path}: a pipe or device cannot be read twice; write its content to a file first")
 

@@ -205,7 +205,7 @@ def _check_push(arguments: FinetuneArguments, model: ModelArguments) -> None:
     if model.peft is not None and Path(str(model.model_name_or_path)).is_dir():
         raise InputError(
             f"push_to_hub: an adapter is published with the Hub id of its base, but {model.model_name_or_path} is a "
-            "folder here. Leave push_to_hub out, and afterwards use `gengram push` with --base-model organization/name."
+            "folder here. Leave push_to_hub out, and afterwards use `gengram push` with --base_model organization/name."
         )
 
 

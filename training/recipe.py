@@ -82,7 +82,15 @@ def _read_yaml(path: Path) -> tuple[yaml.Node | None, "_Loader"]:
     """The nodes of a file, with their lines, and what makes values of them."""
     with tell_faults(f"{path}: cannot be read as YAML"):
         loader = _Loader(path.read_text(encoding="utf-8-sig"))
-        return loader.get_single_node(), loader
+        try:
+            return loader.get_single_node(), loader
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark
+            if mark is None:
+                raise
+            # Its own words are several lines, with a drawing of the place.
+            place = f"{path}, line {mark.line + 1}, column {mark.column + 1}"
+            raise InputError(f"{place}: cannot be read as YAML: {error.problem}") from error
 
 
 # NUL and halves of letters, which YAML can write and a command line cannot: U+DC80 to U+DCFF are its bytes that are no

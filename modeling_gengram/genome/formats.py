@@ -46,6 +46,7 @@ _UTF8_MARK = b"\xef\xbb\xbf"
 # A first field like this is a sequence, not the name of a column: the table has no header.
 _BARE_SEQUENCE = re.compile(rb"[ACGTUNacgtun]{20,}")
 _SEPARATORS = {";": "semicolons", "\t": "tabs", ",": "commas", "|": "bars"}
+_WITHOUT_SEQUENCES = (".gff", ".gff3", ".gtf", ".vcf")
 _SEPARATOR_LINE = re.compile(r"sep=.?")
 
 
@@ -62,6 +63,11 @@ def find_format(path: str | Path, aliases: Mapping[str, str] | None = None) -> s
     path = Path(path)
     suffix = (Path(path.stem) if path.suffix.lower() in COMPRESSED else path).suffix.lower()
     suffix = {**_SAME, **(aliases or {})}.get(suffix, suffix)
+    if suffix in _WITHOUT_SEQUENCES:
+        raise InputError(
+            f"{path}: a {suffix} file has no sequences; write its features or variants as the intervals of a .bed file "
+            "(starts count from 0 there), and give that with a genome"
+        )
     if suffix not in SUFFIXES:
         raise InputError(f"{path}: unknown format {suffix!r}; give a {', '.join(SUFFIXES)} file, plain or .gz")
     return suffix

@@ -121,7 +121,11 @@ def find_checkpoint(path: str | Path, seed: int | None = None) -> Checkpoint:
             f"{folder}: there are models but no {REPORT}, so this run did not come to its end. Finish it, or name one "
             "of the seed folders."
         )
-    raise InputError(f"{folder}: neither a run ({REPORT}) nor a model ({CONFIG}) nor an adapter is here")
+    inside = sorted(
+        {file.parent.name for name in (REPORT, CONFIG, ADAPTER_CONFIG) for file in folder.glob(f"*/{name}")}
+    )
+    remedy = f"; name a folder in it, e.g. {inside[0]!r}" if inside else ""
+    raise InputError(f"{folder}: neither a run ({REPORT}) nor a model ({CONFIG}) nor an adapter is here{remedy}")
 
 
 def is_hub_id(name: str) -> bool:

@@ -280,7 +280,10 @@ def require_config(path: str | Path) -> Any:
     Raises:
         `InputError`: no configuration can be read.
     """
-    with tell_faults(f"{path}: no model configuration can be read here"):
+    here = "no model configuration can be read here"
+    if not Path(path).exists():  # A folder that is not there may look like an id: `runs/mine`.
+        here = "there is no such folder here, and from the Hub no model configuration can be read"
+    with tell_faults(f"{path}: {here}"):
         return load_config(path)
 
 

@@ -87,6 +87,8 @@ def test_fasta_and_intervals(tmp_path):
         ("a.jsonl", '{"seq": 5}\n', "holds int64, not sequences"),
         ("a.parquet", "no parquet", "not a Parquet file"),
         ("a.txt", "ACGT", "unknown format '.txt'"),
+        ("a.gff3.gz", "##gff-version 3\n", "a .gff3 file has no sequences; write its features .* of a .bed file"),
+        ("a.vcf", "##fileformat=VCFv4.3\n", "a .vcf file has no sequences"),
         ("a.fa", "ACGT", "begins with '>'"),
     ],
 )

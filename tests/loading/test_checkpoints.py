@@ -81,6 +81,9 @@ def test_folders_without_a_model(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"empty: neither a run \(report.json\) nor a model \(config.json\)"):
         find_model(tmp_path / "empty")
+    make_model(tmp_path / "runs" / "mine")
+    with pytest.raises(InputError, match=r"runs: neither .*; name a folder in it, e.g. 'mine'"):
+        find_model(tmp_path / "runs")
     make_model(tmp_path / "unfinished" / "seed-0")
     with pytest.raises(InputError, match="this run did not come to its end"):
         find_model(tmp_path / "unfinished")
@@ -97,7 +100,9 @@ def test_folders_without_a_model(tmp_path):
 @pytest.mark.parametrize("content", ["", "[]", "{", "{}", '{"seeds": 3, "model_folders": ["a"]}'])
 def test_a_report_that_is_none(content, tmp_path):
     (tmp_path / "report.json").write_text(content)
-    with pytest.raises(InputError, match=r"report.json: (cannot be read as JSON|a JSON object|not the report)"):
+    with pytest.raises(
+        InputError, match=r"report.json: (cannot be read as JSON|a JSON object|not the report|'seeds' is 3)"
+    ):
         find_model(tmp_path)
 
 

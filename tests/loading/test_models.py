@@ -19,7 +19,7 @@ from transformers import (
 
 import gengram
 from gengram.errors import InputError
-from gengram.loading.models import check_present, is_finite, load_weights, require_model
+from gengram.loading.models import check_present, is_finite, load_weights, require_config, require_model
 from gengram.pipelines.embed import embed_sequences
 from gengram.tokenization import build_nucleotide_tokenizer
 
@@ -167,3 +167,12 @@ def test_a_model_that_is_offloaded_to_disk_is_refused_by_name(lm, tmp_path):
     model = gengram.auto(lm, device_map=device_map, offload_folder=str(tmp_path / "offloaded"))
     with pytest.raises(ValueError, match=r"are not in memory .*e\.g\. encoder\.layer\.0"):
         embed_sequences(model.eval(), build_nucleotide_tokenizer(), ["ACGT"])
+
+
+def test_a_folder_that_is_not_there_is_told_where_its_name_looks_like_an_id(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="runs/nope: there is no such folder here, and from the Hub no model"):
+        require_config("runs/nope")
+    (tmp_path / "runs" / "nope").mkdir(parents=True)
+    with pytest.raises(InputError, match="runs/nope: no model configuration can be read here"):
+        require_config("runs/nope")

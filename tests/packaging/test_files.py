@@ -154,7 +154,7 @@ def test_input_files(tmp_path):
     check_input_files(tmp_path / "a", None)
     with pytest.raises(InputError, match="b: there is no such file"):
         check_input_files(tmp_path / "a", tmp_path / "b")
-    with pytest.raises(InputError, match="this is a folder"):
+    with pytest.raises(InputError, match="this is a folder, and a file is needed; name one of the files in it"):
         check_input_files(tmp_path)
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(InputError, match="cannot be read twice"):

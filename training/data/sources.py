@@ -148,12 +148,13 @@ def _load(arguments: DataArguments) -> tuple[DatasetDict, bool]:
                 options = {"features": kinds, "keep_default_na": False, "na_values": [""]}
             loaded = load_dataset(path, arguments.dataset_config, revision=arguments.dataset_revision, **options)
     except _LOADING_ERRORS as error:
-        here = "this folder" if Path(path).is_dir() else "it is no folder here, and from the Hub"
-        raise InputError(
-            f"dataset={path!r}: {here} cannot be read as a data set: {str(error) or type(error).__name__}. Without a "
-            f"network: fetch it elsewhere (`hf download --repo-type dataset {path} --local-dir FOLDER`) and give the "
-            "folder."
-        ) from error
+        here = "it is no folder here, and from the Hub"
+        fetch = f"hf download --repo-type dataset {path} --local-dir FOLDER"
+        remedy = f"Without a network: fetch it elsewhere (`{fetch}`) and give the folder."
+        if Path(path).is_dir():
+            here, remedy = "this folder", "Its tables are found by their names: train.csv, validation.csv, test.csv."
+        why = (str(error) or type(error).__name__).rstrip(".")
+        raise InputError(f"dataset={path!r}: {here} cannot be read as a data set: {why}. {remedy}") from error
     return loaded if isinstance(loaded, DatasetDict) else DatasetDict({"train": loaded}), bool(options)
 
 

@@ -119,7 +119,7 @@ def push_dataset(argv: Sequence[str] | None = None) -> int:
         dry_run: bool,
     ) -> Answer:
         if not Path(folder).is_dir():
-            raise InputError(f"{folder}: there is no such folder")
+            raise InputError(f"{folder}: there is no such folder (the tables of a dataset are the files of one folder)")
         import tempfile
 
         from gengram.training.publishing.dataset import prepare_dataset

@@ -97,7 +97,7 @@ def prepare_dataset(
 def _find_tables(folder: Path) -> tuple[dict[str, dict[str, Path]], dict[str, str]]:
     """Configuration -> split -> file, and what is no table of a split with the reason."""
     if not folder.is_dir():
-        raise InputError(f"{folder}: there is no such folder")
+        raise InputError(f"{folder}: there is no such folder (the tables of a dataset are the files of one folder)")
     tables, left_out = _find_splits(folder)
     if tables:
         return {_DEFAULT: tables}, left_out

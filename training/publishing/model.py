@@ -232,7 +232,7 @@ def _name_base(config: dict[str, Any], base_model: str | None, checkpoint: Check
     if not is_hub_id(named) or (base_model is None and _started_from_folder(checkpoint.report)):
         raise InputError(
             f"{checkpoint.folder / 'adapter_config.json'}: the adapter's base is {named!r}, which is not a model on "
-            "the Hub. Push the base first, then name it with --base-model organization/name."
+            "the Hub. Push the base first, then name it with --base_model organization/name."
         )
     return named
 

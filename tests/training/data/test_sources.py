@@ -95,7 +95,10 @@ def test_a_hub_id_without_a_network(monkeypatch):
 
 
 def test_an_empty_folder(tmp_path):
-    with pytest.raises(InputError, match="this folder cannot be read as a data set"):
+    with pytest.raises(
+        InputError,
+        match=r"this folder cannot be read as a data set: .*[^.]\. Its tables are found by their names: train.csv",
+    ):
         read(tmp_path)
 
 

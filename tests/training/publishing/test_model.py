@@ -229,7 +229,7 @@ def test_an_adapter_is_pushed_with_its_base(run, tmp_path):
 
 def test_an_adapter_of_a_local_base_needs_the_base_on_the_hub(run, tmp_path):
     folder = make_adapter(run, tmp_path / "adapter", base=str(run / "seed-0"))
-    with pytest.raises(InputError, match=r"Push the base first, then name it with --base-model"):
+    with pytest.raises(InputError, match=r"Push the base first, then name it with --base_model"):
         prepare_upload(folder, "lab/adapter")
     upload = prepare_upload(folder, "lab/adapter", base_model="lab/base")
     assert json.loads(upload.files["adapter_config.json"])["base_model_name_or_path"] == "lab/base"
