@@ -249,6 +249,18 @@ def test_the_page_has_every_form():
     assert list(rows) == ["form", *FORMS] and rows["form"] == list(COLUMNS)
 
 
+def test_lower_case_is_read_as_upper_case(published, table, tmp_path):
+    _, folder = published
+    rows = pd.read_csv(table)
+    rows["sequence"] = rows["sequence"].str.upper()
+    rows.to_csv(tmp_path / "upper.csv", index=False)
+    for name, file in (("mixed", table), ("upper", tmp_path / "upper.csv")):
+        out = str(tmp_path / f"{name}.npz")
+        assert embed([str(file), "--model", str(folder), "--out", out, "--dtype", "float32"]) == 0
+    mixed, upper = (np.load(tmp_path / f"{name}.npz")["embeddings"] for name in ("mixed", "upper"))
+    np.testing.assert_array_equal(mixed, upper)
+
+
 def test_reading(published, table, tmp_path, capsys):
     """The columns for which nothing is trained."""
     form, folder = published
