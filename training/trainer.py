@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from torch.utils.data import DataLoader
-from transformers import Trainer
+from transformers import PreTrainedTokenizerBase, Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, seed_worker
 
 from gengram.errors import InputError
@@ -83,7 +83,7 @@ class StepTrainer(Trainer):
 
     def _remove_unused_columns(self, dataset: Dataset, description: str | None = None) -> Dataset:
         """Keep what tokenizer and labels have made: other columns may be called like the model's inputs by chance."""
-        assert self.processing_class is not None
+        assert isinstance(self.processing_class, PreTrainedTokenizerBase)
         made = (*self.processing_class.model_input_names, "label", "labels")
         return dataset.select_columns([name for name in dataset.column_names if name in made])
 

@@ -16,6 +16,7 @@ from gengram.errors import InputError
 from gengram.files import check_output_file, hash_file
 from gengram.genome.letters import MAX_NON_DNA, LetterSurvey, name_row
 from gengram.genome.streams import stream_rows, survey_rows
+from gengram.genome.tables import shorten
 from gengram.genome.values import cast_values
 from gengram.loading.adapters import is_adapter
 from gengram.loading.checkpoints import find_model
@@ -23,7 +24,7 @@ from gengram.loading.models import choose_device, count_embeddings, require_mode
 from gengram.loading.tokenizers import check_tokenizer, require_tokenizer
 from gengram.pipelines.embed import Embedder, NotFiniteError, tokenize_sequences
 from gengram.pipelines.embedding_files import FORMATS, Parts, build_columns
-from gengram.progress import track
+from gengram.progress import tell, track
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -104,6 +105,8 @@ def embed_file(
         schema_names = build_columns(embed(["A"])).keys()
     except ValueError as error:
         raise InputError(f"{model_path}: {error}") from error
+    if both := [name for name in schema.names if name in schema_names]:
+        tell(f"{file}: {shorten(both)}: columns of the vectors are called so, those of the file are left out")
     kept = [name for name in schema.names if name not in schema_names]
     parts = Parts(out, plan)
     count = done = 0

@@ -14,7 +14,7 @@ from transformers import DataCollatorWithPadding, PreTrainedModel, PreTrainedTok
 from gengram.errors import InputError
 from gengram.files import check_output_file, replace_whole
 from gengram.genome.letters import MAX_NON_DNA
-from gengram.genome.tables import read_rows
+from gengram.genome.tables import read_rows, shorten
 from gengram.loading.adapters import is_adapter, load_adapter
 from gengram.loading.checkpoints import find_model
 from gengram.loading.classes import name_outputs
@@ -111,6 +111,8 @@ def predict_file(
         columns = _describe_bases(rows, encoded, outputs, names, tokenizer, too_long, file)
     else:
         columns = describe_rows(np.concatenate(outputs), names, problem)
+    if both := [name for name in rows.column_names if name in columns and name != "sequence"]:
+        tell(f"{file}: {shorten(both)}: columns of the predictions are called so, those of the file are left out")
     kept = {name: rows.data.column(name) for name in rows.column_names if name != "sequence" and name not in columns}
     table = pa.table({**kept, **columns})
     with replace_whole(out) as partial:

@@ -85,6 +85,13 @@ def test_sequences_without_any_other_column(model, rows, tmp_path):
         np.testing.assert_allclose(vectors["embeddings"], expected, atol=1e-5)
 
 
+def test_a_column_that_gives_way_to_the_vectors_is_told(model, rows, tmp_path, capsys):
+    pd.read_csv(rows).assign(embedding="x").to_csv(tmp_path / "more.csv", index=False)
+    assert run(tmp_path / "more.csv", "--model", model, "--out", tmp_path / "out.parquet") == 0
+    assert "more.csv: 'embedding': columns of the vectors are called so" in capsys.readouterr().err
+    assert list(pd.read_parquet(tmp_path / "out.parquet").columns) == ["label", "chrom", "embedding"]
+
+
 def test_vectors_of_tokens(model, rows, tmp_path):
     sequences = pd.read_csv(rows)["seq"].tolist()
     expected = expect(model, sequences, pool="none", layer=1)

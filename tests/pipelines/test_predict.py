@@ -136,6 +136,13 @@ def test_one_output_without_a_problem_type_is_a_regression(small, new, tmp_path)
     np.testing.assert_allclose(table["prediction_LABEL_0"], expected, atol=1e-6)
 
 
+def test_columns_that_give_way_to_the_predictions_are_told(train, new, tmp_path, capsys):
+    """As when the predictions of another model are the input."""
+    pd.read_csv(new).assign(prediction="x").to_csv(tmp_path / "again.csv", index=False)
+    assert "prediction" in predict(train("single_label"), tmp_path / "again.csv")
+    assert "again.csv: 'prediction': columns of the predictions are called so" in capsys.readouterr().err
+
+
 class TestWrongInputs:
     def expect(self, argv, capsys, message, code=1):
         try:
