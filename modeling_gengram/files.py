@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import struct
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -220,6 +221,20 @@ def make_whole(folder: Path) -> Iterator[Path]:
             replace_folder(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def make_scratch() -> Iterator[Path]:
+    """Give an empty folder among the temporary files; at the end it is gone, even if an interrupt comes just then."""
+    folder = Path(tempfile.mkdtemp())
+    try:
+        yield folder
+    finally:
+        try:
+            shutil.rmtree(folder)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
 
 
 @contextmanager
@@ -462,6 +477,7 @@ __all__ = [
     "describe_os_error",
     "hash_file",
     "keep_finished",
+    "make_scratch",
     "make_whole",
     "name_partial",
     "open_safetensors",

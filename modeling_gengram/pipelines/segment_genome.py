@@ -5,6 +5,7 @@ the folder `partial` of the output until the tracks are written, so that an inte
 """
 
 import hashlib
+import io
 import json
 import re
 import shutil
@@ -323,8 +324,10 @@ def _fill(
                     )[piece.start - begin : piece.end - begin]
                 except OverflowError as error:
                     raise InputError(f"{genome}, {piece}, after base {begin}: {error}") from error
+                content = io.BytesIO()  # to a file itself, numpy leaves out what does not fit and says nothing
+                np.save(content, found)
                 with open_whole(file) as stream:
-                    np.save(stream, found)
+                    stream.write(content.getbuffer())
                 progress.update(piece.end - piece.start)
 
 

@@ -165,6 +165,7 @@ def main() -> int:
     """Show the faults of all readers, or of those that are named; returns 1 if there are any."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("readers", nargs="*", help=", ".join(COMMANDS))
+    parser.add_argument("--damages", nargs="*", default=list(DAMAGES), choices=list(DAMAGES), help="only these")
     parser.add_argument("--sound", type=Path, help="folder of sound files; made if it is not there")
     parser.add_argument("--write", action="store_true", help="put the rows into the table of the page")
     options = parser.parse_args()
@@ -178,7 +179,7 @@ def main() -> int:
         outcome = try_damage(server, sound, command, None)
         if outcome.answer != "read" or outcome.faults:
             print(f"{name}, sound: {outcome.answer} {outcome.faults}\n    {outcome.said[-500:]}", flush=True)
-    outcomes = try_all(sound, commands, DAMAGES)
+    outcomes = try_all(sound, commands, {kind: DAMAGES[kind] for kind in options.damages})
     faulty = sum(bool(outcome.faults) for outcome in outcomes.values())
     print(f"{len(outcomes)} cells, {faulty} with faults")
     if options.write:

@@ -1,6 +1,9 @@
 """A slice of `make fuzz`: changed copies of sound files are read or refused, and nothing else comes of them."""
 
 import random
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from functions import READERS
@@ -10,13 +13,19 @@ from program import MOST_BYTES, fuzz, make_input, read_contents
 CHEAP = {"text", "gzip"}
 
 
-@pytest.mark.parametrize("name", READERS)
-def test_changed_files_are_read_or_refused(sound, name):
-    inputs = 100 if READERS[name].form in CHEAP else 20
-    tally = fuzz(name, sound, 0, inputs)
-    assert not tally.crashes, f"input {tally.crashes[0].number} of {name}:\n{tally.crashes[0].said}"
-    assert tally.accepted + tally.refused == inputs
-    assert tally.refused > 0
+@pytest.mark.parametrize(("inputs", "cheap"), [(50, True), (20, False)])
+def test_changed_files_are_read_or_refused(sound, inputs, cheap):
+    # In a process of its own, whose fork server imports the package once; that of this one may be without it.
+    names = [name for name, reader in READERS.items() if (reader.form in CHEAP) == cheap]
+    program = str(Path(__file__).with_name("program.py"))
+    command = [sys.executable, program, *names, "--inputs", str(inputs), "--sound", str(sound), "--jobs", "1"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    tallies = {line[:20].strip(): list(map(int, line[20:].split())) for line in done.stdout.splitlines()[1:]}
+    assert list(tallies) == names
+    for name, (read, accepted, refused, crashes, _) in tallies.items():
+        assert (read, accepted + refused, crashes) == (inputs, inputs, 0), name
+        assert refused > 0, name
 
 
 def test_the_same_number_gives_the_same_copy():

@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from gengram.files import (
     check_output_folder,
     describe_os_error,
     keep_finished,
+    make_scratch,
     make_whole,
     open_whole,
     probe,
@@ -46,6 +49,22 @@ def test_files_get_their_names_together_or_not_at_all(tmp_path):
             path.write_text("new")
         assert one.read_text() == "old"
     assert list_names(tmp_path) == ["one", "two"] and one.read_text() == two.read_text() == "new"
+
+
+def test_scratch_is_gone_though_the_interrupt_comes_while_it_is_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    remove, calls = shutil.rmtree, []
+
+    def interrupt(folder, ignore_errors=False):
+        calls.append(folder)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        remove(folder, ignore_errors)
+
+    monkeypatch.setattr(shutil, "rmtree", interrupt)
+    with pytest.raises(KeyboardInterrupt), make_scratch() as folder:
+        (folder / "a").write_text("a")
+    assert list_names(tmp_path) == []
 
 
 def test_writers(tmp_path):

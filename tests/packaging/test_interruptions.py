@@ -19,6 +19,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "interruptions.md"
 SERVER = Path(__file__).with_name("interrupted_verbs.py")
 SIZE = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 LIMITS, KILLS = 10, 5
+TEMPORARY = 2000  # bytes; less than what a verb without an output has in between
 FULL = ("No space left on device", "File too large")
 
 
@@ -126,6 +127,8 @@ def check_left(verb: Verb, done: dict[str, Any], before: dict[str, Any], killed:
         assert not changed, (changed, done["told"])
     new = done["files"].keys() - before.keys() if verb.replaces else done["files"].keys()
     kept = {name for name in new if verb.keeps and verb.keeps in name}
+    if trained := [name for name in new if name.endswith("/trained.json")]:  # the model is whole, but not measured yet
+        kept |= {name for name in new if name.startswith(trained[0].removesuffix("trained.json"))}
     others = new - kept
     if killed:
         finished = {name for name in others if ".partial" not in name and not name.startswith("tmp/")}
@@ -134,6 +137,8 @@ def check_left(verb: Verb, done: dict[str, Any], before: dict[str, Any], killed:
         others = {name for name in others if Path(name).name not in ("unfinished.json", "complete.json")}
     if not verb.replaces and before:
         others -= before.keys()
+    if others == {verb.out} and done["code"] in (130, 143):  # the signal came when all was written
+        return "the result"
     assert not others, (others, done["told"])
     return "parts" if kept else "nothing"
 
@@ -143,7 +148,7 @@ def interrupt(verb: Verb, situation: str, server: Server, tmp_path: Path, points
     whole = make_folder(tmp_path, "whole")
     reference = server.run(verb, whole)
     assert reference["code"] == 0, reference["told"]
-    sizes = [size for size, _, _ in reference["files"].values()]
+    sizes = [size for size, _, _ in reference["files"].values()] or [TEMPORARY]
     outcomes = set()
     for point in range(1, points + 1):
         share = point / (points + 1)
@@ -187,6 +192,7 @@ def interrupt(verb: Verb, situation: str, server: Server, tmp_path: Path, points
             next_one = server.run(verb, folder, again)
             assert next_one["code"] == 0, next_one["told"]
             stays = {name for name in next_one["files"] if "partial" in name or ".parts" in name}
+            stays -= {name for name in done["files"] if name.startswith("tmp/")}  # the system clears it
             assert not stays, stays
             missing = {name for name in reference["files"] if name not in next_one["files"]}
             assert not missing, missing
@@ -225,8 +231,6 @@ def test_the_table_of_the_page_is_what_happens(verb, situation, server, tmp_path
     found = describe(interrupt(VERBS[verb], situation, server, tmp_path, pick_points(situation)))
     if os.environ.get("WRITE_TABLES"):
         write_cell(verb, situation, found)
-    elif read_cells()[verb, situation] == "-":
-        pytest.skip("not measured yet")
     assert found == read_cells()[verb, situation]
 
 

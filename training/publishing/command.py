@@ -7,7 +7,7 @@ from typing import Any
 
 from gengram.command_line import Answer, VerbParser, add_max_non_dna, add_overwrite, run
 from gengram.errors import InputError
-from gengram.files import check_output_file, write_text
+from gengram.files import check_output_file, make_scratch, write_text
 from gengram.genome.letters import MAX_NON_DNA
 from gengram.loading.checkpoints import check_repo_id, find_checkpoint
 
@@ -120,12 +120,10 @@ def push_dataset(argv: Sequence[str] | None = None) -> int:
     ) -> Answer:
         if not Path(folder).is_dir():
             raise InputError(f"{folder}: there is no such folder (the tables of a dataset are the files of one folder)")
-        import tempfile
-
         from gengram.training.publishing.dataset import prepare_dataset
         from gengram.training.publishing.upload import send
 
-        with tempfile.TemporaryDirectory() as workspace:
+        with make_scratch() as workspace:
             upload = prepare_dataset(folder, repo, workspace, license=license, allow=allow, max_non_dna=max_non_dna)
             return send(upload, private=private, revision=revision, dry_run=dry_run)
 
