@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, WEIGHTS_INDEX_NAME
-
 from gengram.errors import InputError
 from gengram.files import check_input_files
 
 # What libraries look for in the folder of a model, a tokenizer or an adapter.
+# As transformers calls them, which is not imported for the help of a verb.
+_INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _SUFFIXES = (".json", ".safetensors", ".bin", ".txt", ".model", ".jinja")
 
 
@@ -23,7 +23,7 @@ def check_folder(folder: Path) -> None:
     for path in sorted(folder.iterdir()):
         if path.suffix in _SUFFIXES:
             check_input_files(path)
-    for name in (SAFE_WEIGHTS_INDEX_NAME, WEIGHTS_INDEX_NAME):
+    for name in _INDICES:
         if (folder / name).is_file():
             list_shards(folder / name)
 
