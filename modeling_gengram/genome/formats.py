@@ -5,6 +5,8 @@ import itertools
 import json
 import math
 import re
+import time
+import weakref
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -40,6 +42,7 @@ GZIP = b"\x1f\x8b"
 _JSON_EXAMPLE = '{"sequence": "ACGT", "label": 1}'
 # Python writes these; they are no JSON. What is not a number is a missing value.
 _CONSTANTS = {"NaN": None, "Infinity": math.inf, "-Infinity": -math.inf}
+_PATIENCE = 2.0  # seconds
 _DEEPEST = 32  # brackets inside each other; Arrow and Parquet go down by recursion
 
 _UTF8_MARK = b"\xef\xbb\xbf"
@@ -297,7 +300,7 @@ def parse_csv(
     converting = pa.csv.ConvertOptions(column_types=kinds, strings_can_be_null=True, null_values=[""])
     row = 0
     try:
-        for batch in pa.csv.open_csv(file, reading, parsing, converting):
+        for batch in _open_csv(file, reading, parsing, converting):
             table = pa.Table.from_batches([batch])
             if names is None and headed:
                 names = [(column[0].as_py() or "").strip() for column in table.columns]
@@ -323,6 +326,34 @@ def parse_csv(
         elif "straddling" in str(error):
             what = f"a row of more than {block_bytes >> 20} MB; sequences of that length belong in a FASTA file"
         raise InputError(f"{where}: {what}") from error
+
+
+class _Lent:
+    """A file that Arrow reads from in a thread of its own."""
+
+    def __init__(self, file: BinaryIO):
+        self.read, self.closed = file.read, False
+
+    def close(self) -> None:
+        """It is closed by who has lent it."""
+
+
+def _open_csv(file: BinaryIO, *options: Any) -> Iterator[pa.RecordBatch]:
+    """Yield the batches of a csv, and end when Arrow has given the file back.
+
+    Its thread drops the file some time after the last batch. A Python that ends just then aborts.
+    """
+    lent, reader = [_Lent(file)], None
+    back = weakref.ref(lent[0])
+    try:
+        reader = pa.csv.open_csv(lent.pop(), *options)
+        with reader:
+            yield from reader
+    finally:
+        reader = None
+        patience = time.monotonic() + _PATIENCE
+        while back() is not None and time.monotonic() < patience:
+            time.sleep(0.0005)
 
 
 def _has_names(header: bytes, delimiter: str) -> bool:
