@@ -420,14 +420,15 @@ def _list_results(report: dict[str, Any] | None, seed: int | None, tag: str, dat
     if report is None or seed is None:
         return []
     split = "test" if report.get("test") else "validation"
-    file = Path(str((report["data"].get(split) or {}).get("file", split))).name
+    # As the Hub's library writes YAML, letters such as NEL are lost: names are escaped as in text.
+    file = make_printable(Path(str((report["data"].get(split) or {}).get("file", split))).name)
     position = report["seeds"].index(seed)
     is_mse = report["data"].get("problem") == "regression"
     results = []
     for metric, measured in (report.get(split) or {}).items():
         if not isinstance(measured, dict) or "per_seed" not in measured:
             continue
-        value = measured["per_seed"][position]
+        value, name = measured["per_seed"][position], make_printable(metric)
         if value is not None:
             results.append(
                 EvalResult(
@@ -435,8 +436,8 @@ def _list_results(report: dict[str, Any] | None, seed: int | None, tag: str, dat
                     dataset_type=dataset or file,
                     dataset_name=dataset or file,
                     dataset_split=split,
-                    metric_type="mse" if is_mse and metric == "loss" else _METRIC_TYPES.get(metric, metric),
-                    metric_name=metric,
+                    metric_type="mse" if is_mse and metric == "loss" else _METRIC_TYPES.get(name, name),
+                    metric_name=name,
                     metric_value=value,
                 )
             )
