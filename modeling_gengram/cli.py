@@ -31,6 +31,9 @@ VERBS: dict[str, Verb] = {
         "gengram.training.publishing.command:push_dataset",
         "publish a folder of labelled tables as a dataset on the Hub",
     ),
+    "models": Verb(
+        "gengram.catalogue.command:models", "list published DNA models: sizes, limits, licences, how they load"
+    ),
     "train-tokenizer": Verb("gengram.tokenization.command:train_tokenizer", "train a BPE tokenizer on genomes"),
     "convert megatron": Verb("gengram.conversion.command:convert_megatron", "a Megatron checkpoint -> safetensors"),
     "convert to-megatron": Verb(

@@ -36,6 +36,7 @@ FLOORS = {
     "gengram.genome": 1,
     "gengram.tokenization": 1,
     "gengram.adapters": 2,
+    "gengram.catalogue": 2,
     "gengram.registration": 2,
     "gengram.loading": 3,
     "gengram.training.arguments": 3,

@@ -73,6 +73,7 @@ CASES = {
     "push": Case(["lab/model", "--model", "{run}", "--dry_run"], None, {"repo", "files", "would_delete"}),
     "card": Case(["lab/model", "--model", "{run}"], ("--out", "card.md"), {"repo", "card"}),
     "dataset push": Case(["{tables}", "lab/data", "--dry_run"], None, {"repo", "files", "dry_run"}),
+    "models": Case([], None, {"models", "unknown"}),
     "train-tokenizer": Case(
         ["{genome}", "--vocab_size", "20", "--sample", "10000"], ("--out", "tokenizer"), {"out", "vocabulary"}
     ),

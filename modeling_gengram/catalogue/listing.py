@@ -1,0 +1,230 @@
+"""How does the catalogue answer? Which rows fit, a table that fits a terminal, and one row with its sources."""
+
+import dataclasses
+import shutil
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from gengram.catalogue.licences import allows_commercial_use
+from gengram.catalogue.rows import FACTS, ModelRow, find_model_row, list_families, list_models
+from gengram.command_line import Answer
+from gengram.errors import InputError, suggest
+from gengram.printable import shorten
+
+_SHORTEST_ID = 34
+_FLAGS = {"loads": "--loads", "objective": "--objective", "commercial_ok": "--commercial_ok"}
+
+
+class Filter(NamedTuple):
+    """A condition on rows.
+
+    Attributes:
+        flag: that asks for it.
+        holds: of a row: whether it fits, or None if what it asks about is not known.
+    """
+
+    flag: str
+    holds: Callable[[ModelRow], bool | None]
+
+
+def show_models(
+    family: str | None = None,
+    loads: str | None = None,
+    objective: str | None = None,
+    commercial_ok: bool = False,
+    max_parameters: int | None = None,
+    min_bases: int | None = None,
+) -> Answer:
+    """Answer with the rows that fit all that is given, and with how many were left out as not known.
+
+    Raises:
+        `InputError`: there is no such family.
+    """
+    if family is not None and family not in list_families():
+        known = list_families()
+        raise InputError(f"there is no family {family!r} (there are {', '.join(known)}){suggest(family, known)}")
+    filters = []
+    if family is not None:
+        filters.append(Filter("--family", lambda row: row.family == family))
+    if loads is not None:
+        filters.append(Filter("--loads", lambda row: row.loads == loads))
+    if objective is not None:
+        filters.append(Filter("--objective", lambda row: _compare(row.objective, lambda known: known == objective)))
+    if commercial_ok:
+        filters.append(Filter("--commercial_ok", allows_commercial_use))
+    if max_parameters is not None:
+        filters.append(
+            Filter("--max_parameters", lambda row: _compare(row.parameters, lambda known: known <= max_parameters))
+        )
+    if min_bases is not None:
+        filters.append(Filter("--min_bases", lambda row: _compare(row.max_bases, lambda known: known >= min_bases)))
+    fitting, unknown = _choose(filters)
+    notes = [
+        f"{count} more may fit {flag}, but what it asks for is not known of them." for flag, count in unknown.items()
+    ]
+    text = "\n".join([*_format_table(fitting), "", *notes, _count(fitting)] if fitting else [*notes, _count(fitting)])
+    return Answer(text, {"models": [describe_row(row) for row in fitting], "unknown": unknown})
+
+
+def show_model(id: str) -> Answer:
+    """Answer with all that is known of a checkpoint, where it was read, and how it is used.
+
+    Raises:
+        `InputError`: the catalogue has no such row.
+    """
+    row = find_model_row(id)
+    if row is None:
+        raise InputError(
+            f"{id}: the catalogue has no such model; `gengram models` lists those it has, and one that it lacks may "
+            f"load all the same{_suggest_id(id)}"
+        )
+    lines = [row.id, *_wrap_facts(row), "", *_describe_use(row)]
+    return Answer("\n".join(lines), describe_row(row))
+
+
+def describe_row(row: ModelRow) -> dict[str, Any]:
+    """Return a row as JSON has it: unknown facts are null, and `commercial_ok` is added."""
+    data = dataclasses.asdict(row)
+    return {**data, "heads": row.heads and list(row.heads), "commercial_ok": allows_commercial_use(row)}
+
+
+def _choose(filters: Sequence[Filter]) -> tuple[list[ModelRow], dict[str, int]]:
+    """Rows that fit, and for each flag how many do not only because they lack its fact."""
+    fitting, unknown = [], dict[str, int]()
+    for row in list_models():
+        answers = {one.flag: one.holds(row) for one in filters}
+        if all(answers.values()):
+            fitting.append(row)
+        elif False not in answers.values():
+            flags = ", ".join(flag for flag, answer in answers.items() if answer is None)
+            unknown[flags] = unknown.get(flags, 0) + 1
+    return fitting, unknown
+
+
+def _compare(known: Any, holds: Callable[[Any], bool]) -> bool | None:
+    return None if known is None else holds(known)
+
+
+def _format_table(rows: Sequence[ModelRow]) -> list[str]:
+    head = ("model", "parameters", "bases", "tokens", "trained", "licence", "loads")
+    table = [
+        (
+            row.id,
+            format_amount(row.parameters),
+            format_amount(row.max_bases),
+            format_tokens(row),
+            row.objective or "?",
+            row.license_weights or "?",
+            row.loads,
+        )
+        for row in rows
+    ]
+    columns = list(range(len(head)))
+    room = shutil.get_terminal_size(fallback=(0, 0)).columns
+    if room:  # In a pipe nothing is cut.
+        for column in (4, 3, 5):
+            if _measure(head, table, columns[1:]) + _SHORTEST_ID > room:
+                columns.remove(column)
+    ids = max(_SHORTEST_ID, room - _measure(head, table, columns[1:])) if room else max(map(len, (r[0] for r in table)))
+    widths = {0: min(ids, max(len(row[0]) for row in table))}
+    widths |= {column: max(len(row[column]) for row in (head, *table)) for column in columns[1:]}
+    lines = []
+    for row in (head, *table):
+        cells = [shorten(row[0], widths[0]).ljust(widths[0])]
+        cells += [
+            row[column].rjust(widths[column]) if column in (1, 2) else row[column].ljust(widths[column])
+            for column in columns[1:]
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def _measure(head: Sequence[str], table: Sequence[Sequence[str]], columns: Sequence[int]) -> int:
+    return sum(2 + max(len(row[column]) for row in (head, *table)) for column in columns)
+
+
+def _count(rows: Sequence[ModelRow]) -> str:
+    if not rows:
+        return "No model of the catalogue fits. Leave out a filter."
+    some = "1 model" if len(rows) == 1 else f"{len(rows)} models"
+    return f"{some}. `gengram models ID` shows one, with the source of every fact."
+
+
+def _wrap_facts(row: ModelRow) -> list[str]:
+    """A line a fact, with a number in brackets for its source; then the sources."""
+    numbers: dict[str, int] = {}
+    lines = [f"  {'family':<16}{row.family}: {list_families()[row.family]}"]
+    for name in FACTS:
+        value = getattr(row, name)
+        if value is None:
+            shown = "?"
+        else:
+            number = numbers.setdefault(row.sources[name], len(numbers) + 1)
+            shown = f"{_format_fact(value)} [{number}]"
+        lines.append(f"  {name:<16}{shown}")
+    lines.append(f"  {'verified':<16}{_VERIFIED.get(row.verified, f'on the Hub, {row.verified}')}")
+    return [*lines, "", *(f"  [{number}] {source}" for source, number in numbers.items())]
+
+
+_VERIFIED = {
+    "unverified": "unverified: the Hub was not asked, the sources below were read",
+    "shapes": "names and shapes of all tensors were compared with the published file",
+}
+
+
+def _format_fact(value: Any) -> str:
+    if isinstance(value, int):
+        return f"{value:,}"
+    return ", ".join(value) if isinstance(value, tuple) else str(value)
+
+
+def _describe_use(row: ModelRow) -> list[str]:
+    """How it is used, in command lines and in Python."""
+    if row.loads in ("gengram", "transformers"):
+        by = "gengram's own classes" if row.loads == "gengram" else "classes of transformers"
+        return [
+            f"It loads by {by}; no code of the repository is run:",
+            f"  gengram embed sequences.fa --model {row.id} --out embeddings.parquet",
+            f"  gengram finetune --train_file train.csv --test_file test.csv --model {row.id} --out runs/mine",
+        ]
+    why = {
+        "remote_code": "It needs code that lies in its repository. gengram never runs such code.",
+        "planned": "gengram does not load it yet; classes for it are planned.",
+        "elsewhere": "It loads by a package of its authors only.",
+    }[row.loads]
+    return [why, *([f"Instead: {row.instead}"] if row.instead else [])]
+
+
+def _suggest_id(id: str) -> str:
+    """A similar id, also for one without its organization."""
+    ids = {row.id.casefold(): row.id for row in list_models()}
+    names = {row.id.casefold().partition("/")[2]: row.id for row in list_models()}
+    for known, word in ((ids, id.casefold()), (names, id.casefold().rpartition("/")[2])):
+        if word in known:
+            return f"; did you mean {known[word]!r}?"
+        if question := suggest(word, known):
+            return f"; did you mean {known[question.split(chr(39))[1]]!r}?"
+    return ""
+
+
+def format_amount(number: int | None) -> str:
+    """Return a number in three digits: 485.7M, 12.3k, 512; `?` where it is not known."""
+    if number is None:
+        return "?"
+    for unit, letter in ((1_000_000_000, "B"), (1_000_000, "M"), (1_000, "k")):
+        if number >= unit:
+            return f"{number / unit:.3g}{letter}"
+    return str(number)
+
+
+def format_tokens(row: ModelRow) -> str:
+    """Return the kind of tokens in a word: `base`, `6-mer`, `BPE 32k`."""
+    if row.tokenizer == "k-mer" and row.kmer_size:
+        overlap = " overlapping" if row.kmer_stride == 1 and row.kmer_size > 1 else ""
+        return f"{row.kmer_size}-mer{overlap}"
+    if row.tokenizer == "BPE" and row.vocabulary:
+        return f"BPE {format_amount(row.vocabulary)}"
+    return row.tokenizer or "?"
+
+
+__all__ = ["describe_row", "format_amount", "format_tokens", "show_model", "show_models"]
