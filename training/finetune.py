@@ -1,6 +1,5 @@
 """Train a model on labelled DNA, once for each seed, and report how good it is: the work of `gengram finetune`."""
 
-import dataclasses
 import shlex
 import sys
 import time
@@ -15,19 +14,15 @@ from transformers import PreTrainedModel
 
 from gengram._version import __version__
 from gengram.errors import InputError
-from gengram.files import check_free, check_input_files, check_output_folder, write_json
-from gengram.loading.adapters import is_adapter
-from gengram.loading.checkpoints import check_repo_id, find_model
+from gengram.files import check_free, check_output_folder, write_json
+from gengram.loading.checkpoints import check_repo_id
 from gengram.loading.folders import read_object
-from gengram.loading.models import measure_capacity
 from gengram.model_cards.card import check_license
 from gengram.progress import tell
 from gengram.training.arguments import DataArguments, FinetuneArguments, ModelArguments
-from gengram.training.classifier import build_classifier, prepare_config, prepare_tokenizer
-from gengram.training.data.augmentation import check_augmentation
-from gengram.training.data.inputs import prepare_splits
-from gengram.training.losses import choose_loss
+from gengram.training.classifier import build_classifier
 from gengram.training.metrics.scores import Scores
+from gengram.training.preparation import prepare_run
 from gengram.training.problems import Problem
 from gengram.training.publishing.model import prepare_upload
 from gengram.training.publishing.upload import push
@@ -52,9 +47,7 @@ from gengram.training.resume import (
     identify_checkpoint,
     read_scores,
 )
-from gengram.training.setup import check_rows
-from gengram.training.train_seed import divide_steps, set_up_seed, train_seed
-from gengram.training.trainer_flags import list_unread
+from gengram.training.train_seed import set_up_seed, train_seed
 
 _VERSIONS = {
     "gengram_version": __version__,
@@ -97,29 +90,9 @@ def finetune(
     is_main = training_arguments.process_index == 0
     _check_push(training_arguments, model_arguments)
     _check_output(output, training_arguments)
-    _check_inputs(data_arguments)
-    if model_arguments.model_name_or_path is not None:
-        model_arguments = dataclasses.replace(
-            model_arguments, model_name_or_path=find_model(model_arguments.model_name_or_path)
-        )
-        start = Path(str(model_arguments.model_name_or_path)).resolve()
-        if start.parent == output.resolve() and start.name.startswith("seed-"):
-            raise InputError(
-                f"{output}: the checkpoint is a model of this run, which is replaced; choose another --out"
-            )
-    _refuse_adapter(model_arguments)
-    tokenizer = prepare_tokenizer(model_arguments)
-    config = prepare_config(model_arguments, tokenizer)
-    tokenizer.model_max_length = measure_capacity(config, tokenizer)
-    data = prepare_splits(data_arguments, tokenizer, config)
-    check_rows(training_arguments, data)
-    for line in list_unread(training_arguments) if is_main else ():
-        tell(line)
-    check_augmentation(data, training_arguments)
-    loss = choose_loss(training_arguments, data)
-    seeds, validates = training_arguments.seeds, "validation" in data.splits
-    arguments = set_up_seed(training_arguments, model_arguments, seeds[0], validates)
-    divide_steps(arguments, data)
+    ready = prepare_run(model_arguments, data_arguments, training_arguments)
+    model_arguments, tokenizer, config, data, loss = ready.model, ready.tokenizer, ready.config, ready.data, ready.loss
+    arguments, seeds, validates = ready.training, training_arguments.seeds, "validation" in data.splits
     run = {
         **_VERSIONS,
         "checkpoint": identify_checkpoint(model_arguments.model_name_or_path, config),
@@ -248,26 +221,6 @@ def _describe_adapter(model: Any) -> dict[str, Any] | None:
     from gengram.training.adapters.adapt import describe_adapter
 
     return describe_adapter(model)
-
-
-def _refuse_adapter(arguments: ModelArguments) -> None:
-    """Refuse an adapter as the checkpoint of a training.
-
-    Raises:
-        `InputError`: the checkpoint is a folder with an adapter.
-    """
-    path = arguments.model_name_or_path
-    if path is not None and Path(path).is_dir() and is_adapter(path):
-        raise InputError(
-            f"{path} is an adapter, which cannot be trained on from here: name its base as model_name_or_path, or "
-            "merge it into its base first (merge_and_unload, save_pretrained)"
-        )
-
-
-def _check_inputs(arguments: DataArguments) -> None:
-    """Refuse files that are not there before a model is looked for."""
-    files = [arguments.train_file or None, arguments.validation_file, arguments.test_file, arguments.genome]
-    check_input_files(*files, *(arguments.label_files or ()))
 
 
 def _check_output(output: Path, arguments: FinetuneArguments) -> None:
