@@ -375,6 +375,12 @@ def check_output_file(path: str | Path, suffixes: Sequence[str] = (), overwrite:
     return out
 
 
+def find_suffix(path: str | Path) -> str:
+    """Return how a file's name ends, in lower case and before a `.gz`: which format it is to have."""
+    name = Path(path).name.lower().removesuffix(".gz")
+    return Path(name).suffix if name.strip(".") else ""
+
+
 def check_apart(out: str | Path, *inputs: str | Path | None) -> None:
     """Refuse an output that is one of the inputs: it would be replaced by what is made of it.
 
@@ -475,6 +481,7 @@ __all__ = [
     "check_output_file",
     "check_output_folder",
     "describe_os_error",
+    "find_suffix",
     "hash_file",
     "keep_finished",
     "make_scratch",

@@ -4,7 +4,7 @@ Sequences keep the case and the IUPAC codes that the file has; what they mean is
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -80,12 +80,18 @@ def read_labelled_fasta(path: str | Path, needs_labels: bool = True) -> pa.Table
     else:
         names = headers
         columns = {"sequence": sequences, "name": names}
-    regions = [_REGION.match(name[:_LONGEST_REGION]) for name in names]
-    if all(regions):
-        columns["chrom"] = [region[1] for region in regions if region]
-        columns["start"] = [int(region[2]) for region in regions if region]
-        columns["end"] = [int(region[3]) for region in regions if region]
+    if found := find_regions(names):
+        columns |= dict(zip(("chrom", "start", "end"), found))
     return pa.table(columns)
+
+
+def find_regions(headers: Sequence[str]) -> tuple[list[str], list[int], list[int]] | None:
+    """Return contig, start and end, as they are written, of headers that begin with a region; None if one does not."""
+    regions = [_REGION.match(header[:_LONGEST_REGION]) for header in headers]
+    found = [region for region in regions if region]
+    if len(found) < len(regions):
+        return None
+    return [one[1] for one in found], [int(one[2]) for one in found], [int(one[3]) for one in found]
 
 
 def _clean(line: str, path: str | Path, number: int) -> str:
@@ -110,4 +116,4 @@ def _join(parts: list[str], path: str | Path, line: int, header: str) -> str:
     return sequence
 
 
-__all__ = ["read_fasta", "read_labelled_fasta"]
+__all__ = ["find_regions", "read_fasta", "read_labelled_fasta"]

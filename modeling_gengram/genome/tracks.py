@@ -10,18 +10,20 @@ import subprocess
 import sys
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from importlib.util import find_spec
 from itertools import count, pairwise
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, NoReturn, TextIO
+from typing import Any, Literal, NamedTuple, NoReturn
 
 import numpy as np
 
 from gengram import printable
 from gengram.errors import InputError
-from gengram.files import probe, replace_together
+from gengram.files import find_suffix, probe, replace_together, replace_whole
+from gengram.genome.row_files import name_column
+from gengram.genome.text import open_output
 
 TrackFormat = Literal["bigwig", "bedgraph"]
 
@@ -135,13 +137,37 @@ def write_tracks(
         if track_format == "bigwig":
             track_writer: Any = stack.enter_context(_BigWigWriter(partial[: len(tracks)], lengths))
         else:
-            track_writer = stack.enter_context(_BedGraphWriter(partial[: len(tracks)], features))
+            opened = [stack.enter_context(open(path, "w", encoding="utf-8")) for path in partial[: len(tracks)]]
+            track_writer = stack.enter_context(_BedGraphWriter([file.write for file in opened], features))
         calls = stack.enter_context(_CallWriter(partial[len(tracks)], features, threshold))
         array_writer = stack.enter_context(_ArrayWriter(partial[len(tracks) + 1 :], arrays, features))
         for piece in pieces:
             for writer in (track_writer, calls, array_writer):
                 writer.add(piece)
     return files
+
+
+def write_track(pieces: Iterable[Piece], out: Path, feature: str, lengths: Mapping[str, int]) -> None:
+    """Write one track, in one piece.
+
+    Args:
+        pieces: of one feature, float32 [bp, 1], in the order of the contigs and of their bases, without overlap; read
+            once, one at a time.
+        out: `.bw` (`check_format` has been asked), or `.bedgraph`, also with `.gz`; replaced if it is there.
+        feature: whose values they are.
+        lengths: of all contigs, in bp, in the order of the genome; only a bigWig has them.
+
+    Raises:
+        `InputError`: it cannot be written.
+    """
+    with ExitStack() as stack:
+        if find_suffix(out) == ".bw":
+            partial = stack.enter_context(replace_whole(out))
+            writer: Any = stack.enter_context(_BigWigWriter([partial], lengths))
+        else:
+            writer = stack.enter_context(_BedGraphWriter([stack.enter_context(open_output(out))], [feature]))
+        for piece in pieces:
+            writer.add(piece)
 
 
 def find_runs(present: np.ndarray) -> np.ndarray:
@@ -206,22 +232,22 @@ class _BigWigWriter(ExitStack):
 class _BedGraphWriter(ExitStack):
     """Neighbouring bases of one value share a line."""
 
-    def __init__(self, paths: Sequence[Path], features: Sequence[str]):
+    def __init__(self, writers: Sequence[Callable[[str], Any]], features: Sequence[str]):
         super().__init__()
-        self._tracks: list[TextIO] = []
-        for path, feature in zip(paths, features):
-            self._tracks.append(self.enter_context(open(path, "w", encoding="utf-8")))  # noqa: SIM115
-            shown = printable.make_printable(feature).replace('"', "'")
-            self._tracks[-1].write(f'track type=bedGraph name="{shown}"\n')
+        self._writers = writers
+        for write, feature in zip(writers, features):
+            write(name_column(feature))
 
     def add(self, piece: Piece) -> None:
         for first, end in find_runs(~np.isnan(piece.probabilities[:, 0])):
-            for track, values in zip(self._tracks, piece.probabilities[first:end].T):
+            for write, values in zip(self._writers, piece.probabilities[first:end].T):
                 edges = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]
                 begin = piece.start + first
-                track.writelines(
-                    f"{piece.chrom}\t{begin + left}\t{begin + right}\t{values[left]:.7g}\n"
-                    for left, right in pairwise(edges)
+                write(
+                    "".join(
+                        f"{piece.chrom}\t{begin + left}\t{begin + right}\t{values[left]!s}\n"
+                        for left, right in pairwise(edges)
+                    )
                 )
 
 
@@ -315,5 +341,6 @@ __all__ = [
     "find_runs",
     "name_files",
     "name_tracks",
+    "write_track",
     "write_tracks",
 ]

@@ -63,7 +63,7 @@ def test_names_end_no_column_and_stay_exact_where_programs_read(tmp_path):
     assert rows[HOSTILE.index("a_b")][3] == "a_b" and rows[10][3] == r"""a\tb\nc "d" \x1b[31m"""
     for file in files[: len(HOSTILE)]:
         head, *lines = (tmp_path / file).read_text().split("\n")
-        assert head.startswith('track type=bedGraph name="') and head.count('"') == 2 and len(lines) == 2
+        assert head.startswith("#chrom\tstart\tend\t") and head.count("\t") == 3 and len(lines) == 2
     with np.load(tmp_path / files[-1]) as arrays:
         assert str(arrays["chrom"]) == contig and arrays["features"].tolist() == [name.rstrip("\0") for name in HOSTILE]
     json.dumps(files)

@@ -193,7 +193,7 @@ def test_bedgraph_says_the_same(model, genome, tmp_path):
     assert main([genome, "--model", model, "--out", str(out), "--format", "bedgraph", *WINDOWS]) == 0
     values = np.full(2400, np.nan)
     lines = (out / "CTCF-bound.bedgraph").read_text().splitlines()
-    assert lines[0] == 'track type=bedGraph name="CTCF-bound"'
+    assert lines[0] == "#chrom\tstart\tend\tCTCF-bound"
     for chrom, start, end, value in (line.split("\t") for line in lines[1:]):
         if chrom == "one":
             values[int(start) : int(end)] = float(value)

@@ -1,0 +1,188 @@
+"""How are rows written so that other programs open them? Parquet, TSV, CSV, BED and bedGraph, by the file's name.
+
+- Numbers have the digits that give them back exactly: a float32 in text is read as the same float32.
+- TSV and CSV begin with the names of the columns. A cell with the separator, a quote or a line end is in quotes (RFC
+  4180). A missing value is an empty cell. A list has its values between semicolons, as lists of labels have; where a
+  text in it has a semicolon, it is JSON, and so are lists of lists, and objects.
+- BED has the six columns that it begins with, then all others of the rows; a line that begins with `#` names them. What
+  would end a column is written as an escape (`\\t`), a missing value is `.`.
+- bedGraph is sorted by contig (as bytes) and start, and has no line for a row without a value.
+- With `.gz` behind the name they are bgzip, which gunzip, pandas and tabix read.
+"""
+
+import itertools
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet
+
+from gengram.files import find_suffix, replace_whole
+from gengram.genome.formats import DELIMITERS
+from gengram.genome.places import COLUMNS, sort_places
+from gengram.genome.text import open_output
+from gengram.genome.values import is_list, is_text
+from gengram.printable import make_printable
+
+BED = (*COLUMNS, "name", "score", "strand")
+
+_ROWS = 1024  # as text in memory at once
+_CONTROL = r"[\x00-\x1f\x7f-\x9f\x{2028}\x{2029}]"
+
+
+def write_rows(out: Path, tables: pa.Table | Iterable[pa.Table], *, values: Sequence[str] = ()) -> None:
+    """Write rows in the format that the file's name tells, in one piece; one table is in memory at a time.
+
+    Args:
+        out: `.parquet`, `.tsv`, `.csv`, `.bed` or `.bedgraph`, all but the first also with `.gz`; replaced if it is
+            there. `gengram.pipelines.outputs.check_output` has looked at the name.
+        tables: at least one, all with the same columns. For BED and bedGraph with `chrom`, `start` and `end` as BED
+            counts (see `gengram.genome.places.place_rows`); for BED with `name` and `strand` where there are any.
+        values: columns of numbers. The score of a BED line is 1000 times the highest of them, which are probabilities,
+            and 0 where there are none. A bedGraph has exactly one, and its places are in memory, all of them.
+
+    Raises:
+        `InputError`: it cannot be written; rows of a bedGraph that overlap.
+    """
+    parts = iter([tables] if isinstance(tables, pa.Table) else tables)
+    first = next(parts)
+    rows = itertools.chain([first], parts)
+    suffix = find_suffix(out)
+    if suffix == ".parquet":
+        with replace_whole(out) as partial, pa.parquet.ParquetWriter(partial, first.schema) as writer:
+            for table in rows:
+                writer.write_table(table)
+        return
+    with open_output(out) as write:
+        if suffix in DELIMITERS:
+            _write_table(write, rows, first.column_names, DELIMITERS[suffix])
+        elif suffix == ".bed":
+            _write_bed(write, rows, first.column_names, values)
+        else:
+            _write_bedgraph(write, rows, *values, out=out)
+
+
+def name_column(label: str) -> str:
+    """Return the line with which a bedGraph file of a class, target or feature begins; all readers pass over it.
+
+    A line `track type=bedGraph` would stop tabix and bedGraphToBigWig.
+    """
+    return "\t".join(("#chrom", "start", "end", _escape(label))) + "\n"
+
+
+def _write_table(write: Callable[[str], None], tables: Iterator[pa.Table], names: list[str], separator: str) -> None:
+    header = _quote(pa.array(names), separator).to_pylist()
+    write(separator.join(header) + "\n")
+    for batch in _cut(tables):
+        cells = [_quote(_spell(column), separator) for column in batch.columns]
+        if len(cells) == 1:  # An empty line is no row for most readers.
+            cells = [pc.if_else(pc.equal(cells[0], ""), '""', cells[0])]
+        _write_lines(write, cells, separator)
+
+
+def _write_bed(
+    write: Callable[[str], None], tables: Iterator[pa.Table], names: list[str], values: Sequence[str]
+) -> None:
+    others = [name for name in names if name not in {*COLUMNS, "name", "strand"}]
+    called = list(others)
+    if "score" in called:
+        free = next(name for number in itertools.count() if (name := f"input_score{'_' * number}") not in names)
+        called[called.index("score")] = free
+    write("\t".join(("#chrom", *BED[1:], *map(_escape, called))) + "\n")
+    for batch in _cut(tables):
+        dots = pa.array(["."] * len(batch))
+        name, strand = (batch[name] if name in names else dots for name in ("name", "strand"))
+        columns = [*(batch[name] for name in COLUMNS), name, _score(batch, values), strand]
+        _write_lines(write, [_clean(_spell(column)) for column in (*columns, *(batch[one] for one in others))], "\t")
+
+
+def _score(batch: pa.Table, values: Sequence[str]) -> pa.Array:
+    highest = pc.max_element_wise(*(batch[name] for name in values)) if values else pa.nulls(len(batch), pa.float32())
+    return pc.round(pc.multiply(pc.fill_null(highest, 0).cast(pa.float64()), 1000)).cast(pa.int64())
+
+
+def _write_bedgraph(write: Callable[[str], None], tables: Iterator[pa.Table], value: str, *, out: Path) -> None:
+    rows = pa.concat_tables(table.select([*COLUMNS, value]) for table in tables)
+    order = sort_places(
+        np.asarray(rows["chrom"].to_pylist(), dtype=object),
+        rows["start"].to_numpy(),
+        rows["end"].to_numpy(),
+        lambda row: f"{out}, data row {row + 1}",
+    )
+    write(name_column(value))
+    rows = rows.take(order)
+    rows = rows.filter(pc.is_valid(rows[value]))
+    for batch in _cut(iter([rows])):
+        _write_lines(write, [_spell(column) for column in batch.columns], "\t")
+
+
+def _cut(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    for table in tables:
+        for start in range(0, len(table), _ROWS):
+            yield table.slice(start, _ROWS).combine_chunks()
+
+
+def _write_lines(write: Callable[[str], None], cells: Sequence[pa.Array], separator: str) -> None:
+    lines = pc.binary_join_element_wise(*cells, separator) if len(cells) > 1 else cells[0]
+    write("\n".join([*lines.to_pylist(), ""]))
+
+
+def _spell(values: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """Return each value as text; a missing one is empty."""
+    values = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+    if pa.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
+    if is_list(values.type) and (joined := _join(values)) is not None:
+        return joined
+    if not pa.types.is_nested(values.type) and not pa.types.is_binary(values.type):
+        return pc.fill_null(values.cast(pa.string()), "")
+    return pa.array(["" if value is None else _dump(value) for value in values.to_pylist()], pa.string())
+
+
+def _join(values: pa.Array) -> pa.Array | None:
+    """Return lists as their values between semicolons; None where they are not to be told apart like that."""
+    flat = pc.list_flatten(values)
+    if pa.types.is_nested(flat.type) or pa.types.is_binary(flat.type):
+        return None
+    texts = _spell(flat)
+    lengths = pc.fill_null(pc.list_value_length(values), 0).to_numpy()
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    joined = pc.binary_join(pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), texts), ";")
+    if not is_text(flat.type) or not pc.any(unclear := pc.match_substring_regex(texts, r";|^\[")).as_py():
+        return joined
+    rows = np.unique(np.searchsorted(offsets, np.flatnonzero(unclear.to_numpy(zero_copy_only=False)), "right") - 1)
+    cells = joined.to_pylist()
+    for row in rows.tolist():
+        cells[row] = _dump(values[row].as_py())
+    return pa.array(cells)
+
+
+def _dump(value: Any) -> str:
+    return value.hex() if isinstance(value, bytes) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _quote(cells: pa.Array, separator: str) -> pa.Array:
+    needed = pc.match_substring_regex(cells, f'["\r\n{separator}]')
+    if not pc.any(needed).as_py():
+        return cells
+    quoted = pc.binary_join_element_wise('"', pc.replace_substring(cells, '"', '""'), '"', "")
+    return pc.if_else(needed, quoted, cells)
+
+
+def _clean(cells: pa.Array) -> pa.Array:
+    """Escape what would end a column or a line of a BED file; what is empty is a dot."""
+    cells = pc.if_else(pc.equal(cells, ""), ".", cells)
+    if not pc.any(pc.match_substring_regex(cells, _CONTROL)).as_py():
+        return cells
+    return pa.array([_escape(cell) for cell in cells.to_pylist()])
+
+
+def _escape(text: str) -> str:
+    return make_printable(text) or "."
+
+
+__all__ = ["BED", "name_column", "write_rows"]
