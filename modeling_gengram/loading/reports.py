@@ -34,6 +34,8 @@ _KEYS: dict[str, Any] = {
             f"data.{split}.file": str,
             f"data.{split}.sha256": str,
             f"data.{split}.rows": int,
+            f"data.{split}.longest": int,
+            f"data.{split}.truncated_rows_in_file": int,
             f"data.{split}.rows_per_class": dict[str, int] | None,
         }.items()
     },

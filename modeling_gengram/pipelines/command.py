@@ -148,8 +148,10 @@ def segment(argv: Sequence[str] | None = None) -> int:
     parser = VerbParser(
         "segment",
         usage="GENOME --model MODEL --out FOLDER [...]",
-        description="Find the features of single bases (SegmentNT) along a genome or regions of it, as tracks.",
-        example="gengram segment chr20.fa.gz --regions genes.bed --model InstaDeepAI/segment_nt --out tracks",
+        description="Find the features of single bases along a genome or regions of it, as tracks: with SegmentNT, or "
+        "with a model that was trained on labels of bases.",
+        example="gengram segment chr20.fa.gz --regions genes.bed --model InstaDeepAI/segment_nt --out tracks\n"
+        "gengram segment chr20.fa.gz --model runs/exons --average_strands --out tracks",
         notes="written: FEATURE.bw (or .bedgraph) for each feature, features.bed, locus.png, segment.json\n"
         "interrupted: the same command goes on where it was",
     )
@@ -161,21 +163,31 @@ def segment(argv: Sequence[str] | None = None) -> int:
         "--unknown",
         choices=("skip", "error"),
         default="skip",
-        help="bases in k-mers with N or other letters: no value, or stop",
+        help="N and other letters that are no bases: no value, or stop",
     )
     add_max_non_dna(what, MAX_NON_DNA)
     model = parser.add_argument_group("model")
-    add_model(model, "a SegmentNT")
+    add_model(model, "a SegmentNT, or a classifier of bases with one token a base")
     model.add_argument(
-        "--window", type=int, default=30_000, help="bp read at once; beyond 30 kb the model's positions are rescaled"
+        "--window",
+        type=whole_number,
+        metavar="BP",
+        help="bp read at once (default: the longest sequence of the training, where known; of a SegmentNT 30 kb, and "
+        "beyond that its positions are rescaled)",
     )
     model.add_argument(
         "--overlap",
         type=int,
-        default=6_000,
-        help="bp that neighbouring windows share; each base comes from the window in whose middle it is",
+        metavar="BP",
+        help="bp that neighbouring windows share; each base comes from the window in whose middle it is (default: half "
+        "a window, of a SegmentNT a fifth)",
     )
-    model.add_argument("--batch_size", type=whole_number, default=1, help="windows a step")
+    model.add_argument(
+        "--average_strands",
+        action="store_true",
+        help="average the probabilities for each window and for its reverse complement",
+    )
+    model.add_argument("--batch_size", type=whole_number, help="windows a step (default: 1, or 8192 bases)")
     add_devices(model)
     output = parser.add_argument_group("output")
     add_out(output, "the folder for the tracks", "FOLDER")

@@ -8,8 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import torch
 from datasets import Dataset
-from torch.utils.data import DataLoader
-from transformers import DataCollatorWithPadding, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from gengram.errors import InputError
 from gengram.files import check_output_file, replace_whole
@@ -27,8 +26,9 @@ from gengram.loading.models import (
     require_model,
 )
 from gengram.loading.tokenizers import check_tokenizer, require_tokenizer
+from gengram.pipelines.logits import compute_logits
 from gengram.pipelines.predictions import describe_bases, describe_rows, find_missing, find_start
-from gengram.progress import tell, track
+from gengram.progress import tell
 from gengram.tokenization.coordinates import find_bases
 from gengram.training.data.inputs import tokenize_rows
 from gengram.training.data.strands import average_outputs, check_letters, read_other_strand
@@ -101,11 +101,12 @@ def predict_file(
     names = name_outputs(model.config.id2label, model_path)
     rows = read_rows(file, sequence_column, genome=genome, needs_labels=False)
     encoded, _ = tokenize_rows(rows, tokenizer, limit, too_long, str(file), max_non_dna=max_non_dna)
-    outputs = _run(model, tokenizer, encoded, batch_size)
+    outputs = compute_logits(model, tokenizer, encoded, batch_size, "Predicting")
     if average_strands:
         check_letters(rows, str(file))
         other = read_other_strand(encoded, tokenizer, limit, too_long)
-        outputs = _average(outputs, _run(model, tokenizer, other, batch_size), encoded, other, tokenizer, problem)
+        turned = compute_logits(model, tokenizer, other, batch_size, "Predicting")
+        outputs = _average(outputs, turned, encoded, other, tokenizer, problem)
     _tell_missing(outputs, str(file), model_path)
     if problem == "token":
         columns = _describe_bases(rows, encoded, outputs, names, tokenizer, too_long, file)
@@ -203,27 +204,6 @@ def _tell_missing(outputs: list[np.ndarray], file: str, model: str | Path) -> No
     if len(rows) == len(outputs):
         raise InputError(f"{where}: its numbers overflow, or the training diverged. Take another model")
     tell(f"{where}, the first is data row {rows[0]}: these have no prediction (null)")
-
-
-@torch.inference_mode()
-def _run(
-    model: "PreTrainedModel | PeftModel", tokenizer: PreTrainedTokenizerBase, encoded: Dataset, batch_size: int
-) -> list[np.ndarray]:
-    """Return the logits of each row in the order of the rows: (1, C), or (T, C) for a token classifier."""
-    inputs = encoded.select_columns([name for name in ("input_ids", "attention_mask") if name in encoded.column_names])
-    lengths = np.array([len(ids) for ids in encoded["input_ids"]])
-    order = np.argsort(-lengths, kind="stable")
-    loader = DataLoader(inputs.select(order), batch_size, collate_fn=DataCollatorWithPadding(tokenizer))
-    outputs: list[np.ndarray] = [np.empty(0)] * len(lengths)
-    rows = iter(order)
-    for batch in track(loader, desc="Predicting"):
-        batch = batch.to(model.device)
-        logits = model(**batch).logits.float().cpu().numpy()
-        real = batch["attention_mask"].bool().cpu().numpy()
-        for position in range(len(logits)):
-            found = logits[position][real[position]] if logits.ndim == 3 else logits[position : position + 1]
-            outputs[next(rows)] = found
-    return outputs
 
 
 def _average(

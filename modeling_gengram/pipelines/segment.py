@@ -1,15 +1,16 @@
 """Features along a sequence of any length: SegmentNT in windows that overlap, put together base by base."""
 
 import re
-from itertools import pairwise
+from functools import partial
 from typing import Literal
 
 import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from gengram.genome.alphabet import reverse_complement
 from gengram.loading.models import check_present
-from gengram.progress import track
+from gengram.pipelines.windows import share_bases, stitch_windows
 
 from ..nucleotide_transformer.configuration_segment_nt import TRAINED_TOKENS, SegmentNTConfig
 from ..nucleotide_transformer.modeling_segment_nt import SegmentNTForTokenClassification
@@ -18,7 +19,6 @@ _NOT_BASES = re.compile("[^ACGTUacgtu]+")
 _BASES = re.compile("[ACGTUacgtu]+")
 
 
-@torch.no_grad()
 def segment_sequence(
     model: SegmentNTForTokenClassification,
     tokenizer: PreTrainedTokenizerBase,
@@ -28,6 +28,7 @@ def segment_sequence(
     overlap: int = 6_000,
     batch_size: int = 1,
     unknown: Literal["error", "skip"] = "error",
+    average_strands: bool = False,
     progress: bool = False,
 ) -> np.ndarray:
     """Return the probability of every feature at every base.
@@ -47,6 +48,7 @@ def segment_sequence(
         unknown: what happens to `N` and other letters, where no k-mer is whole: `"error"`, or `"skip"`: the stretches
             between them of at least `config.length_multiple` bp are read one by one, and the rest has no probability
             (not a number).
+        average_strands: average with what the model says of the reverse complement of each window.
         progress: show a progress bar.
 
     Returns:
@@ -71,30 +73,43 @@ def segment_sequence(
         raise ValueError(
             f"the sequence has no stretch of {config.length_multiple} bases or more; the U-Net needs as many"
         )
-    probabilities = np.full((len(sequence), len(config.features)), np.nan, dtype=np.float32)
-    places = [place for start, end in stretches for place in _place_windows(config, start, end, window, overlap)]
-    # Windows of one length share a batch: padding would change the numbers near it.
-    places.sort(key=lambda place: (place[1] - place[0], place[0]))
-    for first in track(range(0, len(places), batch_size), desc="Segmenting", disable=not progress):
-        lengths = [end - start for start, end, *_ in places[first : first + batch_size]]
-        for length in dict.fromkeys(lengths):
-            batch = [place for place in places[first : first + batch_size] if place[1] - place[0] == length]
-            encoded = tokenizer([sequence[start:end] for start, end, *_ in batch], verbose=False)["input_ids"]
-            if any(len(ids) != length // config.kmer_size + 1 for ids in encoded):
-                raise ValueError(
-                    f"{length} bp are {len(encoded[0])} tokens, not <cls> and {length // config.kmer_size} "
-                    f"{config.kmer_size}-mers: use the tokenizer of the model"
-                )
-            logits = model(input_ids=torch.tensor(encoded, device=model.device)).logits
-            found = logits.float().softmax(dim=-1)[..., 1].cpu().numpy()
-            for (start, end, kept_from, kept_to), rows in zip(batch, found):
-                if not np.isfinite(rows).all():
-                    raise OverflowError(
-                        f"the probabilities of the bases {start} to {end} (counted from 0) are not finite: the model's "
-                        "numbers overflow. Load it in float32"
-                    )
-                probabilities[kept_from:kept_to] = rows[kept_from - start : kept_to - start]
-    return probabilities
+    windows = [
+        one for start, end in stretches for one in share_bases(start, end, window, overlap, config.length_multiple)
+    ]
+    return stitch_windows(
+        partial(_read_features, model, tokenizer, average_strands),
+        sequence,
+        windows,
+        len(config.features),
+        batch_size=batch_size,
+        progress="Segmenting" if progress else "",
+    )
+
+
+def _read_features(
+    model: SegmentNTForTokenClassification, tokenizer: PreTrainedTokenizerBase, average_strands: bool, texts: list[str]
+) -> np.ndarray:
+    """Return the probabilities of texts of one length, float32 [B, bp, features]."""
+    found = _compute_features(model, tokenizer, texts)
+    if average_strands:
+        turned = [reverse_complement(text) for text in texts]
+        found = (found + _compute_features(model, tokenizer, turned)[:, ::-1]) / 2
+    return found
+
+
+@torch.no_grad()
+def _compute_features(
+    model: SegmentNTForTokenClassification, tokenizer: PreTrainedTokenizerBase, texts: list[str]
+) -> np.ndarray:
+    kmer_size, length = model.config.kmer_size, len(texts[0])
+    encoded = tokenizer(texts, verbose=False)["input_ids"]
+    if any(len(ids) != length // kmer_size + 1 for ids in encoded):
+        raise ValueError(
+            f"{length} bp are {len(encoded[0])} tokens, not <cls> and {length // kmer_size} {kmer_size}-mers: use the "
+            "tokenizer of the model"
+        )
+    logits = model(input_ids=torch.tensor(encoded, device=model.device)).logits
+    return logits.float().softmax(dim=-1)[..., 1].cpu().numpy()
 
 
 def check_windows(config: SegmentNTConfig, window: int, overlap: int) -> None:
@@ -116,20 +131,6 @@ def check_windows(config: SegmentNTConfig, window: int, overlap: int) -> None:
             f"window={window} bp are {window // config.kmer_size + 1} tokens, more than the {TRAINED_TOKENS} of "
             f"training: load the model with rescaling_factor={needed}, or take a shorter window"
         )
-
-
-def _place_windows(
-    config: SegmentNTConfig, begin: int, end: int, window: int, overlap: int
-) -> list[tuple[int, int, int, int]]:
-    """Start and end of each window of a stretch, and the bases that are kept of it."""
-    length = min(window, (end - begin) // config.length_multiple * config.length_multiple)
-    step = window - overlap
-    starts = [*range(begin, end - length, step), end - length]
-    cuts = [begin]
-    for left, right in pairwise(starts):
-        cuts.append((left + length + right) // 2)  # the middle of what two neighbours share
-    cuts.append(end)
-    return [(start, start + length, *kept) for start, kept in zip(starts, pairwise(cuts))]
 
 
 __all__ = ["check_windows", "segment_sequence"]

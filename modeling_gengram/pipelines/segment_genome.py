@@ -1,38 +1,40 @@
-"""Which features does a genome have where? SegmentNT along regions or whole records, as tracks: `gengram segment`.
+"""Which features does a genome have where? SegmentNT, or a classifier of bases, along regions or whole records, as
+tracks: `gengram segment`.
 
 One record of the genome is in memory at a time, and of the probabilities one piece (about 1 Mb). Finished pieces lie in
 the folder `partial` of the output until the tracks are written, so that an interrupted run goes on where it was.
 """
 
 import hashlib
-import io
-import json
 import re
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase
+from scipy.special import softmax
 
 from gengram.errors import InputError
-from gengram.files import check_output_folder, keep_finished, open_whole, write_json
+from gengram.files import check_output_folder, write_json
+from gengram.genome.alphabet import BASES, URACIL
 from gengram.genome.fasta import read_fasta
 from gengram.genome.intervals import check_region, read_regions
 from gengram.genome.letters import MAX_NON_DNA, LetterSurvey
 from gengram.genome.tracks import Locus, Piece, TrackFormat, check_format, name_tracks, write_tracks
-from gengram.loading.adapters import hash_base
+from gengram.loading.adapters import hash_base, is_adapter
 from gengram.loading.checkpoints import find_model
 from gengram.loading.classes import name_outputs
 from gengram.loading.models import choose_device, count_embeddings, require_config, require_model
 from gengram.loading.tokenizers import check_tokenizer, require_tokenizer
 from gengram.nucleotide_transformer.configuration_segment_nt import SegmentNTConfig
-from gengram.nucleotide_transformer.modeling_segment_nt import SegmentNTForTokenClassification
 from gengram.pipelines.locus_plot import plot_locus
+from gengram.pipelines.pieces import Pieces
+from gengram.pipelines.predict import load_predictor
+from gengram.pipelines.scan import classify_bases, find_definite
 from gengram.pipelines.segment import check_windows, segment_sequence
+from gengram.pipelines.window_length import choose_window
 from gengram.progress import tell, track
 
 SUMMARY_FILE = "segment.json"
@@ -41,8 +43,26 @@ PARTIAL_FOLDER = "partial"
 
 _PIECE = 1_000_000
 _PLOTTED = 100_000
-_NO_BASE = re.compile("[^ACGTUacgtu]")
+_BATCH_BASES = 8192  # of a classifier's windows; enough to keep two cores or a small GPU busy
+_NO_BASE = re.compile(f"[^{BASES}{URACIL}]", re.IGNORECASE | re.ASCII)
 _LOCUS = re.compile(r"(.+):(\d[\d,]*)-(\d[\d,]*)")
+
+
+class Segmenter(NamedTuple):
+    """A model that says something of each base of a sequence of any length.
+
+    Attributes:
+        read: takes a sequence, gives probabilities float32 [bp, features]; not a number where there is none.
+        features: names of the columns.
+        window, overlap: of the windows that it reads, bp.
+        settings: what else the numbers depend on.
+    """
+
+    read: Callable[[str], np.ndarray]
+    features: list[str]
+    window: int
+    overlap: int
+    settings: dict[str, Any]
 
 
 class _Plan(NamedTuple):
@@ -59,9 +79,10 @@ def segment_genome(
     out: str | Path,
     *,
     regions: str | Path | None = None,
-    window: int = 30_000,
-    overlap: int = 6_000,
-    batch_size: int = 1,
+    window: int | None = None,
+    overlap: int | None = None,
+    batch_size: int | None = None,
+    average_strands: bool = False,
     unknown: Literal["skip", "error"] = "skip",
     max_non_dna: float = MAX_NON_DNA,
     threshold: float = 0.5,
@@ -73,23 +94,23 @@ def segment_genome(
     """Write the probability of each feature at each base of a genome, or of regions of it.
 
     A region is read with half of the overlap on either side, as far as its contig goes, so that its ends have context
-    as well; beyond 30 kb the rescaling factor for the window is computed.
+    as well.
 
     Args:
-        model_path: a SegmentNT: folder, run or Hub id.
+        model_path: a SegmentNT, or a classifier of bases with one token a base (or an adapter): folder, run or Hub id.
         genome: FASTA file, plain or gzip; a contig's name is its header up to the first blank. Soft-masked (lower-case)
             bases are bases.
         out: folder of the results; made if it is not there, files of an earlier run are replaced.
         regions: BED file; regions that overlap or touch are joined, strands are not looked at. Without it, all records.
-        window, overlap, batch_size: see `segment_sequence`.
-        unknown: what happens to `N` and other letters, where no k-mer is whole: `"skip"` leaves them, and stretches
-            shorter than 24 bp between them, without a value, `"error"` stops before the model reads anything.
+        window, overlap, batch_size, average_strands, devices: see `load_segmenter`.
+        unknown: what happens to `N` and other letters: `"skip"` leaves them without a value (SegmentNT also stretches
+            shorter than 24 bp between them, since no k-mer is whole there), `"error"` stops before the model reads
+            anything.
         max_non_dna: largest share of letters that are not DNA, see `LetterSurvey`.
         threshold: probability from which on a feature is called.
         track_format: `"bigwig"` or `"bedgraph"`.
         arrays: also write an npz file for each region.
         locus: what the plot shows, `CONTIG:START-END`, counted as in BED; by default the first region, at most 100 kb.
-        devices: what the model computes on, e.g. `cpu`, `cuda:1`; by default an accelerator if there is one.
 
     Returns:
         The folder. In it a track of each feature (`FEATURE.bw`), `features.bed` with the called ones, `locus.png`
@@ -109,26 +130,25 @@ def segment_genome(
     plan = _plan(genome, regions, unknown, max_non_dna)
     shown = _choose_locus(locus, plan)
     model_path = find_model(model_path)
-    model, tokenizer = load_segmenter(model_path, window, overlap, devices)
-    features = name_outputs(model.config.id2label, model_path)
+    segmenter = load_segmenter(model_path, window, overlap, devices, batch_size, average_strands)
+    features = segmenter.features
     name_tracks(features, track_format)
-    step = window - overlap
+    step = segmenter.window - segmenter.overlap
     # Pieces of whole steps: the windows of all of them are in one frame.
-    pieces = [part for one in plan.loci for part in _cut(one, step * max(1, _PIECE // step))]
-    partial = out / PARTIAL_FOLDER
+    parts = [part for one in plan.loci for part in _cut(one, step * max(1, _PIECE // step))]
     settings = {
         "weights": hash_base(str(model_path)) or str(model_path),
-        "rescaling_factor": model.config.rescaling_factor,
-        "window": window,
-        "overlap": overlap,
+        **segmenter.settings,
+        "window": segmenter.window,
+        "overlap": segmenter.overlap,
         "genome": plan.digest,
     }
-    _start(partial, settings)
-    with _keep(partial):
-        _fill(partial, pieces, genome, model, tokenizer, window, overlap, batch_size)
+    pieces = Pieces(out / PARTIAL_FOLDER, settings)
+    with pieces.keep():
+        _fill(pieces, parts, genome, segmenter)
 
         files = write_tracks(
-            _read_pieces(partial, pieces),
+            _read_pieces(pieces, parts),
             out,
             features,
             plan.lengths,
@@ -139,16 +159,18 @@ def segment_genome(
         if find_spec("matplotlib") is None:
             tell("no plot: matplotlib is not installed (pip install 'gengram[plots]')")
         else:
-            plot_locus(out / PLOT_FILE, shown, _collect(partial, pieces, shown, len(features)), features, threshold)
+            plot_locus(out / PLOT_FILE, shown, _collect(pieces, parts, shown, len(features)), features, threshold)
             files.append(PLOT_FILE)
         bases = sum(one.end - one.start for one in plan.loci)
-        empty = sum(int(np.isnan(piece.probabilities[:, 0]).sum()) for piece in _read_pieces(partial, pieces))
+        empty = sum(int(np.isnan(piece.probabilities[:, 0]).sum()) for piece in _read_pieces(pieces, parts))
         summary = {
             "model": str(model_path),
             "genome": str(genome),
             "regions": None if regions is None else str(regions),
             "features": features,
-            **{name: settings[name] for name in ("window", "overlap", "rescaling_factor")},
+            "window": segmenter.window,
+            "overlap": segmenter.overlap,
+            **segmenter.settings,
             "threshold": threshold,
             "loci": len(plan.loci),
             "bases": bases,
@@ -157,23 +179,90 @@ def segment_genome(
             "files": files,
         }
         write_json(summary, out / SUMMARY_FILE)
-        shutil.rmtree(partial)
+        pieces.remove()
     if empty:
-        tell(f"{empty} of {bases} bases have no value: no k-mer is whole there")
+        tell(f"{empty} of {bases} bases have no value: N and other letters, and what is too short between them")
     return out
 
 
 def load_segmenter(
-    path: str | Path, window: int, overlap: int, devices: str | None = None
-) -> tuple[SegmentNTForTokenClassification, PreTrainedTokenizerBase]:
-    """Load a SegmentNT for windows of this length, in evaluation mode on the accelerator if there is one.
+    path: str | Path,
+    window: int | None = None,
+    overlap: int | None = None,
+    devices: str | None = None,
+    batch_size: int | None = None,
+    average_strands: bool = False,
+) -> Segmenter:
+    """Load a model for windows of this length, in evaluation mode on the accelerator if there is one.
+
+    Args:
+        path: of a SegmentNT, or of a classifier of bases or an adapter.
+        window: bp that are read at once. Of a SegmentNT 30 kb by default, and beyond that the rescaling factor for it
+            is computed; of a classifier see `choose_window`.
+        overlap: bp that neighbouring windows share; each base is taken from the window in whose middle it is. By
+            default 6 kb of a SegmentNT, half a window of a classifier.
+        devices: what the model computes on, e.g. `cpu`, `cuda:1`; by default an accelerator if there is one.
+        batch_size: windows a forward pass; by default one of a SegmentNT, as many as are 8192 bases of a classifier.
+        average_strands: average with what the model says of the reverse complement of each window.
 
     Raises:
         `InputError`: nothing can be read there, or another model, or weights are missing; a window that does not fit.
     """
-    config = require_config(path)
-    if not isinstance(config, SegmentNTConfig):
-        raise InputError(f"{path}: a {config.model_type} has no features of single bases; give a SegmentNT model")
+    adapted = is_adapter(path)
+    config = None if adapted else require_config(path)
+    if isinstance(config, SegmentNTConfig):
+        return _load_segment_nt(path, config, window or 30_000, overlap, devices, batch_size or 1, average_strands)
+    if config is not None and not str((config.architectures or [""])[0]).endswith("ForTokenClassification"):
+        raise InputError(
+            f"{path}: a {config.model_type} has no features of single bases; give a SegmentNT model, or a model that "
+            "was trained on labels of bases. What predicts sequences reads windows of a genome with gengram predict "
+            "--too_long window"
+        )
+    model, tokenizer, problem = load_predictor(path, devices=devices)
+    if problem != "token":
+        raise InputError(
+            f"{path}: it predicts whole sequences ({problem}), and has no features of single bases. It reads windows "
+            "of a genome with gengram predict --too_long window"
+        )
+    window = choose_window(path, tokenizer, window)
+    overlap = window // 2 if overlap is None else overlap
+    room = tokenizer.model_max_length - tokenizer.num_special_tokens_to_add()
+    if window > room:
+        raise InputError(f"window={window}: the model takes at most {room} bp at once")
+    if not 0 <= overlap < window:
+        raise InputError(f"overlap={overlap}: give at least 0 bp, and less than the window of {window} bp")
+    features = name_outputs(model.config.id2label, path)
+    size = batch_size or max(1, _BATCH_BASES // window)
+
+    def read(sequence: str) -> np.ndarray:
+        logits = classify_bases(
+            model,
+            tokenizer,
+            sequence,
+            window=window,
+            stride=window - overlap,
+            average_strands=average_strands,
+            skip_unknown=True,
+            may_overflow=False,
+            batch_size=size,
+        )
+        logits[~find_definite(sequence)] = np.nan
+        return softmax(logits, axis=1)
+
+    return Segmenter(read, features, window, overlap, {"average_strands": average_strands})
+
+
+def _load_segment_nt(
+    path: str | Path,
+    config: SegmentNTConfig,
+    window: int,
+    overlap: int | None,
+    devices: str | None,
+    batch_size: int,
+    average_strands: bool,
+) -> Segmenter:
+    if overlap is None:  # a fifth of the published window
+        overlap = min(6_000, window // 5 // (2 * config.length_multiple) * 2 * config.length_multiple)
     try:
         config.rescaling_factor = config.measure_rescaling(window)
         check_windows(config, window, overlap)
@@ -182,7 +271,18 @@ def load_segmenter(
     model = require_model(path, "token_classification", config=config, device=choose_device(devices))
     tokenizer = require_tokenizer(path)
     check_tokenizer(tokenizer, path, config, count_embeddings(model))
-    return model, tokenizer
+    read = partial(
+        segment_sequence,
+        model,
+        tokenizer,
+        window=window,
+        overlap=overlap,
+        batch_size=batch_size,
+        unknown="skip",
+        average_strands=average_strands,
+    )
+    settings = {"rescaling_factor": config.rescaling_factor, "average_strands": average_strands}
+    return Segmenter(read, name_outputs(config.id2label, path), window, overlap, settings)
 
 
 def _plan(genome: Path, regions: str | Path | None, unknown: str, max_non_dna: float) -> _Plan:
@@ -220,8 +320,8 @@ def _find_gap(genome: Path, chrom: str, start: int, part: str) -> InputError | N
     if gap := _NO_BASE.search(part):
         return InputError(
             f"{genome}, contig {chrom!r}, position {start + gap.start()} (counted from 0): {gap.group()!r} is no base, "
-            "and no k-mer is whole there. Leave such bases without a value with --unknown skip, or choose regions "
-            "without them"
+            "and says nothing of its neighbours. Leave such bases without a value with --unknown skip, or choose "
+            "regions without them"
         )
     return None
 
@@ -257,98 +357,45 @@ def _choose_locus(text: str | None, plan: _Plan) -> Locus:
     raise InputError(f"--locus {text}: it is not within what is read, e.g. {plan.loci[0]}")
 
 
-def _start(partial: Path, settings: dict[str, Any]) -> None:
-    """Make the folder of the pieces, or go on with an interrupted run of the same settings.
-
-    Raises:
-        `InputError`: the folder is of a run with other settings, or is none of ours.
-    """
-    file = partial / "settings.json"
-    if file.is_file():
-        try:
-            begun = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise InputError(f"{file}: cannot be read as JSON: {error}") from error
-        for name, value in settings.items():
-            if not isinstance(begun, dict) or begun.get(name) != value:
-                was = begun.get(name) if isinstance(begun, dict) else None
-                raise InputError(
-                    f"{partial}: the run that was begun here is another one: {name} was {was!r} and is {value!r}. "
-                    "Remove the folder to begin anew, or choose another --out."
-                )
-        tell(f"going on with the interrupted run in {partial}")
-        return
-    killed = file.with_name(file.name + ".partial")
-    if partial.exists() and (not partial.is_dir() or any(one != killed for one in partial.iterdir())):
-        raise InputError(f"{partial}: it is in the way of unfinished pieces; remove it, or choose another --out")
-    with _keep(partial):
-        partial.mkdir(parents=True, exist_ok=True)
-        write_json(settings, file)
-
-
-def _keep(partial: Path) -> AbstractContextManager[None]:
-    """Leave finished pieces after an error or an interrupt, and nothing else."""
-    return keep_finished(partial, "*.npy")
-
-
-def _fill(
-    partial: Path,
-    pieces: Sequence[Locus],
-    genome: Path,
-    model: SegmentNTForTokenClassification,
-    tokenizer: PreTrainedTokenizerBase,
-    window: int,
-    overlap: int,
-    batch_size: int,
-) -> None:
-    """Compute the pieces that are not there yet, a file each."""
-    missing: dict[str, list[tuple[Path, Locus]]] = {}
-    for file, piece in zip(_name_pieces(partial, pieces), pieces):
-        if not file.is_file():
-            missing.setdefault(piece.chrom, []).append((file, piece))
-    total = sum(piece.end - piece.start for piece in pieces)
-    left = sum(piece.end - piece.start for parts in missing.values() for _, piece in parts)
+def _fill(pieces: Pieces, parts: Sequence[Locus], genome: Path, segmenter: Segmenter) -> None:
+    """Compute the pieces that are not there yet."""
+    missing: dict[str, list[tuple[str, Locus]]] = {}
+    for name, part in zip(_name_pieces(parts), parts):
+        if not pieces.has(name):
+            missing.setdefault(part.chrom, []).append((name, part))
+    total = sum(part.end - part.start for part in parts)
+    left = sum(part.end - part.start for some in missing.values() for _, part in some)
+    context = segmenter.overlap // 2
     with track(total=total, initial=total - left, desc="Segmenting", unit="bp", unit_scale=True) as progress:
         for _, header, sequence in read_fasta(genome) if missing else ():
-            for file, piece in missing.get(header.split()[0], ()):
-                begin = max(0, piece.start - overlap // 2)
+            for name, part in missing.get(header.split()[0], ()):
+                begin = max(0, part.start - context)
                 try:
-                    found = segment_sequence(
-                        model,
-                        tokenizer,
-                        sequence[begin : piece.end + overlap // 2],
-                        window=window,
-                        overlap=overlap,
-                        batch_size=batch_size,
-                        unknown="skip",
-                    )[piece.start - begin : piece.end - begin]
+                    found = segmenter.read(sequence[begin : part.end + context])
                 except OverflowError as error:
-                    raise InputError(f"{genome}, {piece}, after base {begin}: {error}") from error
-                content = io.BytesIO()  # to a file itself, numpy leaves out what does not fit and says nothing
-                np.save(content, found)
-                with open_whole(file) as stream:
-                    stream.write(content.getbuffer())
-                progress.update(piece.end - piece.start)
+                    raise InputError(f"{genome}, {part}, after base {begin}: {error}") from error
+                pieces.write(name, found[part.start - begin : part.end - begin])
+                progress.update(part.end - part.start)
 
 
-def _name_pieces(partial: Path, pieces: Sequence[Locus]) -> list[Path]:
-    return [partial / f"{number}-{piece.start}-{piece.end}.npy" for number, piece in enumerate(pieces)]
+def _name_pieces(parts: Sequence[Locus]) -> list[str]:
+    return [f"{number}-{part.start}-{part.end}" for number, part in enumerate(parts)]
 
 
-def _read_pieces(partial: Path, pieces: Sequence[Locus]) -> Iterator[Piece]:
-    for file, piece in zip(_name_pieces(partial, pieces), pieces):
-        yield Piece(piece.chrom, piece.start, np.load(file, allow_pickle=False))
+def _read_pieces(pieces: Pieces, parts: Sequence[Locus]) -> Iterator[Piece]:
+    for name, part in zip(_name_pieces(parts), parts):
+        yield Piece(part.chrom, part.start, pieces.read(name))
 
 
-def _collect(partial: Path, pieces: Sequence[Locus], locus: Locus, features: int) -> np.ndarray:
+def _collect(pieces: Pieces, parts: Sequence[Locus], locus: Locus, features: int) -> np.ndarray:
     """Return the probabilities of a locus, float32 [bp, features], put together from its pieces."""
     found = np.full((locus.end - locus.start, features), np.nan, dtype=np.float32)
-    for file, piece in zip(_name_pieces(partial, pieces), pieces):
-        start, end = max(piece.start, locus.start), min(piece.end, locus.end)
-        if piece.chrom == locus.chrom and start < end:
-            values = np.load(file, mmap_mode="r", allow_pickle=False)
-            found[start - locus.start : end - locus.start] = values[start - piece.start : end - piece.start]
+    for name, part in zip(_name_pieces(parts), parts):
+        start, end = max(part.start, locus.start), min(part.end, locus.end)
+        if part.chrom == locus.chrom and start < end:
+            values = pieces.read(name, mapped=True)
+            found[start - locus.start : end - locus.start] = values[start - part.start : end - part.start]
     return found
 
 
-__all__ = ["PLOT_FILE", "SUMMARY_FILE", "load_segmenter", "segment_genome"]
+__all__ = ["PLOT_FILE", "SUMMARY_FILE", "Segmenter", "load_segmenter", "segment_genome"]

@@ -309,5 +309,5 @@ def test_wrong_arguments(option, genome):
 
 
 def test_longer_windows_are_rescaled(model, tmp_path, monkeypatch):
-    factor = command.load_segmenter(model, 40_008, 6_000)[0].config.rescaling_factor
-    assert factor == 6669 / 2048 and command.load_segmenter(model, 30_000, 6_000)[0].config.rescaling_factor < 2.5
+    factor = command.load_segmenter(model, 40_008).settings["rescaling_factor"]
+    assert factor == 6669 / 2048 and command.load_segmenter(model, 30_000).settings["rescaling_factor"] < 2.5

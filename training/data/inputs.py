@@ -273,6 +273,7 @@ def _describe_rows(rows: Dataset, tokenizer: PreTrainedTokenizerBase, file: str)
     codes = AMBIGUITY_CODES + ANY_BASE
     return {
         "rows": len(rows),
+        "longest": pc.max(pc.utf8_length(table["sequence"])).as_py(),
         "characters": characters,
         "non_acgt_share": share("^ACGTUacgtu"),
         "lower_case_share": share("a-z"),

@@ -1,0 +1,255 @@
+"""What does a fine-tuned model say along a sequence of any length? Its windows, or its bases from windows that overlap.
+
+Functions on strings and arrays; files are the business of `scan_file` and `segment_genome`.
+Dimensions: W windows, C classes, labels or targets.
+"""
+
+import re
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from datasets import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from gengram.genome.alphabet import BASES, URACIL, reverse_complement
+from gengram.genome.letters import MAX_NON_DNA
+from gengram.pipelines.logits import compute_logits
+from gengram.pipelines.predictions import find_missing
+from gengram.pipelines.windows import place_windows, share_bases, stitch_windows
+from gengram.tokenization.coordinates import find_bases
+from gengram.training.data.strands import average_outputs
+from gengram.training.problems import Problem
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+_DEFINITE = (BASES + URACIL + BASES.lower() + URACIL.lower()).encode()
+_IS_DEFINITE = np.isin(np.arange(256), list(_DEFINITE))
+_BASE = re.compile(f"[{_DEFINITE.decode()}]")
+
+
+class LongWindowError(ValueError):
+    """A window of bases alone has more tokens than the model takes; `index` is its number among those given."""
+
+    def __init__(self, index: int, length: int, tokens: int, limit: int):
+        super().__init__(
+            f"a window of {length} bp is {tokens} tokens, but the limit is {limit} tokens: take a shorter window"
+        )
+        self.index = index
+
+
+def scan_sequence(
+    model: "PreTrainedModel | PeftModel",
+    tokenizer: PreTrainedTokenizerBase,
+    sequence: str,
+    problem: Problem,
+    *,
+    window: int,
+    stride: int | None = None,
+    limit: int | None = None,
+    max_unknown: float = MAX_NON_DNA,
+    average_strands: bool = False,
+    batch_size: int = 64,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ask a model that predicts whole sequences for each window of a longer one.
+
+    Args:
+        model: with a head for sequences, in evaluation mode.
+        tokenizer: of the model.
+        sequence: DNA of any length.
+        problem: `single_label`, `multi_label` or `regression`.
+        window, stride: bp, see `place_windows`; by default windows overlap by half.
+        others: see `score_windows`.
+
+    Returns:
+        int64 [W, 2], start and end of each window, and float32 [W, C], its logits or predicted values, see
+        `score_windows`.
+
+    Raises:
+        `ValueError`: a window or a stride that is none; see `score_windows`.
+    """
+    stride = check_stride(window, stride)
+    places = place_windows(len(sequence), window, stride)
+    texts = [sequence[start:end] for start, end in places.tolist()]
+    return places, score_windows(
+        model,
+        tokenizer,
+        texts,
+        problem,
+        limit=limit,
+        max_unknown=max_unknown,
+        average_strands=average_strands,
+        batch_size=batch_size,
+    )
+
+
+def check_stride(window: int, stride: int | None = None) -> int:
+    """Return the stride of windows, by default half a window: what is shorter than that lies in one as a whole.
+
+    Raises:
+        `ValueError`: no bases, or bases between the windows that none of them has.
+    """
+    if window < 1:
+        raise ValueError(f"window={window}: give at least 1 bp")
+    stride = max(1, window // 2) if stride is None else stride
+    if not 1 <= stride <= window:
+        raise ValueError(f"stride={stride}: give 1 to {window} bp, the window, so that no base is left out")
+    return stride
+
+
+def score_windows(
+    model: "PreTrainedModel | PeftModel",
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    problem: Problem,
+    *,
+    limit: int | None = None,
+    max_unknown: float = MAX_NON_DNA,
+    average_strands: bool = False,
+    batch_size: int = 64,
+) -> np.ndarray:
+    """Ask a model that predicts whole sequences for some.
+
+    Args:
+        model, tokenizer, problem: see `scan_sequence`.
+        texts: W sequences.
+        limit: tokens that the model takes; by default the tokenizer's `model_max_length`.
+        max_unknown: largest share of letters other than A, C, G, T and U that a window may have to be read.
+        average_strands: average with what the model says of the reverse complement, see `average_outputs`.
+        batch_size: windows a forward pass.
+
+    Returns:
+        `np.ndarray` float32 [W, C]: logits, of a regression values. All of a row are not a number where a window is not
+        read, for its letters or because these make more tokens than the limit of it, and infinite where the model
+        computes no finite number.
+
+    Raises:
+        `LongWindowError`: a window of bases alone has more tokens than the limit.
+    """
+    limit = tokenizer.model_max_length if limit is None else limit
+    unknown = np.array([count_unknown(text) for text in texts], dtype=np.int64)
+    read = np.flatnonzero(unknown <= max_unknown * np.array([len(text) for text in texts]))
+    encoded = _encode([texts[row] for row in read], tokenizer)
+    lengths = np.array([len(ids) for ids in encoded["input_ids"]], dtype=np.int64)
+    for row in np.flatnonzero(lengths > limit):
+        if not unknown[read[row]]:
+            raise LongWindowError(int(read[row]), len(texts[read[row]]), int(lengths[row]), limit)
+    fits = np.flatnonzero(lengths <= limit)
+    outputs = np.full((len(texts), model.config.num_labels), np.nan, dtype=np.float32)
+    if not len(fits):
+        return outputs
+    read = read[fits]
+    found = np.concatenate(compute_logits(model, tokenizer, encoded.select(fits), batch_size))
+    if average_strands:
+        turned = [reverse_complement(texts[row], keep_others=True) for row in read]
+        other = np.concatenate(compute_logits(model, tokenizer, _encode(turned, tokenizer), batch_size))
+        found = average_outputs(found, other, problem)
+    found[find_missing(found)] = np.inf
+    outputs[read] = found
+    return outputs
+
+
+def classify_bases(
+    model: "PreTrainedModel | PeftModel",
+    tokenizer: PreTrainedTokenizerBase,
+    sequence: str,
+    *,
+    window: int,
+    stride: int | None = None,
+    average_strands: bool = False,
+    skip_unknown: bool = False,
+    may_overflow: bool = True,
+    batch_size: int = 1,
+    progress: str = "",
+) -> np.ndarray:
+    """Ask a model that classifies single bases for those of a sequence of any length.
+
+    Each window is read alone. Where windows overlap, each gives the bases that are nearer to its middle, so that no
+    base but those at the ends of the sequence has less than half of the overlap as context.
+
+    Args:
+        model: with a head for tokens, in evaluation mode.
+        tokenizer: of the model, with a token for each base.
+        sequence: DNA of any length.
+        window, stride: bp; by default windows overlap by half.
+        average_strands: average with what the model says of the reverse complement of the same window.
+        skip_unknown: do not read windows of nothing but N and other letters that are no bases.
+        may_overflow: whether numbers that are not finite are passed on.
+        batch_size: windows a forward pass.
+        progress: what a bar is called; none without a name.
+
+    Returns:
+        `np.ndarray` float32 [bp, C], logits; not a number where nothing was read.
+
+    Raises:
+        `ValueError`: a token that is not one base, a window or a stride that is none.
+        `OverflowError`: the model computes a number that is not finite, and `may_overflow` is False.
+    """
+    stride = check_stride(window, stride)
+    windows = share_bases(0, len(sequence), window, window - stride)
+    if skip_unknown:
+        windows = [one for one in windows if _BASE.search(sequence, one.kept_from, one.kept_to)]
+    return stitch_windows(
+        partial(_read_bases, model, tokenizer, average_strands),
+        sequence,
+        windows,
+        model.config.num_labels,
+        batch_size=batch_size,
+        may_overflow=may_overflow,
+        progress=progress,
+    )
+
+
+def count_unknown(text: str) -> int:
+    """Return the number of letters that are none of A, C, G, T and U, in either case."""
+    return len(text.encode("ascii", "replace").translate(None, _DEFINITE))
+
+
+def find_definite(text: str) -> np.ndarray:
+    """Return which letters are A, C, G, T or U, in either case: booleans [bp]."""
+    return _IS_DEFINITE[np.frombuffer(text.encode("ascii", "replace"), dtype=np.uint8)]
+
+
+def _read_bases(
+    model: "PreTrainedModel | PeftModel", tokenizer: PreTrainedTokenizerBase, average_strands: bool, texts: list[str]
+) -> np.ndarray:
+    """Return the logits of texts of one length, float32 [B, bp, C]."""
+    logits = _compute_bases(model, tokenizer, texts)
+    if average_strands:
+        turned = [reverse_complement(text, keep_others=True) for text in texts]
+        logits = average_outputs(logits, _compute_bases(model, tokenizer, turned)[:, ::-1], "token")
+    return logits
+
+
+@torch.inference_mode()
+def _compute_bases(
+    model: "PreTrainedModel | PeftModel", tokenizer: PreTrainedTokenizerBase, texts: list[str]
+) -> np.ndarray:
+    encoded = tokenizer(texts, split_special_tokens=True, verbose=False)
+    names = [name for name in ("input_ids", "attention_mask") if name in encoded]
+    bases = [find_bases(ids, tokenizer) for ids in encoded["input_ids"]]
+    if tokens := [int(one.sum()) for one in bases if one.sum() != len(texts[0])]:
+        raise ValueError(f"{len(texts[0])} bp are {tokens[0]} tokens; bases need one token each")
+    inputs = {name: torch.tensor(encoded[name], device=model.device) for name in names}
+    logits = model(**inputs).logits.float().cpu().numpy()
+    return np.stack([row[one] for row, one in zip(logits, bases)])
+
+
+def _encode(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> Dataset:
+    if not texts:
+        return Dataset.from_dict({"input_ids": []})
+    return Dataset.from_dict(dict(tokenizer(texts, split_special_tokens=True, verbose=False)))
+
+
+__all__ = [
+    "LongWindowError",
+    "check_stride",
+    "classify_bases",
+    "count_unknown",
+    "find_definite",
+    "scan_sequence",
+    "score_windows",
+]

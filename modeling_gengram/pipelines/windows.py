@@ -1,0 +1,108 @@
+"""How is a sequence read that is longer than a model takes? In windows: where they lie, and which bases each is for.
+
+Positions are 0-based and half-open, in bases of the sequence.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from gengram.progress import track
+
+
+class Window(NamedTuple):
+    """A window, and the bases of it that are kept: those nearer to its middle than to that of a neighbour."""
+
+    start: int
+    end: int
+    kept_from: int
+    kept_to: int
+
+
+def place_windows(length: int, window: int, stride: int) -> np.ndarray:
+    """Cover a sequence with windows.
+
+    Args:
+        length: of the sequence, in bp.
+        window: bp of a window; a shorter sequence is one.
+        stride: bp from the start of one to the next. The last one begins earlier, so that it ends with the sequence.
+
+    Returns:
+        `np.ndarray` int64 [windows, 2]: start and end of each, ascending.
+
+    Example:
+        >>> place_windows(10, 4, 3).tolist(), place_windows(11, 4, 3).tolist(), place_windows(3, 4, 3).tolist()
+        ([[0, 4], [3, 7], [6, 10]], [[0, 4], [3, 7], [6, 10], [7, 11]], [[0, 3]])
+    """
+    last = max(length - window, 0)
+    starts = np.append(np.arange(0, last, stride, dtype=np.int64), last)
+    return np.stack([starts, np.minimum(starts + window, length)], axis=1)
+
+
+def share_bases(begin: int, end: int, window: int, overlap: int, multiple: int = 1) -> list[Window]:
+    """Cover a stretch with windows, and give each base to the one in whose middle it is.
+
+    Args:
+        begin, end: of the stretch.
+        window: bp of a window; a shorter stretch is one, or two where `multiple` asks for it.
+        overlap: bp that neighbours share at least.
+        multiple: bp of which the length of a window must be a multiple. Of a stretch that is none, the last window
+            begins in another frame than the others.
+    """
+    length = min(window, (end - begin) // multiple * multiple)
+    starts = (begin + place_windows(end - begin, length, window - overlap)[:, 0]).tolist()
+    cuts = [begin]
+    for left, right in pairwise(starts):
+        cuts.append((left + length + right) // 2)  # the middle of what two neighbours share
+    cuts.append(end)
+    return [Window(start, start + length, *kept) for start, kept in zip(starts, pairwise(cuts))]
+
+
+def stitch_windows(
+    read: Callable[[list[str]], np.ndarray],
+    sequence: str,
+    windows: Sequence[Window],
+    outputs: int,
+    *,
+    batch_size: int = 1,
+    may_overflow: bool = False,
+    progress: str = "",
+) -> np.ndarray:
+    """Read windows and put together what is kept of them.
+
+    Args:
+        read: takes B texts of one length, gives float32 [B, bp, outputs].
+        sequence: that the windows lie in.
+        windows: in any order.
+        outputs: numbers a base.
+        batch_size: windows that are read together. They have one length: padding would change the numbers near it.
+        may_overflow: whether numbers that are not finite are passed on.
+        progress: what a bar is called; none without a name.
+
+    Returns:
+        `np.ndarray` float32 [bp, outputs]; not a number where no window is kept.
+
+    Raises:
+        `OverflowError`: a number is not finite.
+    """
+    found = np.full((len(sequence), outputs), np.nan, dtype=np.float32)
+    order = sorted(windows, key=lambda window: (window.end - window.start, window.start))
+    for first in track(range(0, len(order), batch_size), desc=progress, disable=not progress):
+        some = order[first : first + batch_size]
+        for length in dict.fromkeys(window.end - window.start for window in some):
+            batch = [window for window in some if window.end - window.start == length]
+            for window, rows in zip(batch, read([sequence[window.start : window.end] for window in batch])):
+                if not may_overflow and not np.isfinite(rows).all():
+                    raise OverflowError(
+                        f"the probabilities of the bases {window.start} to {window.end} (counted from 0) are not "
+                        "finite: the model's numbers overflow. Load it in float32"
+                    )
+                found[window.kept_from : window.kept_to] = rows[
+                    window.kept_from - window.start : window.kept_to - window.start
+                ]
+    return found
+
+
+__all__ = ["Window", "place_windows", "share_bases", "stitch_windows"]
