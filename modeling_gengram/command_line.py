@@ -32,6 +32,11 @@ NON_DNA_HELP = (
     "0: none at all, 1: any"
 )
 
+SLICES_HELP = (
+    "records of the genome that samtools faidx has cut, as chr20:1000001-2000000, are these bases of chr20, and hold "
+    "its intervals"
+)
+
 # Flags that are the same for all verbs come first where a verb has another name for them, too.
 _EVERYWHERE = ("--model", "--out", "--genome")
 # As a shell tells of a program that a signal has ended.
@@ -308,8 +313,9 @@ def add_model(group: Any, what: str = "a model") -> None:
 
 
 def add_genome(group: Any, what: str = "FASTA file that the intervals of a .bed file are cut from") -> None:
-    """Declare `--genome`, the reference; `--ref` is the same."""
+    """Declare `--genome`, the reference (`--ref` is the same), and `--slices`: how its contigs are found."""
     group.add_argument("--genome", "--ref", metavar="FASTA", help=f"{what}; plain or .gz")
+    group.add_argument("--slices", action="store_true", help=SLICES_HELP)
 
 
 def add_max_non_dna(group: Any, default: float) -> None:
@@ -378,6 +384,7 @@ __all__ = [
     "EXIT_CODES",
     "NON_DNA_HELP",
     "SEQUENCE_FILES",
+    "SLICES_HELP",
     "Answer",
     "HelpFormatter",
     "VerbParser",

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from gengram.errors import InputError
+from gengram.genome.contigs import Genome
 from gengram.genome.text import read_lines
 from gengram.genome.values import is_text
 
@@ -76,7 +77,7 @@ def find_format(path: str | Path, aliases: Mapping[str, str] | None = None) -> s
     return suffix
 
 
-def require_genome(path: str | Path, genome: str | Path | None) -> str | Path:
+def require_genome(path: str | Path, genome: str | Path | Genome | None) -> Genome:
     """Return the genome of a BED file's intervals.
 
     Raises:
@@ -84,7 +85,7 @@ def require_genome(path: str | Path, genome: str | Path | None) -> str | Path:
     """
     if genome is None:
         raise InputError(f"{path}: intervals need a genome to be cut from: give its FASTA file with --genome")
-    return genome
+    return Genome.of(genome)
 
 
 def read_bytes(path: Path) -> bytes:

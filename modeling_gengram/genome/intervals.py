@@ -7,7 +7,7 @@ import functools
 import itertools
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from gengram.errors import InputError
 from gengram.genome.alphabet import reverse_complement
+from gengram.genome.contigs import Genome, Part, Places, fold_name
 from gengram.genome.fasta import read_fasta
 from gengram.genome.text import read_lines
 from gengram.progress import tell
@@ -38,12 +39,12 @@ class Region(NamedTuple):
     end: int
 
 
-def read_intervals(path: str | Path, genome: str | Path) -> pa.Table:
+def read_intervals(path: str | Path, genome: str | Path | Genome) -> pa.Table:
     """Cut the intervals of a BED file out of a genome; see `stream_intervals`."""
     return pa.concat_tables(stream_intervals(path, genome))
 
 
-def stream_intervals(path: str | Path, genome: str | Path, rows: int = 1024) -> Iterator[pa.Table]:
+def stream_intervals(path: str | Path, genome: str | Path | Genome, rows: int = 1024) -> Iterator[pa.Table]:
     """Cut the intervals of a BED file out of a genome, some at a time.
 
     Args:
@@ -51,8 +52,8 @@ def stream_intervals(path: str | Path, genome: str | Path, rows: int = 1024) -> 
             gzip, its columns divided by tabs or blanks: `chrom`, `start` (0-based), `end` (not included), then, as far
             as they are there, `name`, `score`, `strand` and more. A line like `#chrom  start  end  label` names the
             columns; comments and lines of genome browsers are passed over wherever they are.
-        genome: a FASTA file with the contigs; a contig's name is its header up to the first blank. Contigs without
-            intervals are not kept in memory.
+        genome: a FASTA file with the contigs; a contig's name is its header up to the first blank. How contigs are
+            found by their names: see `gengram.genome.contigs`. Contigs without intervals are not kept in memory.
         rows: intervals of a table.
 
     Yields:
@@ -64,13 +65,13 @@ def stream_intervals(path: str | Path, genome: str | Path, rows: int = 1024) -> 
             that the genome lacks; a line with too few columns, a strand that is none.
     """
     layout = _survey_bed(path)
-    contigs, lengths = _read_contigs(genome, layout.contigs)
+    contigs, places = _read_contigs(path, Genome.of(genome), layout.ends)
     intervals = _read_bed(path)
     while block := list(itertools.islice(intervals, rows)):
         fields = [(row + [""] * layout.width)[: layout.width] for _, row in block]
         columns: dict[str, Any] = {
             "sequence": [
-                _cut(path, line, row, layout.strand, contigs, lengths, genome) for (line, _), row in zip(block, fields)
+                _cut(path, line, row, layout.strand, contigs, places) for (line, _), row in zip(block, fields)
             ],
             **{name: [row[place] for row in fields] for place, name in enumerate(layout.names)},
         }
@@ -104,26 +105,26 @@ def _cut(
     row: list[str],
     strand_place: int | None,
     contigs: dict[str, str],
-    lengths: dict[str, int],
-    genome: str | Path,
+    places: Places,
 ) -> str:
     region = _read_region(path, line, row)
-    check_region(region, path, lengths, genome)
+    part, start = find_region(region, path, places)
     strand = "." if strand_place is None else row[strand_place]
     if strand_place is not None and strand not in _STRANDS:
         remedy = "write one of these, or '.' where there is none"
-        if strand.isdigit() or strand in lengths:
+        if strand.isdigit() or strand in places.parts:
             remedy = "if it is of another interval, as bedtools -wb adds them, keep columns 1 to 3, as with cut -f 1-3"
         raise InputError(
             f"{path}, line {line}: interval {_name(region)}: strand {strand[:30]!r} (column {strand_place + 1}) is "
             f"none of + - .; {remedy}"
         )
-    sequence = contigs[region.chrom][region.start : region.end]
+    sequence = contigs[part.record][start : start + region.end - region.start]
     return reverse_complement(sequence, keep_others=True) if strand == "-" else sequence
 
 
-def _read_contigs(genome: str | Path, wanted: set[str]) -> tuple[dict[str, str], dict[str, int]]:
-    """Return the wanted contigs by name, and the lengths of all."""
+def _read_contigs(path: str | Path, genome: Genome, ends: dict[str, int]) -> tuple[dict[str, str], Places]:
+    """Return the records that a BED file's contigs, given with their furthest ends, may be, and where they are."""
+    folded = set(map(fold_name, ends))
     contigs: dict[str, str] = {}
     lengths: dict[str, int] = {}
     for line, header, sequence in read_fasta(genome):
@@ -131,9 +132,27 @@ def _read_contigs(genome: str | Path, wanted: set[str]) -> tuple[dict[str, str],
         if name in lengths:
             raise InputError(f"{genome}, line {line}: a second contig is called {name!r}; rename or remove it")
         lengths[name] = len(sequence)
-        if name in wanted:
+        if genome.may_hold(name, len(sequence), folded):
             contigs[name] = sequence
-    return contigs, lengths
+    places = genome.match(path, ends, lengths)
+    _compare_slices(genome, [part for part in places.parts.values() if part.record in contigs], contigs)
+    return contigs, places
+
+
+def _compare_slices(genome: Genome, parts: Sequence[Part], contigs: dict[str, str]) -> None:
+    """Refuse slices that share bases of a contig, but say that they are different ones."""
+    before: dict[str, Part] = {}
+    for part in sorted(parts, key=lambda part: part.start):
+        # The one that reaches furthest: what the others say was compared with it.
+        other = before.get(part.contig, part)
+        end = min(part.end, other.end)
+        one = contigs[other.record][part.start - other.start : end - other.start]
+        if one.upper() != contigs[part.record][: end - part.start].upper():
+            raise InputError(
+                f"{genome}: the slices {other.record!r} and {part.record!r} differ in the bases that both have; are "
+                "they of one assembly? Remove one of them"
+            )
+        before[part.contig] = max(other, part, key=lambda part: part.end)
 
 
 def read_regions(path: str | Path) -> list[Region]:
@@ -147,37 +166,18 @@ def read_regions(path: str | Path) -> list[Region]:
     return regions
 
 
-def check_region(region: Region, path: str | Path, lengths: Mapping[str, int], genome: str | Path) -> None:
-    """Refuse an interval that does not lie in a genome.
+def find_region(region: Region, path: str | Path, places: Places) -> tuple[Part, int]:
+    """Return the record of a genome that an interval lies in, and the interval's first base there, from 0.
 
     Args:
         region: the interval.
         path: the BED file that it is from, for messages.
-        lengths: of the genome's contigs, in bp.
-        genome: the file with the genome, for messages.
+        places: where that file's contigs are.
 
     Raises:
-        `InputError`: an unknown contig, no bases, an end past that of the contig.
+        `InputError`: see `Places.find`.
     """
-    where = f"{path}, line {region.line}: interval {_name(region)}"
-    if region.chrom not in lengths:
-        shown = ", ".join(list(lengths)[:8]) + (", ..." if len(lengths) > 8 else "")
-        raise InputError(
-            f"{where}: the genome {genome} has no contig {region.chrom!r}; it has {shown}"
-            f"{_suggest_contig(region.chrom, lengths)}"
-        )
-    if not region.start < region.end:
-        raise InputError(f"{where} holds no bases; starts count from 0, ends are not included")
-    if region.end > lengths[region.chrom]:
-        raise InputError(f"{where} goes past the end of contig {region.chrom!r}, which has {lengths[region.chrom]} bp")
-
-
-def _suggest_contig(chrom: str, lengths: Mapping[str, int]) -> str:
-    """Return a hint where the two files follow different customs: `chr7` and `7`, `chrM` and `MT`."""
-    bare = chrom.removeprefix("chr")
-    others = {f"chr{chrom}", bare, *(("MT", "chrM") if bare in ("M", "MT") else ())} - {chrom}
-    same = sorted(others & lengths.keys())
-    return f". Is it {same[0]!r}? Contigs must have the same names in both files" if same else ""
+    return places.find(f"{path}, line {region.line}: interval {_name(region)}", region.chrom, region.start, region.end)
 
 
 def _name(region: Region) -> str:
@@ -185,11 +185,12 @@ def _name(region: Region) -> str:
 
 
 class _Layout(NamedTuple):
-    """What a BED file has: columns' names, the strand's place among them, contigs; names that its header repeats."""
+    """What a BED file has: columns' names, the strand's place among them, contigs and where their last interval ends;
+    names that its header repeats."""
 
     names: list[str]
     strand: int | None
-    contigs: set[str]
+    ends: dict[str, int]
     repeated: set[str]
 
     @property
@@ -204,14 +205,14 @@ def _survey_bed(path: str | Path, keep: Callable[[Region], None] = lambda region
     or of all, are no columns of their own.
     """
     header: tuple[int, list[str]] | None = None
-    contigs: set[str] = set()
+    ends: dict[str, int] = {}
     # Columns of the line that fills most of them, and of the one that has fewest, and where these are.
     needed, given, reverse = (0, 0), (0, 0), 0
     for line, row, names_columns in _read_lines(path):
         if names_columns:
             if header and header[1] != row:
                 raise InputError(f"{path}, line {line}: the columns have other names than in line {header[0]}")
-            if contigs and not header:
+            if ends and not header:
                 raise InputError(f"{path}, line {line}: the names of the columns come after intervals; put them first")
             header = (line, row)
             continue
@@ -219,7 +220,7 @@ def _survey_bed(path: str | Path, keep: Callable[[Region], None] = lambda region
         if len(row) < 3:
             raise InputError(f"{path}, line {line}: {len(row)} columns, not at least 3: chrom, start, end")
         keep(region := _read_region(path, line, row))
-        contigs.add(region.chrom)
+        ends[region.chrom] = max(region.end, ends.get(region.chrom, 0))
         reverse = reverse or (line if row[5:6] == ["-"] else 0)
         if header and not filled <= len(header[1]) <= len(row):
             raise InputError(f"{path}, line {line}: {len(row)} columns where line {header[0]} names {len(header[1])}")
@@ -229,7 +230,7 @@ def _survey_bed(path: str | Path, keep: Callable[[Region], None] = lambda region
             raise InputError(f"{path}, line {line}: {len(row)} columns, not {needed[0]} as line {needed[1]}")
         needed = (filled, line) if filled > needed[0] else needed
         given = (len(row), line) if not given[0] or len(row) < given[0] else given
-    if not contigs:
+    if not ends:
         raise InputError(f"{path}: the file has no intervals")
     if header:
         names = _name_columns(path, *header)
@@ -244,7 +245,7 @@ def _survey_bed(path: str | Path, keep: Callable[[Region], None] = lambda region
         )
     counts = Counter(name.lower() for name in header[1][3:]) if header else Counter()
     repeated = {name for name, count in counts.items() if count > 1}
-    return _Layout(names, strands[0] if strands else None, contigs, repeated)
+    return _Layout(names, strands[0] if strands else None, ends, repeated)
 
 
 @functools.cache
@@ -331,7 +332,7 @@ def _read_region(path: str | Path, line: int, row: list[str]) -> Region:
 __all__ = [
     "BED_COLUMNS",
     "Region",
-    "check_region",
+    "find_region",
     "read_intervals",
     "read_regions",
     "require_values",

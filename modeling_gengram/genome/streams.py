@@ -9,6 +9,7 @@ import pyarrow.parquet
 
 from gengram.errors import InputError
 from gengram.genome import formats
+from gengram.genome.contigs import Genome
 from gengram.genome.fasta import read_fasta
 from gengram.genome.intervals import stream_intervals
 from gengram.genome.tables import SEQUENCE_COLUMNS, find_column, read_sequences, refuse_twins
@@ -24,7 +25,7 @@ _BLOCK_BYTES = 4 << 20
 def survey_rows(
     path: str | Path,
     sequence_column: str | None = None,
-    genome: str | Path | None = None,
+    genome: str | Path | Genome | None = None,
     look: Callable[[int, pa.Table], None] = lambda start, block: None,
 ) -> tuple[int, pa.Schema]:
     """Read a file once from end to end: every fault is found, and the types of all columns are known.
@@ -59,7 +60,7 @@ def survey_rows(
 
 
 def stream_rows(
-    path: str | Path, sequence_column: str | None = None, genome: str | Path | None = None
+    path: str | Path, sequence_column: str | None = None, genome: str | Path | Genome | None = None
 ) -> Iterator[pa.Table]:
     """Read a file in blocks of at most `ROWS` rows.
 
@@ -67,7 +68,8 @@ def stream_rows(
         path: a `.csv`, `.tsv`, `.jsonl`, `.json` or `.parquet` table, a FASTA file or a `.bed` file, or one of these
             with `.gz`. An array of JSON and a `.parquet.gz` are in memory as a whole.
         sequence_column: the column of sequences; by default the first of `SEQUENCE_COLUMNS` that there is.
-        genome: the FASTA file that a BED file's intervals are cut from; the contigs that it names are in memory.
+        genome: the FASTA file that a BED file's intervals are cut from, see `read_rows`; the contigs that it names are
+            in memory.
 
     Yields:
         `sequence` (string, without blanks around it), then the other columns: those of a csv or tsv as text, of a FASTA
@@ -95,7 +97,7 @@ def stream_rows(
         raise InputError(f"{path}: the file has no data rows")
 
 
-def _read_tables(path: Path, suffix: str, genome: str | Path | None) -> Iterator[pa.Table]:
+def _read_tables(path: Path, suffix: str, genome: str | Path | Genome | None) -> Iterator[pa.Table]:
     if suffix == ".bed":
         return stream_intervals(path, formats.require_genome(path, genome), ROWS)
     if suffix in formats.DELIMITERS:

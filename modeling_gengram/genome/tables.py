@@ -15,6 +15,7 @@ import pyarrow.parquet
 from datasets import Dataset, DatasetInfo, Features, Value, concatenate_datasets
 
 from gengram.errors import InputError
+from gengram.genome.contigs import Genome
 from gengram.genome.fasta import read_labelled_fasta
 from gengram.genome.formats import (
     DELIMITERS,
@@ -53,7 +54,7 @@ def read_rows(
     path: str | Path,
     sequence_column: str | None = None,
     text_columns: tuple[str, ...] | list[str] = (),
-    genome: str | Path | None = None,
+    genome: str | Path | Genome | None = None,
     needs_labels: bool = True,
 ) -> Dataset:
     """Read a table of sequences.
@@ -66,7 +67,8 @@ def read_rows(
         sequence_column: the column of sequences; by default the first of `SEQUENCE_COLUMNS` that there is.
         text_columns: columns of a csv or tsv that are read as text even where all values are numbers, as those of
             sequences and identifiers are.
-        genome: the FASTA file that a BED file's intervals are cut from.
+        genome: the FASTA file that a BED file's intervals are cut from; as a `Genome`, it also finds slices of contigs,
+            and has afterwards which contigs were found under other names.
         needs_labels: whether a FASTA header without label is an error.
 
     Returns:

@@ -16,7 +16,9 @@ from gengram.command_line import (
     share,
     whole_number,
 )
+from gengram.errors import InputError
 from gengram.files import check_apart, check_free, check_input_files, check_output_file, check_output_folder
+from gengram.genome.contigs import Genome
 from gengram.genome.letters import MAX_NON_DNA
 from gengram.loading.checkpoints import find_model
 
@@ -58,6 +60,7 @@ def predict(argv: Sequence[str] | None = None) -> int:
         check_input_files(file, options["genome"])
         check_output_file(out, (".parquet",), overwrite)
         check_apart(out, file, options["genome"])
+        renamed = _open_genome(options)
         model = find_model(model)
         import pyarrow.parquet
 
@@ -73,6 +76,7 @@ def predict(argv: Sequence[str] | None = None) -> int:
                 "file": file,
                 "rows": written.metadata.num_rows,
                 "columns": written.schema_arrow.names,
+                **renamed,
             },
         )
 
@@ -133,12 +137,13 @@ def embed(argv: Sequence[str] | None = None) -> int:
         check_input_files(file, options["genome"])
         check_output_file(out, VECTOR_FILES, overwrite)
         check_apart(out, file, options["genome"])
+        renamed = _open_genome(options)
         model = find_model(model)
         from gengram.pipelines.embed_file import embed_file
         from gengram.pipelines.embedding_files import describe_vectors
 
         path = embed_file(model, file, out, **options)
-        return Answer(str(path), {"out": str(path), "model": model, "file": file, **describe_vectors(path)})
+        return Answer(str(path), {"out": str(path), "model": model, "file": file, **describe_vectors(path), **renamed})
 
     return run(parser, arguments, work)
 
@@ -210,7 +215,7 @@ def segment(argv: Sequence[str] | None = None) -> int:
     if arguments.model is None:
         parser.error("missing: --model")
 
-    def work(model: str, genome: str, out: str, overwrite: bool, **options: Any) -> Answer:
+    def work(model: str, genome: str, slices: bool, out: str, overwrite: bool, **options: Any) -> Answer:
         check_input_files(genome, options["regions"])
         folder = check_output_folder(out, "segment.json", overwrite)
         if not overwrite and not (folder / "partial" / "settings.json").is_file():  # else it goes on with a run
@@ -220,7 +225,7 @@ def segment(argv: Sequence[str] | None = None) -> int:
 
         from gengram.pipelines.segment_genome import SUMMARY_FILE, segment_genome
 
-        path = segment_genome(model, genome, out, **options)
+        path = segment_genome(model, Genome(genome, slices), out, **options)
         summary = json.loads((path / SUMMARY_FILE).read_text(encoding="utf-8"))
         return Answer(str(path), {"out": str(path), **summary})
 
@@ -233,6 +238,21 @@ def _add_sequences(group: Any) -> None:
     )
     add_genome(group)
     add_max_non_dna(group, MAX_NON_DNA)
+
+
+def _open_genome(options: dict[str, Any]) -> dict[str, dict[str, str]]:
+    """Put the genome with `--slices` in the place of its path; returns what the answer says of it, when it is read.
+
+    Raises:
+        `InputError`: `--slices` without a genome.
+    """
+    slices = options.pop("slices")
+    if options["genome"] is None:
+        if slices:
+            raise InputError("--slices are records of a genome: give its FASTA file with --genome")
+        return {}
+    options["genome"] = genome = Genome(options["genome"], slices)
+    return {"renamed_contigs": genome.renamed}
 
 
 def _add_limits(group: Any, choices: Sequence[str], what: str) -> None:

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from gengram._version import __version__
 from gengram.errors import InputError
 from gengram.files import check_output_file, hash_file
+from gengram.genome.contigs import Genome
 from gengram.genome.letters import MAX_NON_DNA, LetterSurvey, name_row
 from gengram.genome.streams import stream_rows, survey_rows
 from gengram.genome.tables import shorten
@@ -40,7 +41,7 @@ def embed_file(
     *,
     dtype: str = "auto",
     devices: str | None = None,
-    genome: str | Path | None = None,
+    genome: str | Path | Genome | None = None,
     sequence_column: str | None = None,
     max_non_dna: float = MAX_NON_DNA,
     block_rows: int = _BLOCK_ROWS,
@@ -76,6 +77,7 @@ def embed_file(
             is not finite.
     """
     out = check_output_file(out, FORMATS)
+    genome = None if genome is None else Genome.of(genome)  # It is read twice, and tells of its contigs once.
     model_path = find_model(model_path)
     if Path(model_path).is_dir() and is_adapter(model_path):
         raise InputError(
@@ -191,7 +193,7 @@ def _make_plan(
     embed: Embedder,
     model_path: str | Path,
     file: str | Path,
-    genome: str | Path | None,
+    genome: Genome | None,
     sequence_column: str | None,
     block_rows: int,
     rows: int,
@@ -206,7 +208,7 @@ def _make_plan(
         "file": str(file),
         "file_sha256": hash_file(file),
         "genome": None if genome is None else str(genome),
-        "genome_sha256": None if genome is None else hash_file(genome),
+        "genome_sha256": None if genome is None else hash_file(genome.path),
         "sequence_column": sequence_column,
         "rows": rows,
         "layer": embed.layer,

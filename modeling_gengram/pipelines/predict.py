@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from gengram.errors import InputError
 from gengram.files import check_output_file, replace_whole
+from gengram.genome.contigs import Genome
 from gengram.genome.letters import MAX_NON_DNA
 from gengram.genome.tables import read_rows, shorten
 from gengram.loading.adapters import is_adapter, load_adapter
@@ -54,7 +55,7 @@ def predict_file(
     max_length: int | None = None,
     too_long: str = "error",
     sequence_column: str | None = None,
-    genome: str | Path | None = None,
+    genome: str | Path | Genome | None = None,
     max_non_dna: float = MAX_NON_DNA,
     average_strands: bool = False,
     base_model: str | None = None,

@@ -7,9 +7,10 @@ the folder `partial` of the output until the tracks are written, so that an inte
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -19,8 +20,9 @@ from scipy.special import softmax
 from gengram.errors import InputError
 from gengram.files import check_output_folder, write_json
 from gengram.genome.alphabet import BASES, URACIL
+from gengram.genome.contigs import Genome, Part
 from gengram.genome.fasta import read_fasta
-from gengram.genome.intervals import check_region, read_regions
+from gengram.genome.intervals import find_region, read_regions
 from gengram.genome.letters import MAX_NON_DNA, LetterSurvey
 from gengram.genome.tracks import Locus, Piece, TrackFormat, check_format, name_tracks, write_tracks
 from gengram.loading.adapters import hash_base, is_adapter
@@ -65,17 +67,36 @@ class Segmenter(NamedTuple):
     settings: dict[str, Any]
 
 
-class _Plan(NamedTuple):
-    """What is read: lengths of all contigs in the order of the genome, the loci in that order, their content's hash."""
+class _Part(NamedTuple):
+    """Bases of a contig that are read, and the record that they are read from."""
 
+    locus: Locus
+    source: Part
+
+
+class _Plan(NamedTuple):
+    """What is read.
+
+    Attributes:
+        records: lengths of all records, in the order of the genome.
+        lengths: of the contigs that these are, or are slices of; to the end of the last slice.
+        parts: joined regions in the order of the contigs and their bases.
+        digest: of their content.
+    """
+
+    records: dict[str, int]
     lengths: dict[str, int]
-    loci: list[Locus]
+    parts: list[_Part]
     digest: str
+
+    @property
+    def loci(self) -> list[Locus]:
+        return [part.locus for part in self.parts]
 
 
 def segment_genome(
     model_path: str | Path,
-    genome: str | Path,
+    genome: str | Path | Genome,
     out: str | Path,
     *,
     regions: str | Path | None = None,
@@ -99,9 +120,10 @@ def segment_genome(
     Args:
         model_path: a SegmentNT, or a classifier of bases with one token a base (or an adapter): folder, run or Hub id.
         genome: FASTA file, plain or gzip; a contig's name is its header up to the first blank. Soft-masked (lower-case)
-            bases are bases.
+            bases are bases. As a `Genome`, records that are slices are read as bases of their contigs.
         out: folder of the results; made if it is not there, files of an earlier run are replaced.
         regions: BED file; regions that overlap or touch are joined, strands are not looked at. Without it, all records.
+            How contigs are found by their names: see `gengram.genome.contigs`.
         window, overlap, batch_size, average_strands, devices: see `load_segmenter`.
         unknown: what happens to `N` and other letters: `"skip"` leaves them without a value (SegmentNT also stretches
             shorter than 24 bp between them, since no k-mer is whole there), `"error"` stops before the model reads
@@ -114,28 +136,29 @@ def segment_genome(
 
     Returns:
         The folder. In it a track of each feature (`FEATURE.bw`), `features.bed` with the called ones, `locus.png`
-        (where matplotlib is), `arrays/CONTIG_START-END.npz` if asked for, and `segment.json` about the run. Positions
-        are those of the FASTA records.
+        (where matplotlib is), `arrays/CONTIG_START-END.npz` if asked for, and `segment.json` about the run. Contigs
+        and positions are those of the FASTA records or, of slices, of what they were cut from.
 
     Raises:
         `InputError`: a model without features of bases, a window that does not fit it, a file that cannot be read, a
             region that is not in the genome, letters that are not DNA; a folder `partial` of another run, or of
             none.
     """
-    genome, out = Path(genome), Path(out)
+    genome, out = Genome.of(genome), Path(out)
     if not out.absolute().parent.is_dir():
         raise InputError(f"{out}: the folder {out.absolute().parent} does not exist")
     check_output_folder(out)
     check_format(track_format)
     plan = _plan(genome, regions, unknown, max_non_dna)
-    shown = _choose_locus(locus, plan)
+    shown = _choose_locus(locus, plan, genome)
     model_path = find_model(model_path)
     segmenter = load_segmenter(model_path, window, overlap, devices, batch_size, average_strands)
     features = segmenter.features
     name_tracks(features, track_format)
     step = segmenter.window - segmenter.overlap
     # Pieces of whole steps: the windows of all of them are in one frame.
-    parts = [part for one in plan.loci for part in _cut(one, step * max(1, _PIECE // step))]
+    parts = [part for one in plan.parts for part in _cut(one, step * max(1, _PIECE // step))]
+    loci = [part.locus for part in parts]
     settings = {
         "weights": hash_base(str(model_path)) or str(model_path),
         **segmenter.settings,
@@ -148,7 +171,7 @@ def segment_genome(
         _fill(pieces, parts, genome, segmenter)
 
         files = write_tracks(
-            _read_pieces(pieces, parts),
+            _read_pieces(pieces, loci),
             out,
             features,
             plan.lengths,
@@ -159,14 +182,15 @@ def segment_genome(
         if find_spec("matplotlib") is None:
             tell("no plot: matplotlib is not installed (pip install 'gengram[plots]')")
         else:
-            plot_locus(out / PLOT_FILE, shown, _collect(pieces, parts, shown, len(features)), features, threshold)
+            plot_locus(out / PLOT_FILE, shown, _collect(pieces, loci, shown, len(features)), features, threshold)
             files.append(PLOT_FILE)
         bases = sum(one.end - one.start for one in plan.loci)
-        empty = sum(int(np.isnan(piece.probabilities[:, 0]).sum()) for piece in _read_pieces(pieces, parts))
+        empty = sum(int(np.isnan(piece.probabilities[:, 0]).sum()) for piece in _read_pieces(pieces, loci))
         summary = {
             "model": str(model_path),
             "genome": str(genome),
             "regions": None if regions is None else str(regions),
+            "renamed_contigs": genome.renamed,
             "features": features,
             "window": segmenter.window,
             "overlap": segmenter.overlap,
@@ -285,38 +309,79 @@ def _load_segment_nt(
     return Segmenter(read, name_outputs(config.id2label, path), window, overlap, settings)
 
 
-def _plan(genome: Path, regions: str | Path | None, unknown: str, max_non_dna: float) -> _Plan:
-    """Read the genome once, and refuse what is wrong with it or with the regions before a model is loaded."""
+def _plan(genome: Genome, regions: str | Path | None, unknown: str, max_non_dna: float) -> _Plan:
+    """Read the genome, and refuse what is wrong with it or with the regions before a model is loaded."""
     given = None if regions is None else read_regions(regions)
-    wanted: dict[str, list[tuple[int, int]]] = {}
-    for region in given or ():
-        wanted.setdefault(region.chrom, []).append((region.start, region.end))
+    # Mostly contigs have the same names in both files, and one reading does.
+    spans = None if given is None else _group((one.chrom, one.start, one.end) for one in given)
+    survey = _survey(genome, spans, unknown, max_non_dna)
+    if given is not None:
+        ends: dict[str, int] = {}
+        for region in given:
+            ends[region.chrom] = max(region.end, ends.get(region.chrom, 0))
+        places = genome.match(str(regions), ends, survey.lengths)
+        found = [(find_region(region, str(regions), places), region.end - region.start) for region in given]
+        located = _group((part.record, start, start + length) for (part, start), length in found)
+        if located != spans:  # other names, or slices
+            survey = _survey(genome, located, unknown, max_non_dna)
+    survey.letters.judge()
+    if survey.fault:
+        raise survey.fault
+    records = genome.split(survey.lengths)
     lengths: dict[str, int] = {}
-    loci: list[Locus] = []
+    for part in records.values():
+        lengths[part.contig] = max(part.end, lengths.get(part.contig, 0))
+    parts = []
+    for record, start, end in survey.spans:
+        source = records[record]
+        parts.append(_Part(Locus(source.contig, source.start + start, source.start + end), source))
+    order = {contig: place for place, contig in enumerate(lengths)}
+    parts.sort(key=lambda part: (order[part.locus.chrom], part.locus.start))
+    for before, part in pairwise(parts):
+        if before.locus.chrom == part.locus.chrom and part.locus.start < before.locus.end:
+            raise InputError(
+                f"{genome}: {before.locus} and {part.locus} overlap, but are read from two slices, "
+                f"{before.source.record!r} and {part.source.record!r}: a base has one value. Choose --regions that do "
+                "not, or give slices that do not"
+            )
+    return _Plan(survey.lengths, lengths, parts, survey.digest)
+
+
+class _Survey(NamedTuple):
+    """A genome that was read once: lengths of its records, what is read of them (record, first base, end), its hash."""
+
+    lengths: dict[str, int]
+    spans: list[tuple[str, int, int]]
+    digest: str
+    letters: LetterSurvey
+    fault: InputError | None
+
+
+def _survey(
+    genome: Genome, wanted: dict[str, list[tuple[int, int]]] | None, unknown: str, max_non_dna: float
+) -> _Survey:
+    """Read a genome; `wanted` has the joined spans by record, or is None for all."""
+    lengths: dict[str, int] = {}
+    spans: list[tuple[str, int, int]] = []
     fault: InputError | None = None
     digest = hashlib.sha256()
     letters = LetterSurvey(str(genome), max_non_dna)
     for line, header, sequence in read_fasta(genome):
-        chrom = header.split()[0]
-        if chrom in lengths:
-            raise InputError(f"{genome}, line {line}: a second contig is called {chrom!r}")
-        lengths[chrom] = len(sequence)
-        for start, end in _join([(0, len(sequence))] if given is None else wanted.get(chrom, [])):
+        record = header.split()[0]
+        if record in lengths:
+            raise InputError(f"{genome}, line {line}: a second contig is called {record!r}")
+        lengths[record] = len(sequence)
+        for start, end in [(0, len(sequence))] if wanted is None else wanted.get(record, []):
             part = sequence[start:end]
-            loci.append(Locus(chrom, start, end))
-            letters.look([part], [f"contig {chrom!r}"].__getitem__, origin=start)
+            spans.append((record, start, end))
+            letters.look([part], [f"contig {record!r}"].__getitem__, origin=start)
             if unknown == "error":
-                fault = fault or _find_gap(genome, chrom, start, part)
-            digest.update(f"{loci[-1]} {part}\n".encode())
-    for region in given or ():
-        check_region(region, str(regions), lengths, genome)
-    letters.judge()
-    if fault:
-        raise fault
-    return _Plan(lengths, loci, digest.hexdigest())
+                fault = fault or _find_gap(genome, record, start, part)
+            digest.update(f"{Locus(record, start, end)} {part}\n".encode())
+    return _Survey(lengths, spans, digest.hexdigest(), letters, fault)
 
 
-def _find_gap(genome: Path, chrom: str, start: int, part: str) -> InputError | None:
+def _find_gap(genome: Genome, chrom: str, start: int, part: str) -> InputError | None:
     if gap := _NO_BASE.search(part):
         return InputError(
             f"{genome}, contig {chrom!r}, position {start + gap.start()} (counted from 0): {gap.group()!r} is no base, "
@@ -326,44 +391,50 @@ def _find_gap(genome: Path, chrom: str, start: int, part: str) -> InputError | N
     return None
 
 
-def _join(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Sort the spans, and make one of those that overlap or touch."""
-    joined: list[tuple[int, int]] = []
-    for start, end in sorted(spans):
+def _group(spans: Iterable[tuple[str, int, int]]) -> dict[str, list[tuple[int, int]]]:
+    """Sort the spans of each contig, and make one of those that overlap or touch."""
+    grouped: dict[str, list[tuple[int, int]]] = {}
+    for chrom, start, end in sorted(spans):
+        joined = grouped.setdefault(chrom, [])
         if joined and start <= joined[-1][1]:
             joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
         else:
             joined.append((start, end))
-    return joined
+    return grouped
 
 
-def _cut(locus: Locus, length: int) -> list[Locus]:
+def _cut(part: _Part, length: int) -> list[_Part]:
     """Cut a locus into pieces, the last of them up to twice as long: a short one would have little to read."""
+    locus = part.locus
     starts = [*range(locus.start, max(locus.start + 1, locus.end - length), length)]
-    return [Locus(locus.chrom, start, end) for start, end in zip(starts, [*starts[1:], locus.end])]
+    return [_Part(Locus(locus.chrom, *ends), part.source) for ends in zip(starts, [*starts[1:], locus.end])]
 
 
-def _choose_locus(text: str | None, plan: _Plan) -> Locus:
+def _choose_locus(text: str | None, plan: _Plan, genome: Genome) -> Locus:
     if text is None:
-        first = plan.loci[0]
+        first = plan.parts[0].locus
         return first._replace(end=min(first.end, first.start + _PLOTTED))
     match = _LOCUS.fullmatch(text)
     if match is None:
         raise InputError(f"--locus {text!r}: write it as CONTIG:START-END, e.g. chr20:1000000-1100000")
-    shown = Locus(match[1], *(int(match[group].replace(",", "")) for group in (2, 3)))
+    chrom, start, end = match[1], *(int(match[group].replace(",", "")) for group in (2, 3))
+    places = genome.match("--locus", {chrom: end}, plan.records)
+    part, first = places.find(f"--locus {text}: the interval", chrom, start, end)
+    shown = Locus(part.contig, part.start + first, part.start + first + end - start)
     for one in plan.loci:
         if one.chrom == shown.chrom and one.start <= shown.start < shown.end <= one.end:
             return shown
     raise InputError(f"--locus {text}: it is not within what is read, e.g. {plan.loci[0]}")
 
 
-def _fill(pieces: Pieces, parts: Sequence[Locus], genome: Path, segmenter: Segmenter) -> None:
+def _fill(pieces: Pieces, parts: Sequence[_Part], genome: Genome, segmenter: Segmenter) -> None:
     """Compute the pieces that are not there yet."""
     missing: dict[str, list[tuple[str, Locus]]] = {}
-    for name, part in zip(_name_pieces(parts), parts):
+    for name, (locus, source) in zip(_name_pieces([part.locus for part in parts]), parts):
         if not pieces.has(name):
-            missing.setdefault(part.chrom, []).append((name, part))
-    total = sum(part.end - part.start for part in parts)
+            inside = Locus(source.record, locus.start - source.start, locus.end - source.start)
+            missing.setdefault(source.record, []).append((name, inside))
+    total = sum(part.locus.end - part.locus.start for part in parts)
     left = sum(part.end - part.start for some in missing.values() for _, part in some)
     context = segmenter.overlap // 2
     with track(total=total, initial=total - left, desc="Segmenting", unit="bp", unit_scale=True) as progress:
