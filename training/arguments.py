@@ -11,7 +11,8 @@ from transformers import IntervalStrategy, TrainingArguments
 from transformers.trainer_pt_utils import AcceleratorConfig
 from transformers.trainer_utils import SaveStrategy
 
-from gengram.command_line import NON_DNA_HELP
+from gengram.command_line import NON_DNA_HELP, SLICES_HELP
+from gengram.genome.contigs import Genome, fold_name
 from gengram.genome.letters import MAX_NON_DNA
 from gengram.training.problems import PROBLEMS
 from gengram.training.trainer_flags import check_accelerator, check_flags
@@ -207,6 +208,7 @@ class DataArguments:
             "metavar": "FASTA",
         },
     )
+    slices: bool = field(default=False, metadata={"help": f"{SLICES_HELP[0].upper()}{SLICES_HELP[1:]}."})
     sequence_column: str | None = field(
         default=None, metadata={"help": "Column of sequences. Default: sequence, else seq, dna, ..."}
     )
@@ -252,7 +254,10 @@ class DataArguments:
     )
     validation_chromosomes: list[str] | None = field(
         default=None,
-        metadata={"help": "Validate on the rows of these chromosomes instead (column chrom, or a BED file's contigs)."},
+        metadata={
+            "help": "Validate on the rows of these chromosomes instead (column chrom, or a BED file's contigs); 7 is "
+            "chr7."
+        },
     )
     test_chromosomes: list[str] | None = field(
         default=None, metadata={"help": "Test on the rows of these chromosomes; they do not train."}
@@ -278,6 +283,8 @@ class DataArguments:
             raise ValueError("train_file is missing: give a file with the columns sequence, label, or a dataset")
         if self.dataset is not None and (self.train_file or self.validation_file or self.test_file):
             raise ValueError("give either a dataset or files (train_file, validation_file, test_file), not both")
+        if self.slices and self.genome is None:
+            raise ValueError("slices are records of a genome: give its FASTA file with genome")
         if self.dataset is None and (self.dataset_config is not None or self.dataset_revision is not None):
             raise ValueError("dataset_config and dataset_revision are read with a dataset only: give --dataset too")
         if isinstance(self.label_files, str):
@@ -301,14 +308,21 @@ class DataArguments:
                 setattr(self, f"{name}_chromosomes", [chromosomes])
             if chromosomes and getattr(self, f"{name}_file"):
                 raise ValueError(f"give either {name}_file or {name}_chromosomes, not both")
-        if shared := set(self.validation_chromosomes or []) & set(self.test_chromosomes or []):
-            raise ValueError(f"{', '.join(sorted(shared))}: in validation_chromosomes and in test_chromosomes")
+        tested = {fold_name(chromosome): chromosome for chromosome in self.test_chromosomes or []}
+        for chromosome in self.validation_chromosomes or []:
+            if other := tested.get(fold_name(chromosome)):
+                told = chromosome if other == chromosome else f"{chromosome}, which is {other}"
+                raise ValueError(f"{told}: in validation_chromosomes and in test_chromosomes")
         if not 0 <= self.max_non_dna <= 1:
             raise ValueError(f"max_non_dna={self.max_non_dna}: give a share of letters from 0 to 1")
         if self.max_length is not None and self.max_length < 1:
             raise ValueError(f"max_length={self.max_length}: give a number of tokens, 1 or more")
         if self.too_long not in ("error", "truncate", "center"):
             raise ValueError(f"too_long={self.too_long!r}: choose 'error', 'truncate' or 'center'")
+
+    def open_genome(self) -> Genome | None:
+        """Return the genome, as its contigs are to be found."""
+        return None if self.genome is None else Genome(self.genome, self.slices)
 
 
 @dataclass

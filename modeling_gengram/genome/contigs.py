@@ -116,9 +116,7 @@ def _contradict(
     if length is None:
         return None
     if declared is not None:
-        return (
-            None if declared == length else f"which has {length:,} bp: {name!r} has {declared:,} where it is declared"
-        )
+        return None if declared == length else f"which has {length:,} bp: {name!r} is declared with {declared:,}"
     if end is not None and end > length:
         return f"which has {length:,} bp: {name!r} has positions up to {end:,}"
     if fold_name(name) == "MT":
@@ -217,7 +215,7 @@ def read_slice(record: str, length: int) -> Part | None:
     if not (match := _SLICE.fullmatch(record)):
         return None
     first, end = (int(match[group].replace(",", "")) for group in (2, 3))
-    return Part(record, match[1], first - 1, end) if first > 0 and end - first + 1 == length else None
+    return Part(record, match[1], first - 1, end) if 0 < first <= end and end - first + 1 == length else None
 
 
 class Places:
@@ -300,9 +298,7 @@ def _tell_no_slice(part: Part) -> str:
     assert name is not None
     length = part.end - part.start
     first, end = (int(name[group].replace(",", "")) for group in (2, 3))
-    told = (
-        f"{part.record!r} is no slice of it: the name is of {max(0, end - first + 1):,} bp, the record has {length:,}"
-    )
+    told = f"{part.record!r} is no slice of it: it is named for {max(0, end - first + 1):,} bp, and has {length:,}"
     if end - first == length:
         told += f"; if its start counts from 0, as those of bedtools, call it '{name[1]}:{first + 1}-{end}'"
     return told

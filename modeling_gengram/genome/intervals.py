@@ -141,18 +141,18 @@ def _read_contigs(path: str | Path, genome: Genome, ends: dict[str, int]) -> tup
 
 def _compare_slices(genome: Genome, parts: Sequence[Part], contigs: dict[str, str]) -> None:
     """Refuse slices that share bases of a contig, but say that they are different ones."""
-    before: dict[str, Part] = {}
+    furthest: dict[str, Part] = {}  # What the others say was compared with it.
     for part in sorted(parts, key=lambda part: part.start):
-        # The one that reaches furthest: what the others say was compared with it.
-        other = before.get(part.contig, part)
-        end = min(part.end, other.end)
-        one = contigs[other.record][part.start - other.start : end - other.start]
-        if one.upper() != contigs[part.record][: end - part.start].upper():
-            raise InputError(
-                f"{genome}: the slices {other.record!r} and {part.record!r} differ in the bases that both have; are "
-                "they of one assembly? Remove one of them"
-            )
-        before[part.contig] = max(other, part, key=lambda part: part.end)
+        other = furthest.setdefault(part.contig, part)
+        if part.start < other.end and other is not part:
+            end = min(part.end, other.end)
+            one = contigs[other.record][part.start - other.start : end - other.start]
+            if one.upper() != contigs[part.record][: end - part.start].upper():
+                raise InputError(
+                    f"{genome}: the slices {other.record!r} and {part.record!r} differ in the bases that both have; "
+                    "are they of one assembly? Remove one of them"
+                )
+        furthest[part.contig] = max(other, part, key=lambda part: part.end)
 
 
 def read_regions(path: str | Path) -> list[Region]:

@@ -131,7 +131,19 @@ CASES: list[tuple[str, str, str, list[tuple[str, object]]]] = [
         ],
     ),
     ("BED", "an end past the contig's", "refused", [("chr1\t0\t11\n", "which has 10 bp")]),
-    ("BED", "a contig that the genome lacks", "refused", [("chr7\t0\t4\n", "no contig 'chr7'.* Is it '7'")]),
+    (
+        "BED",
+        "a contig by another custom's name: `chr7` for `7`, `M` for `MT`",
+        "found, told",
+        [("chr7\t0\t4\n", ["GGGG"]), ("1\t0\t4\nChr7\t0\t4\n", ["ACGT", "GGGG"])],
+    ),
+    (
+        "BED",
+        "two names that would be one contig",
+        "refused",
+        [("7\t0\t4\nchr7\t0\t4\n", "no contig 'chr7'.* It would be '7', but '7' is that already")],
+    ),
+    ("BED", "a contig that the genome lacks", "refused", [("chr2\t0\t4\n", "no contig 'chr2'; it has chr1, 7")]),
     (
         "GFF3, GTF",
         "directives, comments, browser lines, a FASTA section",

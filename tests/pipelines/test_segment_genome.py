@@ -135,6 +135,98 @@ def test_regions_have_the_context_of_their_contig(model, genome, tmp_path):
     assert np.isfinite(read_bigwig(out / "exon.bw", "two", 490, 520)).tolist() == [False] * 10 + [True] * 20
 
 
+def test_contigs_have_the_names_of_the_genome(model, tmp_path, capsys):
+    pyBigWig = pytest.importorskip("pyBigWig")
+    bed, found = tmp_path / "regions.bed", {}
+    bed.write_text("chr1\t1000\t1500\nchr1\t1440\t1600\nchrM\t10\t90\n")
+    one, two = CONTIGS["one"], CONTIGS["two"]
+    genomes = {
+        "same": (f">chr1\n{one}\n>chrM\n{two}\n", [], {}),
+        "bare": (f">1\n{one}\n>MT\n{two}\n", [], {"chr1": "1", "chrM": "MT"}),
+        # With the context of a window on either side, the slices are as good as the contig; in another order.
+        "slices": (f">M\n{two}\n>1:2001-2300\n{one[2000:2300]}\n>1:701-1900\n{one[700:1900]}\n", ["--slices"], {}),
+    }
+    genomes["slices"][2].update({"chr1": "1", "chrM": "M"})
+    for name, (fasta, flags, renamed) in genomes.items():
+        (tmp_path / f"{name}.fa").write_text(fasta)
+        out = tmp_path / name
+        argv = [str(tmp_path / f"{name}.fa"), "--model", model, "--out", str(out), "--regions", str(bed), "--json"]
+        assert main([*argv, *WINDOWS, "--arrays", "--locus", "chr1:1100-1200", *flags]) == 0
+        said = capsys.readouterr()
+        answer = json.loads(said.out)
+        assert answer["renamed_contigs"] == renamed
+        assert (f"{bed}: contigs have other names in" in said.err) == bool(renamed)
+        first, mitochondrion = (renamed.get(contig, contig) for contig in ("chr1", "chrM"))
+        assert answer["plot_shows"] == f"{first}:1100-1200" and answer["bases"] == 680
+        with pyBigWig.open(str(out / "exon.bw")) as track:
+            chroms = {first: 2300 if name == "slices" else 2400, mitochondrion: len(two)}
+            assert track.chroms() == chroms
+        arrays = {path.name for path in (out / "arrays").iterdir()}
+        assert arrays == {f"{first}_1000-1600.npz", f"{mitochondrion}_10-90.npz"}
+        values = np.load(out / "arrays" / f"{first}_1000-1600.npz")["probabilities"]
+        np.testing.assert_array_equal(read_bigwig(out / "exon.bw", first, 1000, 1600), values[:, 0])
+        calls = [(renamed_back(renamed, call[0]), *call[1:]) for call in read_calls(out / "features.bed")]
+        found[name] = (values, sorted(calls))
+    for name in ("bare", "slices"):
+        np.testing.assert_array_equal(found[name][0], found["same"][0])
+        assert found[name][1] == found["same"][1] and found[name][1]
+
+
+def renamed_back(renamed: dict[str, str], contig: str) -> str:
+    return {other: name for name, other in renamed.items()}.get(contig, contig)
+
+
+def test_whole_slices_are_bases_of_their_contig(model, tmp_path, capsys):
+    one, genome = CONTIGS["one"], tmp_path / "slices.fa"
+    genome.write_text(f">c:1501-2000\n{one[1500:2000]}\n>d\n{one[:240]}\n>c:1-960\n{one[:960]}\n")
+    options = ["--model", model, *WINDOWS, "--format", "bedgraph"]
+    assert main([str(genome), *options, "--out", str(tmp_path / "records")]) == 0
+    assert main([str(genome), *options, "--out", str(tmp_path / "slices"), "--slices"]) == 0
+    capsys.readouterr()
+
+    def read(folder: str) -> list[list[str]]:
+        lines = (tmp_path / folder / "exon.bedgraph").read_text().splitlines()
+        return [line.split("\t") for line in lines if not line.startswith("#")]
+
+    places = {"c:1501-2000": ("c", 1500), "c:1-960": ("c", 0), "d": ("d", 0)}
+    moved = [
+        [places[chrom][0], str(places[chrom][1] + int(start)), str(places[chrom][1] + int(end)), value]
+        for chrom, start, end, value in read("records")
+    ]
+    assert read("slices") == sorted(moved, key=lambda row: (row[0], int(row[1]))) and len(moved) > 100
+    # A base has one value.
+    genome.write_text(f">c:1-960\n{one[:960]}\n>c:900-1500\n{one[899:1500]}\n")
+    assert main([str(genome), *options, "--out", str(tmp_path / "both"), "--slices"]) == 1
+    message = "c:0-960 and c:899-1500 overlap, but are read from two slices, 'c:1-960' and 'c:900-1500'"
+    assert message in capsys.readouterr().err and not (tmp_path / "both").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--locus", "chr2:0-9"], "--locus chr2:0-9: the interval: the genome"),
+        (["--locus", "chr1:0-9"], "--locus chr1:0-9: it is not within what is read, e.g. 1:1000-1500"),
+        (["--locus", "chr1:9-9"], "--locus chr1:9-9: the interval holds no bases"),
+        (["--locus", "chr1:2000-3000"], "It is not '1', which has 2,400 bp: 'chr1' has positions up to 3,000"),
+        (["--regions", "{both}"], "both.bed, line 2: interval chr1:0-9: the genome"),
+        (["--regions", "{slice}"], "no contig 'c'; it has 1, c:1-600. 'c:1-600' may be of it: --slices"),
+        (["--regions", "{slice}", "--slices"], "slice.bed, line 1: interval c:10-601 goes past the end of the slice"),
+    ],
+)
+def test_contigs_that_are_not_meant(model, tmp_path, flags, message, capsys):
+    (tmp_path / "genome.fa").write_text(f">1\n{CONTIGS['one']}\n>c:1-600\n{CONTIGS['one'][:600]}\n")
+    for name, text in {
+        "regions": "chr1\t1000\t1500\n",
+        "both": "1\t0\t9\nchr1\t0\t9\n",
+        "slice": "c\t10\t601\n",
+    }.items():
+        (tmp_path / f"{name}.bed").write_text(text)
+    flags = [flag.format(both=tmp_path / "both.bed", slice=tmp_path / "slice.bed") for flag in flags]
+    argv = [str(tmp_path / "genome.fa"), "--model", model, "--out", str(tmp_path / "out"), *WINDOWS]
+    assert main([*argv, "--regions", str(tmp_path / "regions.bed"), *flags]) == 1
+    assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
 def test_an_interrupted_run_goes_on(model, genome, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(command, "_PIECE", 500)
     whole, out = tmp_path / "whole", tmp_path / "tracks"

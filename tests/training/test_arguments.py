@@ -60,6 +60,10 @@ OPTIONS: dict[str, tuple[dict, dict] | tuple[dict, dict, str]] = {
     ),
     "dataset_revision": (SCRATCH, {"dataset_revision": "main"}, "read with a dataset only"),
     "genome": ({**SCRATCH, "train_file": "{bed}", "test_file": None, "genome": "{genome}"}, {"genome": "{genome2}"}),
+    "slices": (
+        {**SCRATCH, "train_file": "{bed}", "test_file": None, "genome": "{genome}"},
+        {"slices": True, "genome": "{slices}"},
+    ),
     "sequence_column": ({**SCRATCH, "train_file": "{columns}", "test_file": None}, {"sequence_column": "dna"}),
     "max_non_dna": (SCRATCH, {"max_non_dna": 0, "train_file": "{protein}"}, "max_non_dna"),
     "label_column": ({**SCRATCH, "train_file": "{columns}", "test_file": None}, {"label_column": ["kind"]}),
@@ -149,6 +153,8 @@ def make_files(files, draw_table, command):
         bases = "".join(draw_table(60, seed)["seq"])[:1200]
         files[name] = folder / f"{name}.fa"
         files[name].write_text(f">chr1\n{bases}\n")
+    files["slices"] = folder / "slices.fa"
+    files["slices"].write_text(f">chr1:1-{len(bases)}\n{bases}\n")
     files["bed"] = folder / "intervals.bed"
     files["bed"].write_text("".join(f"chr1\t{row * 19}\t{row * 19 + 25}\tk{row % 2}\n" for row in range(60)))
     for split, part in (("dataset", draw_table(40, 8)), ("dataset/part", draw_table(40, 9))):

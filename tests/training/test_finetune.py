@@ -239,6 +239,44 @@ def test_own_validation_rows_or_none(command, task, run_folder, tmp_path, draw_t
     assert report["validation"] is None and report["data"]["train"]["rows"] == 60
 
 
+def test_contigs_of_other_names_and_slices_give_the_same_run(command, tmp_path, capsys):
+    contigs = {name: "".join(np.random.default_rng(seed).choice(list("ACGT"), 400)) for seed, name in enumerate("789")}
+    rows = [(name, 10 + 12 * row, 40 + 12 * row, "ab"[row % 2]) for name in contigs for row in range(20)]
+    (tmp_path / "train.bed").write_text("".join("chr{}\t{}\t{}\t{}\n".format(*row) for row in rows))
+    genomes = {
+        "same": "".join(f">chr{name}\n{bases}\n" for name, bases in contigs.items()),
+        "bare": "".join(f">{name}\n{bases}\n" for name, bases in contigs.items()),
+        "slices": "".join(f">{name}:5-390\n{bases[4:390]}\n" for name, bases in contigs.items()),
+    }
+    reports, weights = {}, set()
+    for name, fasta in genomes.items():
+        (tmp_path / f"{name}.fa").write_text(fasta)
+        files = {"train_file": tmp_path / "train.bed", "test_file": None, "genome": tmp_path / f"{name}.fa"}
+        asked = {"test_chromosomes": ["chr9" if name == "same" else "9"], "validation_chromosomes": ["chr8"]}
+        flags = ["--slices"] if name == "slices" else []
+        assert main([*command(**files, **asked, output_dir=tmp_path / name), *flags]) == 0
+        said, reports[name] = capsys.readouterr().err, read_report(tmp_path / name)
+        assert ("train.bed: contigs have other names in" in said) == (name != "same")
+        assert ("test_chromosomes: chromosomes have other names there: 9 is chr9" in said) == (name != "same")
+        weights.add((tmp_path / name / "seed-0" / "model.safetensors").read_bytes())
+    assert len(weights) == 1
+    renamed = {f"chr{name}": name for name in contigs}
+    for name, report in reports.items():
+        assert (report["test"], report["data"]["test"]) == (reports["same"]["test"], reports["same"]["data"]["test"])
+        assert report["data"]["renamed_contigs"] == ({} if name == "same" else renamed)
+        assert report["data"]["renamed_chromosomes"] == ({} if name == "same" else {"9": "chr9"})
+    written = (tmp_path / "slices" / "report.md").read_text()
+    assert "Contigs that have other names in the genome: chr7 is 7, chr8 is 8, chr9 is 9." in written
+    assert "--slices true" in written
+    # One chromosome is not in two splits, whatever it is called.
+    with pytest.raises(SystemExit):
+        main(command(**files, test_chromosomes=["chr8"], validation_chromosomes=["8"]))
+    assert "8, which is chr8: in validation_chromosomes and in test_chromosomes" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*command(), "--slices"])
+    assert "slices are records of a genome: give its FASTA file with genome" in capsys.readouterr().err
+
+
 def test_validation_and_test_rows_by_chromosome(command, run_folder):
     argv = command(validation_chromosomes=["chr1"], test_chromosomes=["chr2"], test_file=None)
     assert main(argv) == 0

@@ -74,7 +74,8 @@ def prepare_splits(
     limit = arguments.max_length or capacity
     if limit > capacity:
         raise InputError(f"max_length={limit} tokens is longer than the model, which takes {capacity} tokens")
-    sources = read_sources(arguments)
+    genome = arguments.open_genome()
+    sources = read_sources(arguments, genome)
     encoded, problem, classes = _encode_sources(arguments, sources, config)
     splits, cut = {}, {}
     for split, source in sources.items():
@@ -88,20 +89,23 @@ def prepare_splits(
             arguments.max_non_dna,
         )
         splits[split] = _number_rows(splits[split])
+    renamed: dict[str, str] = {}
     for split in ("test", "validation"):
         if chromosomes := getattr(arguments, f"{split}_chromosomes"):
             if split in sources:
                 raise InputError(f"{sources[split].name}: these rows are for {split}; leave --{split}_chromosomes out")
             sources[split], cut[split] = sources["train"], cut["train"]
-            splits["train"], splits[split] = split_chromosomes(
+            splits["train"], splits[split], others = split_chromosomes(
                 splits["train"], chromosomes, sources["train"].name, f"{split}_chromosomes"
             )
+            renamed |= others
     if "validation" not in sources and arguments.validation_fraction > 0:
         sources["validation"], cut["validation"] = sources["train"], cut["train"]
         splits["train"], splits["validation"] = split_validation(
             splits["train"], arguments.validation_fraction, arguments.split_seed, arguments.group_similarity
         )
     report: dict[str, Any] = {"problem": problem, "classes": classes, "max_length": limit}
+    report |= {"renamed_contigs": genome.renamed if genome else {}, "renamed_chromosomes": renamed}
     report |= {"train": None, "validation": None, "test": None, "duplicates": _describe_duplicates(splits)}
     for split, source in sources.items():
         report[split] = {

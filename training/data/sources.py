@@ -12,6 +12,7 @@ from datasets.packaged_modules.csv.csv import CsvConfig
 
 from gengram.errors import InputError
 from gengram.files import hash_file
+from gengram.genome.contigs import Genome
 from gengram.genome.formats import SUFFIXES, find_format
 from gengram.genome.intervals import require_values
 from gengram.genome.tables import SEQUENCE_COLUMNS, add_labels, arrange_rows, read_rows, type_columns
@@ -59,8 +60,12 @@ class Source:
         return self.name if self.label_file is None else f"{self.label_file} (rows counted as in {self.name})"
 
 
-def read_sources(arguments: DataArguments) -> dict[str, Source]:
+def read_sources(arguments: DataArguments, genome: Genome | None = None) -> dict[str, Source]:
     """Read the rows of `train`, and where there are such rows of `validation` and `test`.
+
+    Args:
+        arguments: which files, data set and columns.
+        genome: of `arguments.open_genome`; it has afterwards which contigs were found under other names.
 
     Raises:
         `InputError`: see `read_rows`; a data set that is not there or cannot be reached, or that has no split `train`.
@@ -70,14 +75,14 @@ def read_sources(arguments: DataArguments) -> dict[str, Source]:
         given = {split: file for split, file in files.items() if file is not None}
         label_files: list[str] | list[None] = arguments.label_files or [None] * len(given)
         return {
-            split: read_file(file, arguments, label_file=label_file)
+            split: read_file(file, arguments, label_file=label_file, genome=genome)
             for (split, file), label_file in zip(given.items(), label_files, strict=True)
         }
     folder = Path(arguments.dataset)
     if arguments.dataset_config is not None and (folder / arguments.dataset_config).is_dir():
         folder = folder / arguments.dataset_config
     if found := _find_files(folder):
-        return {split: read_file(str(file), arguments) for split, file in found.items()}
+        return {split: read_file(str(file), arguments, genome=genome) for split, file in found.items()}
     loaded, is_text = _load(arguments)
     sources = {}
     for split, names in SPLIT_NAMES.items():
@@ -96,10 +101,17 @@ def read_sources(arguments: DataArguments) -> dict[str, Source]:
     return sources
 
 
-def read_file(file: str, arguments: DataArguments, needs_labels: bool = True, label_file: str | None = None) -> Source:
+def read_file(
+    file: str,
+    arguments: DataArguments,
+    needs_labels: bool = True,
+    label_file: str | None = None,
+    genome: Genome | None = None,
+) -> Source:
     """Read one file, see `read_rows`, and its labels where they are in another one, see `add_labels`."""
     text_columns = _find_text_columns(arguments)
-    rows = read_rows(file, arguments.sequence_column, text_columns, arguments.genome, needs_labels and not label_file)
+    genome = genome or arguments.open_genome()
+    rows = read_rows(file, arguments.sequence_column, text_columns, genome, needs_labels and not label_file)
     if label_file is not None:
         rows = add_labels(rows, file, label_file, text_columns)
         return Source(file, rows, hash_file(file), None, label_file, hash_file(label_file))

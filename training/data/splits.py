@@ -9,7 +9,9 @@ from datasets import ClassLabel, Dataset
 from sklearn.model_selection import train_test_split
 
 from gengram.errors import InputError
+from gengram.genome.contigs import fold_name, match_names, tell_renamed
 from gengram.genome.tables import read_identifiers, shorten
+from gengram.progress import tell
 from gengram.training.arguments import SIMILARITY
 from gengram.training.data.duplicates import group_sequences
 
@@ -58,20 +60,24 @@ def split_validation(
     return _divide(dataset, np.isin(groups, validation_groups))
 
 
-def split_chromosomes(dataset: Dataset, chromosomes: list[str], path: str, argument: str) -> tuple[Dataset, Dataset]:
+def split_chromosomes(
+    dataset: Dataset, chromosomes: list[str], path: str, argument: str
+) -> tuple[Dataset, Dataset, dict[str, str]]:
     """Take the rows of some chromosomes out.
 
     Args:
         dataset: N rows with one of `CHROMOSOME_COLUMNS`; a BED file and FASTA names like `chr3:100-200` bring it.
-        chromosomes: names as they are in that column.
+        chromosomes: names as they are in that column, or as another custom has them, see `match_names`.
         path: where the rows are from, for messages.
         argument: the name of the argument that has the chromosomes, for messages.
 
     Returns:
-        The rows of the other chromosomes and the rows of these, both in the order of the file.
+        The rows of the other chromosomes and the rows of these, both in the order of the file; the names of that column
+        for those of `chromosomes` that are others.
 
     Raises:
-        `InputError`: there is no such column, a row has nothing in it, a chromosome has no rows, or no rows are left.
+        `InputError`: there is no such column, a row has nothing in it, a chromosome has no rows, or has more under
+            another name; no rows are left.
     """
     lower = {name.lower(): name for name in dataset.column_names}
     column = next((lower[name] for name in CHROMOSOME_COLUMNS if name in lower), None)
@@ -83,18 +89,29 @@ def split_chromosomes(dataset: Dataset, chromosomes: list[str], path: str, argum
     values = _read_contigs(dataset, column, path)
     chromosomes = [unicodedata.normalize("NFC", chromosome) for chromosome in chromosomes]
     present = sorted(set(values.tolist()))
+    match = match_names(dict.fromkeys(chromosomes), dict.fromkeys(present))
     for chromosome in chromosomes:
-        if chromosome not in present:
+        if chromosome not in match.found:
             close = difflib.get_close_matches(chromosome, present, n=1)
+            told = f"; did you mean {close[0]!r}?" if close else "."
+            if doubt := match.doubts.get(chromosome):
+                told = f". {doubt}."
             raise InputError(
-                f"{path}: {argument}: no row is on {chromosome!r}"
-                + (f"; did you mean {close[0]!r}?" if close else "")
-                + f" The column {column!r} has {shorten(present)}."
+                f"{path}: {argument}: no row is on {chromosome!r}{told} The column {column!r} has {shorten(present)}."
             )
-    taken = np.isin(values, chromosomes)
+    meant = set(match.found.values())
+    folded = {fold_name(chromosome): chromosome for chromosome in meant}
+    if more := [other for other in present if other not in meant and fold_name(other) in folded]:
+        raise InputError(
+            f"{path}: {argument}: rows are on {folded[fold_name(more[0])]!r} and on {more[0]!r}; if both are one "
+            "chromosome, name both here, or give it one name in the file"
+        )
+    taken = np.isin(values, list(meant))
+    if told := tell_renamed(match.renamed, f"{path}: {argument}: chromosomes have other names there"):
+        tell(told)
     if taken.all():
         raise InputError(f"{path}: {argument}: all rows are on {shorten(chromosomes)}, none are left for training")
-    return _divide(dataset, taken)
+    return *_divide(dataset, taken), match.renamed
 
 
 def _read_contigs(dataset: Dataset, column: str, path: str) -> np.ndarray:

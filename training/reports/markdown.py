@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gengram.files import write_text
+from gengram.genome.contigs import tell_renamed
 from gengram.markdown import escape_text, format_code, format_fence, format_image, format_table
 from gengram.printable import quote_word
 from gengram.training.arguments import DataArguments, FinetuneArguments, ModelArguments
@@ -198,6 +199,9 @@ def _tabulate_data(data: dict[str, Any]) -> str:
     note = "The checksums are the first 12 digits of those of the whole files."
     if data["validation"] and data["validation"]["file"] == data["train"]["file"]:
         note += " The validation rows are a part of the training file."
+    for key, where in (("renamed_contigs", "in the genome"), ("renamed_chromosomes", "in the rows")):
+        if told := tell_renamed(data.get(key, {}), f"Contigs that have other names {where}"):
+            note += f" {escape_text(told)}."
     return f"{table}\n\n{note}"
 
 

@@ -89,14 +89,38 @@ def test_chromosomes(column):
     rows = Dataset.from_dict(
         {"sequence": ["A", "C", "G", "T"], column: ["chr1", "chr8", "chr1", "chrX"], "row": [0, 1, 2, 3]}
     )
-    train, validation = split_chromosomes(rows, ["chr8", "chrX"], "t.csv", "validation_chromosomes")
-    assert train["row"][:] == [0, 2] and validation["row"][:] == [1, 3]
+    train, validation, renamed = split_chromosomes(rows, ["chr8", "chrX"], "t.csv", "validation_chromosomes")
+    assert train["row"][:] == [0, 2] and validation["row"][:] == [1, 3] and renamed == {}
+
+
+def test_chromosomes_under_other_names(capsys):
+    rows = Dataset.from_dict({"sequence": list("ACGT"), "chrom": ["chr1", "chr8", "chrM", "chrX"], "row": range(4)})
+    train, validation, renamed = split_chromosomes(rows, ["8", "MT"], "t.csv", "test_chromosomes")
+    assert train["row"][:] == [0, 3] and validation["row"][:] == [1, 2]
+    assert renamed == {"8": "chr8", "MT": "chrM"}
+    told = "t.csv: test_chromosomes: chromosomes have other names there: 8 is chr8, MT is chrM\n"
+    assert capsys.readouterr().err == told
+
+
+def test_one_chromosome_under_two_names_is_not_divided():
+    rows = Dataset.from_dict({"sequence": list("ACGT"), "chrom": ["chr8", "8", "1", "Chr9"], "row": range(4)})
+    for names in (["8"], ["chr8"]):
+        with pytest.raises(
+            InputError, match=r"t.csv: test_chromosomes: rows are on '(chr)?8' and on '(chr)?8'; if both"
+        ):
+            split_chromosomes(rows, names, "t.csv", "test_chromosomes")
+    train, test, renamed = split_chromosomes(rows, ["8", "chr8"], "t.csv", "test_chromosomes")
+    assert train["row"][:] == [2, 3] and test["row"][:] == [0, 1] and renamed == {}
+    with pytest.raises(InputError, match=r"no row is on 'CHR8'\. It may be '8' or 'chr8': give it the name of the one"):
+        split_chromosomes(rows, ["CHR8"], "t.csv", "test_chromosomes")
+    with pytest.raises(InputError, match=r"no row is on 'chr9'\. It would be 'Chr9', but '9' is that already"):
+        split_chromosomes(rows, ["chr9", "9"], "t.csv", "test_chromosomes")
 
 
 @pytest.mark.parametrize(
     ("chromosomes", "message"),
     [
-        (["8"], r"t\.csv: validation_chromosomes: no row is on '8'.* The column 'chrom' has 'chr1', 'chr8'"),
+        (["9"], r"t\.csv: validation_chromosomes: no row is on '9'.* The column 'chrom' has 'chr1', 'chr8'"),
         (["chr08"], "did you mean 'chr8'"),
         (["chr1", "chr8"], "all rows are on 'chr1', 'chr8', none are left for training"),
     ],
