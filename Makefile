@@ -10,7 +10,7 @@ export OMP_WAIT_POLICY = PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-all fuzz lint typecheck docs-test links clean
+.PHONY: help install quickstart test test-all fuzz lint typecheck docs-test models-page links clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -40,6 +40,9 @@ typecheck: $(INSTALLED) links  ## mypy
 
 docs-test: $(INSTALLED)  ## run every example of README.md and docs/
 	OMP_NUM_THREADS=1 $(VENV)/bin/pytest tests/docs
+
+models-page: $(INSTALLED)  ## write the tables of docs/models.md anew, from the catalogue
+	$(VENV)/bin/python -m gengram.catalogue.page docs/models.md
 
 # A type checker cannot see through the import hook of an editable install, so it gets the tree that a wheel has.
 links:

@@ -2,34 +2,30 @@
 
 from gengram.catalogue.rows import ModelRow, find_model_row
 
-# SPDX ids of licences under which a model may be used for money; others are refused or unknown.
+# SPDX ids of licences under which a model may be used for money, and BSD, which the Hub knows without its number.
 COMMERCIAL = frozenset(
     {
         "Apache-2.0",
+        "BSD",
         "BSD-2-Clause",
         "BSD-3-Clause",
+        "BSD-3-Clause-LBNL",
         "CC-BY-4.0",
-        "CC-BY-SA-4.0",
-        "CC0-1.0",
-        "GPL-3.0-only",
-        "AGPL-3.0-only",
-        "AGPL-3.0-or-later",
         "MIT",
-        "MPL-2.0",
-        "OpenMDW-1.0",
-        "Unlicense",
     }
 )
-NON_COMMERCIAL = frozenset({"CC-BY-NC-4.0", "CC-BY-NC-SA-4.0", "CC-BY-NC-ND-4.0"})
+NON_COMMERCIAL = frozenset(
+    {"CC-BY-NC-4.0", "CC-BY-NC-SA-4.0", "InstaDeep-non-commercial", "InstaDeep-Open-Model-License"}
+)
+# Their models run by code of this package or of transformers, both Apache-2.0; the authors' code is not needed.
+_BY_OUR_CODE = ("gengram", "transformers", "convert")
 
 
 def allows_commercial_use(row: ModelRow) -> bool | None:
-    """Return whether the licences of weights and code both allow commercial use; None if one of them is not known.
-
-    Where the code is that of this package or of transformers, it is the licence of the authors' code all the same: the
-    weights were made with it, and many authors give one licence for both.
-    """
-    licences = (row.license_weights, row.license_code)
+    """Return whether the licences of the weights and of the code that runs them allow commercial use; None: unknown."""
+    licences = [row.license_weights]
+    if row.loads not in _BY_OUR_CODE:
+        licences.append(row.license_code)
     if any(licence in NON_COMMERCIAL for licence in licences):
         return False
     return True if all(licence in COMMERCIAL for licence in licences) else None

@@ -6,13 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from gengram.catalogue.licences import allows_commercial_use
-from gengram.catalogue.rows import FACTS, ModelRow, find_model_row, list_families, list_models
+from gengram.catalogue.rows import FACTS, LOADS, ModelRow, find_model_row, list_families, list_models
 from gengram.command_line import Answer
 from gengram.errors import InputError, suggest
 from gengram.printable import shorten
 
 _SHORTEST_ID = 34
-_FLAGS = {"loads": "--loads", "objective": "--objective", "commercial_ok": "--commercial_ok"}
 
 
 class Filter(NamedTuple):
@@ -43,27 +42,29 @@ def show_models(
     if family is not None and family not in list_families():
         known = list_families()
         raise InputError(f"there is no family {family!r} (there are {', '.join(known)}){suggest(family, known)}")
-    filters = []
+    asked: list[Filter] = []
     if family is not None:
-        filters.append(Filter("--family", lambda row: row.family == family))
+        asked.append(Filter("--family", lambda row: row.family == family))
     if loads is not None:
-        filters.append(Filter("--loads", lambda row: row.loads == loads))
+        asked.append(Filter("--loads", lambda row: row.loads == loads))
     if objective is not None:
-        filters.append(Filter("--objective", lambda row: _compare(row.objective, lambda known: known == objective)))
+        asked.append(Filter("--objective", lambda row: _compare(row.objective, lambda known: known == objective)))
     if commercial_ok:
-        filters.append(Filter("--commercial_ok", allows_commercial_use))
+        asked.append(Filter("--commercial_ok", allows_commercial_use))
     if max_parameters is not None:
-        filters.append(
+        asked.append(
             Filter("--max_parameters", lambda row: _compare(row.parameters, lambda known: known <= max_parameters))
         )
     if min_bases is not None:
-        filters.append(Filter("--min_bases", lambda row: _compare(row.max_bases, lambda known: known >= min_bases)))
-    fitting, unknown = _choose(filters)
-    notes = [
-        f"{count} more may fit {flag}, but what it asks for is not known of them." for flag, count in unknown.items()
-    ]
-    text = "\n".join([*_format_table(fitting), "", *notes, _count(fitting)] if fitting else [*notes, _count(fitting)])
-    return Answer(text, {"models": [describe_row(row) for row in fitting], "unknown": unknown})
+        asked.append(Filter("--min_bases", lambda row: _compare(row.max_bases, lambda known: known >= min_bases)))
+    fitting, unknown = _choose(asked)
+    lines = [*_format_table(fitting), ""] if fitting else []
+    if unknown:
+        flags = sorted({flag for one in unknown.values() for flag in one})
+        some = "1 more may fit: it lacks" if len(unknown) == 1 else f"{len(unknown)} more may fit: they lack"
+        lines.append(f"{some} a fact that {' or '.join(flags)} asks for; --json names them.")
+    lines.append(_count(fitting))
+    return Answer("\n".join(lines), {"models": [describe_row(row) for row in fitting], "unknown": unknown})
 
 
 def show_model(id: str) -> Answer:
@@ -88,16 +89,15 @@ def describe_row(row: ModelRow) -> dict[str, Any]:
     return {**data, "heads": row.heads and list(row.heads), "commercial_ok": allows_commercial_use(row)}
 
 
-def _choose(filters: Sequence[Filter]) -> tuple[list[ModelRow], dict[str, int]]:
-    """Rows that fit, and for each flag how many do not only because they lack its fact."""
-    fitting, unknown = [], dict[str, int]()
-    for row in list_models():
-        answers = {one.flag: one.holds(row) for one in filters}
+def _choose(asked: Sequence[Filter]) -> tuple[list[ModelRow], dict[str, list[str]]]:
+    """Rows that fit, those that load first; and the ids of those that might, with the flags that nobody can answer."""
+    fitting, unknown = [], {}
+    for row in sorted(list_models(), key=lambda row: LOADS.index(row.loads)):
+        answers = {one.flag: one.holds(row) for one in asked}
         if all(answers.values()):
             fitting.append(row)
         elif False not in answers.values():
-            flags = ", ".join(flag for flag, answer in answers.items() if answer is None)
-            unknown[flags] = unknown.get(flags, 0) + 1
+            unknown[row.id] = [flag for flag, answer in answers.items() if answer is None]
     return fitting, unknown
 
 
@@ -156,6 +156,8 @@ def _wrap_facts(row: ModelRow) -> list[str]:
     lines = [f"  {'family':<16}{row.family}: {list_families()[row.family]}"]
     for name in FACTS:
         value = getattr(row, name)
+        if value is None and (name == "note" or (name.startswith("kmer_") and row.tokenizer != "k-mer")):
+            continue
         if value is None:
             shown = "?"
         else:
@@ -168,7 +170,7 @@ def _wrap_facts(row: ModelRow) -> list[str]:
 
 _VERIFIED = {
     "unverified": "unverified: the Hub was not asked, the sources below were read",
-    "shapes": "names and shapes of all tensors were compared with the published file",
+    "sizes": "the published file has as many numbers as the classes make of the published configuration",
 }
 
 
@@ -186,6 +188,14 @@ def _describe_use(row: ModelRow) -> list[str]:
             f"It loads by {by}; no code of the repository is run:",
             f"  gengram embed sequences.fa --model {row.id} --out embeddings.parquet",
             f"  gengram finetune --train_file train.csv --test_file test.csv --model {row.id} --out runs/mine",
+        ]
+    if row.loads == "convert":
+        name = row.id.partition("/")[2]
+        return [
+            "It is a Megatron checkpoint. Download and convert it first:",
+            f"  hf download {row.id} --local-dir {name}",
+            f"  gengram convert megatron {name} --out {name}-hf",
+            f"  gengram embed sequences.fa --model {name}-hf --out embeddings.parquet",
         ]
     why = {
         "remote_code": "It needs code that lies in its repository. gengram never runs such code.",
@@ -211,17 +221,17 @@ def format_amount(number: int | None) -> str:
     """Return a number in three digits: 485.7M, 12.3k, 512; `?` where it is not known."""
     if number is None:
         return "?"
+    rounded = int(float(f"{number:.3g}"))
     for unit, letter in ((1_000_000_000, "B"), (1_000_000, "M"), (1_000, "k")):
-        if number >= unit:
-            return f"{number / unit:.3g}{letter}"
+        if rounded >= unit:
+            return f"{rounded / unit:.10g}{letter}"
     return str(number)
 
 
 def format_tokens(row: ModelRow) -> str:
-    """Return the kind of tokens in a word: `base`, `6-mer`, `BPE 32k`."""
+    """Return the kind of tokens in a word: `base`, `6-mer`, `6-mer/1` (one begins at every base), `BPE 32k`."""
     if row.tokenizer == "k-mer" and row.kmer_size:
-        overlap = " overlapping" if row.kmer_stride == 1 and row.kmer_size > 1 else ""
-        return f"{row.kmer_size}-mer{overlap}"
+        return f"{row.kmer_size}-mer" + (f"/{row.kmer_stride}" if row.kmer_stride not in (None, row.kmer_size) else "")
     if row.tokenizer == "BPE" and row.vocabulary:
         return f"BPE {format_amount(row.vocabulary)}"
     return row.tokenizer or "?"

@@ -13,7 +13,8 @@ A file has the facts grouped by the source that they were read in, so that none 
         facts:
           code: {layers: 12, hidden_size: 768}
 
-What nobody could read anywhere is left out: it is unknown, and no default takes its place.
+What nobody could read anywhere is left out: it is unknown, and no default takes its place. A null (`~`) takes back what
+`shared` says.
 """
 
 import dataclasses
@@ -23,9 +24,9 @@ from typing import Any, Literal, get_args
 
 import yaml
 
-Loads = Literal["gengram", "transformers", "remote_code", "planned", "elsewhere"]
+Loads = Literal["gengram", "transformers", "convert", "remote_code", "planned", "elsewhere"]
 LOADS = get_args(Loads)
-Objective = Literal["masked", "causal", "denoising", "supervised"]
+Objective = Literal["masked", "causal", "contrastive", "supervised"]
 OBJECTIVES = get_args(Objective)
 
 
@@ -36,12 +37,12 @@ class ModelRow:
     Attributes:
         id: on the Hub.
         family: the file that the row stands in.
-        loads: `gengram` by classes of this package, `transformers` by its own ones, `remote_code` only by code that
-            comes with the weights (which is never run here), `planned` by classes that this package will have,
-            `elsewhere` by a package of its authors.
-        instead: what can be used where `loads` is neither of the first two.
-        verified: what was compared with the real files: `unverified`, `shapes` (names and shapes of all tensors), or
-            the date when the Hub was asked.
+        loads: `gengram` by classes of this package, `transformers` by its own ones, `convert` after
+            `gengram convert megatron`, `remote_code` only by code that comes with the weights (which is never run
+            here), `planned` by classes that this package will have, `elsewhere` by a package of its authors.
+        instead: what can be used where `loads` is none of the first three.
+        verified: `unverified` where the Hub was not asked; `sizes` where the published file has as many numbers as the
+            classes make of the published configuration; or the date when the Hub was asked.
         architecture: in words.
         model_type: of the configuration that it is loaded as.
         classes: what loads it with the head that is in its file.
@@ -144,6 +145,7 @@ def _make_row(family: str, data: dict[str, Any], model: dict[str, Any]) -> Model
         for source, found in group.items():
             facts |= found
             sources |= dict.fromkeys(found, data["sources"][source])
+    facts = {name: value for name, value in facts.items() if value is not None}
     if "max_bases" not in facts and {"max_tokens", "bases_per_token"} <= facts.keys():
         facts["max_bases"] = int(facts["max_tokens"] * facts["bases_per_token"])
         sources["max_bases"] = "max_tokens times bases_per_token"
@@ -154,7 +156,7 @@ def _make_row(family: str, data: dict[str, Any], model: dict[str, Any]) -> Model
         id=model["id"],
         family=family,
         verified=str(model.get("verified", "unverified")),
-        sources={name: sources[name] for name in FACTS if name in sources},
+        sources={name: sources[name] for name in FACTS if name in facts},
         **given,
         **facts,
     )

@@ -2,12 +2,14 @@
 
 import os
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
+from gengram.catalogue.licences import describe_licence
 from gengram.errors import InputError
 from gengram.files import check_input_files
 from gengram.loading.faults import tell_faults
@@ -60,7 +62,14 @@ def find_model(name: str | Path) -> str:
         raise InputError(
             f"there is no folder {str(name)!r}, and no repository of that name was asked for, because {reason}"
         )
+    _tell_licence(str(name))
     return str(name)
+
+
+@cache  # A verb looks for its model more than once.
+def _tell_licence(name: str) -> None:
+    if said := describe_licence(name):
+        tell(f"{said}; `gengram models {name}` has the sources")
 
 
 def find_in_run(name: str | Path) -> str | Path:

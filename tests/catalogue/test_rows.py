@@ -1,0 +1,117 @@
+"""The catalogue itself: every row has what a row needs, every fact a source, and what is said of loading is true."""
+
+import re
+
+import pytest
+import yaml
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+import gengram
+from gengram.catalogue import find_model_row, list_families, list_models
+from gengram.catalogue.licences import COMMERCIAL, NON_COMMERCIAL
+from gengram.catalogue.rows import FACTS, LOADS, OBJECTIVES, ModelRow
+from gengram.loading.checkpoints import check_repo_id
+from gengram.registration import FAMILIES
+
+ROWS = {row.id: row for row in list_models()}
+# Classes of transformers read these published GENA-LM models; this package mends their configurations.
+STOCK = {"big_bird", "modernbert"}
+
+
+def each(rows: dict[str, ModelRow]):
+    return pytest.mark.parametrize("row", rows.values(), ids=rows)
+
+
+def test_no_id_is_there_twice_and_ids_are_found_in_any_case():
+    ids = [row.id.casefold() for row in list_models()]
+    assert len(ids) == len(set(ids)) == len(ROWS)
+    assert find_model_row("airi-institute/GENA-lm-bert-base-t2t") is ROWS["AIRI-Institute/gena-lm-bert-base-t2t"]
+    assert find_model_row("lab/nothing") is None
+
+
+@each(ROWS)
+def test_a_row_has_what_it_needs(row):
+    assert check_repo_id(row.id) == row.id
+    assert row.family in list_families() and row.loads in LOADS
+    assert row.objective in OBJECTIVES or row.id == "ZhejiangLab/OneGenome-Rice"
+    assert row.architecture and (row.instead is not None) == (row.loads in ("remote_code", "planned", "elsewhere"))
+    assert re.fullmatch(r"unverified|sizes|\d{4}-\d\d-\d\d", row.verified)
+
+
+@each(ROWS)
+def test_every_fact_has_a_source_and_only_facts_have_one(row):
+    known = {name for name in FACTS if getattr(row, name) is not None}
+    assert row.sources.keys() == known
+    assert all(len(source) > 10 for source in row.sources.values())
+
+
+@each(ROWS)
+def test_facts_have_their_types_and_agree_with_each_other(row):
+    for name in (
+        "parameters",
+        "layers",
+        "hidden_size",
+        "max_tokens",
+        "max_bases",
+        "kmer_size",
+        "kmer_stride",
+        "vocabulary",
+    ):
+        value = getattr(row, name)
+        assert value is None or (type(value) is int and value > 0), name
+    assert row.tokenizer in (None, "base", "k-mer", "BPE")
+    assert (row.kmer_size is not None) == (row.tokenizer == "k-mer")
+    if row.tokenizer == "base":
+        assert row.bases_per_token == 1
+    if row.kmer_stride:
+        assert row.bases_per_token == row.kmer_stride <= row.kmer_size
+    if row.max_tokens and row.max_bases:
+        assert row.max_bases <= row.max_tokens * (row.bases_per_token or 6) + (row.kmer_size or 0)
+    for name in ("license_weights", "license_code"):
+        assert getattr(row, name) in {None, *COMMERCIAL, *NON_COMMERCIAL}, name
+    assert row.paper is None or row.paper.startswith("https://")
+
+
+@each({id: row for id, row in ROWS.items() if row.loads == "gengram"})
+def test_what_gengram_loads_is_a_family_that_it_registers(row):
+    assert row.model_type in FAMILIES
+    package, _, name = row.classes.partition(".")
+    assert package == "gengram" and getattr(gengram, name).config_class.model_type == row.model_type
+
+
+@each({id: row for id, row in ROWS.items() if row.loads == "transformers"})
+def test_what_transformers_loads_has_a_class_there(row):
+    import transformers
+
+    assert row.model_type in CONFIG_MAPPING_NAMES and row.model_type not in FAMILIES
+    if row.classes:
+        package, _, name = row.classes.partition(".")
+        assert package == "transformers" and getattr(transformers, name).config_class.model_type == row.model_type
+
+
+@each({id: row for id, row in ROWS.items() if row.loads == "remote_code"})
+def test_what_is_named_instead_is_no_remote_code_itself(row):
+    named = [word.strip("(),;.") for word in row.instead.split() if word.strip("(),;.") in ROWS]
+    assert all(ROWS[id].loads != "remote_code" for id in named)
+
+
+def test_files_use_every_source_that_they_name_and_say_nothing_twice():
+    from gengram.catalogue.rows import _FOLDER
+
+    for file in _FOLDER.iterdir():
+        data = yaml.safe_load(file.read_text(encoding="utf-8"))
+        groups = [data.get("shared", {}), *(model.get("facts", {}) for model in data["models"])]
+        assert data["sources"].keys() == {source for group in groups for source in group}, file.name
+        for group in groups:
+            names = [name for facts in group.values() for name in facts]
+            assert len(names) == len(set(names)), (file.name, group)
+            assert set(names) <= set(FACTS), file.name
+        assert all(model.keys() <= {"id", "loads", "instead", "verified", "facts"} for model in data["models"])
+
+
+def test_the_families_of_this_package_and_of_others_are_there():
+    organizations = {row.id.partition("/")[0] for row in list_models()}
+    assert {"AIRI-Institute", "InstaDeepAI", "ZhejiangLab", "LongSafari", "zhihan1996", "PoetschLab"} <= organizations
+    assert len(ROWS) > 150
+    shown = {row.model_type for row in list_models() if row.loads == "gengram"}
+    assert shown == {"gena_bert", "nucleotide_transformer", "segment_nt", "ntv3", "ntv3_posttrained"}
