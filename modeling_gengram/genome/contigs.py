@@ -272,7 +272,8 @@ class Places:
 
     def _suggest(self, chrom: str) -> str | None:
         """Return what may be meant by a name that the genome lacks, and what to do."""
-        sliced, cut = [], []
+        sliced: list[Part] = []
+        cut: list[Part] = []
         for record, part in self.parts.items():
             like = _SLICE.fullmatch(record)
             if like and fold_name(like[1]) == fold_name(chrom):

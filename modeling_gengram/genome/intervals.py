@@ -127,7 +127,7 @@ def _read_contigs(path: str | Path, genome: Genome, ends: dict[str, int]) -> tup
     folded = set(map(fold_name, ends))
     contigs: dict[str, str] = {}
     lengths: dict[str, int] = {}
-    for line, header, sequence in read_fasta(genome):
+    for line, header, sequence in read_fasta(genome.path):
         name = header.split()[0]
         if name in lengths:
             raise InputError(f"{genome}, line {line}: a second contig is called {name!r}; rename or remove it")

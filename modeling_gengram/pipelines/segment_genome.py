@@ -366,7 +366,7 @@ def _survey(
     fault: InputError | None = None
     digest = hashlib.sha256()
     letters = LetterSurvey(str(genome), max_non_dna)
-    for line, header, sequence in read_fasta(genome):
+    for line, header, sequence in read_fasta(genome.path):
         record = header.split()[0]
         if record in lengths:
             raise InputError(f"{genome}, line {line}: a second contig is called {record!r}")

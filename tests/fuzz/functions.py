@@ -49,6 +49,16 @@ def _read_bed(path: Path) -> int:
     return rows
 
 
+def _read_slices(path: Path) -> int:
+    from gengram.genome.contigs import Genome
+    from gengram.genome.intervals import read_intervals
+
+    rows = read_intervals(path.parent / "places.bed", Genome(path, slices=True))
+    lengths = [end - start for start, end in zip(rows["start"].to_pylist(), rows["end"].to_pylist())]
+    assert lengths == list(map(len, rows["sequence"].to_pylist()))
+    return len(rows)
+
+
 def _unpack(path: Path) -> bytes:
     content = path.read_bytes()
     return gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
@@ -154,6 +164,7 @@ READERS = {
     "fasta": Reader("sequences.fa", "", "text", _read_rows_both_ways),
     "fasta.gz": Reader("sequences.fa.gz", "", "gzip", _read_rows_both_ways),
     "bed": Reader("places.bed", "", "text", _read_bed, ("genome.fa",)),
+    "slices": Reader("slices.fa", "", "text", _read_slices, ("places.bed",)),
     "csv": Reader("table.csv", "", "text", _read_rows_both_ways),
     "csv.gz": Reader("table.csv.gz", "", "gzip", _read_rows_both_ways),
     "tsv": Reader("table.tsv", "", "text", _read_rows_both_ways),

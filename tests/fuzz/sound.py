@@ -64,6 +64,10 @@ def make_tables(root: Path) -> None:
     (root / "names.tsv").write_text("name\tlabel\n" + names)
     contigs = draw_sequences(2, seed=1, length=900)
     (root / "genome.fa").write_text("".join(f">chr{place} of two\n{one}\n" for place, one in enumerate(contigs, 1)))
+    # Of one contig two that overlap, of the other one by its other name.
+    cut = (("chr1", 0, 1, 600), ("chr1", 0, 20, 900), ("2", 1, 2, 800))
+    slices = "".join(f">{name}:{first}-{end}\n{contigs[one][first - 1 : end]}\n" for name, one, first, end in cut)
+    (root / "slices.fa").write_text(slices)
     places = "".join(
         f"chr{place % 2 + 1}\t{place}\t{place + 30}\tn{place % 2}\t0\t{'+-.'[place % 3]}\n" for place in range(24)
     )
