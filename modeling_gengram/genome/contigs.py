@@ -154,7 +154,7 @@ class Genome(os.PathLike):
     @classmethod
     def of(cls, path: "str | Path | Genome") -> "Genome":
         """Return the genome of a path; a genome is itself."""
-        return path if isinstance(path, cls) else cls(path)
+        return path if isinstance(path, Genome) else cls(path)
 
     def split(self, lengths: Mapping[str, int]) -> dict[str, Part]:
         """Return what each record is, in the order of the file.

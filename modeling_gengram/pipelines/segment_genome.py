@@ -5,12 +5,9 @@ One record of the genome is in memory at a time, and of the probabilities one pi
 the folder `partial` of the output until the tracks are written, so that an interrupted run goes on where it was.
 """
 
-import hashlib
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from importlib.util import find_spec
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -19,11 +16,9 @@ from scipy.special import softmax
 
 from gengram.errors import InputError
 from gengram.files import check_output_folder, write_json
-from gengram.genome.alphabet import BASES, URACIL
-from gengram.genome.contigs import Genome, Part
+from gengram.genome.contigs import Genome
 from gengram.genome.fasta import read_fasta
-from gengram.genome.intervals import find_region, read_regions
-from gengram.genome.letters import MAX_NON_DNA, LetterSurvey
+from gengram.genome.letters import MAX_NON_DNA
 from gengram.genome.tracks import Locus, Piece, TrackFormat, check_format, name_tracks, write_tracks
 from gengram.loading.adapters import hash_base, is_adapter
 from gengram.loading.checkpoints import find_model
@@ -34,6 +29,7 @@ from gengram.nucleotide_transformer.configuration_segment_nt import SegmentNTCon
 from gengram.pipelines.locus_plot import plot_locus
 from gengram.pipelines.pieces import Pieces
 from gengram.pipelines.predict import load_predictor
+from gengram.pipelines.regions import Stretch, choose_locus, plan_reading
 from gengram.pipelines.scan import classify_bases, find_definite
 from gengram.pipelines.segment import check_windows, segment_sequence
 from gengram.pipelines.window_length import choose_window
@@ -44,10 +40,7 @@ PLOT_FILE = "locus.png"
 PARTIAL_FOLDER = "partial"
 
 _PIECE = 1_000_000
-_PLOTTED = 100_000
 _BATCH_BASES = 8192  # of a classifier's windows; enough to keep two cores or a small GPU busy
-_NO_BASE = re.compile(f"[^{BASES}{URACIL}]", re.IGNORECASE | re.ASCII)
-_LOCUS = re.compile(r"(.+):(\d[\d,]*)-(\d[\d,]*)")
 
 
 class Segmenter(NamedTuple):
@@ -65,33 +58,6 @@ class Segmenter(NamedTuple):
     window: int
     overlap: int
     settings: dict[str, Any]
-
-
-class _Part(NamedTuple):
-    """Bases of a contig that are read, and the record that they are read from."""
-
-    locus: Locus
-    source: Part
-
-
-class _Plan(NamedTuple):
-    """What is read.
-
-    Attributes:
-        records: lengths of all records, in the order of the genome.
-        lengths: of the contigs that these are, or are slices of; to the end of the last slice.
-        parts: joined regions in the order of the contigs and their bases.
-        digest: of their content.
-    """
-
-    records: dict[str, int]
-    lengths: dict[str, int]
-    parts: list[_Part]
-    digest: str
-
-    @property
-    def loci(self) -> list[Locus]:
-        return [part.locus for part in self.parts]
 
 
 def segment_genome(
@@ -149,15 +115,15 @@ def segment_genome(
         raise InputError(f"{out}: the folder {out.absolute().parent} does not exist")
     check_output_folder(out)
     check_format(track_format)
-    plan = _plan(genome, regions, unknown, max_non_dna)
-    shown = _choose_locus(locus, plan, genome)
+    plan = plan_reading(genome, regions, unknown, max_non_dna)
+    shown = choose_locus(locus, plan, genome)
     model_path = find_model(model_path)
     segmenter = load_segmenter(model_path, window, overlap, devices, batch_size, average_strands)
     features = segmenter.features
     name_tracks(features, track_format)
     step = segmenter.window - segmenter.overlap
     # Pieces of whole steps: the windows of all of them are in one frame.
-    parts = [part for one in plan.parts for part in _cut(one, step * max(1, _PIECE // step))]
+    parts = [part for one in plan.stretches for part in _cut(one, step * max(1, _PIECE // step))]
     loci = [part.locus for part in parts]
     settings = {
         "weights": hash_base(str(model_path)) or str(model_path),
@@ -309,125 +275,14 @@ def _load_segment_nt(
     return Segmenter(read, name_outputs(config.id2label, path), window, overlap, settings)
 
 
-def _plan(genome: Genome, regions: str | Path | None, unknown: str, max_non_dna: float) -> _Plan:
-    """Read the genome, and refuse what is wrong with it or with the regions before a model is loaded."""
-    given = None if regions is None else read_regions(regions)
-    # Mostly contigs have the same names in both files, and one reading does.
-    spans = None if given is None else _group((one.chrom, one.start, one.end) for one in given)
-    survey = _survey(genome, spans, unknown, max_non_dna)
-    if given is not None:
-        ends: dict[str, int] = {}
-        for region in given:
-            ends[region.chrom] = max(region.end, ends.get(region.chrom, 0))
-        places = genome.match(str(regions), ends, survey.lengths)
-        found = [(find_region(region, str(regions), places), region.end - region.start) for region in given]
-        located = _group((part.record, start, start + length) for (part, start), length in found)
-        if located != spans:  # other names, or slices
-            survey = _survey(genome, located, unknown, max_non_dna)
-    survey.letters.judge()
-    if survey.fault:
-        raise survey.fault
-    records = genome.split(survey.lengths)
-    lengths: dict[str, int] = {}
-    for part in records.values():
-        lengths[part.contig] = max(part.end, lengths.get(part.contig, 0))
-    parts = []
-    for record, start, end in survey.spans:
-        source = records[record]
-        parts.append(_Part(Locus(source.contig, source.start + start, source.start + end), source))
-    order = {contig: place for place, contig in enumerate(lengths)}
-    parts.sort(key=lambda part: (order[part.locus.chrom], part.locus.start))
-    for before, part in pairwise(parts):
-        if before.locus.chrom == part.locus.chrom and part.locus.start < before.locus.end:
-            raise InputError(
-                f"{genome}: {before.locus} and {part.locus} overlap, but are read from two slices, "
-                f"{before.source.record!r} and {part.source.record!r}: a base has one value. Choose --regions that do "
-                "not, or give slices that do not"
-            )
-    return _Plan(survey.lengths, lengths, parts, survey.digest)
-
-
-class _Survey(NamedTuple):
-    """A genome that was read once: lengths of its records, what is read of them (record, first base, end), its hash."""
-
-    lengths: dict[str, int]
-    spans: list[tuple[str, int, int]]
-    digest: str
-    letters: LetterSurvey
-    fault: InputError | None
-
-
-def _survey(
-    genome: Genome, wanted: dict[str, list[tuple[int, int]]] | None, unknown: str, max_non_dna: float
-) -> _Survey:
-    """Read a genome; `wanted` has the joined spans by record, or is None for all."""
-    lengths: dict[str, int] = {}
-    spans: list[tuple[str, int, int]] = []
-    fault: InputError | None = None
-    digest = hashlib.sha256()
-    letters = LetterSurvey(str(genome), max_non_dna)
-    for line, header, sequence in read_fasta(genome.path):
-        record = header.split()[0]
-        if record in lengths:
-            raise InputError(f"{genome}, line {line}: a second contig is called {record!r}")
-        lengths[record] = len(sequence)
-        for start, end in [(0, len(sequence))] if wanted is None else wanted.get(record, []):
-            part = sequence[start:end]
-            spans.append((record, start, end))
-            letters.look([part], [f"contig {record!r}"].__getitem__, origin=start)
-            if unknown == "error":
-                fault = fault or _find_gap(genome, record, start, part)
-            digest.update(f"{Locus(record, start, end)} {part}\n".encode())
-    return _Survey(lengths, spans, digest.hexdigest(), letters, fault)
-
-
-def _find_gap(genome: Genome, chrom: str, start: int, part: str) -> InputError | None:
-    if gap := _NO_BASE.search(part):
-        return InputError(
-            f"{genome}, contig {chrom!r}, position {start + gap.start()} (counted from 0): {gap.group()!r} is no base, "
-            "and says nothing of its neighbours. Leave such bases without a value with --unknown skip, or choose "
-            "regions without them"
-        )
-    return None
-
-
-def _group(spans: Iterable[tuple[str, int, int]]) -> dict[str, list[tuple[int, int]]]:
-    """Sort the spans of each contig, and make one of those that overlap or touch."""
-    grouped: dict[str, list[tuple[int, int]]] = {}
-    for chrom, start, end in sorted(spans):
-        joined = grouped.setdefault(chrom, [])
-        if joined and start <= joined[-1][1]:
-            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
-        else:
-            joined.append((start, end))
-    return grouped
-
-
-def _cut(part: _Part, length: int) -> list[_Part]:
-    """Cut a locus into pieces, the last of them up to twice as long: a short one would have little to read."""
-    locus = part.locus
+def _cut(stretch: Stretch, length: int) -> list[Stretch]:
+    """Cut a stretch into pieces, the last of them up to twice as long: a short one would have little to read."""
+    locus = stretch.locus
     starts = [*range(locus.start, max(locus.start + 1, locus.end - length), length)]
-    return [_Part(Locus(locus.chrom, *ends), part.source) for ends in zip(starts, [*starts[1:], locus.end])]
+    return [Stretch(Locus(locus.chrom, *ends), stretch.source) for ends in zip(starts, [*starts[1:], locus.end])]
 
 
-def _choose_locus(text: str | None, plan: _Plan, genome: Genome) -> Locus:
-    if text is None:
-        first = plan.parts[0].locus
-        return first._replace(end=min(first.end, first.start + _PLOTTED))
-    match = _LOCUS.fullmatch(text)
-    if match is None:
-        raise InputError(f"--locus {text!r}: write it as CONTIG:START-END, e.g. chr20:1000000-1100000")
-    chrom, start, end = match[1], *(int(match[group].replace(",", "")) for group in (2, 3))
-    places = genome.match("--locus", {chrom: end}, plan.records)
-    part, first = places.find(f"--locus {text}: the interval", chrom, start, end)
-    shown = Locus(part.contig, part.start + first, part.start + first + end - start)
-    for one in plan.loci:
-        if one.chrom == shown.chrom and one.start <= shown.start < shown.end <= one.end:
-            return shown
-    raise InputError(f"--locus {text}: it is not within what is read, e.g. {plan.loci[0]}")
-
-
-def _fill(pieces: Pieces, parts: Sequence[_Part], genome: Genome, segmenter: Segmenter) -> None:
+def _fill(pieces: Pieces, parts: Sequence[Stretch], genome: Genome, segmenter: Segmenter) -> None:
     """Compute the pieces that are not there yet."""
     missing: dict[str, list[tuple[str, Locus]]] = {}
     for name, (locus, source) in zip(_name_pieces([part.locus for part in parts]), parts):
@@ -438,7 +293,7 @@ def _fill(pieces: Pieces, parts: Sequence[_Part], genome: Genome, segmenter: Seg
     left = sum(part.end - part.start for some in missing.values() for _, part in some)
     context = segmenter.overlap // 2
     with track(total=total, initial=total - left, desc="Segmenting", unit="bp", unit_scale=True) as progress:
-        for _, header, sequence in read_fasta(genome) if missing else ():
+        for _, header, sequence in read_fasta(genome.path) if missing else ():
             for name, part in missing.get(header.split()[0], ()):
                 begin = max(0, part.start - context)
                 try:
