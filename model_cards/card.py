@@ -121,7 +121,7 @@ def render_card(
         name=repo_id.split("/")[-1],
         summary=_summarize(folder, config, report, base_model),
         origin=origin,
-        usage_note=_explain_usage(adapter, carries_code),
+        usage_note=_explain_usage(repo_id, adapter, carries_code),
         usage=format_fence(_show_usage(repo_id, config, tokenizer, len(classes)), "python"),
         classes_title="Targets" if kind == "target" else "Classes",
         classes=_list_classes(classes),
@@ -263,6 +263,14 @@ def _show_usage(repo_id: str, config: dict[str, Any], tokenizer: PreTrainedToken
     ]
     if tag == "fill-mask":
         sequence = sequence[:3] + str(tokenizer.mask_token) + sequence[4:-2]
+        named = ', tokenizer_kwargs={"split_special_tokens": False}' if tokenizer.split_special_tokens else ""
+        return "\n".join(
+            [
+                *load,
+                'bases = [token for token in predict.tokenizer.get_vocab() if set(token) <= set("ACGT")]',
+                f"predictions = predict({format_literal(sequence)}, targets=bases{named})",
+            ]
+        )
     if tag == "feature-extraction":
         return "\n".join([*load, f"vectors = predict({format_literal(sequence)})[0]  # one vector a token"])
     several = config.get("problem_type") in ("regression", "multi_label_classification")
@@ -270,14 +278,18 @@ def _show_usage(repo_id: str, config: dict[str, Any], tokenizer: PreTrainedToken
     return "\n".join([*load, f"predictions = predict({format_literal(sequence)}{every})"])
 
 
-def _explain_usage(adapter: bool, carries_code: bool) -> str:
+def _explain_usage(repo_id: str, adapter: bool, carries_code: bool) -> str:
     if not adapter and not carries_code:
         return "transformers alone is enough."
     owner = "its base's repository, if there are any" if adapter else "this repository"
-    return (
+    usage = (
         "With `gengram` installed, `import gengram` before this and leave `trust_remote_code` out; without it, "
         f"transformers runs the code files of {owner}."
     )
+    if adapter:
+        return usage
+    call = format_code(f"AutoTokenizer.from_pretrained({format_literal(repo_id)}, trust_remote_code=False)")
+    return f"{usage} The tokenizer needs no code: {call} loads it, and does not ask whether to run any."
 
 
 def _list_classes(classes: list[str]) -> str:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gengram.gengram.modeling_gengram import (
         GengramForCausalLM,
         GengramForMaskedLM,
+        GengramForPreTraining,
         GengramForSequenceClassification,
         GengramForTokenClassification,
         GengramModel,
@@ -65,6 +66,7 @@ _DEFINED_IN = {
     "GengramConfig": "gengram.gengram.configuration_gengram",
     "GengramForCausalLM": "gengram.gengram.modeling_gengram",
     "GengramForMaskedLM": "gengram.gengram.modeling_gengram",
+    "GengramForPreTraining": "gengram.gengram.modeling_gengram",
     "GengramForSequenceClassification": "gengram.gengram.modeling_gengram",
     "GengramForTokenClassification": "gengram.gengram.modeling_gengram",
     "GengramModel": "gengram.gengram.modeling_gengram",
@@ -107,6 +109,7 @@ __all__ = [
     "GengramConfig",
     "GengramForCausalLM",
     "GengramForMaskedLM",
+    "GengramForPreTraining",
     "GengramForSequenceClassification",
     "GengramForTokenClassification",
     "GengramModel",

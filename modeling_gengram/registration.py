@@ -52,6 +52,7 @@ PIPELINES: dict[str, str] = {"dna-embedding": "gengram.pipelines.embed"}
 """Task of transformers' `pipeline` -> module that registers it."""
 
 _ADAPTER_TARGETS = "gengram.adapters.targets"
+_BASE_PIPELINES = "gengram.pipelines.bases"
 
 
 def find_configuration(model_type: str) -> Any:
@@ -79,6 +80,8 @@ def register() -> None:
     when_imported("transformers.models.auto.configuration_auto", _register_configurations)
     when_imported("transformers.models.auto.modeling_auto", _register_models)
     when_imported("transformers.pipelines", _register_pipelines)
+    when_imported("transformers.pipelines", _import_base_pipelines)
+    when_imported(_BASE_PIPELINES, _register_base_pipelines)
     when_imported("peft.utils.constants", _import_adapter_targets)
     when_imported(_ADAPTER_TARGETS, _register_adapter_targets)
 
@@ -154,6 +157,18 @@ def _register_pipelines(module: ModuleType) -> None:
         return [task for task, name in PIPELINES.items() if name not in sys.modules]
 
     registry.supported_tasks = _OnDemand(registry.supported_tasks, lambda task: task in list_tasks(), list_tasks, find)
+
+
+def _import_base_pipelines(module: ModuleType) -> None:
+    # It imports transformers' pipelines, so it may be on its way already.
+    if _BASE_PIPELINES not in sys.modules:
+        importlib.import_module(_BASE_PIPELINES)
+
+
+def _register_base_pipelines(module: ModuleType) -> None:
+    # In the place of transformers' own, from which it differs for vocabularies of DNA only.
+    tasks: Any = sys.modules["transformers.pipelines"].PIPELINE_REGISTRY.supported_tasks
+    tasks["fill-mask"]["impl"] = module.BaseFillMaskPipeline
 
 
 def _import_adapter_targets(module: ModuleType) -> None:

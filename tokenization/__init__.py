@@ -9,6 +9,7 @@ from gengram.lazy import attach
 
 if TYPE_CHECKING:
     from gengram.genome.alphabet import IUPAC_BASES, reverse_complement
+    from gengram.tokenization.base_tokens import list_base_tokens
     from gengram.tokenization.bpe import BpeTokenizer, load_bpe_tokenizer
     from gengram.tokenization.coordinates import assign_bases, find_tokens, locate_tokens
     from gengram.tokenization.encode import EncodedSequences, KmerEncoder
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from gengram.tokenization.nucleotide import EMBEDDING_ROWS, NUCLEOTIDE_VOCABULARY, build_nucleotide_tokenizer
 
 _DEFINED_IN = {
+    "list_base_tokens": "gengram.tokenization.base_tokens",
     "BpeTokenizer": "gengram.tokenization.bpe",
     "load_bpe_tokenizer": "gengram.tokenization.bpe",
     "BpeEncoder": "gengram.tokenization.encode_bpe",
@@ -53,6 +55,7 @@ __all__ = [
     "build_ntv3_tokenizer",
     "build_nucleotide_tokenizer",
     "find_tokens",
+    "list_base_tokens",
     "list_kmer_vocabulary",
     "load_bpe_tokenizer",
     "load_kmer_tokenizer",

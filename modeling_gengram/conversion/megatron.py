@@ -37,6 +37,7 @@ from gengram.gengram.modeling_gengram import GengramForCausalLM
 from gengram.loading.faults import tell_faults
 from gengram.megatron_decoder.configuration_megatron_decoder import MegatronDecoderConfig
 from gengram.model_cards.card import render_card
+from gengram.pipelines.bases import limit_to_bases
 from gengram.progress import track
 from gengram.tokenization import NUCLEOTIDE_VOCABULARY, build_nucleotide_tokenizer
 
@@ -459,11 +460,15 @@ def _write_companions(model: PreTrainedModel, folder: Path, arguments: dict[str,
         custom_object_save(model, folder)
     config.architectures = [type(model).__name__]
     config.save_pretrained(folder)
-    model.generation_config.save_pretrained(folder)
     bases = [NUCLEOTIDE_VOCABULARY[base] for base in "ACGTN"]
-    if list(arguments.get("gengram_token_ids") or bases) == bases:
+    known = list(arguments.get("gengram_token_ids") or bases) == bases
+    if known:
         length = int(arguments.get("seq_length") or arguments["max_position_embeddings"])
-        build_nucleotide_tokenizer(model_max_length=length).save_pretrained(folder)
+        tokenizer = build_nucleotide_tokenizer(model_max_length=length)
+        tokenizer.save_pretrained(folder)
+        limit_to_bases(model, tokenizer)
+    model.generation_config.save_pretrained(folder)
+    if known:
         trained = arguments.get("consumed_train_samples")
         origin = "Converted from a Megatron checkpoint" + (
             f" that had seen {trained:,} sequences of {arguments['seq_length']:,} tokens." if trained else "."

@@ -157,6 +157,7 @@ class GengramConfig(PreTrainedConfig):
     auto_classes: ClassVar[dict[str, str]] = {
         "AutoConfig": "configuration_gengram.GengramConfig",
         "AutoModel": "modeling_gengram.GengramModel",
+        "AutoModelForPreTraining": "modeling_gengram.GengramForPreTraining",
         "AutoModelForCausalLM": "modeling_gengram.GengramForCausalLM",
         "AutoModelForMaskedLM": "modeling_gengram.GengramForMaskedLM",
         "AutoModelForSequenceClassification": "modeling_gengram.GengramForSequenceClassification",

@@ -140,8 +140,7 @@ class GengramPreTrainedModel(PreTrainedModel):
     @classmethod
     def _load_native(cls, path: str, **kwargs) -> tuple[PreTrainedModel, dict[str, Any]]:
         """The transformers model from whose checkpoint `from_backbone` starts, and what was found in it."""
-        hub = {"revision", "token", "cache_dir", "subfolder", "local_files_only", "force_download"}
-        config = AutoConfig.from_pretrained(path, **{name: kwargs[name] for name in hub & set(kwargs)})
+        config = AutoConfig.from_pretrained(path, **_take_hub(kwargs))
         return AutoModel.from_pretrained(path, **_without_pooler(config), **kwargs)
 
 
@@ -479,6 +478,21 @@ class GengramForCausalLM(GengramLanguageModel, GenerationMixin):
         if config.center_window and config.memory_layers:
             raise ValueError("center_window=True shows the memory the bases to predict; set it to False.")
         super().__init__(config, native)
+        self._limit_generation()
+
+    @classmethod
+    def from_backbone(cls, *args, **kwargs) -> "GengramForCausalLM":
+        model = super().from_backbone(*args, **kwargs)
+        model._limit_generation()  # behind what the backbone's own generation configuration says
+        return model
+
+    def _limit_generation(self):
+        """`generate` writes bases and the end: a model that reads single bases knows which tokens they are."""
+        settings = self.generation_config
+        if self.config.memory_layers and settings.suppress_tokens is None:
+            ends = settings.eos_token_id if isinstance(settings.eos_token_id, list) else [settings.eos_token_id]
+            wanted = {*self.config.base_token_ids[:4], *ends}
+            settings.suppress_tokens = [token for token in range(self.config.vocab_size) if token not in wanted]
 
     def create_masks_for_generate(self, config: PreTrainedConfig, inputs_embeds: torch.Tensor, **kwargs) -> Any:
         """
@@ -578,6 +592,40 @@ class GengramForMaskedLM(GengramLanguageModel):
         return MaskedLMOutput(
             loss=loss, logits=result.logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
+
+
+class GengramForPreTraining(GengramPreTrainedModel):
+    """
+    The language model that a configuration is of: what is made or loaded by this name is a `GengramForCausalLM` where
+    the backbone is causal, else a `GengramForMaskedLM`.
+    """
+
+    _auto_class = "AutoModelForPreTraining"
+
+    def __new__(cls, config: GengramConfig, *args, **kwargs):
+        return cls._choose(config)(config, *args, **kwargs)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *model_args, config=None, **kwargs):
+        """As that of the two classes."""
+        known = config
+        if not isinstance(config, PreTrainedConfig):
+            known = GengramConfig.from_pretrained(config or pretrained_model_name_or_path, **_take_hub(kwargs))
+        chosen = cls._choose(known)
+        return chosen.from_pretrained(pretrained_model_name_or_path, *model_args, config=config, **kwargs)
+
+    @classmethod
+    def from_backbone(
+        cls, pretrained_model_name_or_path: str, memory: dict[str, Any] | None = None, **kwargs
+    ) -> GengramLanguageModel:
+        """As that of the two classes."""
+        backbone = AutoConfig.from_pretrained(pretrained_model_name_or_path, **_take_hub(kwargs))
+        chosen = cls._choose(GengramConfig(backbone_config=backbone, memory_layers=[]))
+        return chosen.from_backbone(pretrained_model_name_or_path, memory, **kwargs)
+
+    @staticmethod
+    def _choose(config: GengramConfig) -> type[GengramLanguageModel]:
+        return GengramForCausalLM if config.is_causal else GengramForMaskedLM
 
 
 class GengramClassifier(GengramPreTrainedModel):
@@ -830,6 +878,12 @@ def count_within(seq_idx: torch.Tensor) -> torch.Tensor:
     return position - torch.where(begins, position, 0).cummax(-1).values
 
 
+def _take_hub(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Those of the arguments that say where a file is."""
+    hub = {"revision", "token", "cache_dir", "subfolder", "local_files_only", "force_download"}
+    return {name: kwargs[name] for name in hub & set(kwargs)}
+
+
 def _rename(name: str, prefix: str) -> str:
     if name.startswith(prefix + "."):
         return "model.backbone." + name[len(prefix) + 1 :]
@@ -847,6 +901,7 @@ def _without_pooler(config: PreTrainedConfig) -> dict[str, bool]:
 __all__ = [
     "GengramForCausalLM",
     "GengramForMaskedLM",
+    "GengramForPreTraining",
     "GengramForSequenceClassification",
     "GengramForTokenClassification",
     "GengramModel",

@@ -29,6 +29,7 @@ class MegatronDecoderConfig(LlamaConfig):
     auto_classes: ClassVar[dict[str, str]] = {
         "AutoConfig": "configuration_megatron_decoder.MegatronDecoderConfig",
         "AutoModel": "modeling_megatron_decoder.MegatronDecoderModel",
+        "AutoModelForPreTraining": "modeling_megatron_decoder.MegatronDecoderForCausalLM",
         "AutoModelForCausalLM": "modeling_megatron_decoder.MegatronDecoderForCausalLM",
     }
 

@@ -31,7 +31,7 @@ class NTv3Config(PreTrainedConfig):
         attention_heads (`int`, *optional*, defaults to 8), key_size (`int`, *optional*, defaults to 32):
             Heads and the width of each.
         num_downsamples (`int`, *optional*, defaults to 7):
-            Times that the convolutions halve the length: inputs are multiples of `2**num_downsamples` bp.
+            Times that the convolutions halve the length, which is filled up to a multiple of `2**num_downsamples` bp.
         num_hidden_layers_head (`int`, *optional*, defaults to 0):
             Hidden layers of the masked-LM head.
         use_skip_connection (`bool`, *optional*, defaults to `True`):
@@ -70,6 +70,7 @@ class NTv3Config(PreTrainedConfig):
     auto_classes: ClassVar[dict[str, str]] = {
         "AutoConfig": "configuration_ntv3.NTv3Config",
         "AutoModel": "modeling_ntv3.NTv3Model",
+        "AutoModelForPreTraining": "modeling_ntv3.NTv3ForMaskedLM",
         "AutoModelForMaskedLM": "modeling_ntv3.NTv3ForMaskedLM",
         "AutoModelForSequenceClassification": "modeling_ntv3.NTv3ForSequenceClassification",
         "AutoModelForTokenClassification": "modeling_ntv3.NTv3ForTokenClassification",
@@ -117,7 +118,7 @@ class NTv3Config(PreTrainedConfig):
 
     @property
     def length_multiple(self) -> int:
-        """Bases, and tokens, of which the length of an input must be a multiple: 128 for 7 halvings, 32 for 5."""
+        """Bases, and tokens, to a multiple of which an input is filled up: 128 for 7 halvings, 32 for 5."""
         return 2**self.num_downsamples
 
     @property

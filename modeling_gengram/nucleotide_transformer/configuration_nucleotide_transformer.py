@@ -70,6 +70,7 @@ class NucleotideTransformerConfig(PreTrainedConfig):
     auto_classes: ClassVar[dict[str, str]] = {
         "AutoConfig": "configuration_nucleotide_transformer.NucleotideTransformerConfig",
         "AutoModel": "modeling_nucleotide_transformer.NucleotideTransformerModel",
+        "AutoModelForPreTraining": "modeling_nucleotide_transformer.NucleotideTransformerForMaskedLM",
         "AutoModelForMaskedLM": "modeling_nucleotide_transformer.NucleotideTransformerForMaskedLM",
         "AutoModelForSequenceClassification": (
             "modeling_nucleotide_transformer.NucleotideTransformerForSequenceClassification"

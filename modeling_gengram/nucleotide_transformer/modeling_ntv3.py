@@ -6,7 +6,6 @@ Implemented from a written description of the published models; names of weights
 from collections import OrderedDict
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import nn
@@ -136,8 +135,7 @@ class NTv3Model(NTv3PreTrainedModel):
     def set_input_embeddings(self, value: nn.Module):
         self.embed_layer = value
 
-    @merge_with_config_defaults
-    @capture_outputs
+    @can_return_tuple
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,
@@ -148,8 +146,9 @@ class NTv3Model(NTv3PreTrainedModel):
     ) -> NTv3ModelOutput:
         """
         Args:
-            input_ids (`torch.LongTensor` [B, T]): one token a base, no special tokens; T a multiple of
-                `2**num_downsamples`, `N` where there is no sequence.
+            input_ids (`torch.LongTensor` [B, T]): one token a base, no special tokens, `N` where there is no sequence.
+                The tower reads a multiple of `2**num_downsamples` bases: what T lacks is filled up with `N` on the
+                right, and the outputs are those of the T bases.
             attention_mask (`torch.Tensor` [B, T], *optional*): taken and not read: convolutions and attention see
                 padding, as they did in training, which is why it must be `N`.
             inputs_embeds (`torch.FloatTensor` [B, T, token_embed_dim], *optional*): embeddings instead of `input_ids`.
@@ -159,15 +158,32 @@ class NTv3Model(NTv3PreTrainedModel):
             `NTv3ModelOutput`.
 
         Raises:
-            ValueError: neither ids nor embeddings, or both; a length that cannot be halved so often; species for a
-                model without, or none for one with.
+            ValueError: neither ids nor embeddings, or both; no base; species for a model without, or none for one with.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Give either input_ids or inputs_embeds.")
         states = self.embed_layer(input_ids) if inputs_embeds is None else inputs_embeds
-        self._check_length(states.shape[1])
-        conditions = self._embed_conditions(species_ids)
+        length = states.shape[1]
+        if length < 1:
+            raise ValueError("The input has no bases: give at least one.")
+        if short := -length % self.config.length_multiple:
+            filling = torch.full((len(states), short), self.config.n_token_id, device=states.device)
+            states = torch.cat([states, self.embed_layer(filling).to(states.dtype)], dim=1)
+        outputs = self._read(states, self._embed_conditions(species_ids), return_dict=True, **kwargs)
+        if short:
+            outputs.last_hidden_state = outputs.last_hidden_state[:, :length]
+            if outputs.hidden_states is not None:
+                # Halved as often as each of them was: the last position may be of fewer bases than the others.
+                parts = [(states.shape[1] // one.shape[1], one) for one in outputs.hidden_states]
+                outputs.hidden_states = tuple(one[:, : -(-length // width)] for width, one in parts)
+        return outputs
 
+    @merge_with_config_defaults
+    @capture_outputs
+    def _read(
+        self, states: torch.Tensor, conditions: Conditions, **kwargs: Unpack[TransformersKwargs]
+    ) -> NTv3ModelOutput:
+        """Embeddings [B, T, token_embed_dim], T a multiple of `2**num_downsamples`, and conditions [B, E]."""
         states = gelu(self.stem(states))
         skipped: list[torch.Tensor | None] = []
         for down in self.conv_tower_blocks:
@@ -180,14 +196,6 @@ class NTv3Model(NTv3PreTrainedModel):
         for up in self.deconv_tower_blocks:
             states = up(states, skipped.pop(), *conditions)
         return NTv3ModelOutput(last_hidden_state=states, after_transformer_embedding=bottom)
-
-    def _check_length(self, length: int):
-        multiple = self.config.length_multiple
-        if length < 1 or length % multiple:
-            raise ValueError(
-                f"The input has {length} bases, but the model needs a multiple of {multiple}: cut the sequences, or "
-                f"fill them up with N, tokenizer(..., padding=True, pad_to_multiple_of={multiple})."
-            )
 
     def _embed_conditions(self, species_ids: torch.Tensor | None) -> Conditions:
         if (species_ids is None) == (len(self.cond_tables) > 0):
@@ -248,7 +256,7 @@ class NTv3ForMaskedLM(NTv3PreTrainedModel):
 
 
 class NTv3Classifier(NTv3PreTrainedModel):
-    """What both classifiers share: inputs of any length, filled up with `N`."""
+    """What both classifiers share."""
 
     def __init__(self, config: NTv3Config):
         super().__init__(config)
@@ -257,31 +265,10 @@ class NTv3Classifier(NTv3PreTrainedModel):
         self.classifier = NTv3NormedHead(config, config.num_labels)
         self.post_init()
 
-    def _embed_bases(
-        self,
-        input_ids: torch.Tensor | None,
-        attention_mask: torch.Tensor | None,
-        inputs_embeds: torch.Tensor | None,
-        **kwargs: Any,
-    ) -> NTv3ModelOutput:
-        """Ids [B, T] or embeddings [B, T, E] -> the model's output, last_hidden_state [B, T, conv_init_embed_dim]."""
-        given = input_ids if input_ids is not None else inputs_embeds
-        length = given.shape[1]
-        short = -length % self.config.length_multiple
-        if short:
-            filling = given.new_full((len(given), short), self.config.n_token_id, dtype=torch.long)
-            if input_ids is not None:
-                input_ids = torch.cat([input_ids, filling], dim=1)
-            else:
-                inputs_embeds = torch.cat([inputs_embeds, self.core.embed_layer(filling)], dim=1)
-        outputs = self.core(input_ids, attention_mask, inputs_embeds, **kwargs)
-        outputs.last_hidden_state = outputs.last_hidden_state[:, :length]
-        return outputs
-
 
 class NTv3ForSequenceClassification(NTv3Classifier):
     """
-    One prediction a sequence, from the mean over its bases: norm, projection. Sequences may have any length.
+    One prediction a sequence, from the mean over its bases: norm, projection.
 
     `config.problem_type` is `"single_label_classification"`, `"multi_label_classification"` or `"regression"`;
     if it is not set, the number and type of the labels decide, as everywhere in transformers.
@@ -309,7 +296,7 @@ class NTv3ForSequenceClassification(NTv3Classifier):
         Returns:
             `SequenceClassifierOutput`: loss, logits [B, labels], hidden_states, attentions.
         """
-        outputs = self._embed_bases(input_ids, attention_mask, inputs_embeds, **kwargs)
+        outputs = self.core(input_ids, attention_mask, inputs_embeds, **kwargs)
         states = outputs.last_hidden_state
         weights = torch.ones_like(states[..., :1]) if attention_mask is None else attention_mask[..., None].to(states)
         logits = self.classifier((states * weights).sum(1) / weights.sum(1).clamp(min=1))
@@ -322,7 +309,7 @@ class NTv3ForSequenceClassification(NTv3Classifier):
 
 
 class NTv3ForTokenClassification(NTv3Classifier):
-    """One prediction a base: norm, projection. Sequences may have any length."""
+    """One prediction a base: norm, projection."""
 
     _auto_class = "AutoModelForTokenClassification"
 
@@ -344,7 +331,7 @@ class NTv3ForTokenClassification(NTv3Classifier):
         Returns:
             `TokenClassifierOutput`: loss, logits [B, T, labels], hidden_states, attentions.
         """
-        outputs = self._embed_bases(input_ids, attention_mask, inputs_embeds, **kwargs)
+        outputs = self.core(input_ids, attention_mask, inputs_embeds, **kwargs)
         logits = self.classifier(outputs.last_hidden_state)
         loss = None
         if labels is not None:

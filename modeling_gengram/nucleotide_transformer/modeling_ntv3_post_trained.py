@@ -103,8 +103,9 @@ class NTv3PostTrainedModel(NTv3PreTrainedModel):
             `NTv3PostTrainedOutput`.
 
         Raises:
-            ValueError: as `NTv3Model.forward`; an id that is no species.
+            ValueError: as `NTv3Model.forward`; an id that is no species; a length that cannot be halved so often.
         """
+        self._check_length(input_ids if input_ids is not None else inputs_embeds)
         species = self._list_species(species_ids)
         outputs = self.core(input_ids, attention_mask, inputs_embeds, species_ids, **kwargs)
         states = outputs.last_hidden_state
@@ -128,6 +129,15 @@ class NTv3PostTrainedModel(NTv3PreTrainedModel):
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
+
+    def _check_length(self, given: torch.Tensor | None):
+        """Nothing is filled up here: the tracks are those of the middle of what is given."""
+        multiple = self.config.length_multiple
+        if given is not None and given.shape[1] % multiple:
+            raise ValueError(
+                f"The input has {given.shape[1]} bases, but the model needs a multiple of {multiple}: cut the "
+                f"sequences, or fill them up with N, tokenizer(..., padding=True, pad_to_multiple_of={multiple})."
+            )
 
     def _list_species(self, species_ids: torch.Tensor | None) -> list[int]:
         """The ids as numbers; where there are none, `NTv3Model` says what to do."""

@@ -59,6 +59,7 @@ class RmtConfig(PreTrainedConfig):
     auto_classes: ClassVar[dict[str, str]] = {
         "AutoConfig": "configuration_rmt.RmtConfig",
         "AutoModel": "modeling_rmt.RmtModel",
+        "AutoModelForPreTraining": "modeling_rmt.RmtForMaskedLM",
         "AutoModelForMaskedLM": "modeling_rmt.RmtForMaskedLM",
         "AutoModelForSequenceClassification": "modeling_rmt.RmtForSequenceClassification",
         "AutoModelForTokenClassification": "modeling_rmt.RmtForTokenClassification",

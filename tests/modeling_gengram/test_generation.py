@@ -52,6 +52,7 @@ def test_greedy_equals_the_full_forward(causal_config, make_model, prompt, field
         min_new_tokens=30,
         do_sample=False,
         eos_token_id=None,
+        suppress_tokens=[],  # the reference chooses among all tokens
         return_dict_in_generate=True,
         output_logits=True,
     )

@@ -282,6 +282,7 @@ def test_save_and_load(model_class, generation, tmp_path):
         "AutoConfig",
         "AutoModel",
         "AutoModelForMaskedLM",
+        "AutoModelForPreTraining",
         "AutoModelForSequenceClassification",
         "AutoModelForTokenClassification",
     }

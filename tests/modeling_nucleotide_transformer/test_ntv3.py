@@ -7,7 +7,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
-from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification
+from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification, pipeline
 
 import gengram
 from gengram import (
@@ -47,8 +47,9 @@ FORMS = {
 
 def build(model_class, seed: int = 0, **fields):
     """A model whose weights are large enough to show a fault in any of them."""
+    fields = {**SMALL, **fields}
     post = model_class is NTv3PostTrainedModel
-    config = NTv3PostTrainedConfig(**SMALL, **SPECIES, **fields) if post else NTv3Config(**SMALL, **fields)
+    config = NTv3PostTrainedConfig(**SPECIES, **fields) if post else NTv3Config(**fields)
     torch.manual_seed(seed)
     model = model_class(config).eval()
     with torch.no_grad():
@@ -206,24 +207,93 @@ def test_usual_names_of_fields():
     assert "hidden_size" not in config.to_dict() and config.to_dict()["embed_dim"] == 14
 
 
-@pytest.mark.parametrize("length", [0, 1, 6, 13])
-def test_lengths_that_do_not_halve_so_often_are_refused(length):
+@pytest.mark.parametrize("length", [6, 13])
+def test_post_trained_models_refuse_lengths_that_do_not_halve_so_often(length):
+    model = build(NTv3PostTrainedModel)
     with pytest.raises(ValueError, match=f"{length} bases.*multiple of 4.*N.*pad_to_multiple_of=4"):
-        build(NTv3ForMaskedLM)(torch.full((1, length), 6))
+        model(torch.full((1, length), 6), species_ids=torch.tensor([6]))
 
 
-@pytest.mark.parametrize("model_class", [NTv3ForSequenceClassification, NTv3ForTokenClassification])
-def test_classifiers_fill_up_with_n(model_class):
-    model, ids = build(model_class, num_labels=3), draw(2, 10)
-    filled = torch.cat([ids, torch.full((2, 2), 10)], dim=1)
-    mask = torch.ones_like(filled)
-    mask[:, 10:] = 0
-    expected = model(filled, attention_mask=mask).logits
-    if model_class is NTv3ForTokenClassification:
-        expected = expected[:, :10]
-    torch.testing.assert_close(model(ids).logits, expected)
-    embeds = model.get_input_embeddings()(ids)
-    torch.testing.assert_close(model(inputs_embeds=embeds).logits, expected)
+def test_an_input_has_a_base():
+    for model_class in (NTv3Model, NTv3ForMaskedLM, NTv3ForSequenceClassification):
+        with pytest.raises(ValueError, match="no bases"):
+            build(model_class)(torch.empty(1, 0, dtype=torch.long))
+
+
+CLASSES = [NTv3Model, NTv3ForMaskedLM, NTv3ForSequenceClassification, NTv3ForTokenClassification]
+
+
+@pytest.mark.parametrize("model_class", CLASSES)
+def test_any_length_is_that_of_the_input_filled_up_with_n(model_class):
+    model = build(model_class, **({} if model_class in (NTv3Model, NTv3ForMaskedLM) else {"num_labels": 3}))
+    flags = {"output_hidden_states": True, "output_attentions": True}
+    model.set_attn_implementation("eager")
+    for length in range(1, 14):
+        ids = draw(2, length)
+        short = -length % 4
+        filled = torch.cat([ids, torch.full((2, short), 10)], dim=1)
+        mask = (torch.arange(length + short) < length).long().expand(2, -1)
+        expected = model(filled, attention_mask=mask, **flags)
+        embeds = model.get_input_embeddings()(ids)
+        for given in ({"input_ids": ids}, {"inputs_embeds": embeds}):
+            outputs = model(**given, **flags)
+            assert outputs.keys() == expected.keys()
+            for name, value in outputs.items():
+                if name in ("last_hidden_state", "logits") and value.dim() == 3:
+                    torch.testing.assert_close(value, expected[name][:, :length])
+                elif name not in ("hidden_states", "attentions"):
+                    torch.testing.assert_close(value, expected[name])
+            lengths = [states.shape[1] for states in outputs.hidden_states]
+            halved = [-(-length // width) for width in (1, 2, 4)]
+            assert lengths == [halved[0], halved[1], halved[2], halved[2], halved[1], halved[0]]
+            for states, whole in zip(outputs.hidden_states, expected.hidden_states, strict=True):
+                torch.testing.assert_close(states, whole[:, : states.shape[1]])
+            for weights, whole in zip(outputs.attentions, expected.attentions, strict=True):
+                torch.testing.assert_close(weights, whole)
+
+
+def test_a_tuple_is_given_where_it_is_asked_for():
+    model, ids = build(NTv3Model), draw(1, 7)
+    expected = model(ids, output_hidden_states=True)
+    found = model(ids, output_hidden_states=True, return_dict=False)
+    assert isinstance(found, tuple) and len(found) == 3
+    torch.testing.assert_close(found[0], expected.last_hidden_state)
+    model.config.return_dict = False
+    assert isinstance(model(ids), tuple)
+
+
+@pytest.mark.parametrize("task", ["feature-extraction", "fill-mask", "text-classification", "token-classification"])
+def test_pipelines_take_any_length(task):
+    """Of transformers, for lengths 1 to 200 with the published seven halvings."""
+    by_task = dict(zip(("feature-extraction", "fill-mask", "text-classification", "token-classification"), CLASSES))
+    model = build(by_task[task], num_downsamples=7)
+    tokenizer = build_ntv3_tokenizer()
+    run = pipeline(task, model=model, tokenizer=tokenizer, device="cpu")
+    text = tokenizer.decode(draw(1, 200)[0].clamp(max=9))
+    for length in (1, 2, 3, 17, 64, 127, 128, 129, 200):
+        sequence = text[:length]
+        filled = tokenizer(sequence, padding=True, pad_to_multiple_of=128, return_tensors="pt")
+        if task == "fill-mask":
+            place = length // 2
+            filled["input_ids"][0, place] = tokenizer.mask_token_id
+            found = run(sequence[:place] + "<mask>" + sequence[place + 1 :], top_k=4)
+            scores = model(**filled).logits[0, place].softmax(-1)
+            assert {one["token_str"] for one in found} == set("ACGT")
+            for one in found:
+                assert one["score"] == pytest.approx(scores[one["token"]].item(), abs=1e-5)
+                assert one["sequence"] == sequence[:place] + one["token_str"] + sequence[place + 1 :]
+        elif task == "feature-extraction":
+            expected = model(**filled).last_hidden_state[0, :length]
+            torch.testing.assert_close(torch.tensor(run(sequence)[0]), expected)
+        elif task == "text-classification":
+            scores = {one["label"]: one["score"] for one in run(sequence, top_k=None)}
+            expected = model(**filled).logits[0].softmax(-1)
+            assert list(scores[f"LABEL_{label}"] for label in (0, 1)) == pytest.approx(expected.tolist(), abs=1e-5)
+        else:
+            found = run(sequence)
+            scores = model(**filled).logits[0, :length].softmax(-1).max(-1)
+            assert [(one["start"], one["end"]) for one in found] == [(base, base + 1) for base in range(length)]
+            assert [one["score"] for one in found] == pytest.approx(scores.values.tolist(), abs=1e-5)
 
 
 def test_the_mean_leaves_padding_out():

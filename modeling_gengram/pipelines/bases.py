@@ -1,0 +1,75 @@
+"""Which tokens does a language model propose? Bases, where its vocabulary is of DNA: `generate` and `fill-mask`."""
+
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.pipelines.fill_mask import FillMaskPipeline
+
+from gengram.tokenization.base_tokens import is_of_dna, list_base_tokens
+
+
+def limit_to_bases(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Let a model's `generate`, and `pipeline("text-generation")`, write bases and the end of a sequence only.
+
+    Special tokens, `N` and ids that the vocabulary has no token for become `suppress_tokens` of the model's generation
+    configuration. It is saved with the model as `generation_config.json`, so it holds wherever the model is loaded.
+    The end and the padding are those of the tokenizer, if it has them. `generate(suppress_tokens=[])` lifts the limit.
+
+    Args:
+        model: a causal language model; its generation configuration is changed.
+        tokenizer: of the model: one-base tokens, k-mers or BPE.
+
+    Returns:
+        The suppressed ids, in ascending order.
+
+    Raises:
+        `ValueError`: the model cannot generate, or the vocabulary has no token of bases.
+
+    Example:
+        >>> from gengram.tokenization import build_nucleotide_tokenizer
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+
+        >>> sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+        >>> model = LlamaForCausalLM(LlamaConfig(vocab_size=20, **sizes))
+        >>> limit_to_bases(model, build_nucleotide_tokenizer())
+        [0, 1, 2, 3, 4, 9, 10, 11, 13, 14, 15, 16, 17, 18, 19]
+    """
+    if not model.can_generate():
+        raise ValueError(f"{type(model).__name__} does not generate: give a causal language model")
+    bases = tokenizer.convert_tokens_to_ids(list_base_tokens(tokenizer))
+    if not bases:
+        raise ValueError("the tokenizer has no token that is made of the bases A, C, G and T")
+    settings: Any = model.generation_config
+    for kind in ("eos", "pad"):
+        token = getattr(tokenizer, f"{kind}_token_id")
+        if token is not None:
+            setattr(settings, f"{kind}_token_id", token)
+    ends = np.atleast_1d([] if settings.eos_token_id is None else settings.eos_token_id)
+    rows = model.get_input_embeddings().weight.shape[0]
+    settings.suppress_tokens = np.setdiff1d(np.arange(rows), np.concatenate([bases, ends])).tolist()
+    return settings.suppress_tokens
+
+
+class BaseFillMaskPipeline(FillMaskPipeline):
+    """transformers' `fill-mask`, which proposes bases where the tokenizer is of DNA and no `targets` are given.
+
+    The mask's name is read as the mask, also by a tokenizer that takes such names for letters (`split_special_tokens`).
+    `score` is, as ever, the probability among all tokens. With any other tokenizer it is transformers' own pipeline.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self._is_of_dna = is_of_dna(self.tokenizer)
+        if "target_ids" not in self._postprocess_params and self._is_of_dna:
+            self._postprocess_params["target_ids"] = self.get_target_ids(list_base_tokens(self.tokenizer))
+
+    def preprocess(
+        self, inputs: Any, return_tensors: Any = None, tokenizer_kwargs: dict[str, Any] | None = None, **options: Any
+    ) -> Any:
+        if self._is_of_dna:
+            tokenizer_kwargs = {"split_special_tokens": False, **(tokenizer_kwargs or {})}
+        return super().preprocess(inputs, return_tensors, tokenizer_kwargs, **options)
+
+
+__all__ = ["BaseFillMaskPipeline", "limit_to_bases"]
