@@ -377,8 +377,8 @@ def check_output_file(path: str | Path, suffixes: Sequence[str] = (), overwrite:
 
 def find_suffix(path: str | Path) -> str:
     """Return how a file's name ends, in lower case and before a `.gz`: which format it is to have."""
-    name = Path(path).name.lower().removesuffix(".gz")
-    return Path(name).suffix if name.strip(".") else ""
+    name = f"x{Path(path).name}".lower().removesuffix(".gz")  # `.tsv` alone is a name, too
+    return Path(name).suffix
 
 
 def check_apart(out: str | Path, *inputs: str | Path | None) -> None:

@@ -13,7 +13,7 @@ from gengram.errors import InputError
 from gengram.genome.text import read_lines
 
 # As samtools faidx and bedtools getfasta write it: chr1:0-96, name::chr1:0-96(+); contigs may have colons.
-_REGION = re.compile(r"(?:[^\s|]*::)?([^\s|]*[^\s:|]):(\d{1,18})-(\d{1,18})(?:\([+.-]\)|:?[+-])?(?=[\s|]|$)")
+_REGION = re.compile(r"(?:[^\s|]*::)?([^\s|]*[^\s:|]):(\d{1,18})-(\d{1,18})(?:\(([+.-])\)|:?([+-]))?(?=[\s|]|$)")
 _LONGEST_REGION = 1000
 # Digits, the mark of a record, control characters other than tabs.
 _NO_SEQUENCE = re.compile(r"[\d>\x00-\x08\x0b-\x1f\x7f]")
@@ -81,17 +81,23 @@ def read_labelled_fasta(path: str | Path, needs_labels: bool = True) -> pa.Table
         names = headers
         columns = {"sequence": sequences, "name": names}
     if found := find_regions(names):
-        columns |= dict(zip(("chrom", "start", "end"), found))
+        columns |= dict(zip(("chrom", "start", "end"), found[:3]))
     return pa.table(columns)
 
 
-def find_regions(headers: Sequence[str]) -> tuple[list[str], list[int], list[int]] | None:
-    """Return contig, start and end, as they are written, of headers that begin with a region; None if one does not."""
+def find_regions(headers: Sequence[str]) -> tuple[list[str], list[int], list[int], list[str]] | None:
+    """Return contig, start and end as they are written, and strand (`.` where there is none), of headers that all begin
+    with a region; None if one does not."""
     regions = [_REGION.match(header[:_LONGEST_REGION]) for header in headers]
     found = [region for region in regions if region]
     if len(found) < len(regions):
         return None
-    return [one[1] for one in found], [int(one[2]) for one in found], [int(one[3]) for one in found]
+    return (
+        [one[1] for one in found],
+        [int(one[2]) for one in found],
+        [int(one[3]) for one in found],
+        [one[4] or one[5] or "." for one in found],
+    )
 
 
 def _clean(line: str, path: str | Path, number: int) -> str:

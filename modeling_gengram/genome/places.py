@@ -102,9 +102,11 @@ def place_rows(table: pa.Table, first: int = 0) -> pa.Table:
         first: what `survey_places` has returned.
 
     Returns:
-        The rows with `chrom` (string), `start` and `end` (int64) in place of what was called so.
+        The rows with `chrom` (string), `start` and `end` (int64) in place of what was called so, and with `strand`
+        where headers of a FASTA file tell it.
     """
     table = table if "chrom" in table.column_names else _read_headers(table)
+    table = table if "strand" in table.column_names else _read_strands(table)
     start, end = (_read_positions(table[column], column, str) for column in ("start", "end"))
     found = (_read_contigs(table["chrom"]), pa.array(start - first), pa.array(end))
     for name, values in zip(COLUMNS, found):
@@ -144,10 +146,20 @@ def _read_headers(block: pa.Table, path: str | Path = "") -> pa.Table:
             f"{path}: the sequences have no places, since not every header begins like chr1:0-96; write a .tsv, .csv "
             "or .parquet file, or give the intervals as .bed with --genome"
         )
-    chrom, start, end = found
+    chrom, start, end, _ = found
     for name, values in (("chrom", chrom), ("start", start), ("end", end)):
         block = block.append_column(name, pa.array(values))
     return block
+
+
+def _read_strands(table: pa.Table) -> pa.Table:
+    """Add the strands that headers tell of their places, such as `chr1:0-96(-)`, where they do."""
+    if "name" not in table.column_names or not is_text(table["name"].type):
+        return table
+    found = find_regions(pc.fill_null(table["name"], "").to_pylist())
+    if found is None or found[0] != table["chrom"].to_pylist():
+        return table
+    return table.append_column("strand", pa.array(found[3], pa.string()))
 
 
 def _require_columns(block: pa.Table, path: str | Path) -> None:

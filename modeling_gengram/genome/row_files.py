@@ -19,12 +19,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.csv
 import pyarrow.parquet
 
 from gengram.files import find_suffix, replace_whole
 from gengram.genome.formats import DELIMITERS
 from gengram.genome.places import COLUMNS, sort_places
-from gengram.genome.text import open_output
+from gengram.genome.text import open_output, open_text
 from gengram.genome.values import is_list, is_text
 from gengram.printable import make_printable
 
@@ -66,6 +67,21 @@ def write_rows(out: Path, tables: pa.Table | Iterable[pa.Table], *, values: Sequ
             _write_bedgraph(write, rows, *values, out=out)
 
 
+def count_rows(path: Path) -> tuple[int, list[str]]:
+    """Return the number of rows of a file that `write_rows` or `write_track` has written, and its columns' names."""
+    suffix = find_suffix(path)
+    if suffix == ".parquet":
+        file = pa.parquet.ParquetFile(path)
+        return file.metadata.num_rows, file.schema_arrow.names
+    with open_text(path) as file:
+        if suffix not in DELIMITERS:
+            header = file.readline().decode()
+            return sum(1 for _ in file), header.removeprefix("#").rstrip("\n").split("\t")
+        options = {"parse_options": pa.csv.ParseOptions(delimiter=DELIMITERS[suffix], newlines_in_values=True)}
+        with pa.csv.open_csv(file, **options) as reader:
+            return sum(len(batch) for batch in reader), reader.schema.names
+
+
 def name_column(label: str) -> str:
     """Return the line with which a bedGraph file of a class, target or feature begins; all readers pass over it.
 
@@ -95,7 +111,7 @@ def _write_bed(
     write("\t".join(("#chrom", *BED[1:], *map(_escape, called))) + "\n")
     for batch in _cut(tables):
         dots = pa.array(["."] * len(batch))
-        name, strand = (batch[name] if name in names else dots for name in ("name", "strand"))
+        name, strand = (batch[name] if name in batch.column_names else dots for name in ("name", "strand"))
         columns = [*(batch[name] for name in COLUMNS), name, _score(batch, values), strand]
         _write_lines(write, [_clean(_spell(column)) for column in (*columns, *(batch[one] for one in others))], "\t")
 
@@ -185,4 +201,4 @@ def _escape(text: str) -> str:
     return make_printable(text) or "."
 
 
-__all__ = ["BED", "name_column", "write_rows"]
+__all__ = ["BED", "count_rows", "name_column", "write_rows"]

@@ -72,6 +72,29 @@ def _tell_licence(name: str) -> None:
         tell(f"{said}; `gengram models {name}` has the sources")
 
 
+def find_models(name: str | Path, seed: int | str | None = None) -> list[str]:
+    """Return the folders or the Hub id of the models that are meant, see `find_model`.
+
+    Args:
+        name: see `find_model`.
+        seed: of a run: one of its seeds, or `all`; by default the one that is best on the validation rows.
+
+    Raises:
+        `InputError`: see `find_model`; a run that has no such seed; a seed of what is no run.
+    """
+    if seed is None:
+        return [find_model(name)]
+    path = Path(name).expanduser()
+    if not path.is_dir():
+        raise InputError(f"{name}: only the folder of a run has seeds; leave --seed out")
+    if seed != "all":
+        return [str(find_checkpoint(path, int(seed)).folder)]
+    if _is_model(path) or not (path / REPORT).is_file():
+        find_checkpoint(path)  # what is no model is refused for what it is
+        raise InputError(f"{path} is a single model; --seed all takes the folder of a run")
+    return [str(find_checkpoint(path, one).folder) for one in read_report(path / REPORT)["seeds"]]
+
+
 def find_in_run(name: str | Path) -> str | Path:
     """Return the best model of a run's folder, see `find_model`; every other name as it is.
 
@@ -218,6 +241,7 @@ __all__ = [
     "find_checkpoint",
     "find_in_run",
     "find_model",
+    "find_models",
     "is_hub_id",
     "read_report",
 ]

@@ -1,5 +1,7 @@
 """The verbs that ask a trained model: predict, embed, segment."""
 
+import argparse
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,12 +19,12 @@ from gengram.command_line import (
     whole_number,
 )
 from gengram.errors import InputError
-from gengram.files import check_apart, check_free, check_input_files, check_output_file, check_output_folder
+from gengram.files import check_apart, check_free, check_input_files, check_output_folder
 from gengram.genome.contigs import Genome
 from gengram.genome.letters import MAX_NON_DNA
-from gengram.loading.checkpoints import find_model
+from gengram.loading.checkpoints import find_model, find_models
+from gengram.pipelines.outputs import check_output, describe_suffixes
 
-VECTOR_FILES = (".parquet", ".npz", ".safetensors")
 POOLS = ("mean", "max", "cls", "none")
 DTYPES = ("auto", "float32", "bfloat16")
 TRACK_FORMATS = ("bigwig", "bedgraph")
@@ -32,10 +34,11 @@ def predict(argv: Sequence[str] | None = None) -> int:
     """Run `gengram predict`; returns the exit code."""
     parser = VerbParser(
         "predict",
-        usage="FILE --model MODEL --out predictions.parquet [...]",
+        usage="FILE --model MODEL --out predictions.tsv [...]",
         description="Predict new sequences with a fine-tuned model.",
-        example="gengram predict new.fa.gz --model runs/splice --out predictions.parquet",
-        notes="Of a run with several seeds, the model that is best on the validation rows is taken.",
+        example="gengram predict new.fa.gz --model runs/splice --out predictions.tsv\n"
+        "gengram predict peaks.bed --genome hg38.fa --model runs/enhancers --seed all --out predictions.bed",
+        notes="Of a run with several seeds, the model that is best on the validation rows is taken; see --seed.",
     )
     parser.add_position("model", "--model")
     parser.add_position("file", "FILE")
@@ -44,6 +47,12 @@ def predict(argv: Sequence[str] | None = None) -> int:
     _add_sequences(what)
     model = parser.add_argument_group("model")
     add_model(model, "a fine-tuned model or adapter")
+    model.add_argument(
+        "--seed",
+        type=_seeds,
+        metavar="N",
+        help="of a run: the model of this seed; all: the mean of all, with the standard deviation (default: the best)",
+    )
     model.add_argument("--base_model", help="an adapter's base model, if it is no longer where the adapter says")
     _add_limits(model, ("error", "truncate", "center"), "stop, cut their end off, or keep the middle")
     model.add_argument(
@@ -53,32 +62,29 @@ def predict(argv: Sequence[str] | None = None) -> int:
     )
     model.add_argument("--batch_size", type=whole_number, default=64, help="sequences a step")
     add_devices(model)
-    add_out(parser.add_argument_group("output"), "the file with the predictions, .parquet")
+    output = parser.add_argument_group("output")
+    add_out(output, f"the file with the predictions; its name tells the format: {describe_suffixes('predict')}")
+    output.add_argument(
+        "--track",
+        metavar="NAME",
+        help="the class, label or target of a .bedgraph; the class that .bed has as its score",
+    )
     parser.add_common()
 
-    def work(model: str, file: str, out: str, overwrite: bool, **options: Any) -> Answer:
+    def work(model: str, file: str, out: str, overwrite: bool, seed: int | str | None, **options: Any) -> Answer:
+        check_output(out, "predict", overwrite)
         check_input_files(file, options["genome"])
-        check_output_file(out, (".parquet",), overwrite)
         check_apart(out, file, options["genome"])
         renamed = _open_genome(options)
-        model = find_model(model)
-        import pyarrow.parquet
-
+        models = find_models(model, seed)
+        named = model if seed == "all" else models[0]
+        from gengram.genome.row_files import count_rows
         from gengram.pipelines.predict import predict_file
 
-        path = predict_file(model, file, out, **options)
-        written = pyarrow.parquet.ParquetFile(path)
-        return Answer(
-            str(path),
-            {
-                "out": str(path),
-                "model": model,
-                "file": file,
-                "rows": written.metadata.num_rows,
-                "columns": written.schema_arrow.names,
-                **renamed,
-            },
-        )
+        path = predict_file(named, file, out, seed="all" if seed == "all" else None, **options)
+        rows, columns = count_rows(path)
+        answer = {"out": str(path), "model": named, "file": file, "rows": rows, "columns": columns, **renamed}
+        return Answer(str(path), answer | ({"models": models} if seed == "all" else {}))
 
     return run(parser, parser.parse(argv), work)
 
@@ -100,6 +106,7 @@ def embed(argv: Sequence[str] | None = None) -> int:
     _add_sequences(what)
     model = parser.add_argument_group("model")
     add_model(model)
+    model.add_argument("--seed", type=_seed, metavar="N", help="of a run: the model of this seed (default: the best)")
     model.add_argument(
         "--layer",
         type=int,
@@ -125,7 +132,10 @@ def embed(argv: Sequence[str] | None = None) -> int:
     )
     model.add_argument("--batch_tokens", type=whole_number, default=8192, help="tokens of a batch, padding included")
     add_devices(model)
-    add_out(parser.add_argument_group("output"), "the file with the vectors: .parquet, .npz or .safetensors")
+    add_out(
+        parser.add_argument_group("output"),
+        f"the file with the vectors; its name tells the format: {describe_suffixes('embed')}",
+    )
     parser.add_common()
     arguments = parser.parse(argv)
     if arguments.model is None:
@@ -133,12 +143,12 @@ def embed(argv: Sequence[str] | None = None) -> int:
     if arguments.per_base and arguments.pool != "none":
         parser.error("--per_base gives a vector for each base: it needs --pool none")
 
-    def work(model: str, file: str, out: str, overwrite: bool, **options: Any) -> Answer:
+    def work(model: str, file: str, out: str, overwrite: bool, seed: int | None, **options: Any) -> Answer:
+        check_output(out, "embed", overwrite)
         check_input_files(file, options["genome"])
-        check_output_file(out, VECTOR_FILES, overwrite)
         check_apart(out, file, options["genome"])
         renamed = _open_genome(options)
-        model = find_model(model)
+        (model,) = find_models(model, seed)
         from gengram.pipelines.embed_file import embed_file
         from gengram.pipelines.embedding_files import describe_vectors
 
@@ -230,6 +240,18 @@ def segment(argv: Sequence[str] | None = None) -> int:
         return Answer(str(path), {"out": str(path), **summary})
 
     return run(parser, arguments, work)
+
+
+def _seed(text: str) -> int:
+    """Type of an argument: a seed of a run."""
+    if not re.fullmatch("[0-9]{1,20}", text):
+        raise argparse.ArgumentTypeError(f"{text[:60]!r}: give the number of a seed")
+    return int(text)
+
+
+def _seeds(text: str) -> int | str:
+    """Type of an argument: a seed of a run, or `all`."""
+    return text if text == "all" else _seed(text)
 
 
 def _add_sequences(group: Any) -> None:

@@ -13,9 +13,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from gengram._version import __version__
 from gengram.errors import InputError
-from gengram.files import check_output_file, hash_file
+from gengram.files import find_suffix, hash_file
 from gengram.genome.contigs import Genome
 from gengram.genome.letters import MAX_NON_DNA, LetterSurvey, name_row
+from gengram.genome.places import survey_places
 from gengram.genome.streams import stream_rows, survey_rows
 from gengram.genome.tables import shorten
 from gengram.genome.values import cast_values
@@ -24,7 +25,8 @@ from gengram.loading.checkpoints import find_model
 from gengram.loading.models import choose_device, count_embeddings, require_model
 from gengram.loading.tokenizers import check_tokenizer, require_tokenizer
 from gengram.pipelines.embed import Embedder, NotFiniteError, tokenize_sequences
-from gengram.pipelines.embedding_files import FORMATS, Parts, build_columns
+from gengram.pipelines.embedding_files import Parts, build_columns, spread_vectors
+from gengram.pipelines.outputs import PLACES, check_output
 from gengram.progress import tell, track
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -55,7 +57,8 @@ def embed_file(
     Args:
         model_path: folder, run or Hub id of any model that transformers or this package knows; no remote code is run.
         file: what `stream_rows` reads: tables, FASTA, BED with a genome; plain or gzip.
-        out: `.parquet`, `.npz` or `.safetensors`; replaced if it is there.
+        out: `.parquet`, `.npz`, `.safetensors`, `.tsv`, `.csv`, and for rows with places `.bed`; replaced if it is
+            there.
         dtype: what the model computes in: `float32`, `bfloat16`, or `auto`: bfloat16 where the hardware multiplies it,
             float32 elsewhere. Vectors are float32 in any case.
         devices: what it computes on, e.g. `cpu`, `cuda:1`; by default an accelerator if there is one.
@@ -68,17 +71,22 @@ def embed_file(
     Returns:
         The path of the file; its rows are those of the input, in the same order. Parquet has the input's columns but
         the sequences, then `embedding`, float32 lists of length D (lists of them with `pool="none"`, with the tokens'
-        bases in `token_interval`). The others have `embeddings` [N, D]; with `pool="none"` the rows' vectors one after
-        the other, row i at `offsets[i]` to `offsets[i + 1]`, and the tokens' bases in `intervals`.
+        bases in `token_interval`). Text has a column for each dimension, see `spread_vectors`. The others have
+        `embeddings` [N, D]; with `pool="none"` the rows' vectors one after the other, row i at `offsets[i]` to
+        `offsets[i + 1]`, and the tokens' bases in `intervals`.
 
     Raises:
         `InputError`: a file that cannot be read, a model that cannot be loaded or lacks weights, a sequence that is too
             long, letters that are not DNA, an option that does not fit the model, parts of another run, a vector that
             is not finite.
     """
-    out = check_output_file(out, FORMATS)
+    out = check_output(out, "embed")
+    suffix = find_suffix(out)
+    if suffix in PLACES and options.get("pool") == "none":
+        raise InputError(f"{out}: a BED file has a vector for each interval; pool them (--pool mean), or write .tsv")
     genome = None if genome is None else Genome.of(genome)  # It is read twice, and tells of its contigs once.
     model_path = find_model(model_path)
+    counted_from = survey_places(file, sequence_column) if suffix in PLACES else 0
     if Path(model_path).is_dir() and is_adapter(model_path):
         raise InputError(
             f"{model_path}: an adapter has no vectors of its own; merge it into its base first (merge_and_unload, "
@@ -104,9 +112,11 @@ def embed_file(
     lengths.stop_if_long()
     plan = _make_plan(embed, model_path, file, genome, sequence_column, block_rows, rows)
     try:
-        schema_names = build_columns(embed(["A"])).keys()
+        built = pa.table(build_columns(embed(["A"])))
     except ValueError as error:
         raise InputError(f"{model_path}: {error}") from error
+    is_spread = suffix not in (".parquet", ".npz", ".safetensors")
+    schema_names = (spread_vectors(built) if is_spread else built).column_names
     if both := [name for name in schema.names if name in schema_names]:
         tell(f"{file}: {shorten(both)}: columns of the vectors are called so, those of the file are left out")
     kept = [name for name in schema.names if name not in schema_names]
@@ -126,7 +136,7 @@ def embed_file(
                 parts.write(count - 1, _fit(block, schema, kept), embedded)
             done += len(block)
             bar.update(len(block))
-        parts.assemble(count)
+        parts.assemble(count, counted_from)
     return out
 
 

@@ -6,6 +6,7 @@ import struct
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,13 +15,15 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from gengram.errors import InputError
-from gengram.files import Numbers, keep_finished, open_safetensors, open_whole, write_text
+from gengram.files import Numbers, find_suffix, keep_finished, open_safetensors, open_whole, write_text
+from gengram.genome.places import place_rows
+from gengram.genome.row_files import count_rows, write_rows
 from gengram.loading.faults import tell_faults
 from gengram.pipelines.embed import Embedded
+from gengram.pipelines.outputs import PLACES
 
-FORMATS = (".parquet", ".npz", ".safetensors")
 COLUMN = "embedding"
-"""The column of vectors."""
+"""The column of vectors; in text each dimension has its own, `embedding_0`, `embedding_1`, ..."""
 
 _TOKENS = "token_interval"
 # Where the input lies may differ when a run is resumed; what it is may not.
@@ -87,12 +90,26 @@ class Parts:
         ):
             writer.write_table(table)
 
-    def assemble(self, count: int) -> None:
-        """Put parts 0 to `count - 1` together in the output's format, and remove the folder."""
-        {".parquet": _write_parquet, ".npz": _write_npz, ".safetensors": _write_safetensors}[self.out.suffix](
-            self, count
-        )
+    def assemble(self, count: int, counted_from: int = 0) -> None:
+        """Put parts 0 to `count - 1` together in the output's format, and remove the folder.
+
+        Args:
+            count: of the parts.
+            counted_from: of a BED file, how its rows' places are counted, see `survey_places`.
+        """
+        suffix = find_suffix(self.out)
+        if suffix in _WRITERS:
+            _WRITERS[suffix](self, count)
+        else:
+            tables = self._spread(count)
+            write_rows(self.out, (place_rows(table, counted_from) for table in tables) if suffix in PLACES else tables)
         shutil.rmtree(self.folder)
+
+    def _spread(self, count: int) -> Iterator[pa.Table]:
+        first = 1
+        for table in self.read(count):
+            yield spread_vectors(table, first)
+            first += len(table)
 
     def read(self, count: int) -> Iterator[pa.Table]:
         """Yield the parts, one in memory at a time."""
@@ -114,6 +131,43 @@ def build_columns(embedded: list[Embedded]) -> dict[str, pa.Array]:
     if intervals:
         columns[_TOKENS] = _as_lists(intervals)
     return columns
+
+
+def spread_vectors(table: pa.Table, first: int = 1) -> pa.Table:
+    """Give each dimension a column of its own, `embedding_0`, `embedding_1` ..., and each vector a row.
+
+    Args:
+        table: N rows with the columns of `build_columns` behind others.
+        first: number of the first row.
+
+    Returns:
+        The other columns, and of pooled vectors N rows with the dimensions. Of tokens or bases a row for each of them:
+        `data_row`, the row that it is of; `token`, its number in that, and `token_start` and `token_end`, its bases
+        (-1 of special tokens); or `base`, its number; then the dimensions.
+    """
+    vectors = table[COLUMN].combine_chunks()
+    others = table.drop_columns([name for name in (COLUMN, _TOKENS) if name in table.column_names])
+    columns: dict[str, Any] = {}
+    if not pa.types.is_fixed_size_list(vectors.type):
+        lengths = np.diff(vectors.offsets.to_numpy())
+        rows = np.repeat(np.arange(len(table)), lengths)
+        others = others.take(rows)
+        numbers = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        columns["data_row"] = pa.array(first + rows)
+        if _TOKENS in table.column_names:
+            intervals = _flatten(table[_TOKENS]).reshape(-1, 2)
+            columns |= dict(zip(("token", "token_start", "token_end"), map(pa.array, (numbers, *intervals.T))))
+        else:
+            columns["base"] = pa.array(numbers)
+    matrix = _flatten(table[COLUMN]).reshape(-1, _find_width(table[COLUMN].type))
+    columns |= {f"{COLUMN}_{place}": pa.array(values) for place, values in enumerate(matrix.T)}
+    names = [*others.column_names, *columns]
+    # Not made of a dictionary: names of others may be repeated there no more than here.
+    return pa.Table.from_arrays([*others.columns, *columns.values()], names=names)
+
+
+def _find_width(kind: pa.DataType) -> int:
+    return kind.list_size if pa.types.is_fixed_size_list(kind) else kind.value_type.list_size
 
 
 def _as_vectors(matrix: np.ndarray) -> pa.FixedSizeListArray:
@@ -207,17 +261,23 @@ def _write_safetensors(parts: Parts, count: int) -> None:
                 stream.write(np.ascontiguousarray(piece, dtype=array.dtype).data)
 
 
+_WRITERS = {".parquet": _write_parquet, ".npz": _write_npz, ".safetensors": _write_safetensors}
+
+
 def describe_vectors(path: Path) -> dict[str, int]:
-    """Return what is in a written file: the number of `vectors` and their `dimension`, without reading them."""
-    if path.suffix == ".parquet":
+    """Return what is in a written file: the number of `vectors` and their `dimension`."""
+    suffix = find_suffix(path)
+    if suffix not in _WRITERS:
+        rows, columns = count_rows(path)
+        return {"vectors": rows, "dimension": next(place for place in count() if f"{COLUMN}_{place}" not in columns)}
+    if suffix == ".parquet":
         file = pyarrow.parquet.ParquetFile(path)
         kind = file.schema_arrow.field(COLUMN).type
-        if not pa.types.is_fixed_size_list(kind):
-            kind = kind.value_type
+        width = _find_width(kind)
         leaf = next(i for i in range(len(file.schema.names)) if file.schema.column(i).path.startswith(f"{COLUMN}."))
         numbers = sum(file.metadata.row_group(i).column(leaf).num_values for i in range(file.num_row_groups))
-        return {"vectors": numbers // kind.list_size, "dimension": kind.list_size}
-    if path.suffix == ".npz":
+        return {"vectors": numbers // width, "dimension": width}
+    if suffix == ".npz":
         with zipfile.ZipFile(path) as archive, archive.open("embeddings.npy") as member:
             np.lib.format.read_magic(member)
             shape, _, _ = np.lib.format.read_array_header_2_0(member)
@@ -228,4 +288,4 @@ def describe_vectors(path: Path) -> dict[str, int]:
     return {"vectors": shape[0], "dimension": shape[1]}
 
 
-__all__ = ["COLUMN", "FORMATS", "Parts", "build_columns", "describe_vectors"]
+__all__ = ["COLUMN", "Parts", "build_columns", "describe_vectors", "spread_vectors"]

@@ -11,7 +11,6 @@ from gengram.files import check_output_file, find_suffix
 
 _ROWS = "a row for each row of the input"
 _VECTORS = "a row for each vector, a column for each dimension"
-_FEATURES = "a row for each stretch of a feature"
 
 SUFFIXES: dict[str, dict[str, str]] = {
     "predict": {
@@ -29,14 +28,6 @@ SUFFIXES: dict[str, dict[str, str]] = {
         ".csv": _VECTORS,
         ".bed": "a line for each interval of the input, a column for each dimension",
     },
-    "segment": {
-        ".bed": "a line for each stretch of a feature, its score the probability",
-        ".tsv": _FEATURES,
-        ".csv": _FEATURES,
-        ".parquet": _FEATURES,
-        ".bedgraph": "one feature, base by base",
-        ".bw": "one feature, base by base",
-    },
 }
 """Verb -> suffix of --out -> what the file holds. The table of docs/outputs.md is this one."""
 
@@ -53,6 +44,12 @@ COMPRESSED = (".tsv", ".csv", ".bed", ".bedgraph")
 def list_suffixes(verb: str) -> list[str]:
     """Return how the names of files that a verb writes can end."""
     return [*SUFFIXES[verb], *(f"{suffix}.gz" for suffix in SUFFIXES[verb] if suffix in COMPRESSED)]
+
+
+def describe_suffixes(verb: str) -> str:
+    """Return how the names of files that a verb writes can end, for a sentence."""
+    *others, last = SUFFIXES[verb]
+    return f"{', '.join(others)} or {last}; text also with .gz"
 
 
 def check_output(out: str | Path, verb: str, overwrite: bool = True) -> Path:
@@ -108,4 +105,13 @@ def check_track(out: Path, track: str | None, names: list[str], what: str) -> li
     return [track]
 
 
-__all__ = ["COMPRESSED", "PLACES", "SUFFIXES", "TRACKS", "check_output", "check_track", "list_suffixes"]
+__all__ = [
+    "COMPRESSED",
+    "PLACES",
+    "SUFFIXES",
+    "TRACKS",
+    "check_output",
+    "check_track",
+    "describe_suffixes",
+    "list_suffixes",
+]

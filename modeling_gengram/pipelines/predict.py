@@ -5,18 +5,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet
 import torch
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from gengram.errors import InputError
-from gengram.files import check_output_file, replace_whole
+from gengram.files import find_suffix
 from gengram.genome.contigs import Genome
 from gengram.genome.letters import MAX_NON_DNA
+from gengram.genome.places import place_rows, survey_places
+from gengram.genome.row_files import write_rows
 from gengram.genome.tables import read_rows, shorten
 from gengram.loading.adapters import is_adapter, load_adapter
-from gengram.loading.checkpoints import find_model
+from gengram.loading.checkpoints import find_model, find_models
 from gengram.loading.classes import name_outputs
 from gengram.loading.models import (
     check_present,
@@ -28,7 +29,9 @@ from gengram.loading.models import (
 )
 from gengram.loading.tokenizers import check_tokenizer, require_tokenizer
 from gengram.pipelines.logits import compute_logits
-from gengram.pipelines.predictions import describe_bases, describe_rows, find_missing, find_start
+from gengram.pipelines.outputs import PLACES, TRACKS, check_output
+from gengram.pipelines.placed_predictions import check_bases, choose_track, write_placed
+from gengram.pipelines.predictions import check_spread, describe_bases, describe_rows, find_missing, find_start
 from gengram.progress import tell
 from gengram.tokenization.coordinates import find_bases
 from gengram.training.data.inputs import tokenize_rows
@@ -51,6 +54,8 @@ def predict_file(
     file: str | Path,
     out: str | Path,
     *,
+    seed: int | str | None = None,
+    track: str | None = None,
     batch_size: int = 64,
     max_length: int | None = None,
     too_long: str = "error",
@@ -61,12 +66,16 @@ def predict_file(
     base_model: str | None = None,
     devices: str | None = None,
 ) -> Path:
-    """Predict every row of a file and write the predictions as Parquet, in one piece.
+    """Predict every row of a file and write the predictions in the format that the name tells, in one piece.
 
     Args:
         model_path: a saved model or adapter with its tokenizer, a run of `gengram finetune`, or a Hub id.
         file: what `gengram finetune` reads; labels are not needed and, where there are any, not looked at.
-        out: the Parquet file; replaced if it is there.
+        out: `.parquet`, `.tsv`, `.csv`, and for rows with places `.bed` or `.bedgraph`, see
+            `gengram.genome.row_files`; replaced if it is there.
+        seed: of a run with several models, that one's; or `all`: the mean of their probabilities (of a regression, of
+            their values) and its standard deviation.
+        track: the class, label or target that a bedGraph holds, and the score of BED is; see `choose_track`.
         batch_size: sequences a step. Rows of similar length share a batch, which does not change the order.
         max_length: longest input in tokens; by default the model's.
         too_long: what happens to longer sequences: `error`, `truncate` (cut the end off) or `center` (keep the middle).
@@ -78,29 +87,76 @@ def predict_file(
         devices: what the model computes on, e.g. `cpu`, `cuda:1`; by default an accelerator if there is one.
 
     Returns:
-        The path of the Parquet file. It has the columns of the input without the sequences, in the same order, and
+        The path of the file. It has the columns of the input without the sequences, in the same order, and
         - one class a row: `prediction`, the name, and `probability_NAME` of each class;
         - several labels: `prediction`, the list of labels with a probability above 0.5, and `probability_NAME`;
         - a regression: `prediction_NAME` of each target;
         - a class for each base: `prediction_start`, the base (counted from 0) that the lists begin at, `prediction`, a
           list of names, and for each class a list `probability_NAME`.
 
-        What the model computes no finite number for is null, and is told.
+        With `seed="all"` these are means, and behind each number is the column `..._sd` of its standard deviation over
+        the models, null where there is one model. What a model computes no finite number for is null, and is told.
 
     Raises:
         `InputError`: a model without a trained head, or with tokens longer than a base where bases are classified; a
-            file that cannot be read; a sequence that is too long; an output folder that is not there; no prediction
-            that is finite.
+            file that cannot be read, or has no places where the output needs them; a sequence that is too long; an
+            output folder that is not there, a suffix that is not written; no prediction that is finite.
     """
-    out = check_output_file(out, (".parquet",))
-    model, tokenizer, problem = load_predictor(model_path, base_model, devices)
+    out = check_output(out, "predict")
+    suffix, folders = find_suffix(out), find_models(model_path, seed)
+    counted_from = survey_places(file, sequence_column, disjoint=suffix in TRACKS) if suffix in PLACES else 0
+    rows = read_rows(file, sequence_column, genome=genome, needs_labels=False)
+    answers: list[list[np.ndarray]] = []
+    for folder in folders:
+        model, tokenizer, problem = load_predictor(folder, base_model, devices)
+        names = name_outputs(model.config.id2label, folder)
+        shown = choose_track(out, track, names, problem)
+        check_spread(names, seed)
+        if problem == "token" and suffix in PLACES:
+            check_bases(rows, counted_from, str(file))
+        outputs, starts = _ask(
+            model, tokenizer, problem, rows, str(file), folder, batch_size, max_length, too_long, max_non_dna,
+            average_strands,
+        )  # fmt: skip
+        answers.append(outputs)
+        del model  # before there is another one in memory
+    if seed == "all":
+        outputs = [np.stack(models) for models in zip(*answers)]
+    if problem == "token":
+        columns = describe_bases(outputs, starts, names)
+    else:
+        columns = describe_rows(np.concatenate(outputs, axis=-2), names, problem)
+    if both := [name for name in rows.column_names if name in columns and name != "sequence"]:
+        tell(f"{file}: {shorten(both)}: columns of the predictions are called so, those of the file are left out")
+    kept = {name: rows.data.column(name) for name in rows.column_names if name != "sequence" and name not in columns}
+    table = pa.table({**kept, **columns})
+    if suffix in PLACES:
+        write_placed(out, place_rows(table, counted_from), shown, problem)
+    else:
+        write_rows(out, table)
+    return out
+
+
+def _ask(
+    model: "PreTrainedModel | PeftModel",
+    tokenizer: PreTrainedTokenizerBase,
+    problem: Problem,
+    rows: Dataset,
+    file: str,
+    model_path: str,
+    batch_size: int,
+    max_length: int | None,
+    too_long: str,
+    max_non_dna: float,
+    average_strands: bool,
+) -> tuple[list[np.ndarray], list[int]]:
+    """Return what one model says of each row: logits (1, C), or (bases, C) of those that it has read, with the base
+    that it has read first."""
     limit = max_length or tokenizer.model_max_length
     if limit > tokenizer.model_max_length:
         raise InputError(
             f"max_length={limit} tokens is longer than the model, which takes {tokenizer.model_max_length} tokens"
         )
-    names = name_outputs(model.config.id2label, model_path)
-    rows = read_rows(file, sequence_column, genome=genome, needs_labels=False)
     encoded, _ = tokenize_rows(rows, tokenizer, limit, too_long, str(file), max_non_dna=max_non_dna)
     outputs = compute_logits(model, tokenizer, encoded, batch_size, "Predicting")
     if average_strands:
@@ -110,16 +166,8 @@ def predict_file(
         outputs = _average(outputs, turned, encoded, other, tokenizer, problem)
     _tell_missing(outputs, str(file), model_path)
     if problem == "token":
-        columns = _describe_bases(rows, encoded, outputs, names, tokenizer, too_long, file)
-    else:
-        columns = describe_rows(np.concatenate(outputs), names, problem)
-    if both := [name for name in rows.column_names if name in columns and name != "sequence"]:
-        tell(f"{file}: {shorten(both)}: columns of the predictions are called so, those of the file are left out")
-    kept = {name: rows.data.column(name) for name in rows.column_names if name != "sequence" and name not in columns}
-    table = pa.table({**kept, **columns})
-    with replace_whole(out) as partial:
-        pa.parquet.write_table(table, partial)
-    return out
+        return _take_bases(rows, encoded, outputs, tokenizer, too_long, file)
+    return outputs, []
 
 
 def load_predictor(
@@ -224,15 +272,14 @@ def _average(
     return outputs
 
 
-def _describe_bases(
+def _take_bases(
     rows: Dataset,
     encoded: Dataset,
     outputs: list[np.ndarray],
-    names: list[str],
     tokenizer: PreTrainedTokenizerBase,
     too_long: str,
-    file: str | Path,
-) -> dict[str, pa.Array]:
+    file: str,
+) -> tuple[list[np.ndarray], list[int]]:
     starts, bases = [], []
     for row, (sequence, ids, logits) in enumerate(zip(rows["sequence"], encoded["input_ids"], outputs), start=1):
         bases.append(logits[find_bases(ids, tokenizer)])
@@ -244,7 +291,7 @@ def _describe_bases(
             raise InputError(
                 f"{file}, data row {row}: {len(sequence)} bp are {whole} tokens; bases need one token each"
             )
-    return describe_bases(bases, starts, names)
+    return bases, starts
 
 
 __all__ = ["load_predictor", "predict_file"]

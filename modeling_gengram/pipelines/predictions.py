@@ -14,6 +14,7 @@ from datasets import Dataset
 from scipy.special import expit, softmax
 from transformers import EvalPrediction, PreTrainedTokenizerBase
 
+from gengram.errors import InputError
 from gengram.files import replace_whole
 from gengram.tokenization.coordinates import find_bases
 from gengram.training.data.inputs import ROW_COLUMN
@@ -21,6 +22,9 @@ from gengram.training.problems import IGNORED, Problem
 
 # Numbers in memory at once: rows are written and read in groups of so many.
 _CHUNK = 4_000_000
+SPREAD = "_sd"
+"""How the names of columns end that hold standard deviations over several models."""
+
 _INPUTS = ("sequence", "label", "labels", "input_ids", "attention_mask", "token_type_ids")
 
 
@@ -33,58 +37,108 @@ def describe_rows(logits: np.ndarray, names: list[str], problem: Problem) -> dic
     """Return the columns of predictions that are one a row.
 
     Args:
-        logits: (N, C) floats.
+        logits: (N, C) floats, or (S, N, C) of S models, of whose answers mean and standard deviation are told.
         names: of the classes, labels or targets.
         problem: `single_label`, `multi_label` or `regression`.
 
     Returns:
         `prediction` (the name, or the list of names with a probability above 0.5) and `probability_NAME`; of a
-        regression `prediction_NAME`. All are null where a row has a logit that is not finite.
+        regression `prediction_NAME`. Of several models these are means, and behind each is `..._sd`, see
+        `measure_outputs`. All are null where a row has a logit that is not finite.
     """
-    missing = find_missing(logits)
+    values, spread, missing = measure_outputs(logits, problem)
     if problem == "regression":
-        return {f"prediction_{name}": pa.array(column, mask=missing) for name, column in zip(names, logits.T)}
-    logits = np.where(missing[:, None], 0, logits)
+        return _name_values("prediction_", names, values, spread, missing)
     if problem == "multi_label":
-        chosen = [[name for name, logit in zip(names, row) if logit > 0] for row in logits]
+        positive = values > 0.5 if logits.ndim == 3 else np.where(missing[:, None], 0, logits) > 0
+        chosen = [[name for name, one in zip(names, row) if one] for row in positive]
         prediction = pa.array([None if none else row for none, row in zip(missing, chosen)], pa.list_(pa.string()))
-        probabilities = expit(logits)
     else:
-        prediction, probabilities = _name_classes(logits.argmax(axis=1), names, missing), softmax(logits, axis=1)
-    return {
-        "prediction": prediction,
-        **{f"probability_{name}": pa.array(column, mask=missing) for name, column in zip(names, probabilities.T)},
-    }
+        prediction = _name_classes(_find_highest(logits, values), names, missing)
+    return {"prediction": prediction, **_name_values("probability_", names, values, spread, missing)}
 
 
 def describe_bases(logits: list[np.ndarray], starts: list[int], names: list[str]) -> dict[str, pa.Array]:
     """Return the columns of predictions that are one a base.
 
     Args:
-        logits: for each row floats (bases that the model has read, C).
+        logits: for each row floats (bases that the model has read, C), or (S, bases, C) of S models.
         starts: for each row the base, counted from 0, that the model has read first.
         names: of the classes.
 
     Returns:
-        `prediction_start`, and lists with one entry a base: `prediction`, the name, and `probability_NAME`; null where
-        a base has a logit that is not finite.
+        `prediction_start`, and lists with one entry a base: `prediction`, the name, and `probability_NAME`, as in
+        `describe_rows`; null where a base has a logit that is not finite.
     """
-    offsets = pa.array(np.cumsum([0, *map(len, logits)]), pa.int32())
-    flat = np.concatenate(logits)
-    missing = find_missing(flat)
-    flat = np.where(missing[:, None], 0, flat)
-
-    def group(values: pa.Array) -> pa.ListArray:
-        return pa.ListArray.from_arrays(offsets, values)
-
+    offsets = pa.array(np.cumsum([0, *(row.shape[-2] for row in logits)]), pa.int32())
+    flat = np.concatenate(logits, axis=-2)
+    values, spread, missing = measure_outputs(flat, "token")
+    columns = _name_values("probability_", names, values.astype(np.float32), spread, missing)
+    columns = {"prediction": _name_classes(_find_highest(flat, values), names, missing), **columns}
     return {
         "prediction_start": pa.array(starts, pa.int64()),
-        "prediction": group(_name_classes(flat.argmax(axis=1), names, missing)),
-        **{
-            f"probability_{name}": group(pa.array(column, pa.float32(), mask=missing))
-            for name, column in zip(names, softmax(flat, axis=1).T)
-        },
+        **{name: pa.ListArray.from_arrays(offsets, column) for name, column in columns.items()},
     }
+
+
+def measure_outputs(logits: np.ndarray, problem: Problem) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+    """Return what logits say.
+
+    Args:
+        logits: floats (M, C) of one model, or (S, M, C) of S models.
+        problem: what they are of.
+
+    Returns:
+        Floats (M, C), probabilities, or the values of a regression: of several models their mean. Probabilities and not
+        logits are averaged, see `gengram.training.data.strands.average_outputs`.
+        The standard deviation (M, C) over the models, with S - 1 in its denominator: not a number for S = 1; None where
+        there was one model to begin with.
+        Bool (M,), where one of the logits is not finite: values are those of zeros there.
+    """
+    missing = find_missing(logits)
+    logits = np.where(missing[..., None], 0, logits)
+    if logits.ndim == 3:
+        missing, logits = missing.any(axis=0), logits.astype(np.float64)
+    values = logits
+    if problem != "regression":
+        values = expit(logits) if problem == "multi_label" else softmax(logits, axis=-1)
+    if logits.ndim == 2:
+        return values, None, missing
+    if len(values) == 1:
+        return values[0].astype(np.float32), np.full(values.shape[1:], np.nan, np.float32), missing
+    return values.mean(axis=0).astype(np.float32), values.std(axis=0, ddof=1).astype(np.float32), missing
+
+
+def check_spread(names: list[str], seed: int | str | None) -> None:
+    """Refuse names of outputs whose standard deviation would be called like another output.
+
+    Raises:
+        `InputError`: names both.
+    """
+    for name in names if seed == "all" else ():
+        if f"{name}{SPREAD}" in names:
+            raise InputError(
+                f"the outputs {name!r} and {name + SPREAD!r} leave no name for a column with the standard deviation of "
+                "the first; take one model with --seed N"
+            )
+
+
+def _find_highest(logits: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return the class of each, (M,): of one model by its logits, where probabilities may be equal by rounding."""
+    return (values if logits.ndim == 3 else logits).argmax(axis=1)
+
+
+def _name_values(
+    prefix: str, names: list[str], values: np.ndarray, spread: np.ndarray | None, missing: np.ndarray
+) -> dict[str, pa.Array]:
+    """Name the columns of (M, C) values: `PREFIX_NAME` of each, and `PREFIX_NAME_sd` where there is a spread."""
+    columns: dict[str, pa.Array] = {}
+    for place, name in enumerate(names):
+        columns[f"{prefix}{name}"] = pa.array(values[:, place], mask=missing)
+        if spread is not None:
+            column = spread[:, place]
+            columns[f"{prefix}{name}{SPREAD}"] = pa.array(column, mask=missing | np.isnan(column))
+    return columns
 
 
 def find_missing(logits: np.ndarray) -> np.ndarray:
@@ -230,10 +284,13 @@ def _stack(table: pa.Table, names: list[str]) -> np.ndarray:
 
 
 __all__ = [
+    "SPREAD",
+    "check_spread",
     "describe_bases",
     "describe_rows",
     "find_missing",
     "find_start",
+    "measure_outputs",
     "name_predictions",
     "read_predictions",
     "write_predictions",

@@ -10,7 +10,6 @@ from gengram.genome.formats import SUFFIXES
 from gengram.genome.tracks import TrackFormat
 from gengram.pipelines import command, embed_file
 from gengram.pipelines.embed import BATCH_TOKENS, POOLS
-from gengram.pipelines.embedding_files import FORMATS
 from gengram.pipelines.segment_genome import SUMMARY_FILE, segment_genome
 
 
@@ -22,7 +21,6 @@ def test_choices_are_those_of_the_functions():
     assert command.POOLS == POOLS
     assert ("auto", *embed_file.DTYPES) == command.DTYPES
     assert get_args(TrackFormat) == command.TRACK_FORMATS
-    assert command.VECTOR_FILES == FORMATS
     assert tuple(memory.DTYPES) == benchmarks.BENCH_DTYPES
     assert [suffix for suffix in SUFFIXES if suffix not in SEQUENCE_FILES] == []
 

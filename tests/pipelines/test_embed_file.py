@@ -202,7 +202,7 @@ def test_what_cannot_be_done_is_said(model, rows, tmp_path, small, capsys):
         return capsys.readouterr().err
 
     out = tmp_path / "out.parquet"
-    assert "must end with .parquet, .npz, .safetensors" in fail(rows, "--model", model, "--out", tmp_path / "out.csv")
+    assert "must end with .parquet, .npz, .safetensors" in fail(rows, "--model", model, "--out", tmp_path / "out.xlsx")
     assert "does not exist" in fail(rows, "--model", model, "--out", tmp_path / "no/out.npz")
     assert "no repository of that name was asked for" in fail(rows, "--model", tmp_path / "none", "--out", out)
     assert "the model has 2 layers" in fail(rows, "--model", model, "--out", out, "--layer", 3)

@@ -18,8 +18,10 @@ from transformers import (
     BertForTokenClassification,
 )
 
+from gengram.errors import InputError
 from gengram.pipelines.command import embed
 from gengram.pipelines.command import predict as main
+from gengram.pipelines.predictions import check_spread
 from gengram.tokenization import build_nucleotide_tokenizer
 from gengram.training.command import finetune
 
@@ -269,3 +271,76 @@ def test_problem_types_that_are_not_predicted(model_class, fields, message, smal
     (tmp_path / "model/config.json").write_text(json.dumps({**config, **fields}))
     assert main([str(tmp_path / "model"), str(new), "--out", str(tmp_path / "out.parquet")]) == 1
     assert f"{tmp_path / 'model'}: " in (told := capsys.readouterr().err) and message in told
+
+
+class TestSeeds:
+    """A run with three models: one of them by its seed, or what they say together."""
+
+    @pytest.fixture
+    def run(self, train, new):
+        def make(problem: str) -> Path:
+            return train(problem, seeds=[0, 1, 5], num_train_epochs=1).parent
+
+        return make
+
+    @pytest.mark.parametrize("problem", ["single_label", "multi_label", "regression", "token"])
+    def test_all_is_the_mean_with_its_standard_deviation(self, problem, run, new):
+        folder = run(problem)
+        tables = [predict(folder / f"seed-{seed}", new) for seed in (0, 1, 5)]
+        found = predict(folder, new, "--seed", "all")
+        numbers = [
+            name for name in tables[0] if name.startswith(("probability_", "prediction_")) and "start" not in name
+        ]
+        assert list(found) == [
+            one for name in tables[0] for one in ([name, f"{name}_sd"] if name in numbers else [name])
+        ]  # fmt: skip
+        for name in numbers:
+            for row in range(10):
+                values = np.array([np.asarray(table[name][row], dtype=np.float64) for table in tables])
+                np.testing.assert_allclose(found[name][row], values.mean(axis=0), atol=1e-6)
+                np.testing.assert_allclose(found[f"{name}_sd"][row], values.std(axis=0, ddof=1), atol=1e-6)
+        means = {name.removeprefix("probability_"): found[name] for name in numbers}
+        for row in range(10):
+            if problem == "single_label":
+                assert found["prediction"][row] == max(means, key=lambda name: means[name][row])
+            elif problem == "multi_label":
+                assert list(found["prediction"][row]) == [name for name in means if means[name][row] > 0.5]
+            elif problem == "token":
+                best = np.argmax([means[name][row] for name in means], axis=0)
+                assert list(found["prediction"][row]) == [list(means)[place] for place in best]
+
+    def test_one_of_them_and_what_there_is_not(self, run, new, tmp_path, capsys):
+        folder = run("single_label")
+        assert predict(folder, new, "--seed", 5).equals(predict(folder / "seed-5", new))
+        out = ["--out", str(tmp_path / "out.tsv")]
+        for model, seed, words in (
+            (folder, "7", f"{folder}: there is no seed 7; the run has 0, 1, 5"),
+            (folder / "seed-1", "all", "seed-1 is a single model; --seed all takes the folder of a run"),
+            (folder / "seed-1", "0", "seed-1 is the model of seed 1, not of seed 0"),
+            ("lab/model", "all", "lab/model: only the folder of a run has seeds"),
+        ):
+            capsys.readouterr()
+            assert main([str(new), "--model", str(model), "--seed", seed, *out]) == 1
+            assert words in capsys.readouterr().err
+        with pytest.raises(SystemExit) as stop:
+            main([str(new), "--model", str(folder), "--seed", "-1", *out])
+        assert stop.value.code == 2 and "give the number of a seed" in capsys.readouterr().err
+        assert embed([str(new), "--model", str(folder), "--seed", "5", "--out", str(tmp_path / "a.npz")]) == 0
+        assert embed([str(new), "--model", str(folder / "seed-5"), "--out", str(tmp_path / "b.npz")]) == 0
+        assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+
+    def test_of_one_model_there_is_no_spread(self, train, new, tmp_path, capsys):
+        folder = train("single_label").parent
+        table = predict(folder, new, "--seed", "all")
+        assert table["probability_a_sd"].isna().all()
+        np.testing.assert_allclose(table["probability_a"], predict(folder, new)["probability_a"], atol=1e-7)
+        capsys.readouterr()
+        out = str(tmp_path / "out.csv")
+        assert main([str(new), "--model", str(folder), "--seed", "all", "--out", out, "--json"]) == 0
+        answer = json.loads(capsys.readouterr().out)
+        assert answer["model"] == str(folder) and answer["models"] == [str(folder / "seed-0")]
+
+    def test_names_that_leave_none_for_the_spread(self):
+        with pytest.raises(InputError, match="the outputs 'a' and 'a_sd' leave no name"):
+            check_spread(["a", "b", "a_sd"], "all")
+        check_spread(["a", "a_sd"], 1)
