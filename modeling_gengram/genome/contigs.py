@@ -259,11 +259,19 @@ class Places:
             return best, start - best.start
         met = [part.record for part in slices if part.start < end and start < part.end]
         if len(met) > 1:
-            raise InputError(f"{where} does not lie in one slice: some of its bases are in {_list(met)}")
+            raise InputError(
+                f"{where} does not lie in one slice: some of its bases are in {_list(met)}; leave it out, or give one "
+                "slice that has all"
+            )
         if met:
-            raise InputError(f"{where} goes past the end of the slice {met[0]!r}")
+            raise InputError(
+                f"{where} goes past the end of the slice {met[0]!r}; leave it out, or give more of {contig!r}"
+            )
         there = _list([part.record for part in slices])
-        raise InputError(f"{where} lies in no slice of {contig!r}; the genome {self.genome} has {there}")
+        raise InputError(
+            f"{where} lies in no slice of {contig!r}: the genome {self.genome} has {there}; leave it out, or give more "
+            f"of {contig!r}"
+        )
 
     def _tell_unknown(self, chrom: str) -> str:
         doubt = self.match.doubts.get(chrom) or self._suggest(chrom)

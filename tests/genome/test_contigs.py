@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from gengram.errors import InputError
 from gengram.genome.alphabet import reverse_complement
 from gengram.genome.contigs import Genome, Part, fold_name, match_names, read_slice
+from gengram.genome.fasta import read_fasta
 from gengram.genome.intervals import read_intervals
+from gengram.genome.variants import read_variants
 
 BASES = "ACGTTGCAAC" * 20
 HLA = "HLA-A*01:01:01:01"
@@ -228,7 +230,7 @@ def test_slices_are_offered_and_not_taken_unasked(cut):
         ("chr20 50 120", "does not lie in one slice: some of its bases are in 'chr20:101-140', 'chr20:31-60'"),
         ("chr20 50 61", "goes past the end of the slice 'chr20:31-60'"),
         ("chr20 29 40", "goes past the end of the slice 'chr20:31-60'"),
-        ("chr20 70 80", "lies in no slice of 'chr20'; the genome .*genome.fa has 'chr20:101-140', 'chr20:31-60'"),
+        ("chr20 70 80", "lies in no slice of 'chr20': the genome .*genome.fa has 'chr20:101-140', 'chr20:31-60'"),
         ("chr20 140 141", "lies in no slice of 'chr20'"),
         ("chr20 120 120", "holds no bases"),
         ("chr20:31-60 0 31", "goes past the end of contig 'chr20:31-60', which has 30 bp"),
@@ -293,3 +295,21 @@ def test_slices_of_any_contig_round_trip(tmp_path_factory, data):
     (folder / "rows.bed").write_text("".join(rows))
     whole = read_intervals(folder / "rows.bed", folder / "whole.fa")
     assert read_intervals(folder / "rows.bed", Genome(folder / "slices.fa", slices=True)).equals(whole)
+
+
+def test_the_variants_of_a_chromosome_stand_on_its_slice(shared):
+    folder = shared / "data" / "genomes" / "human_hg19_chr22"
+    if not folder.is_dir():
+        pytest.skip("no ../shared/data/genomes beside the project")
+    calls = next(folder.glob("*.vcf.gz"))
+    header, records = read_variants(calls)
+    genome = Genome(next(folder.glob("chr22_*.fa.gz")), slices=True)
+    (contig,) = list(read_fasta(genome.path))
+    lengths = {contig[1].split()[0]: len(contig[2])}
+    places = genome.match(calls, {"22": None}, lengths, header.contigs)
+    compared = 0
+    for record in records:
+        part, start = places.find(str(record.line), record.chrom, record.pos - 1, record.pos - 1 + len(record.ref))
+        assert part.contig == "chr22" and contig[2][start : start + len(record.ref)].upper() == record.ref
+        compared += 1
+    assert compared > 2000 and genome.renamed == {"22": "chr22"}

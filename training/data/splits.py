@@ -89,8 +89,9 @@ def split_chromosomes(
     values = _read_contigs(dataset, column, path)
     chromosomes = [unicodedata.normalize("NFC", chromosome) for chromosome in chromosomes]
     present = sorted(set(values.tolist()))
-    match = match_names(dict.fromkeys(chromosomes), dict.fromkeys(present))
+    meant: dict[str, str] = {}
     for chromosome in chromosomes:
+        match = match_names({chromosome: None}, dict.fromkeys(present))  # two names of one are no harm here
         if chromosome not in match.found:
             close = difflib.get_close_matches(chromosome, present, n=1)
             told = f"; did you mean {close[0]!r}?" if close else "."
@@ -99,19 +100,20 @@ def split_chromosomes(
             raise InputError(
                 f"{path}: {argument}: no row is on {chromosome!r}{told} The column {column!r} has {shorten(present)}."
             )
-    meant = set(match.found.values())
-    folded = {fold_name(chromosome): chromosome for chromosome in meant}
-    if more := [other for other in present if other not in meant and fold_name(other) in folded]:
+        meant |= match.found
+    folded = {fold_name(chromosome): chromosome for chromosome in meant.values()}
+    if more := [other for other in present if other not in meant.values() and fold_name(other) in folded]:
         raise InputError(
             f"{path}: {argument}: rows are on {folded[fold_name(more[0])]!r} and on {more[0]!r}; if both are one "
             "chromosome, name both here, or give it one name in the file"
         )
-    taken = np.isin(values, list(meant))
-    if told := tell_renamed(match.renamed, f"{path}: {argument}: chromosomes have other names there"):
+    taken = np.isin(values, list(meant.values()))
+    renamed = {name: contig for name, contig in meant.items() if name != contig}
+    if told := tell_renamed(renamed, f"{path}: {argument}: chromosomes have other names there"):
         tell(told)
     if taken.all():
         raise InputError(f"{path}: {argument}: all rows are on {shorten(chromosomes)}, none are left for training")
-    return *_divide(dataset, taken), match.renamed
+    return *_divide(dataset, taken), renamed
 
 
 def _read_contigs(dataset: Dataset, column: str, path: str) -> np.ndarray:
