@@ -153,9 +153,12 @@ class NucleotideTransformerConfig(PreTrainedConfig):
         """Whether a published config.json is one of these models, which it says by no name."""
         if "features" in fields or fields.get("position_embedding_type") not in ("absolute", "rotary"):
             return False
-        if not fields.get("model_type"):
-            return "add_bias_fnn" in fields
-        v1 = fields["model_type"] == "esm" and fields["position_embedding_type"] == "absolute"
+        if fields.get("model_type") not in (None, "", "esm"):
+            return False
+        # v2, as published, and as its authors' code saves it again: with model_type "esm".
+        if "add_bias_fnn" in fields:
+            return True
+        v1 = fields.get("model_type") == "esm" and fields["position_embedding_type"] == "absolute"
         return v1 and fields.get("vocab_size") == 4105
 
     @classmethod
@@ -164,8 +167,8 @@ class NucleotideTransformerConfig(PreTrainedConfig):
         Translate a published config.json; one that this package wrote comes back as it is.
 
         Args:
-            fields (`dict`): its content. v1 and AgroNT say `"model_type": "esm"`; v2 and Codon-NT say none, and their
-                gated MLP is told by `add_bias_fnn` alone.
+            fields (`dict`): its content. v1 and AgroNT say `"model_type": "esm"`; v2 and Codon-NT say none (saved again
+                by their authors' code: `esm`, too), and their gated MLP is told by `add_bias_fnn` alone.
 
         Raises:
             ValueError: another architecture, or an ESM with parts that no Nucleotide Transformer has.

@@ -55,6 +55,8 @@ V2 = {
     "position_embedding_type": "rotary",
     "token_dropout": False,
 }
+# As the published code saves it again: a fine-tuned model, or one of another group with its own vocabulary.
+V2_AGAIN = {**V2, "model_type": "esm", "vocab_size": 4110}
 SEGMENT = {**V2, "model_type": "esm", "features": ["exon", "intron", "CTCF"], "rescaling_factor": 2.5}
 
 
@@ -91,7 +93,7 @@ def publish(folder: Path, fields: dict, vocabulary: list[str] | None = None, bin
 
 
 @pytest.mark.parametrize("binary", [False, True], ids=["safetensors", "bin"])
-@pytest.mark.parametrize("fields", [V1, V2, SEGMENT], ids=["v1", "v2", "segment"])
+@pytest.mark.parametrize("fields", [V1, V2, V2_AGAIN, SEGMENT], ids=["v1", "v2", "v2 saved again", "segment"])
 def test_published_files_load(fields, binary, tmp_path, caplog):
     expected = publish(tmp_path, fields, binary=binary)
     task = "token_classification" if "features" in fields else "masked_lm"
@@ -191,6 +193,20 @@ def test_missing_position_table_of_v1_is_an_error(tmp_path):
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match=r"esm\.embeddings\.position_embeddings\.weight"):
         gengram.auto(tmp_path, "masked_lm")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {**V2, "model_type": "bert"},
+        {**V2_AGAIN, "position_embedding_type": "relative_key"},
+        {name: value for name, value in V2_AGAIN.items() if name != "add_bias_fnn"},  # ESM-2, a protein model
+        {**V1, "vocab_size": 33},  # ESM-1b
+        SEGMENT,
+    ],
+)
+def test_configurations_of_others_are_not_taken(fields):
+    assert not NucleotideTransformerConfig.recognizes(fields)
 
 
 @pytest.mark.parametrize("name", ["esm.encoder.layer.0.output.dense.bias", "esm.encoder.layer.0.extra.weight"])
