@@ -11,6 +11,8 @@ from gengram.command_line import Answer
 from gengram.errors import InputError, suggest
 from gengram.printable import shorten
 
+# Architectures that have no head for classes, so there is nothing to fine-tune.
+WITHOUT_CLASSES = frozenset({"mamba", "ntv3_posttrained", "segment_nt"})
 _SHORTEST_ID = 34
 
 
@@ -184,11 +186,14 @@ def _describe_use(row: ModelRow) -> list[str]:
     """How it is used, in command lines and in Python."""
     if row.loads in ("gengram", "transformers"):
         by = "gengram's own classes" if row.loads == "gengram" else "classes of transformers"
-        return [
-            f"It loads by {by}; no code of the repository is run:",
-            f"  gengram embed sequences.fa --model {row.id} --out embeddings.parquet",
-            f"  gengram finetune --train_file train.csv --test_file test.csv --model {row.id} --out runs/mine",
-        ]
+        uses = [f"  gengram embed sequences.fa --model {row.id} --out embeddings.parquet"]
+        if row.model_type == "segment_nt":
+            uses = [f"  gengram segment genome.fa --model {row.id} --out tracks"]
+        if row.model_type not in WITHOUT_CLASSES:
+            uses.append(
+                f"  gengram finetune --train_file train.csv --test_file test.csv --model {row.id} --out runs/mine"
+            )
+        return [f"It loads by {by}; no code of the repository is run:", *uses]
     if row.loads == "convert":
         name = row.id.partition("/")[2]
         return [
@@ -237,4 +242,4 @@ def format_tokens(row: ModelRow) -> str:
     return row.tokenizer or "?"
 
 
-__all__ = ["describe_row", "format_amount", "format_tokens", "show_model", "show_models"]
+__all__ = ["WITHOUT_CLASSES", "describe_row", "format_amount", "format_tokens", "show_model", "show_models"]

@@ -5,13 +5,15 @@ import re
 import pytest
 import yaml
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
 import gengram
 from gengram.catalogue import find_model_row, list_families, list_models
 from gengram.catalogue.licences import COMMERCIAL, NON_COMMERCIAL
+from gengram.catalogue.listing import WITHOUT_CLASSES
 from gengram.catalogue.rows import FACTS, LOADS, OBJECTIVES, ModelRow
 from gengram.loading.checkpoints import check_repo_id
-from gengram.registration import FAMILIES
+from gengram.registration import FAMILIES, find_configuration
 
 ROWS = {row.id: row for row in list_models()}
 # Classes of transformers read these published GENA-LM models; this package mends their configurations.
@@ -87,6 +89,16 @@ def test_what_transformers_loads_has_a_class_there(row):
     if row.classes:
         package, _, name = row.classes.partition(".")
         assert package == "transformers" and getattr(transformers, name).config_class.model_type == row.model_type
+
+
+def test_what_has_a_head_for_classes_can_be_fine_tuned():
+    types = {row.model_type for row in list_models() if row.loads in ("gengram", "transformers")}
+    with_classes = {name for name in types if name in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES} | {
+        name
+        for name in types & FAMILIES.keys()
+        if "AutoModelForSequenceClassification" in find_configuration(name).auto_classes
+    }
+    assert types - with_classes == WITHOUT_CLASSES
 
 
 @each({id: row for id, row in ROWS.items() if row.loads == "remote_code"})
