@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 import transformers
+from accelerate.commands import launch
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from packaging.version import Version
@@ -154,6 +155,30 @@ def test_accelerate_launches_two_processes(command, run_folder):
     assert (arguments["processes"], arguments["sequences_per_step"]) == (2, 16)
     assert arguments["per_device_train_batch_size"] == 8 and arguments["gradient_accumulation_steps"] == 1
     assert done.stdout.count("report.json") == 1, "only the main process prints"
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="the page says what happens without an accelerator")
+@pytest.mark.parametrize(
+    ("words", "launcher", "processes"),
+    [
+        (["--config_file", str(CONFIGS["ddp"]), "--num_processes", "2"], "multi_gpu_launcher", 2),
+        (["--multi_gpu", "--num_processes", "2"], "multi_gpu_launcher", 2),
+        ([], "simple_launcher", 1),
+        (["--cpu"], "simple_launcher", 1),
+        (["--num_processes", "2"], "simple_launcher", 1),
+        (["--cpu", "--num_processes", "2"], "simple_launcher", 1),
+        (["--cpu", "--config_file", str(CONFIGS["ddp"]), "--num_processes", "2"], "simple_launcher", 1),
+    ],
+)
+def test_how_many_processes_accelerate_starts_on_cpus(monkeypatch, tmp_path, words, launcher, processes):
+    """As docs/finetuning.md has it: the simple launcher starts one process, whatever the number is."""
+    monkeypatch.setattr(launch, "default_config_file", str(tmp_path / "none.yaml"))
+    started = []
+    for name in ("multi_gpu_launcher", "simple_launcher", "deepspeed_launcher", "tpu_launcher"):
+        monkeypatch.setattr(launch, name, lambda arguments, name=name: started.append((name, arguments.num_processes)))
+    launch.launch_command(launch_command_parser().parse_args([*words, "x.py"]))
+    assert [name for name, _ in started] == [launcher]
+    assert processes == 1 or started[0][1] == processes
 
 
 @pytest.mark.parametrize(
