@@ -22,7 +22,9 @@ def write_bigwig(orders: BinaryIO) -> str | None:
 
     Args:
         orders: a line of JSON with `paths` and `lengths` of the contigs; then for each run of bases a line with its
-            `chrom`, `start` and length `bp`, and its values, the bytes of float32 [bp, files].
+            `chrom`, `start` and length `bp`, and its values, the bytes of float32 [bp, files]. Or for some stretches
+            that have one value each a line with their `chrom` and number `steps`, and the bytes of int64 [2, steps],
+            their starts and ends, and of float32 [steps, files].
 
     Returns:
         What is wrong with the files; None if they are whole.
@@ -33,25 +35,42 @@ def write_bigwig(orders: BinaryIO) -> str | None:
     tracks = [pyBigWig.open(path, "w") for path in task["paths"]]
     for track in tracks:
         track.addHeader(list(task["lengths"].items()))
-    written: list[tuple[str, int, int, list[int]]] = []
+    written: list[tuple[bool, str, int, int, list[int]]] = []
     while line := orders.readline():
         run = json.loads(line)
-        size = run["bp"] * len(tracks) * np.dtype(np.float32).itemsize
-        values = np.frombuffer(orders.read(size), np.float32).reshape(run["bp"], len(tracks))
+        chrom, is_stepped = run["chrom"], "steps" in run
+        count = run["steps" if is_stepped else "bp"]
+        if is_stepped:
+            starts, ends = _read(orders, np.int64, (2, count)).tolist()
+        else:
+            starts, ends = [run["start"]], [run["start"] + count]
         sums = []
-        for track, column in zip(tracks, values.T):
+        for track, column in zip(tracks, _read(orders, np.float32, (count, len(tracks))).T):
             # pyBigWig takes Python's integers only, and numpy's arrays in one block.
             column = np.ascontiguousarray(column)
-            track.addEntries(run["chrom"], run["start"], values=column, span=1, step=1)
-            sums.append(zlib.crc32(column.data))
-        written.append((run["chrom"], run["start"], run["start"] + len(values), sums))
+            if is_stepped:
+                track.addEntries([chrom] * count, starts, ends=ends, values=column.tolist())
+                sums.append(_sum_steps(starts, ends, column))
+            else:
+                track.addEntries(chrom, starts[0], values=column, span=1, step=1)
+                sums.append(zlib.crc32(column.data))
+        written.append((is_stepped, chrom, starts[0], ends[-1], sums))
     for track in tracks:
         track.close()
     faults = (_find_fault(Path(path), number, written) for number, path in enumerate(task["paths"]))
     return next(filter(None, faults), None)
 
 
-def _find_fault(path: Path, number: int, written: Sequence[tuple[str, int, int, list[int]]]) -> str | None:
+def _read(orders: BinaryIO, kind: type, shape: tuple[int, int]) -> np.ndarray:
+    return np.frombuffer(orders.read(shape[0] * shape[1] * np.dtype(kind).itemsize), kind).reshape(shape)
+
+
+def _sum_steps(starts: Sequence[int], ends: Sequence[int], values: np.ndarray) -> int:
+    places = np.stack([np.asarray(starts, np.int64), np.asarray(ends, np.int64)])
+    return zlib.crc32(values.astype(np.float32).tobytes(), zlib.crc32(places.tobytes()))
+
+
+def _find_fault(path: Path, number: int, written: Sequence[tuple[bool, str, int, int, list[int]]]) -> str | None:
     import pyBigWig
 
     with open(path, "rb") as file:
@@ -59,9 +78,13 @@ def _find_fault(path: Path, number: int, written: Sequence[tuple[str, int, int, 
         if file.read() != _END:
             return f"{path}: the file is cut off"
     track: Any = pyBigWig.open(str(path))
-    for chrom, start, end, sums in written:
-        values = np.asarray(track.values(chrom, start, end, numpy=True), dtype=np.float32)
-        if zlib.crc32(np.ascontiguousarray(values).data) != sums[number]:
+    for is_stepped, chrom, start, end, sums in written:
+        if is_stepped:
+            found = _sum_steps(*(np.array(one) for one in zip(*track.intervals(chrom, start, end))))
+        else:
+            values = np.asarray(track.values(chrom, start, end, numpy=True), dtype=np.float32)
+            found = zlib.crc32(np.ascontiguousarray(values).data)
+        if found != sums[number]:
             return f"{path}: {chrom}:{start}-{end} is not what was written"
     track.close()
     return None

@@ -55,6 +55,15 @@ class Piece(NamedTuple):
     probabilities: np.ndarray
 
 
+class Steps(NamedTuple):
+    """Values float32 [steps, features] along a contig, each of the bases from one of `edges` (int64 [steps + 1],
+    ascending) to the next; not a number where there is none."""
+
+    chrom: str
+    edges: np.ndarray
+    values: np.ndarray
+
+
 def check_format(track_format: TrackFormat) -> None:
     """Refuse a format that nothing installed can write.
 
@@ -147,12 +156,12 @@ def write_tracks(
     return files
 
 
-def write_track(pieces: Iterable[Piece], out: Path, feature: str, lengths: Mapping[str, int]) -> None:
+def write_track(pieces: Iterable[Piece | Steps], out: Path, feature: str, lengths: Mapping[str, int]) -> None:
     """Write one track, in one piece.
 
     Args:
-        pieces: of one feature, float32 [bp, 1], in the order of the contigs and of their bases, without overlap; read
-            once, one at a time.
+        pieces: of one feature, float32 [bp, 1] or [steps, 1], in the order of the contigs and of their bases, without
+            overlap; read once, one at a time.
         out: `.bw` (`check_format` has been asked), or `.bedgraph`, also with `.gz`; replaced if it is there.
         feature: whose values they are.
         lengths: of all contigs, in bp, in the order of the genome; only a bigWig has them.
@@ -177,7 +186,7 @@ def find_runs(present: np.ndarray) -> np.ndarray:
 
 
 class _BigWigWriter(ExitStack):
-    """A value for each base, in bigWig files; see `gengram.genome.bigwig`."""
+    """A value for each base or step, in bigWig files; see `gengram.genome.bigwig`."""
 
     def __init__(self, paths: Sequence[Path], lengths: Mapping[str, int]):
         super().__init__()
@@ -193,7 +202,15 @@ class _BigWigWriter(ExitStack):
         )
         self._send(json.dumps({"paths": list(map(str, paths)), "lengths": dict(lengths)}))
 
-    def add(self, piece: Piece) -> None:
+    def add(self, piece: Piece | Steps) -> None:
+        if isinstance(piece, Steps):
+            present = ~np.isnan(piece.values[:, 0])
+            places = np.stack([piece.edges[:-1][present], piece.edges[1:][present]]).astype(np.int64, copy=False)
+            if places.size:
+                order = {"chrom": piece.chrom, "steps": places.shape[1]}
+                values = piece.values[present].astype(np.float32, copy=False)
+                self._send(json.dumps(order), places.tobytes() + values.tobytes())
+            return
         for first, end in find_runs(~np.isnan(piece.probabilities[:, 0])):
             order = {"chrom": piece.chrom, "start": int(piece.start + first), "bp": int(end - first)}
             self._send(json.dumps(order), piece.probabilities[first:end].astype(np.float32, copy=False).tobytes())
@@ -230,7 +247,7 @@ class _BigWigWriter(ExitStack):
 
 
 class _BedGraphWriter(ExitStack):
-    """Neighbouring bases of one value share a line."""
+    """Neighbouring bases, or steps, of one value share a line."""
 
     def __init__(self, writers: Sequence[Callable[[str], Any]], features: Sequence[str]):
         super().__init__()
@@ -238,15 +255,17 @@ class _BedGraphWriter(ExitStack):
         for write, feature in zip(writers, features):
             write(name_column(feature))
 
-    def add(self, piece: Piece) -> None:
-        for first, end in find_runs(~np.isnan(piece.probabilities[:, 0])):
-            for write, values in zip(self._writers, piece.probabilities[first:end].T):
-                edges = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]
-                begin = piece.start + first
+    def add(self, piece: Piece | Steps) -> None:
+        if isinstance(piece, Piece):
+            edges = piece.start + np.arange(len(piece.probabilities) + 1)
+            piece = Steps(piece.chrom, edges, piece.probabilities)
+        for first, end in find_runs(~np.isnan(piece.values[:, 0])):
+            for write, values in zip(self._writers, piece.values[first:end].T):
+                cuts = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]
                 write(
                     "".join(
-                        f"{piece.chrom}\t{begin + left}\t{begin + right}\t{values[left]!s}\n"
-                        for left, right in pairwise(edges)
+                        f"{piece.chrom}\t{piece.edges[first + left]}\t{piece.edges[first + right]}\t{values[left]!s}\n"
+                        for left, right in pairwise(cuts)
                     )
                 )
 
@@ -336,6 +355,7 @@ __all__ = [
     "CALLS_FILE",
     "Locus",
     "Piece",
+    "Steps",
     "TrackFormat",
     "check_format",
     "find_runs",
