@@ -108,9 +108,16 @@ def _read_tables(path: Path, suffix: str, genome: str | Path | Genome | None) ->
 
 
 def _read_fasta(path: Path) -> Iterator[pa.Table]:
-    records = read_fasta(path)
-    while block := list(itertools.islice(records, ROWS)):
-        yield pa.table({"sequence": [one for *_, one in block], "name": [header for _, header, _ in block]})
+    """Read records, as many as are short together, or a long one alone: a genome is never in memory as a whole."""
+    headers, sequences, bases = list[str](), list[str](), 0
+    for _, header, sequence in read_fasta(path):
+        if headers and (len(headers) == ROWS or bases + len(sequence) > _BLOCK_BYTES):
+            yield pa.table({"sequence": sequences, "name": headers})
+            headers, sequences, bases = [], [], 0
+        headers.append(header)
+        sequences.append(sequence)
+        bases += len(sequence)
+    yield pa.table({"sequence": sequences, "name": headers})
 
 
 def _read_json(path: Path, suffix: str) -> Iterator[pa.Table]:

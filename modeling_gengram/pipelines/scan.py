@@ -152,6 +152,38 @@ def score_windows(
     return outputs
 
 
+def average_windows(places: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean of all windows that cover a base, for the bases of a contig.
+
+    Args:
+        places: int64 [W, 2], start and end of each window, in any order.
+        values: floats [W, C]; windows of which one is not a number are left out.
+
+    Returns:
+        int64 [steps + 1], where the mean changes (none if there is no value), and float32 [steps, C], what it is
+        between; not a number where no window is.
+
+    Example:
+        >>> edges, means = average_windows(np.array([[0, 4], [2, 6], [8, 9]]), np.array([[0.0], [1.0], [0.5]]))
+        >>> edges.tolist(), means[:, 0].tolist()
+        ([0, 2, 4, 6, 8, 9], [0.0, 0.5, 1.0, nan, 0.5])
+    """
+    known = ~np.isnan(values).any(axis=1)
+    places, values = places[known], values[known].astype(np.float64)
+    if not len(places):
+        return np.empty(0, dtype=np.int64), np.empty((0, values.shape[1]), dtype=np.float32)
+    edges, bounds = np.unique(places, return_inverse=True)
+    bounds = bounds.reshape(places.shape)
+    sums = np.zeros((len(edges), values.shape[1]))
+    np.add.at(sums, bounds[:, 0], values)
+    np.subtract.at(sums, bounds[:, 1], values)
+    counts = np.bincount(bounds[:, 0], minlength=len(edges)) - np.bincount(bounds[:, 1], minlength=len(edges))
+    counts = counts.cumsum()[:-1, None]
+    means = np.full((len(edges) - 1, values.shape[1]), np.nan)
+    np.divide(sums.cumsum(axis=0)[:-1], counts, out=means, where=counts > 0)
+    return edges, means.astype(np.float32)
+
+
 def classify_bases(
     model: "PreTrainedModel | PeftModel",
     tokenizer: PreTrainedTokenizerBase,
@@ -246,6 +278,7 @@ def _encode(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> Dataset:
 
 __all__ = [
     "LongWindowError",
+    "average_windows",
     "check_stride",
     "classify_bases",
     "count_unknown",
