@@ -50,7 +50,7 @@ def survey_places(path: str | Path, sequence_column: str | None = None, *, disjo
     if find_format(path) == ".bed":
         regions = read_regions(path)
         columns = [np.array([region[place] for region in regions]) for place in (1, 2, 3)]
-        _check_contigs(pa.array(columns[0]), lambda row: f"{path}, line {regions[row].line}")
+        check_contigs(pa.array(columns[0]), lambda row: f"{path}, line {regions[row].line}")
         if disjoint:
             sort_places(*columns, lambda row: f"{path}, line {regions[row].line}")
         return 0
@@ -66,7 +66,7 @@ def survey_places(path: str | Path, sequence_column: str | None = None, *, disjo
             return f"{path}, data row {before + place + 1}"
 
         contigs = _read_contigs(block["chrom"])
-        _check_contigs(contigs, name)
+        check_contigs(contigs, name)
         start, end = (_read_positions(block[column], column, name) for column in ("start", "end"))
         if "strand" in block.column_names:
             _check_strands(block["strand"], name)
@@ -175,7 +175,12 @@ def _read_contigs(values: pa.ChunkedArray) -> pa.Array:
     return pc.utf8_trim_whitespace(pc.fill_null(values.cast(pa.string()), "")).combine_chunks()
 
 
-def _check_contigs(contigs: pa.Array, name: Namer) -> None:
+def check_contigs(contigs: pa.Array, name: Namer) -> None:
+    """Refuse names of contigs that no BED file can hold.
+
+    Raises:
+        `InputError`: names the row.
+    """
     fits = pc.and_(
         pc.match_substring_regex(contigs, _CONTIG), pc.invert(pc.is_in(contigs, pa.array(_LINES_OF_BROWSERS)))
     )
@@ -216,4 +221,4 @@ def _read_positions(values: pa.ChunkedArray, column: str, name: Namer) -> np.nda
     return numbers
 
 
-__all__ = ["COLUMNS", "place_rows", "sort_places", "survey_places"]
+__all__ = ["COLUMNS", "check_contigs", "place_rows", "sort_places", "survey_places"]

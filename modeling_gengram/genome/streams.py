@@ -14,7 +14,7 @@ from gengram.genome.fasta import read_fasta
 from gengram.genome.intervals import stream_intervals
 from gengram.genome.tables import SEQUENCE_COLUMNS, find_column, read_sequences, refuse_twins
 from gengram.genome.text import open_text
-from gengram.genome.values import check_values, guess_type, is_identifier
+from gengram.genome.values import cast_values, check_values, guess_type, is_identifier
 
 ROWS = 1024
 """Rows of a block."""
@@ -97,6 +97,21 @@ def stream_rows(
         raise InputError(f"{path}: the file has no data rows")
 
 
+def fit_columns(block: pa.Table, schema: pa.Schema, names: list[str]) -> pa.Table:
+    """Give a block the columns and types of the whole file.
+
+    Args:
+        block: of `stream_rows`.
+        schema: of `survey_rows`.
+        names: of the columns that are kept, in this order.
+    """
+    columns = []
+    for name in names:
+        kind = schema.field(name).type
+        columns.append(cast_values(block[name], kind) if name in block.column_names else pa.nulls(len(block), kind))
+    return pa.table(columns, schema=pa.schema([schema.field(name) for name in names]))
+
+
 def _read_tables(path: Path, suffix: str, genome: str | Path | Genome | None) -> Iterator[pa.Table]:
     if suffix == ".bed":
         return stream_intervals(path, formats.require_genome(path, genome), ROWS)
@@ -156,4 +171,4 @@ def _unify_types(table: pa.Table, before: pa.Schema) -> pa.Schema:
     return pa.schema(fields)
 
 
-__all__ = ["ROWS", "stream_rows", "survey_rows"]
+__all__ = ["ROWS", "fit_columns", "stream_rows", "survey_rows"]

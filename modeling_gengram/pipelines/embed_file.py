@@ -17,9 +17,8 @@ from gengram.files import find_suffix, hash_file
 from gengram.genome.contigs import Genome
 from gengram.genome.letters import MAX_NON_DNA, LetterSurvey, name_row
 from gengram.genome.places import survey_places
-from gengram.genome.streams import stream_rows, survey_rows
+from gengram.genome.streams import fit_columns, stream_rows, survey_rows
 from gengram.genome.tables import shorten
-from gengram.genome.values import cast_values
 from gengram.loading.adapters import is_adapter
 from gengram.loading.checkpoints import find_model
 from gengram.loading.models import choose_device, count_embeddings, require_model
@@ -133,7 +132,7 @@ def embed_file(
                         f"{file}, data row {done + error.index + 1}: the vector is not finite (NaN or infinite): the "
                         f"model's numbers overflow in {embed.model.dtype}; --dtype float32 has the most room"
                     ) from error
-                parts.write(count - 1, _fit(block, schema, kept), embedded)
+                parts.write(count - 1, fit_columns(block, schema, kept), embedded)
             done += len(block)
             bar.update(len(block))
         parts.assemble(count, counted_from)
@@ -262,15 +261,6 @@ def _take_blocks(tables: Iterator[pa.Table], rows: int, embed: Embedder) -> Iter
         waiting.append(table.slice(start))
     if count:
         yield pa.concat_tables(waiting, promote_options="permissive")
-
-
-def _fit(block: pa.Table, schema: pa.Schema, names: list[str]) -> pa.Table:
-    """Give a block the columns and types of the whole file."""
-    columns = []
-    for name in names:
-        kind = schema.field(name).type
-        columns.append(cast_values(block[name], kind) if name in block.column_names else pa.nulls(len(block), kind))
-    return pa.table(columns, schema=pa.schema([schema.field(name) for name in names]))
 
 
 __all__ = ["DTYPES", "choose_dtype", "embed_file"]
