@@ -28,8 +28,9 @@ def plot_locus(
     Args:
         path: of the file; replaced if it is there.
         locus: what is shown.
-        probabilities: float [bp, features]; gaps where they are not numbers. In a locus longer than 1500 bp a point is
-            the largest value of its bases, so that features of few bases are seen.
+        probabilities: float [bp, features]; gaps where they are not numbers. In a locus longer than 1500 bp a point
+            stands for several bases: their mean is dark, their largest value pale, so that features of few bases are
+            seen, and a frequent one does not fill its panel.
         features: names of the columns.
         threshold: drawn as a dotted line.
     """
@@ -42,7 +43,9 @@ def plot_locus(
     padded[:bp] = probabilities
     columns = padded.reshape(-1, width, count)
     known = np.asarray(~np.isnan(columns).all(axis=1))
-    heights = np.where(known, np.where(np.isnan(columns), -np.inf, columns).max(axis=1), np.nan)
+    present = ~np.isnan(columns)
+    highest = np.where(known, np.where(present, columns, -np.inf).max(axis=1), np.nan)
+    means = np.where(present, columns, 0).sum(axis=1) / np.where(known, present.sum(axis=1), np.nan)
     edges = np.minimum(locus.start + width * np.arange(len(columns) + 1), locus.end)
     style: Any = {"font.size": 8, "axes.spines.top": False, "axes.spines.right": False, "text.usetex": False}
     with matplotlib.rc_context(style):
@@ -50,7 +53,9 @@ def plot_locus(
         panels = figure.subplots(count, 1, sharex=True, sharey=True, squeeze=False)[:, 0]
         for position, (panel, feature) in enumerate(zip(panels, features)):
             colour = _COLOURS[position % len(_COLOURS)]
-            panel.stairs(heights[:, position], edges, fill=True, color=colour, alpha=0.75, linewidth=0)
+            if width > 1:
+                panel.stairs(highest[:, position], edges, fill=True, color=colour, alpha=0.25, linewidth=0)
+            panel.stairs(means[:, position], edges, fill=True, color=colour, alpha=0.8, linewidth=0)
             panel.axhline(threshold, color=_GREY, linewidth=0.6, linestyle=":")
             panel.set_ylabel(label_plot(feature.replace("_", " ")), rotation=0, ha="right", va="center")
             for first, end in find_runs(~known[:, position]):
@@ -58,8 +63,10 @@ def plot_locus(
         panels[0].set(ylim=(0, 1), yticks=(0, 1), xlim=(locus.start, locus.end))
         panels[-1].set_xlabel(f"{label_plot(locus.chrom, 60)}, bp (from 0)")
         panels[-1].xaxis.set_major_formatter("{x:,.0f}")
-        shown = "probability of each base" if width == 1 else f"largest probability of every {width} bp"
-        grey = "; grey: no k-mer is whole" if not known.all() else ""
+        shown = "probability of each base"
+        if width > 1:
+            shown = f"probability, mean (dark) and largest (pale) of every {width} bp"
+        grey = "; grey: no value" if not known.all() else ""
         panels[0].set_title(f"{shown}; dotted: {threshold:g}{grey}", loc="left", fontsize=8)
         save_figure(figure, path, dpi=150)
 
