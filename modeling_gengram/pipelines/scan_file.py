@@ -335,6 +335,7 @@ class _Answers:
         if broken:
             where = f"{self.scan.file}: the outputs of {self.model_path} are not finite for {broken} of {count} {what}"
             if broken == count - skipped:
+                self.pieces.remove()  # the next run would be told the same
                 raise InputError(f"{where}: its numbers overflow, or the training diverged. Take another model")
             tell(f"{where}, the first is in {first}: these have no prediction (null)")
         if skipped:
