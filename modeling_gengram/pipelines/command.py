@@ -19,7 +19,7 @@ from gengram.command_line import (
     whole_number,
 )
 from gengram.errors import InputError
-from gengram.files import check_apart, check_free, check_input_files, check_output_folder
+from gengram.files import check_apart, check_free, check_input_files, check_output_folder, find_suffix
 from gengram.genome.contigs import Genome
 from gengram.genome.letters import MAX_NON_DNA
 from gengram.loading.checkpoints import find_model, find_models
@@ -37,7 +37,8 @@ def predict(argv: Sequence[str] | None = None) -> int:
         usage="FILE --model MODEL --out predictions.tsv [...]",
         description="Predict new sequences with a fine-tuned model.",
         example="gengram predict new.fa.gz --model runs/splice --out predictions.tsv\n"
-        "gengram predict peaks.bed --genome hg38.fa --model runs/enhancers --seed all --out predictions.bed",
+        "gengram predict peaks.bed --genome hg38.fa --model runs/enhancers --seed all --out predictions.bed\n"
+        "gengram predict chr20.fa.gz --model runs/promoters --too_long window --track promoter --out promoter.bw",
         notes="Of a run with several seeds, the model that is best on the validation rows is taken; see --seed.",
     )
     parser.add_position("model", "--model")
@@ -54,7 +55,18 @@ def predict(argv: Sequence[str] | None = None) -> int:
         help="of a run: the model of this seed; all: the mean of all, with the standard deviation (default: the best)",
     )
     model.add_argument("--base_model", help="an adapter's base model, if it is no longer where the adapter says")
-    _add_limits(model, ("error", "truncate", "center"), "stop, cut their end off, or keep the middle")
+    _add_limits(
+        model, ("error", "truncate", "center", "window"), "stop, cut their end off, keep the middle, or read windows"
+    )
+    model.add_argument(
+        "--window",
+        type=whole_number,
+        metavar="BP",
+        help="bp of a window (default: the longest sequence of the training)",
+    )
+    model.add_argument(
+        "--stride", type=whole_number, metavar="BP", help="bp from one window to the next (default: half a window)"
+    )
     model.add_argument(
         "--average_strands",
         action="store_true",
@@ -67,12 +79,28 @@ def predict(argv: Sequence[str] | None = None) -> int:
     output.add_argument(
         "--track",
         metavar="NAME",
-        help="the class, label or target of a .bedgraph; the class that .bed has as its score",
+        help="the class, label or target of a .bedgraph or .bw; the class that .bed has as its score",
     )
     parser.add_common()
 
-    def work(model: str, file: str, out: str, overwrite: bool, seed: int | str | None, **options: Any) -> Answer:
+    def work(
+        model: str,
+        file: str,
+        out: str,
+        overwrite: bool,
+        seed: int | str | None,
+        too_long: str,
+        window: int | None,
+        stride: int | None,
+        **options: Any,
+    ) -> Answer:
         check_output(out, "predict", overwrite)
+        is_scan, is_bigwig = too_long == "window", find_suffix(out) == ".bw"
+        if not is_scan and (window or stride or is_bigwig):
+            what = (
+                f"{out}: bigWig files are written of windows" if is_bigwig else "--window and --stride are of windows"
+            )
+            raise InputError(f"{what}: give --too_long window, too")
         check_input_files(file, options["genome"])
         check_apart(out, file, options["genome"])
         renamed = _open_genome(options)
@@ -80,11 +108,19 @@ def predict(argv: Sequence[str] | None = None) -> int:
         named = model if seed == "all" else models[0]
         from gengram.genome.row_files import count_rows
         from gengram.pipelines.predict import predict_file
+        from gengram.pipelines.scan_file import scan_file
 
-        path = predict_file(named, file, out, seed="all" if seed == "all" else None, **options)
-        rows, columns = count_rows(path)
-        answer = {"out": str(path), "model": named, "file": file, "rows": rows, "columns": columns, **renamed}
-        return Answer(str(path), answer | ({"models": models} if seed == "all" else {}))
+        options["seed"] = "all" if seed == "all" else None
+        if is_scan:
+            path = scan_file(named, file, out, window=window, stride=stride, **options)
+        else:
+            path = predict_file(named, file, out, too_long=too_long, **options)
+        answer = {"out": str(path), "model": named, "file": file}
+        if is_bigwig:
+            answer |= {"track": options["track"]}
+        else:
+            answer |= dict(zip(("rows", "columns"), count_rows(path)))
+        return Answer(str(path), answer | ({"models": models} if seed == "all" else {}) | renamed)
 
     return run(parser, parser.parse(argv), work)
 

@@ -19,6 +19,7 @@ SUFFIXES: dict[str, dict[str, str]] = {
         ".csv": _ROWS,
         ".bed": "a line for each interval of the input, its score the probability",
         ".bedgraph": "one class or target along the genome",
+        ".bw": "one class or target along the genome, with `--too_long window`",
     },
     "embed": {
         ".parquet": "a row for each row of the input, the vector as a list",

@@ -103,6 +103,8 @@ def predict_file(
             output folder that is not there, a suffix that is not written; no prediction that is finite.
     """
     out = check_output(out, "predict")
+    if too_long == "window" or find_suffix(out) == ".bw":
+        raise InputError("windows of long sequences, and bigWig files, are written by gengram.pipelines.scan_file")
     suffix, folders = find_suffix(out), find_models(model_path, seed)
     counted_from = survey_places(file, sequence_column, disjoint=suffix in TRACKS) if suffix in PLACES else 0
     rows = read_rows(file, sequence_column, genome=genome, needs_labels=False)

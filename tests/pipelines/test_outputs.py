@@ -272,7 +272,7 @@ def test_columns_called_like_a_dimension_give_way_and_that_is_told(make_model, t
 
 
 @pytest.mark.parametrize("verb", ["predict", "embed"])
-@pytest.mark.parametrize("name", ["v.xlsx", "v", "v.parquet.gz", "v.gz", "v.bw"])
+@pytest.mark.parametrize("name", ["v.xlsx", "v", "v.parquet.gz", "v.gz", "v.bw.gz"])
 def test_an_unknown_suffix_is_refused_before_anything_is_loaded(verb, name, tmp_path):
     """Neither the model nor the file is there, and torch is not imported."""
     program = (

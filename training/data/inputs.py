@@ -228,7 +228,7 @@ def tokenize_rows(
         f"but the limit is {limit} tokens ({len(beyond)} of {len(rows)} rows are too long, the longest has "
         f"{lengths.max()}). "
         "Shorten them, cut them with --too_long truncate or center, or take a longer model (for a new one: "
-        "max_position_embeddings in backbone_config)."
+        "max_position_embeddings in backbone_config). gengram predict also reads them in windows: --too_long window."
     )
 
 
