@@ -134,11 +134,13 @@ def test_commands_of_the_readme_run(tmp_path, monkeypatch, capsys):
     for name, lines in (("train.csv", labelled[:30]), ("test.csv", labelled[30:]), ("new.csv", labelled)):
         Path(name).write_text("\n".join(["sequence,label", *lines]) + "\n")
     Path("sequences.fa").write_text("".join(f">{index}\n{bases}\n" for index, bases in enumerate(sequences)))
+    Path("genome.fa").write_text(f">chr1\n{''.join(sequences)}\n")
     commands = [words for words in read_verbs(ROOT / "README.md") if "InstaDeepAI/segment_nt" not in words]
-    assert [words[0] for words in commands] == ["finetune", "predict", "embed", "push"]
+    assert [words[0] for words in commands] == ["finetune", "predict", "embed", "predict", "push"]
     for words in commands:
         assert main(words) == 0, capsys.readouterr().err
     assert len(Path("predictions.tsv").read_text().splitlines()) == 41
+    assert len(Path("windows.tsv").read_text().splitlines()) == 80  # 1200 bp, a window of 30 bp every 15
     assert pyarrow.parquet.read_metadata("embeddings.parquet").num_rows == 40
     assert Path("embeddings.json").exists() and "model.safetensors" in capsys.readouterr().out
 
