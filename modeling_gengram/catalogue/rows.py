@@ -151,7 +151,7 @@ def _make_row(family: str, data: dict[str, Any], model: dict[str, Any]) -> Model
         sources["max_bases"] = "max_tokens times bases_per_token"
     if "heads" in facts:
         facts["heads"] = tuple(facts["heads"])
-    given = {name: model.get(name, data.get(name)) for name in ("loads", "instead")}
+    given: dict[str, Any] = {name: model.get(name, data.get(name)) for name in ("loads", "instead")}
     return ModelRow(
         id=model["id"],
         family=family,
