@@ -7,6 +7,7 @@ from typing import Any
 
 from gengram.catalogue.rows import LOADS, OBJECTIVES
 from gengram.command_line import Answer, VerbParser, run
+from gengram.errors import InputError
 
 _UNITS = {"": 1, "K": 1_000, "M": 1_000_000, "B": 1_000_000_000}
 
@@ -35,7 +36,11 @@ def models(argv: Sequence[str] | None = None) -> int:
     def work(id: str | None, **filters: Any) -> Answer:
         from gengram.catalogue.listing import show_model, show_models
 
-        return show_models(**filters) if id is None else show_model(id)
+        if id is None:
+            return show_models(**filters)
+        if given := [f"--{name}" for name, value in filters.items() if value not in (None, False)]:
+            raise InputError(f"{id}: one model is shown as it is, without a filter; leave out {', '.join(given)}")
+        return show_model(id)
 
     return run(parser, parser.parse(argv), work)
 

@@ -36,6 +36,7 @@ def ask(*words: str, capsys) -> dict:
         (["\x1b[31m"], "\\x1b[31m: the catalogue has no such model"),
         (["--family", "gena-lm"], "did you mean 'gena_lm'?"),
         (["--family", ""], "there is no family ''"),
+        ([ID, "--family", "evo", "--commercial_ok"], "leave out --family, --commercial_ok"),
     ],
 )
 def test_what_is_not_there_is_told_with_what_is_similar(words, told, capsys):
@@ -145,16 +146,15 @@ def test_in_a_pipe_nothing_is_cut():
     assert done.returncode == 0 and all(id in done.stdout for id in ROWS) and "…" not in done.stdout
 
 
-@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
-def test_one_model_is_shown_with_everything(row):
-    answer = show_model(row.id)
-    assert answer.data == json.loads(json.dumps(answer.data)) == describe_row(row)
-    for source in row.sources.values():
-        assert source in answer.text
-    assert "None" not in answer.text
-    uses = [line for line in answer.text.splitlines() if line.startswith("  gengram ") or line.startswith("  hf ")]
-    assert bool(uses) == (row.loads in ("gengram", "transformers", "convert"))
-    assert row.instead is None or f"Instead: {row.instead}" in answer.text
+@pytest.mark.parametrize("family", list_families())
+def test_one_model_is_shown_with_everything(family):
+    for row in (row for row in list_models() if row.family == family):
+        answer = show_model(row.id)
+        assert answer.data == json.loads(json.dumps(answer.data)) == describe_row(row)
+        assert all(source in answer.text for source in row.sources.values()) and "None" not in answer.text, row.id
+        uses = [line for line in answer.text.splitlines() if line.startswith(("  gengram ", "  hf "))]
+        assert bool(uses) == (row.loads in ("gengram", "transformers", "convert")), row.id
+        assert row.instead is None or f"Instead: {row.instead}" in answer.text
 
 
 def test_the_commands_of_a_model_are_understood(monkeypatch, tmp_path):
