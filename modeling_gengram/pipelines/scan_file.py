@@ -483,12 +483,13 @@ def _measure_contigs(scan: _Scan) -> dict[str, int]:
     for part in scan.list_parts():
         for chrom, end in zip(part.rows["chrom"].to_pylist(), part.rows["end"].to_pylist()):
             ends[chrom] = max(ends.get(chrom, 0), end)
-    known = {}
+    known: dict[str, int] = {}
     if scan.genome is not None:
         called = {contig: name for name, contig in scan.genome.renamed.items()}  # as the file calls it
-        for _, header, sequence in read_fasta(scan.genome.path):
-            contig = header.split()[0]
-            known[called.get(contig, contig)] = len(sequence)
+        records = {header.split()[0]: len(sequence) for _, header, sequence in read_fasta(scan.genome.path)}
+        for one in scan.genome.split(records).values():
+            contig = called.get(one.contig, one.contig)
+            known[contig] = max(one.end, known.get(contig, 0))
     if unknown := [chrom for chrom in sorted(ends) if known.get(chrom, 0) < ends[chrom]]:
         tell(f"{scan.file}: the lengths of contigs are not known, so they end with the last window: {shorten(unknown)}")
     return {**known, **{chrom: ends[chrom] for chrom in unknown}}

@@ -59,6 +59,24 @@ def test_every_genome_gives_the_same_numbers(verb, model, tmp_path, capsys):
         pd.testing.assert_frame_equal(found[name], found["same"])
 
 
+def test_windows_of_intervals_are_where_the_input_has_them(model, tmp_path):
+    pyBigWig = pytest.importorskip("pyBigWig")
+    (tmp_path / "rows.bed").write_text(BED)
+    found = {}
+    for name, (fasta, flags, _) in GENOMES.items():
+        (tmp_path / f"{name}.fa").write_text(fasta)
+        given = ["--model", str(model), "--genome", str(tmp_path / f"{name}.fa"), *flags, "--too_long", "window"]
+        given += ["--window", "20", "--stride", "10"]
+        for suffix, more in ((".tsv", []), (".bw", ["--track", "b"])):
+            out = tmp_path / f"{name}{suffix}"
+            assert predict([str(tmp_path / "rows.bed"), *given, *more, "--out", str(out)]) == 0
+        with pyBigWig.open(str(tmp_path / f"{name}.bw")) as track:
+            lengths = {"chr7": 360 if name == "bare slices" else 400, "chrM": 400}
+            assert track.chroms() == lengths
+            found[name] = (tmp_path / f"{name}.tsv").read_text(), {chrom: track.intervals(chrom) for chrom in lengths}
+    assert found["same"][0].count("\n") > 10 and all(found[name] == found["same"] for name in GENOMES)
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_what_is_not_meant_is_refused_with_the_remedy(verb, model, tmp_path, capsys):
     (tmp_path / "rows.bed").write_text(BED)
