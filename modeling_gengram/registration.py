@@ -42,6 +42,8 @@ FAMILIES: dict[str, Family] = {
 
 TOKENIZERS: dict[str, str] = {
     "ntv3": "gengram.tokenization.ntv3",
+    "overlapping": "gengram.tokenization.overlapping",
+    "whole_kmer": "gengram.tokenization.whole_kmer",
     "bpe": "gengram.tokenization.bpe",
     "kmer": "gengram.tokenization.kmer",
 }

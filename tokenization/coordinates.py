@@ -92,7 +92,8 @@ def assign_bases(intervals: np.ndarray, length: int, start: int = 0) -> np.ndarr
 
     Returns:
         `np.ndarray` int64 [length]: positions among the T tokens, in the order of the coordinates; -1 (`NOWHERE`) where
-        a base is in no token (cut off, or left out by the tokenizer).
+        a base is in no token (cut off, or left out by the tokenizer). Where tokens overlap, the one in whose middle the
+        base is (of two, the first).
 
     Raises:
         `ValueError`: a token reaches beyond the sequence: length or start are not those of the intervals.
@@ -111,7 +112,13 @@ def assign_bases(intervals: np.ndarray, length: int, start: int = 0) -> np.ndarr
     assigned = np.full(length, NOWHERE, dtype=np.int64)
     counts = ends - begins
     within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    assigned[np.repeat(begins, counts) + within] = np.repeat(tokens, counts)
+    bases, owners = np.repeat(begins, counts) + within, np.repeat(tokens, counts)
+    if len(bases) and np.bincount(bases).max() > 1:
+        # What is written last stays: of a base's tokens the one around it.
+        distances = np.abs(2 * within + 1 - np.repeat(counts, counts))
+        order = np.lexsort((-owners, -distances))
+        bases, owners = bases[order], owners[order]
+    assigned[bases] = owners
     return assigned
 
 

@@ -1,6 +1,8 @@
-"""The tokenizer of the Nucleotide Transformers: k-mers without overlap, single letters where no k-mer fits."""
+"""The tokenizer of the Nucleotide Transformers: k-mers without overlap, single letters where no k-mer fits.
 
-import json
+Others use it with their own k: Plant DNABERT, DNAGPT and DNAGemma 6, 5 ... and 1, which is one token a base.
+"""
+
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
@@ -8,9 +10,11 @@ from typing import Any, Literal
 from tokenizers import AddedToken, Regex, Tokenizer
 from tokenizers.decoders import Fuse
 from tokenizers.models import WordLevel
+from tokenizers.normalizers import Normalizer
 from tokenizers.pre_tokenizers import Sequence, Split, WhitespaceSplit
 from tokenizers.processors import TemplateProcessing
 from transformers import EsmTokenizer, TokenizersBackend
+from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 from transformers.utils import cached_file
 
 from gengram.genome.alphabet import ANY_BASE
@@ -38,18 +42,18 @@ def list_kmer_vocabulary(k: int = 6, layout: Layout = "v2") -> list[str]:
     offset of 4 (v1) or 6 (v2): `ATTCCG` is 367 or 369.
 
     Args:
-        k: letters of a token, 2 to 8; published are 6 and 3.
+        k: letters of a token, 1 to 8; published are 6, 3 and 1.
         layout: `"v1"` (Nucleotide Transformer v1, AgroNT; 4105 tokens for k = 6) or `"v2"` (v2, SegmentNT, 4107 tokens;
             Codon-NT, k = 3, 75 tokens).
 
     Raises:
-        `ValueError`: another layout, or a k outside 2 to 8.
+        `ValueError`: another layout, or a k outside 1 to 8.
     """
     check_choice("layout", layout, Layout)
-    if not 2 <= k <= _LONGEST_K:
-        raise ValueError(f"k={k}: give 2 to {_LONGEST_K}; 4**k tokens need as many embeddings")
+    if not 1 <= k <= _LONGEST_K:
+        raise ValueError(f"k={k}: give 1 to {_LONGEST_K}; 4**k tokens need as many embeddings")
     kmers = ("".join(letters) for letters in product(DIGITS, repeat=k))
-    return [*_SPECIAL[layout], *kmers, *DIGITS, ANY_BASE]
+    return [*_SPECIAL[layout], *(kmers if k > 1 else ()), *DIGITS, ANY_BASE]
 
 
 def build_kmer_tokenizer(
@@ -84,38 +88,43 @@ def build_kmer_tokenizer(
             transformers warns. By default 1000 (v1) or 2048 (v2); AgroNT takes 1024.
 
     Raises:
-        `ValueError`: a policy or layout that does not exist, a k outside 2 to 8, a `model_max_length` below 1.
+        `ValueError`: a policy or layout that does not exist, a k outside 1 to 8, a `model_max_length` below 1.
 
     Example:
         >>> tokenizer = build_kmer_tokenizer()
         >>> tokenizer.tokenize("ACGTGTACNTGCACGG")
         ['ACGTGT', 'A', 'C', 'N', 'TGCACG', 'G']
     """
-    vocabulary = {token: index for index, token in enumerate(list_kmer_vocabulary(k, layout))}
+    vocabulary = list_kmer_vocabulary(k, layout)
     letters = read_letters(case=case, uracil=uracil, ambiguous=ambiguous)
-    length = _MAX_TOKENS[layout] if model_max_length is None else model_max_length
+    return _build(vocabulary, k, letters, _MAX_TOKENS[layout] if model_max_length is None else model_max_length)
+
+
+def _build(vocabulary: list[str], k: int, letters: Normalizer | None, length: int, eos: str = "") -> TokenizersBackend:
+    """Make the tokenizer of a vocabulary whose names begin with `<`; `eos`, one of them, goes behind a sequence."""
     if length < 1:
         raise ValueError(f"model_max_length={length}: give the model's length in tokens, 1 or more")
-
-    backend = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
+    ids = {token: index for index, token in enumerate(vocabulary)}
+    backend = Tokenizer(WordLevel(ids, unk_token="<unk>"))
     backend.normalizer = letters
     pieces = Regex(f"[{DIGITS}]{{{k}}}|[{DIGITS}{ANY_BASE}]|[^{DIGITS}{ANY_BASE}]+")
     backend.pre_tokenizer = Sequence([WhitespaceSplit(), Split(pieces, behavior="isolated")])
+    first, second = (["<cls>", text, *([eos] if eos else [])] for text in ("$A", "$B"))
     backend.post_processor = TemplateProcessing(
-        single="<cls>:0 $A:0",
-        pair="<cls>:0 $A:0 <cls>:1 $B:1",
-        special_tokens=[("<cls>", vocabulary["<cls>"])],
+        single=[f"{each}:0" for each in first],
+        pair=[*(f"{each}:0" for each in first), *(f"{each}:1" for each in second)],
+        special_tokens=[(name, ids[name]) for name in ("<cls>", *([eos] if eos else []))],
     )
     backend.decoder = Fuse()
     # Not normalized: the names are looked for in the text as it is, or folding would rewrite `<mask>` first.
-    backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in _SPECIAL[layout]])
+    special = [token for token in vocabulary if token.startswith("<")]
+    backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
+    named = {"unk_token": "<unk>", "pad_token": "<pad>", "mask_token": "<mask>", "cls_token": "<cls>"}
+    named |= {"eos_token": eos} if eos else {}
     return TokenizersBackend(
         tokenizer_object=backend,
-        unk_token="<unk>",
-        pad_token="<pad>",
-        mask_token="<mask>",
-        cls_token="<cls>",
-        extra_special_tokens=list(_SPECIAL[layout][4:]),
+        **named,
+        extra_special_tokens=[token for token in special if token not in named.values()],
         model_max_length=length,
         model_input_names=["input_ids", "attention_mask"],
     )
@@ -129,10 +138,10 @@ def load_kmer_tokenizer(
     ambiguous: Ambiguous = "n",
     **kwargs: Any,
 ) -> TokenizersBackend:
-    """Make the tokenizer of a published Nucleotide Transformer from its `vocab.txt`.
+    """Make the tokenizer of a published Nucleotide Transformer from its `vocab.txt`, or of a model that has its rules.
 
     `AutoTokenizer` gives transformers' `EsmTokenizer` for these, which is slow, marks special tokens one place too far,
-    refuses pairs, and reads lower case as unknown.
+    refuses pairs, and reads lower case as unknown. An `eos_token` in the files goes behind each sequence.
 
     Args:
         pretrained_model_name_or_path: Hub id or folder.
@@ -141,35 +150,55 @@ def load_kmer_tokenizer(
 
     Raises:
         `OSError`: there is no `vocab.txt`.
-        `ValueError`: the vocabulary is not that of a Nucleotide Transformer.
+        `ValueError`: the vocabulary is not of this kind.
     """
-    file = cached_file(pretrained_model_name_or_path, "vocab.txt", **kwargs)
-    assert file is not None  # a missing file has raised
-    vocabulary = Path(file).read_text().split()
-    k = max((len(token) for token in vocabulary if set(token) <= set(DIGITS)), default=0)
-    for layout, special in _SPECIAL.items():
-        if 2 <= k <= _LONGEST_K and vocabulary[: len(special) + 1] == [*special, "A" * k]:
-            ours = list_kmer_vocabulary(k, layout)
-            if vocabulary[: len(ours)] == ours:
-                break
-    else:
+    cached_file(pretrained_model_name_or_path, "vocab.txt", **kwargs)  # a missing file raises
+    files = PublishedFiles(pretrained_model_name_or_path, kwargs)
+    vocabulary = files.vocabulary
+    k = find_k(vocabulary)
+    if k is None:
         raise ValueError(
-            f"{pretrained_model_name_or_path}: vocab.txt is not that of a Nucleotide Transformer (special tokens, then "
-            f"all k-mers over {DIGITS} in this order, then the letters)"
+            f"{pretrained_model_name_or_path}: vocab.txt is not that of a Nucleotide Transformer (<unk>, <pad>, "
+            f"<mask>, <cls>, maybe other names in <>, all k-mers over {DIGITS}, and the letters)"
         )
-    settings = cached_file(
-        pretrained_model_name_or_path,
-        "tokenizer_config.json",
-        **{"_raise_exceptions_for_missing_entries": False, **kwargs},
-    )
-    length = None if settings is None else json.loads(Path(settings).read_text()).get("model_max_length")
-    return build_kmer_tokenizer(k, layout, case=case, uracil=uracil, ambiguous=ambiguous, model_max_length=length)
+    letters = read_letters(case=case, uracil=uracil, ambiguous=ambiguous)
+    length = files.tokenizer_config.get("model_max_length")
+    eos = _find_eos(files)
+    for layout in _SPECIAL:
+        ours = list_kmer_vocabulary(k, layout)
+        if not eos and vocabulary[: len(ours)] == ours:
+            return _build(ours, k, letters, _MAX_TOKENS[layout] if length is None else length)
+    if eos is None and "<eos>" in vocabulary:
+        eos = "<eos>"  # As ESM has it where no file says anything.
+    if eos and eos not in vocabulary:
+        raise ValueError(f"{pretrained_model_name_or_path}: the eos_token {eos!r} is not in vocab.txt")
+    return _build(vocabulary, k, letters, VERY_LARGE_INTEGER if length is None else length, eos or "")
+
+
+def _find_eos(files: PublishedFiles) -> str | None:
+    """What the files say goes behind a sequence: a token, nothing (empty), or not a word about it (None)."""
+    for given in (files.tokenizer_config, files.read("special_tokens_map.json")):
+        if "eos_token" in given:
+            eos: Any = given["eos_token"]
+            return str((eos.get("content") if isinstance(eos, dict) else eos) or "")
+    return None
+
+
+def find_k(vocabulary: list[str]) -> int | None:
+    """Return the length of the k-mers of a vocabulary of this kind; None for any other vocabulary."""
+    special = {token for token in vocabulary if token.startswith("<") and token.endswith(">")}
+    bases = set(vocabulary) - special - {ANY_BASE}
+    k = max(map(len, bases), default=0)
+    if not 1 <= k <= _LONGEST_K or not {"<unk>", "<pad>", "<mask>", "<cls>"} <= special:
+        return None
+    expected = 4**k + (len(DIGITS) if k > 1 else 0)
+    known = set(DIGITS) <= bases and all(len(each) in (1, k) and set(each) <= set(DIGITS) for each in bases)
+    return k if known and len(bases) == expected else None
 
 
 def recognizes_published(files: PublishedFiles) -> bool:
-    """Whether transformers reads k-mers as ESM's vocabulary; that of proteins has single letters and no such run."""
-    tokenizer = files.tokenizer
-    return isinstance(tokenizer, EsmTokenizer) and bool({"AAA", "AAAAAA"} & tokenizer.get_vocab().keys())
+    """Whether transformers reads `vocab.txt` as ESM's, and its k-mers or bases; that of proteins has more letters."""
+    return isinstance(files.tokenizer, EsmTokenizer) and find_k(files.vocabulary) is not None
 
 
 def load_published(files: PublishedFiles) -> TokenizersBackend:
@@ -180,6 +209,7 @@ def load_published(files: PublishedFiles) -> TokenizersBackend:
 __all__ = [
     "DIGITS",
     "build_kmer_tokenizer",
+    "find_k",
     "list_kmer_vocabulary",
     "load_kmer_tokenizer",
     "load_published",

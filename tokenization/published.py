@@ -5,8 +5,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, TokenizersBackend
 from transformers.utils import cached_file
+
+from gengram.errors import InputError
+from gengram.printable import make_printable
+
+_PROBE = "ACGTTGCAAGGCCTTAGACTCATGTATTTAACCCGGGATATCGCTAGC"
 
 
 class PublishedFiles:
@@ -41,13 +47,67 @@ class PublishedFiles:
         return self.read("tokenizer_config.json")
 
     @cached_property
+    def vocabulary(self) -> list[str]:
+        """The tokens of `vocab.txt` in the order of their ids; empty if there is none.
+
+        A line is a token, or as in GENERator's file a token and its id.
+
+        Raises:
+            `ValueError`: an id that is not the line's number.
+        """
+        file = self.find("vocab.txt")
+        if file is None:
+            return []
+        lines = [line.split() for line in Path(file).read_text(encoding="utf-8").splitlines()]
+        if not all(len(line) == 2 for line in lines):
+            return [token for line in lines for token in line]
+        for number, (token, index) in enumerate(lines):
+            if index != str(number):
+                raise ValueError(f"{file}, line {number + 1}: {token!r} has the id {index[:20]!r}, not {number}")
+        return [token for token, _ in lines]
+
+    @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The tokenizer as transformers reads it, without remote code.
+        """The tokenizer as `tokenizer.json` has it, else as transformers reads the other files; without remote code.
+
+        The classes that transformers has for a model type, or that `tokenizer_config.json` names, make a tokenizer of
+        their own from the vocabulary of `tokenizer.json` and leave the rest of it unread: DNA would get other ids.
 
         Raises:
             `OSError` or `ValueError`: as `AutoTokenizer.from_pretrained`.
+            `InputError`: code beside the checkpoint would read it, and nothing else does.
         """
-        return AutoTokenizer.from_pretrained(self.path, trust_remote_code=False, **self.hub, **self.options)
+        code = self.tokenizer_config.get("auto_map") or self.config.get("auto_map") or {}
+        code = code.get("AutoTokenizer") if isinstance(code, dict) else code
+        file = self.find("tokenizer.json")
+        try:
+            found = AutoTokenizer.from_pretrained(self.path, trust_remote_code=False, **self.hub, **self.options)
+        except (OSError, ValueError, TypeError) as error:
+            if file is None and code:
+                name = code if isinstance(code, str) else next((each for each in code if each), "")
+                raise InputError(
+                    f"{self.path}: its tokenizer is code of its own ({make_printable(name)[:80]}), which is never run, "
+                    "and its vocabulary is none that is known here. Save one with a tokenizer.json into a folder with "
+                    "the model"
+                ) from error
+            if file is None:
+                raise
+            found = None
+        if file is None or (found is not None and _reads_like(found, file)):
+            return found
+        return TokenizersBackend.from_pretrained(self.path, **self.hub, **self.options)
+
+
+def _reads_like(tokenizer: PreTrainedTokenizerBase, file: str) -> bool:
+    """Whether a tokenizer gives DNA the ids that the one in a `tokenizer.json` gives it."""
+    written = Tokenizer.from_file(file)
+    written.no_padding()
+    written.no_truncation()
+    return all(
+        tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        == written.encode(text, add_special_tokens=False).ids
+        for text in (_PROBE, _PROBE.lower(), f"{_PROBE}N{_PROBE}")
+    )
 
 
 __all__ = ["PublishedFiles"]

@@ -24,8 +24,9 @@ from gengram.tokenization.published import PublishedFiles
 # Arguments that choose and fetch a file.
 _HUB = {"cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token"}
 _TOKENIZER_FILES = ("tokenizer*.json", "vocab*", "*.model", "special_tokens_map.json")
-# What is known by its vocabulary, whichever model it belongs to.
-_BY_CONTENT = ("bpe", "kmer")
+# What is known by its vocabulary, whichever model it belongs to. The first two have code of their own that transformers
+# asks for, so they are found before it is asked.
+_BY_CONTENT = ("overlapping", "whole_kmer", "bpe", "kmer")
 # Every base, every pair of them, and more than one k-mer.
 _PROBE = "ACGTTGCAAGGCCTTAGACTCATGTA"
 # Some of these letters are unknown to every tokenizer.
@@ -126,8 +127,7 @@ def check_tokenizer(
             f"{path}: the tokenizer there does not read DNA: A, C, G and T are unknown to it or the same token. Save "
             "the tokenizer that the model was trained with into this folder"
         )
-    pieces = tokenizer.convert_ids_to_tokens(_read(tokenizer, _PROBE))
-    if (back := re.sub("[^ACGT]", "", "".join(pieces).upper())) != _PROBE:
+    if (back := _read_back(tokenizer)) != _PROBE:
         raise InputError(
             f"{path}: the tokenizer there does not read DNA: {_PROBE} comes back as {back or 'nothing'!r}. Save the "
             "tokenizer that the model was trained with into this folder"
@@ -142,8 +142,20 @@ def _read(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
 
 
+def _read_back(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The bases of a short sequence that its tokens spell, in place: they may overlap, and leave out bases that
+    do not fill a token."""
+    encoded = tokenizer(_PROBE, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    pieces = [re.sub("[^ACGT]", "", piece.upper()) for piece in tokenizer.convert_ids_to_tokens(encoded["input_ids"])]
+    places = [slice(*place) for place in encoded["offset_mapping"]]
+    left_out = len(_PROBE) - len({base for place in places for base in range(len(_PROBE))[place]})
+    in_place = all(piece == _PROBE[place] for piece, place in zip(pieces, places))
+    return _PROBE if in_place and left_out < max(map(len, pieces), default=0) else "".join(pieces)
+
+
 def _compare_ids(tokenizer: PreTrainedTokenizerBase, path: str | Path, config: PreTrainedConfig, rows: int) -> None:
-    names = {index: name for name, index in tokenizer.get_vocab().items()}
+    # A token without a letter, as GROVER's file has one, stands in no text.
+    names = {index: name for name, index in tokenizer.get_vocab().items() if name}
     # What is put around a sequence may have ids that no token has.
     written = tokenizer(_PROBE, split_special_tokens=True, verbose=False)["input_ids"]
     if (highest := max([*names, *written], default=-1)) >= rows:

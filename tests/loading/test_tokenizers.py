@@ -159,7 +159,9 @@ def test_a_folder_without_a_tokenizer(small, tmp_path):
 
 def test_a_slow_tokenizer_is_refused_by_name_and_replaced_where_it_is_known(tmp_path):
     (tmp_path / "own").mkdir()
-    (tmp_path / "own/vocab.txt").write_text("\n".join(["<cls>", "<pad>", "<eos>", "<unk>", *"ACGT", "<mask>"]))
+    (tmp_path / "own/vocab.txt").write_text(
+        "\n".join(["<cls>", "<pad>", "<eos>", "<unk>", *"ACDEFGHIKLMNPQRSTVWY", "<mask>"])
+    )
     (tmp_path / "own/tokenizer_config.json").write_text('{"tokenizer_class": "EsmTokenizer"}')
     assert isinstance(load_tokenizer(tmp_path / "own"), EsmTokenizer)
     with pytest.raises(

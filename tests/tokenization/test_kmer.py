@@ -168,8 +168,8 @@ def test_folder_without_vocabulary(tmp_path):
 @pytest.mark.parametrize(
     "arguments,message",
     [
-        ({"k": 1}, "k=1: give 2 to 8"),
-        ({"k": 9}, "k=9: give 2 to 8"),
+        ({"k": 0}, "k=0: give 1 to 8"),
+        ({"k": 9}, "k=9: give 1 to 8"),
         ({"layout": "v3"}, "layout='v3'"),
         ({"case": "upper"}, "case='upper'"),
         ({"model_max_length": 0}, "model_max_length=0"),
