@@ -18,8 +18,8 @@ from gengram.errors import InputError, suggest
 from gengram.gengram.configuration_gengram import GengramConfig
 from gengram.gengram.modeling_gengram import GengramForSequenceClassification, GengramForTokenClassification
 from gengram.loading.faults import tell_faults
-from gengram.loading.models import TASKS, find_head, load_weights, require_config
-from gengram.loading.tokenizers import check_tokenizer, require_tokenizer
+from gengram.loading.models import TASKS, find_head, is_decoder, load_weights, require_config
+from gengram.loading.tokenizers import check_tokenizer, prepare_batches, require_tokenizer
 from gengram.rmt.configuration_rmt import RmtConfig
 from gengram.rmt.modeling_rmt import RmtForSequenceClassification, RmtForTokenClassification
 from gengram.tokenization import EMBEDDING_ROWS, build_nucleotide_tokenizer
@@ -53,9 +53,7 @@ def prepare_tokenizer(arguments: ModelArguments) -> PreTrainedTokenizerBase:
         tokenizer = require_tokenizer(path)
     except InputError as error:
         raise InputError(f"{error}. Name one with --tokenizer_name_or_path.") from error
-    if tokenizer.pad_token_id is None:
-        raise InputError(f"{path}: the tokenizer has no padding token, so sequences cannot share a batch")
-    return tokenizer
+    return prepare_batches(tokenizer, path)
 
 
 def prepare_config(arguments: ModelArguments, tokenizer: PreTrainedTokenizerBase) -> PreTrainedConfig:
@@ -70,7 +68,7 @@ def prepare_config(arguments: ModelArguments, tokenizer: PreTrainedTokenizerBase
         config = require_config(path)
         if isinstance(config, GengramConfig) and arguments.memory is not None:
             raise InputError(f"{path} is a Gengram model and brings its own memory: leave --memory out")
-        if config.pad_token_id is None:
+        if config.pad_token_id is None or is_decoder(config):
             config.pad_token_id = tokenizer.pad_token_id
         if arguments.memory is not None:
             config = _add_memory(config, _as_mapping(arguments.memory), tokenizer)

@@ -12,10 +12,13 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_MASKED_LM_MAPPING,
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
+    AutoModelForPreTraining,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     PreTrainedConfig,
@@ -24,17 +27,21 @@ from transformers import (
 )
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
+from gengram.catalogue import find_model_row
 from gengram.errors import InputError
 from gengram.gena.published import mend_config, speed_up
 from gengram.loading.checkpoints import find_in_run
-from gengram.loading.faults import tell_faults
+from gengram.loading.faults import tell_error, tell_faults
+from gengram.loading.foreign_code import check_architecture, name_alternative, name_code
 from gengram.printable import shorten
+from gengram.progress import tell
 from gengram.registration import list_configurations
 
 TASKS: dict[str, Any] = {
     "base": AutoModel,
     "causal_lm": AutoModelForCausalLM,
     "masked_lm": AutoModelForMaskedLM,
+    "pretraining": AutoModelForPreTraining,
     "sequence_classification": AutoModelForSequenceClassification,
     "token_classification": AutoModelForTokenClassification,
 }
@@ -63,7 +70,7 @@ def load_config(pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Any
 
     Raises:
         `OSError`: there is no config.json.
-        `ValueError`: it names no architecture, or none that is known.
+        `ValueError`: it names no architecture, or none that is known (`InputError`, see `check_architecture`).
     """
     pretrained_model_name_or_path = find_in_run(pretrained_model_name_or_path)
     hub = {name: kwargs[name] for name in _HUB & kwargs.keys()}
@@ -72,8 +79,11 @@ def load_config(pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Any
     for config_class in list_configurations():
         if hasattr(config_class, "recognizes") and config_class.recognizes(fields):
             return config_class.from_pretrained(pretrained_model_name_or_path, **kwargs)
+    check_architecture(fields, pretrained_model_name_or_path)
     found = AutoConfig.from_pretrained(pretrained_model_name_or_path, trust_remote_code=False, **kwargs)
-    mend_config(found[0] if isinstance(found, tuple) else found)
+    config = mend_config(found[0] if isinstance(found, tuple) else found)
+    if _is_stock(config) and hasattr(config, "auto_map"):
+        del config.auto_map  # It names code that is not run, and that would not be beside what is saved.
     return found
 
 
@@ -86,7 +96,8 @@ def auto(pretrained_model_name_or_path: str | Path, task: str = "base", **kwargs
 
     Args:
         pretrained_model_name_or_path: Hub id, folder, or a run of `gengram finetune` (its best model).
-        task: `base`, `masked_lm`, `causal_lm`, `sequence_classification` or `token_classification`.
+        task: `base`, `masked_lm`, `causal_lm`, `pretraining` (the head that the checkpoint was trained with, masked or
+            causal), `sequence_classification` or `token_classification`.
         kwargs: of `from_pretrained` (`attn_implementation`, `revision`, `output_loading_info` ...; `dtype` is by
             default that of the file), and fields of the configuration (`num_labels`, `rescaling_factor` ...).
 
@@ -227,14 +238,29 @@ def _load(path: str | Path, task: str, **kwargs: Any) -> tuple[Any, dict[str, An
         kwargs["config"] = copy.deepcopy(kwargs["config"])
         for name in sorted(given):
             setattr(kwargs["config"], name, kwargs.pop(name))
-    model, found = TASKS[task].from_pretrained(path, output_loading_info=True, **kwargs)
-    _refuse_left_over(model, found["unexpected_keys"], path)
+    auto_class = _choose_class(task, kwargs["config"], path)
+    code = _find_code(path, kwargs)
+    try:
+        model, found = auto_class.from_pretrained(path, output_loading_info=True, **kwargs)
+    except RuntimeError as error:  # weights of other sizes
+        if not code:
+            raise
+        raise InputError(f"{path}: {tell_error(error)}. Note that {code}") from error
+    _refuse_left_over(model, found["unexpected_keys"], path, code)
     random = _list_random(found)
+    if code and (lacking := _list_lacking(model, random, task)):
+        raise InputError(
+            f"{path}: {len(lacking)} weights of {type(model).__name__}, of transformers, are missing or of another "
+            f"size, e.g. {lacking[0]}: {code}"
+        )
     if task == "base" and random and all(name.startswith("pooler.") for name in random):
         # Masked language models have none; one of random weights would look like an embedding.
         model.pooler = None
         found |= {kind: type(found[kind])() for kind in ("missing_keys", "mismatched_keys")}
     check_finite(model, path)
+    row = find_model_row(str(path))
+    if code and (row is None or row.loads == "remote_code"):
+        tell(f"{path}: its config.json names code of its own, which is not run; the weights fit {type(model).__name__}")
     return speed_up(model), found
 
 
@@ -245,6 +271,54 @@ def _check_count(num_labels: Any, path: str | Path) -> None:
             f"{path}: num_labels={shorten(repr(num_labels), 40)} in config.json is no number of classes from 0 to "
             f"{_MOST_LABELS:,}"
         )
+
+
+def _choose_class(task: str, config: Any, path: str | Path) -> Any:
+    """The Auto class for a task; for `pretraining` that of the head which the checkpoint was trained with.
+
+    Raises:
+        `InputError`: the architecture has none.
+    """
+    auto_class = TASKS[task]
+    if task == "pretraining":
+        named = str((config.architectures or [""])[0])
+        ends = {"ForPreTraining": auto_class, "ForMaskedLM": AutoModelForMaskedLM, "ForCausalLM": AutoModelForCausalLM}
+        language_model = AutoModelForCausalLM if is_decoder(config) else AutoModelForMaskedLM
+        auto_class = next((each for end, each in ends.items() if named.endswith(end)), language_model)
+    if type(config) not in auto_class._model_mapping:
+        others = [name for name, each in TASKS.items() if type(config) in each._model_mapping]
+        raise InputError(
+            f"{path}: there is no class of {config.model_type} for {task} (no {auto_class.__name__}); there are "
+            f"some for {', '.join(others) or 'no task'}"
+        )
+    return auto_class
+
+
+def is_decoder(config: PreTrainedConfig) -> bool:
+    """Whether models of this architecture are causal and nothing else, as GPT-2, Llama and Mistral are: their heads for
+    classes read the last token."""
+    return type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and type(config) not in MODEL_FOR_MASKED_LM_MAPPING
+
+
+def _find_code(path: str | Path, kwargs: dict[str, Any]) -> str:
+    """What to say where transformers' own class does not fit a model whose config.json names code; empty if none."""
+    if not _is_stock(kwargs["config"]):
+        return ""
+    fields, _ = PreTrainedConfig.get_config_dict(path, **{name: kwargs[name] for name in _HUB & kwargs.keys()})
+    code = name_code(fields)
+    if not code:
+        return ""
+    return f"the model needs code of its own ({code}), which is never run. {name_alternative(fields, path)}"
+
+
+def _is_stock(config: Any) -> bool:
+    return type(config).__module__.startswith("transformers.")
+
+
+def _list_lacking(model: PreTrainedModel, random: list[str], task: str) -> list[str]:
+    """Those of the random weights that no head is made of, and no pooler that only a head reads."""
+    head = find_head(model, random)
+    return [name for name in random if name not in head and not (task == "base" and name.startswith("pooler."))]
 
 
 def _list_random(found: dict[str, Any]) -> list[str]:
@@ -258,7 +332,7 @@ def _list_body(model: PreTrainedModel) -> set[str]:
     return {name for name, parameter in model.named_parameters() if id(parameter) in body}
 
 
-def _refuse_left_over(model: PreTrainedModel, names: Any, path: str | Path) -> None:
+def _refuse_left_over(model: PreTrainedModel, names: Any, path: str | Path, code: str) -> None:
     """Refuse weights of layers that the model does not have: it would be another one than was trained."""
     layers = {name for name, module in model.named_modules() if isinstance(module, nn.ModuleList)}
     prefix = f"{model.base_model_prefix}."
@@ -269,8 +343,8 @@ def _refuse_left_over(model: PreTrainedModel, names: Any, path: str | Path) -> N
             found.append(name)
     if found:
         raise InputError(
-            f"{path}: {len(found)} weights have no place in {type(model).__name__}, e.g. {found[0]}: its "
-            "config.json is of another model"
+            f"{path}: {len(found)} weights have no place in {type(model).__name__}, e.g. {found[0]}: "
+            f"{code or 'its config.json is of another model'}"
         )
 
 
@@ -327,6 +401,7 @@ __all__ = [
     "choose_device",
     "count_embeddings",
     "find_head",
+    "is_decoder",
     "is_finite",
     "load_config",
     "load_weights",

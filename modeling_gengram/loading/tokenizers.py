@@ -17,6 +17,7 @@ from gengram.errors import InputError
 from gengram.genome.alphabet import BASES
 from gengram.loading.checkpoints import find_in_run
 from gengram.loading.faults import tell_faults
+from gengram.printable import make_printable
 from gengram.progress import tell
 from gengram.registration import FAMILIES, TOKENIZERS, list_configurations
 from gengram.tokenization.published import PublishedFiles
@@ -91,6 +92,36 @@ def require_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     if not isinstance(length, int | float) or isinstance(length, bool) or not length >= 1:
         raise InputError(f"{path}: the tokenizer's model_max_length={length!r} is no number of tokens")
     tokenizer.model_max_length = int(min(length, VERY_LARGE_INTEGER))
+    return tokenizer
+
+
+def prepare_batches(tokenizer: PreTrainedTokenizerBase, path: str | Path) -> PreTrainedTokenizerBase:
+    """Let a tokenizer fill up and cut sequences at their end, in place: positions are counted from the first token, and
+    what is told of cut sequences is told of their beginning.
+
+    One without a padding token, as decoders may have it, pads with another special token: what is read at padding has
+    no influence, since the attention mask leaves it out.
+
+    Args:
+        tokenizer: of `require_tokenizer`.
+        path: where it is from, for the messages.
+
+    Raises:
+        `InputError`: it has no special token at all.
+    """
+    tokenizer.padding_side = tokenizer.truncation_side = "right"
+    if tokenizer.pad_token_id is None:
+        names = [getattr(tokenizer, f"{kind}_token") for kind in ("eos", "sep", "bos", "cls", "mask", "unk")]
+        name = next((each for each in names if each is not None), None)
+        if name is None:
+            raise InputError(
+                f"{path}: the tokenizer has no padding token, nor another special token, so sequences cannot share a "
+                "batch; save the one that the model was trained with into this folder"
+            )
+        tokenizer.pad_token = name
+        tell(
+            f"{path}: the tokenizer has no padding token; {make_printable(name)} fills up batches, and is masked there"
+        )
     return tokenizer
 
 
@@ -231,4 +262,4 @@ def _set_attributes(tokenizer: PreTrainedTokenizerBase, attributes: dict[str, An
     return tokenizer
 
 
-__all__ = ["check_tokenizer", "find_family", "load_tokenizer", "require_tokenizer"]
+__all__ = ["check_tokenizer", "find_family", "load_tokenizer", "prepare_batches", "require_tokenizer"]

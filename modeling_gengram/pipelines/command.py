@@ -25,7 +25,7 @@ from gengram.genome.letters import MAX_NON_DNA
 from gengram.loading.checkpoints import find_model, find_models
 from gengram.pipelines.outputs import check_output, describe_suffixes
 
-POOLS = ("mean", "max", "cls", "none")
+POOLS = ("mean", "max", "cls", "last", "none")
 DTYPES = ("auto", "float32", "bfloat16")
 TRACK_FORMATS = ("bigwig", "bedgraph")
 
@@ -150,7 +150,10 @@ def embed(argv: Sequence[str] | None = None) -> int:
         help="hidden states: 0 the embedding, i the output of layer i, -1 the last one, after the final norm",
     )
     model.add_argument(
-        "--pool", choices=POOLS, default="mean", help="mean or max over tokens, the first token (cls), or each (none)"
+        "--pool",
+        choices=POOLS,
+        default="mean",
+        help="mean or max over tokens, the first (cls) or last one, or each (none)",
     )
     model.add_argument(
         "--exclude_special",

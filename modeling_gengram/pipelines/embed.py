@@ -14,8 +14,8 @@ from gengram.progress import track
 from gengram.tokenization.coordinates import NOWHERE, assign_bases
 from gengram.tokenization.windows import TooLong, cut_tokens
 
-Pool = Literal["mean", "max", "cls", "none"]
-POOLS: tuple[Pool, ...] = ("mean", "max", "cls", "none")
+Pool = Literal["mean", "max", "cls", "last", "none"]
+POOLS: tuple[Pool, ...] = ("mean", "max", "cls", "last", "none")
 BATCH_TOKENS = 8192
 """Tokens of a batch, padding included: enough to keep two cores or a small GPU busy."""
 
@@ -45,6 +45,16 @@ class NotFiniteError(ValueError):
         self.index = index
 
 
+class NoTokenError(ValueError):
+    """A sequence has no token of its own, since it is shorter than one; `index` is its number, from 0."""
+
+    def __init__(self, index: int, length: int):
+        super().__init__(
+            f"sequence {index} (counted from 0) of {length} bp has no token: it is shorter than those of this model"
+        )
+        self.index = index
+
+
 class Tokens(NamedTuple):
     """Tokens of one sequence: `ids` int64 [T]; `special` bool [T], those that the tokenizer added; `intervals` int64
     [T, 2], the bases that each stands for (`NOWHERE` for added ones), None where the tokenizer does not tell."""
@@ -70,14 +80,15 @@ class Embedder:
         tokenizer: of the model.
         layer: number of the hidden states: 0 the embedding, i the output of layer i, -1 or the number of layers the
             last one behind the final norm.
-        pool: `"mean"` or `"max"` over the tokens, `"cls"` the first token, `"none"` every token. Means are float32,
-            whatever the model is in.
+        pool: `"mean"` or `"max"` over the tokens, `"cls"` the first token, `"last"` the last one, which in a causal
+            model has read all others, `"none"` every token. Means are float32, whatever the model is in.
         exclude_special: leave `<cls>` and its like out. By default they take part, as on the Nucleotide Transformers'
             model cards. A recurrent memory (RMT) gives them no vector: there they never do.
         per_base: with `pool="none"`: a vector for each base, that of its token; not a number where no token is.
         too_long: what happens to sequences that are longer than the model: an `error`; `truncate` (the end is cut off)
             or `center` (the middle is kept); `window`: windows of about equal length, each read alone, whose means are
-            weighed by their tokens; `"cls"` is then the mean of the windows' first tokens.
+            weighed by their tokens; `"cls"` is then the mean of the windows' first tokens, `"last"` the last token of
+            the last window.
         max_length: limit in tokens, special ones included; by default the model's.
         batch_tokens: tokens of a batch, padding included. A longer sequence is a batch of its own.
 
@@ -123,6 +134,7 @@ class Embedder:
         Raises:
             `LongSequenceError`: one is longer than the model and must not be cut.
             `NotFiniteError`: the model overflows at one.
+            `NoTokenError`: one is shorter than a token.
             `ValueError`: `"cls"` where the tokenizer puts nothing in front; an empty sequence, or a text instead of a
                 list of them.
         """
@@ -131,6 +143,9 @@ class Embedder:
         if "" in sequences:
             raise ValueError(f"sequence {list(sequences).index('')} (counted from 0) is empty")
         encoded = tokenize_sequences(self.tokenizer, sequences)
+        for index, tokens in enumerate(encoded):
+            if tokens.special.all():
+                raise NoTokenError(index, len(sequences[index]))
         windows = [
             (index, positions)
             for index, tokens in enumerate(encoded)
@@ -372,6 +387,12 @@ def read_vectors(
         if not special[rows, first].all():
             raise ValueError("pool='cls': the tokenizer puts no special token in front; take mean or max")
         return hidden[rows, first].float(), counted
+    if pool == "last":
+        rows, last = (
+            torch.arange(len(hidden), device=hidden.device),
+            counted.shape[1] - 1 - counted.int().flip(1).argmax(1),
+        )
+        return hidden[rows, last].float(), counted
     if pool == "max":
         return hidden.masked_fill(~counted[..., None], -torch.inf).amax(1).float(), counted
     total = hidden.masked_fill(~counted[..., None], 0).sum(1, dtype=torch.float32)
@@ -389,6 +410,8 @@ def join_windows(parts: Sequence[tuple[np.ndarray, int]], pool: Pool) -> np.ndar
     vectors = [part for part, _ in parts]
     if pool == "none":
         return np.concatenate(vectors)
+    if pool == "last":
+        return vectors[-1]
     if pool == "max":
         return np.max(vectors, axis=0)
     weights = np.array([count if pool == "mean" else 1 for _, count in parts], dtype=np.float32)

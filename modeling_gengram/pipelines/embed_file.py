@@ -23,7 +23,7 @@ from gengram.loading.adapters import is_adapter
 from gengram.loading.checkpoints import find_model
 from gengram.loading.models import choose_device, count_embeddings, require_model
 from gengram.loading.tokenizers import check_tokenizer, require_tokenizer
-from gengram.pipelines.embed import Embedder, NotFiniteError, tokenize_sequences
+from gengram.pipelines.embed import Embedder, NotFiniteError, NoTokenError, tokenize_sequences
 from gengram.pipelines.embedding_files import Parts, build_columns, spread_vectors
 from gengram.pipelines.outputs import PLACES, check_output
 from gengram.progress import tell, track
@@ -111,7 +111,9 @@ def embed_file(
     lengths.stop_if_long()
     plan = _make_plan(embed, model_path, file, genome, sequence_column, block_rows, rows)
     try:
-        built = pa.table(build_columns(embed(["A"])))
+        # Long enough for a token of any tokenizer, and no longer than the limit, since no token is shorter than a base.
+        length = max(1, min(embed.limit - embed.tokenizer.num_special_tokens_to_add(), 16))
+        built = pa.table(build_columns(embed(["A" * length])))
     except ValueError as error:
         raise InputError(f"{model_path}: {error}") from error
     is_spread = suffix not in (".parquet", ".npz", ".safetensors")
@@ -131,6 +133,10 @@ def embed_file(
                     raise InputError(
                         f"{file}, data row {done + error.index + 1}: the vector is not finite (NaN or infinite): the "
                         f"model's numbers overflow in {embed.model.dtype}; --dtype float32 has the most room"
+                    ) from error
+                except NoTokenError as error:
+                    raise InputError(
+                        f"{file}, data row {done + error.index + 1}: the sequence is shorter than a token of this model"
                     ) from error
                 parts.write(count - 1, fit_columns(block, schema, kept), embedded)
             done += len(block)

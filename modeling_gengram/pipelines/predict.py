@@ -23,11 +23,12 @@ from gengram.loading.models import (
     check_present,
     choose_device,
     count_embeddings,
+    is_decoder,
     measure_capacity,
     require_config,
     require_model,
 )
-from gengram.loading.tokenizers import check_tokenizer, require_tokenizer
+from gengram.loading.tokenizers import check_tokenizer, prepare_batches, require_tokenizer
 from gengram.pipelines.logits import compute_logits
 from gengram.pipelines.outputs import PLACES, TRACKS, check_output
 from gengram.pipelines.placed_predictions import check_bases, choose_track, write_placed
@@ -194,12 +195,9 @@ def load_predictor(
     model: Any = load_adapter(folder, base).eval().to(device) if adapted else _load_whole(folder, device)
     check_present(model)
     head = type(model.get_base_model() if adapted else model).__name__
-    tokenizer = require_tokenizer(folder)
-    if tokenizer.pad_token_id is None:
-        raise InputError(
-            f"{folder}: the tokenizer has no padding token, so sequences cannot share a batch; save the one that the "
-            "model was trained with into this folder"
-        )
+    tokenizer = prepare_batches(require_tokenizer(folder), folder)
+    if is_decoder(model.config):
+        model.config.pad_token_id = tokenizer.pad_token_id  # The head reads the last token that is not this one.
     check_tokenizer(tokenizer, folder, model.config, count_embeddings(model))
     tokenizer.model_max_length = measure_capacity(model.config, tokenizer)
     return model, tokenizer, _name_problem(model.config, head, path)

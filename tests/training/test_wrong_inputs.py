@@ -269,9 +269,8 @@ class TestCheckpoints:
         expect_failure(argv, capsys, "is a Gengram model and brings its own memory", leaves=run_folder)
 
     def test_a_tokenizer_that_cannot_pad(self, folder, command, capsys, run_folder):
-        tokenizer = build_nucleotide_tokenizer()
-        tokenizer.pad_token = None
-        tokenizer.save_pretrained(folder)
+        plain = TokenizersBackend(tokenizer_object=build_nucleotide_tokenizer().backend_tokenizer)
+        plain.save_pretrained(folder)
         argv = command(model_name_or_path=folder)
         expect_failure(argv, capsys, "the tokenizer has no padding token", leaves=run_folder)
 
