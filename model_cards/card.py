@@ -23,6 +23,7 @@ from gengram.markdown import (
     render_template,
 )
 from gengram.printable import make_printable, shorten
+from gengram.tokenization.coordinates import measure_tokens
 
 CODE_LICENSE = "Apache-2.0"
 """Of this package, whose model files travel with a checkpoint."""
@@ -459,13 +460,15 @@ def _list_results(report: dict[str, Any] | None, seed: int | None, tag: str, dat
 def _list_limits(tokenizer: PreTrainedTokenizerBase, report: dict[str, Any] | None) -> list[str]:
     tokens = tokenizer.model_max_length
     special = tokenizer.num_special_tokens_to_add()
-    one_a_base = len(_read(tokenizer, "ACGT" * 4)) == 16
+    measured = measure_tokens(tokenizer)
     if tokens > 10**9:
         length = "The tokenizer states no longest input."
-    elif one_a_base:
-        length = f"Longest input: {tokens:,} tokens ({special} of them special), that is {tokens - special:,} bp."
-    else:
+    elif measured is None:
         length = f"Longest input: {tokens:,} tokens ({special} of them special); a token is more than one base."
+    else:
+        bases, step = measured
+        longest = max(tokens - special - 1, 0) * step + bases
+        length = f"Longest input: {tokens:,} tokens ({special} of them special), that is {longest:,} bp."
     limits = [length]
     trained = (report or {}).get("data", {}).get("max_length")
     if trained and trained < tokens:
@@ -479,13 +482,14 @@ def _list_limits(tokenizer: PreTrainedTokenizerBase, report: dict[str, Any] | No
 def describe_alphabet(tokenizer: PreTrainedTokenizerBase) -> str:
     """Say what a tokenizer makes of lower case, U, N and the other IUPAC codes, by trying it."""
     unknown = tokenizer.unk_token_id
-    upper, lower = _read(tokenizer, "ACGT"), _read(tokenizer, "acgt")
+    around = "ACGTTGCAAGGCCTTAGACTCATG"  # A letter alone may be shorter than a token.
+    upper, lower = _read(tokenizer, around), _read(tokenizer, around.lower())
     parts = ["lower case is read as upper case" if lower == upper else "lower case is not read as upper case"]
     for letter, name, alike in (("U", "`U`", "T"), ("N", "`N`", None), ("R", "other IUPAC codes", "N")):
-        ids = _read(tokenizer, letter)
-        if alike is not None and ids == _read(tokenizer, alike):
+        ids = _read(tokenizer, around + letter + around)
+        if alike is not None and ids == _read(tokenizer, around + alike + around):
             parts.append(f"{name} as `{alike}`")
-        elif unknown is not None and set(ids) <= {unknown}:
+        elif unknown in ids:
             parts.append(f"{name} as unknown")
         else:
             parts.append(f"{name} as a token of its own")

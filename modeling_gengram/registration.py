@@ -46,6 +46,7 @@ TOKENIZERS: dict[str, str] = {
     "whole_kmer": "gengram.tokenization.whole_kmer",
     "bpe": "gengram.tokenization.bpe",
     "kmer": "gengram.tokenization.kmer",
+    "other_bpe": "gengram.tokenization.other_bpe",
 }
 """Kinds of published tokenizers that transformers reads wrong or not at all -> module with `recognizes_published` and
 `load_published`; asked in this order."""

@@ -8,6 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+# BPE finds merges of several lengths in it; 840 bp are whole k-mers for every k up to 8.
+_PLAIN = ("AACAGATCCGCTGGTTAAAACACCAGCATAACTAGGAATGCATTACCGTCGATCCTGCGGTGTTCA" * 13)[:840]
 NOWHERE = -1
 """Start and end of a token that stands for no base, and the token of a base that is in none."""
 
@@ -122,6 +124,20 @@ def assign_bases(intervals: np.ndarray, length: int, start: int = 0) -> np.ndarr
     return assigned
 
 
+def measure_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int] | None:
+    """Return how many bases a token has, and from one token's first base to the next one's; None where tokens differ.
+
+    It is read from the tokens of a sequence without `N`: (1, 1) for single bases, (6, 6) for k-mers, (6, 1) for k-mers
+    of which every base begins one; BPE gives None. N tokens are `(N - 1) * step + bases` bp.
+
+    Args:
+        tokenizer: any with offsets.
+    """
+    intervals = locate_tokens(tokenizer, _PLAIN, add_special_tokens=False, split_special_tokens=True)
+    lengths, steps = set((intervals[:, 1] - intervals[:, 0]).tolist()), set(np.diff(intervals[:, 0]).tolist())
+    return (lengths.pop(), steps.pop()) if len(lengths) == len(steps) == 1 else None
+
+
 def find_bases(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
     """Return which tokens of a row are bases, booleans (T,): all but those that the tokenizer puts around them.
 
@@ -134,4 +150,4 @@ def find_bases(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> np.ndarray
     return ~np.isin(ids, [one for one in around if one is not None])
 
 
-__all__ = ["NOWHERE", "assign_bases", "find_tokens", "locate_tokens"]
+__all__ = ["NOWHERE", "assign_bases", "find_bases", "find_tokens", "locate_tokens", "measure_tokens"]

@@ -27,7 +27,7 @@ _HUB = {"cache_dir", "force_download", "local_files_only", "revision", "subfolde
 _TOKENIZER_FILES = ("tokenizer*.json", "vocab*", "*.model", "special_tokens_map.json")
 # What is known by its vocabulary, whichever model it belongs to. The first two have code of their own that transformers
 # asks for, so they are found before it is asked.
-_BY_CONTENT = ("overlapping", "whole_kmer", "bpe", "kmer")
+_BY_CONTENT = ("overlapping", "whole_kmer", "bpe", "kmer", "other_bpe")
 # Every base, every pair of them, and more than one k-mer.
 _PROBE = "ACGTTGCAAGGCCTTAGACTCATGTA"
 # Some of these letters are unknown to every tokenizer.
@@ -39,7 +39,8 @@ def load_tokenizer(pretrained_model_name_or_path: str | Path, **kwargs: Any) -> 
     else what `AutoTokenizer` reads.
 
     A published Nucleotide Transformer gets the tokenizer of `load_kmer_tokenizer`, NTv3 that of `build_ntv3_tokenizer`,
-    a BPE like GENA-LM's that of `load_bpe_tokenizer`.
+    a BPE like GENA-LM's that of `load_bpe_tokenizer`, DNABERT that of `build_overlapping_tokenizer`, GENERator that of
+    `build_whole_kmer_tokenizer`; any other BPE of DNA is the one of its `tokenizer.json`, and reads lower case too.
 
     Args:
         pretrained_model_name_or_path: Hub id, folder, or a run of `gengram finetune` (its best model).

@@ -228,6 +228,14 @@ def test_ids_are_the_published_ones(published):
             assert tokenizer(text)["input_ids"] == spell(FORMS[name], text), (name, text)
 
 
+def test_lower_case_and_rna_are_read_as_upper_case_dna(published):
+    _, folder = published
+    tokenizer = load_tokenizer(folder)
+    text = "ACGTTGCAAGGCCTTAGACTCATGTA" * 3
+    expected = tokenizer(text)["input_ids"]
+    assert tokenizer(text.lower())["input_ids"] == tokenizer(text.replace("T", "U"))["input_ids"] == expected
+
+
 @torch.no_grad()
 def read_states(folder: Path, table: Path, which: str) -> np.ndarray:
     """What the model itself makes of each sequence alone."""

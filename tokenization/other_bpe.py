@@ -1,0 +1,49 @@
+"""Tokenizers of DNA that others trained and that know no lower case: their ids, also for soft-masked sequences."""
+
+import json
+import re
+
+from tokenizers.normalizers import Sequence as NormalizerSequence
+from transformers import PreTrainedTokenizerBase, TokenizersBackend
+
+from gengram.genome.alphabet import ANY_BASE, BASES, IUPAC_BASES
+from gengram.tokenization.bpe import fold_letters
+from gengram.tokenization.published import PublishedFiles
+
+_TRAINED = ("BPE", "Unigram", "WordPiece")
+
+
+def recognizes_published(files: PublishedFiles) -> bool:
+    """Whether a `tokenizer.json` has tokens of several bases, all in upper case, and reads lower case otherwise."""
+    tokenizer = files.tokenizer
+    if not tokenizer.is_fast or files.find("tokenizer.json") is None:
+        return False
+    if json.loads(tokenizer.backend_tokenizer.to_str())["model"]["type"] not in _TRAINED:
+        return False
+    words = _list_words(tokenizer)
+    if not words or not all(set(word) <= set(IUPAC_BASES) for word in words):
+        return False
+    longest = max(words, key=len)
+    upper, lower = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in (longest, longest.lower()))
+    return upper != lower
+
+
+def load_published(files: PublishedFiles) -> PreTrainedTokenizerBase:
+    """Load it as written, with lower case read as upper case and U as T in front of everything else."""
+    tokenizer = TokenizersBackend.from_pretrained(files.path, **files.hub)
+    backend = tokenizer.backend_tokenizer
+    # Single letters say nothing: a BPE of bytes has a token for each.
+    letters = {*BASES, ANY_BASE, *"".join(_list_words(tokenizer))}
+    steps = fold_letters(letters, case="fold", uracil="thymine")
+    backend.normalizer = NormalizerSequence([*steps, *([backend.normalizer] if backend.normalizer is not None else [])])
+    return tokenizer
+
+
+def _list_words(tokenizer: PreTrainedTokenizerBase) -> set[str]:
+    """The letters of the tokens that have more than one; special tokens aside."""
+    special = set(tokenizer.all_special_tokens)
+    words = {re.sub("[^A-Za-z]", "", token) for token in tokenizer.get_vocab() if token not in special}
+    return {word for word in words if len(word) > 1}
+
+
+__all__ = ["load_published", "recognizes_published"]
