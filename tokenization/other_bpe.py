@@ -40,9 +40,9 @@ def load_published(files: PublishedFiles) -> PreTrainedTokenizerBase:
 
 
 def _list_words(tokenizer: PreTrainedTokenizerBase) -> set[str]:
-    """The letters of the tokens that have more than one; special tokens aside."""
-    special = set(tokenizer.all_special_tokens)
-    words = {re.sub("[^A-Za-z]", "", token) for token in tokenizer.get_vocab() if token not in special}
+    """The letters of the tokens that have more than one; names in brackets aside."""
+    names = re.compile(r"[<\[].*[>\]]")
+    words = {re.sub("[^A-Za-z]", "", token) for token in tokenizer.get_vocab() if not names.fullmatch(token)}
     return {word for word in words if len(word) > 1}
 
 

@@ -283,7 +283,8 @@ def _choose_class(task: str, config: Any, path: str | Path) -> Any:
     if task == "pretraining":
         named = str((config.architectures or [""])[0])
         ends = {"ForPreTraining": auto_class, "ForMaskedLM": AutoModelForMaskedLM, "ForCausalLM": AutoModelForCausalLM}
-        language_model = AutoModelForCausalLM if is_decoder(config) else AutoModelForMaskedLM
+        inner = getattr(config, "backbone_config", None) or config
+        language_model = AutoModelForCausalLM if is_decoder(inner) else AutoModelForMaskedLM
         auto_class = next((each for end, each in ends.items() if named.endswith(end)), language_model)
     if type(config) not in auto_class._model_mapping:
         others = [name for name, each in TASKS.items() if type(config) in each._model_mapping]

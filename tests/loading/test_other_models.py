@@ -22,12 +22,22 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel, Metaspace, Whitespace
 from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import BpeTrainer
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
+from transformers import (
+    CONFIG_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 import gengram
+from gengram import GengramConfig, GengramForCausalLM
 from gengram.errors import InputError
 from gengram.loading import load_config, load_tokenizer
+from gengram.loading.models import TASKS
 from gengram.pipelines.command import embed, predict
+from gengram.registration import FAMILIES
 from gengram.training.command import finetune
 
 TOLERANCE = 1e-5
@@ -390,3 +400,37 @@ def test_a_sequence_shorter_than_a_token(tmp_path, capsys):
     pd.DataFrame({"sequence": ["ACGT", "AC"]}).to_csv(tmp_path / "short.csv")
     assert embed([str(tmp_path / "short.csv"), "--model", str(tmp_path), "--out", str(tmp_path / "out.npz")]) == 1
     assert "data row 2: the sequence is shorter than a token of this model" in capsys.readouterr().err
+
+
+def test_the_page_has_the_tasks_of_each_architecture():
+    page = (Path(__file__).parents[2] / "docs/other_models.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^\|(.*)\|$", page, re.MULTILINE)
+    rows = [[cell.strip().strip("`") for cell in line.split("|")] for line in lines]
+    head, *rows = [row for row in rows if len(row) == len(TASKS) + 1 and not set(row[0]) <= {"-"}]
+    order = [head.index(task) for task in TASKS]
+    listed = {model_type: row for row in rows for model_type in row[0].split(", ")}
+    assert set(FAMILIES) <= set(listed)
+    for model_type, row in listed.items():
+        config_class = CONFIG_MAPPING[model_type]
+        for task, place in zip(TASKS, order, strict=True):
+            if task == "pretraining":
+                language_models = [row[order[list(TASKS).index(name)]] for name in ("causal_lm", "masked_lm")]
+                words = {"- yes": "masked", "yes yes": "masked", "yes -": "causal", "- -": "-"}
+                expected = "as trained" if model_type == "gengram" else words[" ".join(language_models)]
+            else:
+                expected = "yes" if config_class in TASKS[task]._model_mapping else "-"
+            assert row[place] == expected, (model_type, task)
+
+
+def test_pretraining_follows_the_checkpoint(tmp_path):
+    backbone = LlamaConfig(vocab_size=16, pad_token_id=0, **DECODER)
+    config = GengramConfig(backbone_config=backbone, memory_layers=[0], memory_dim=8)
+    GengramForCausalLM(config).save_pretrained(tmp_path)
+    assert type(gengram.auto(tmp_path, "pretraining")) is GengramForCausalLM
+    fields = json.loads((tmp_path / "config.json").read_text())
+    del fields["architectures"]
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+    assert type(gengram.auto(tmp_path, "pretraining")) is GengramForCausalLM
+    with pytest.raises(InputError, match="there is no class of llama for masked_lm"):
+        LlamaForCausalLM(backbone).save_pretrained(tmp_path)
+        gengram.auto(tmp_path, "masked_lm")
