@@ -48,23 +48,19 @@ class PublishedFiles:
 
     @cached_property
     def vocabulary(self) -> list[str]:
-        """The tokens of `vocab.txt` in the order of their ids; empty if there is none.
+        """The tokens of `vocab.txt` in the order of their ids; empty if there is none, or if it is in disorder.
 
         A line is a token, or as in GENERator's file a token and its id.
-
-        Raises:
-            `ValueError`: an id that is not the line's number.
         """
         file = self.find("vocab.txt")
         if file is None:
             return []
-        lines = [line.split() for line in Path(file).read_text(encoding="utf-8").splitlines()]
+        # What is no text is the vocabulary of nothing; another file may be the one that counts.
+        lines = [line.split() for line in Path(file).read_text(encoding="utf-8", errors="replace").splitlines()]
         if not all(len(line) == 2 for line in lines):
             return [token for line in lines for token in line]
-        for number, (token, index) in enumerate(lines):
-            if index != str(number):
-                raise ValueError(f"{file}, line {number + 1}: {token!r} has the id {index[:20]!r}, not {number}")
-        return [token for token, _ in lines]
+        in_order = all(index == str(number) for number, (_, index) in enumerate(lines))
+        return [token for token, _ in lines] if in_order else []
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, TokenizersBackend
 
+from gengram.errors import InputError
 from gengram.loading import load_tokenizer
 from gengram.loading.tokenizers import check_tokenizer, require_tokenizer
 from gengram.tokenization import locate_tokens
@@ -85,7 +86,10 @@ def test_published_files(indexed, settings, front, behind, tmp_path, capsys):
 def test_an_index_that_is_not_the_line(tmp_path):
     lines = [f"{token} {index}" for index, token in enumerate(VOCABULARIES[2])]
     (tmp_path / "vocab.txt").write_text("\n".join([*lines[:4], lines[5], lines[4], *lines[6:]]))
-    with pytest.raises(ValueError, match=r"vocab.txt, line 5: '<bog>' has the id '5', not 4"):
+    code = {"tokenizer_class": "DNAKmerTokenizer", "auto_map": {"AutoTokenizer": ["tokenizer.DNAKmerTokenizer", None]}}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(code))
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    with pytest.raises(InputError, match=r"code of its own \(tokenizer\.DNAKmerTokenizer\).* none that is known here"):
         load_tokenizer(tmp_path)
 
 

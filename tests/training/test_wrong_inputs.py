@@ -244,7 +244,7 @@ class TestCheckpoints:
         build_nucleotide_tokenizer().save_pretrained(tmp_path / "tokenizer")
         (folder / "config.json").write_text('{"model_type": "none such"}')
         argv = command(model_name_or_path=folder, tokenizer_name_or_path=tmp_path / "tokenizer")
-        expect_failure(argv, capsys, f"{folder}: no model configuration can be read here: ", leaves=run_folder)
+        expect_failure(argv, capsys, f"{folder}: model_type is 'none such'", leaves=run_folder)
 
     def test_a_memory_for_tokens_that_are_no_bases(self, command, capsys, run_folder, tmp_path):
         words = {"[PAD]": 0, "[UNK]": 1, "ACG": 2, "TN": 3}
