@@ -131,6 +131,7 @@ def train_gena(tables: Path, folder: Path, seed: int, size: Size) -> dict[str, A
         FinetuneArguments(
             output_dir=str(models),
             overwrite=True,
+            baselines=False,
             seeds=[seed],
             num_train_epochs=size.epochs,
             per_device_train_batch_size=size.batch_size,

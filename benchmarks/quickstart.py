@@ -122,6 +122,7 @@ def _run(output: Path, pairs: tuple[int, int, int], num_train_epochs: float, see
         training = FinetuneArguments(
             output_dir=str(output / name),
             overwrite=True,
+            baselines=False,
             seeds=list(seeds),
             num_train_epochs=num_train_epochs,
             per_device_eval_batch_size=BATCH,

@@ -157,6 +157,7 @@ def train_cell(folder: Path, data: Path, task: str, backbone: str, arm: str, see
         FinetuneArguments(
             output_dir=str(models),
             overwrite=True,
+            baselines=False,
             seeds=[seed],
             max_steps=steps,
             per_device_train_batch_size=size.batch_size,

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from gengram._version import __version__
 from gengram.errors import InputError
+from gengram.loading.reports import list_baselines
 from gengram.loading.tokenizers import require_tokenizer
 from gengram.markdown import (
     escape_text,
@@ -51,6 +52,8 @@ _METRIC_TYPES = {
 }
 # More classes than these are not listed, or not as columns of a table.
 _MOST_CLASSES, _MOST_COLUMNS = 40, 10
+# Of a row of the results; what else it has are the scores of simple models.
+_COLUMNS = ("split", "metric", "own", "mean", "sd", "interval", "per_seed")
 _EXAMPLE_SEQUENCE = "ACGTTGCATGCCGATATAAAGGCACGTCAGTTGACC"
 _HASH_DIGITS = 12
 _LICENSE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
@@ -388,6 +391,10 @@ def _tabulate_results(report: dict[str, Any] | None, seed: int | None) -> list[d
                     "sd": _show(measured["sd"]),
                     "interval": " to ".join(_show(end) for end in interval) if interval else "",
                     "per_seed": ", ".join(_show(value) for value in measured["per_seed"]),
+                    **{
+                        heading: _show((report["baselines"][name].get(split) or {}).get(metric))
+                        for name, heading in list_baselines(report).items()
+                    },
                 }
             )
     return rows
@@ -398,15 +405,17 @@ def _draw_results(results: list[dict[str, str]]) -> str:
         return ""
     head = ["split", "metric", "these weights", "mean", "sd"]
     intervals = ["interval"] if any(row["interval"] for row in results) else []
+    beside = [name for name in results[0] if name not in _COLUMNS]
     rows = [
         [
             row["split"],
             escape_text(row["metric"]),
-            *(row[name] for name in ("own", "mean", "sd", *intervals, "per_seed")),
+            *(row[name] for name in ("own", "mean", "sd", *intervals, "per_seed", *beside)),
         ]
         for row in results
     ]
-    return format_table([*head, *(["95 % interval"] if intervals else []), "each seed"], rows, numbers=range(2, 5))
+    head += [*(["95 % interval"] if intervals else []), "each seed", *beside]
+    return format_table(head, rows, numbers=[2, 3, 4, *range(len(head) - len(beside), len(head))])
 
 
 def _find_interval(report: dict[str, Any], split: str, metric: str, position: int) -> list[float] | None:
@@ -425,6 +434,9 @@ def _explain_results(report: dict[str, Any] | None, choice: str) -> str:
     drawn = report.get("intervals") or {}
     interval = f" The interval is that of these weights over {drawn['resamples']:,} resamples of rows." if drawn else ""
     shown = f"*These weights* are those of the published seed; {spread}.{interval} `loss` is the {loss}."
+    if baselines := list_baselines(report):
+        named = [f"{heading}, {report['baselines'][name].get('title', name)}" for name, heading in baselines.items()]
+        shown += f" Simple models on the same rows: {escape_text('; '.join(named))}."
     return f"{shown} {escape_text(choice)}".rstrip()
 
 

@@ -29,6 +29,9 @@ LEARNING_RATES = {"lora": 5e-4, "ia3": 3e-3}
 ORDERS = ("random", "sequential", "group_by_length")
 """What `train_sampling_strategy` may be here."""
 
+LOGGING_SHARE = 0.025
+"""Of a run's steps, between two training losses, so that a plot of them has 20 points or more."""
+
 COUNTED = ("no", "all", "non_padding")
 """What `include_num_input_tokens_seen` may be."""
 
@@ -398,6 +401,13 @@ class FinetuneArguments(TrainingArguments):
             "factor for all labels, e.g. 8, or factors by name as for class_weights."
         },
     )
+    baselines: bool = field(
+        default=True,
+        metadata={
+            "help": "Beside the scores, those of chance, of the most frequent class (the mean) and of a 6-mer "
+            "regression on the same rows."
+        },
+    )
 
     num_train_epochs: float = field(default=3.0, metadata={"help": "Passes over the training rows."})
     sequences_per_step: int | None = field(
@@ -444,7 +454,14 @@ class FinetuneArguments(TrainingArguments):
         default="epoch", metadata={"help": "When validation runs: no, steps or epoch."}
     )
     logging_strategy: IntervalStrategy | str = field(
-        default="epoch", metadata={"help": "When the training loss is shown: no, steps or epoch."}
+        default="steps", metadata={"help": "When the training loss is shown: no, steps or epoch."}
+    )
+    logging_steps: float = field(
+        default=LOGGING_SHARE,
+        metadata={
+            "help": "Steps between two training losses; below 1: their share of all steps. The default gives 20 to 40 "
+            "of them in a run of any length (with early stopping, in the shortest one that there can be)."
+        },
     )
     save_strategy: SaveStrategy | str = field(
         default="no",
@@ -507,6 +524,9 @@ class FinetuneArguments(TrainingArguments):
             raise ValueError(
                 "load_best_model_at_end and early stopping choose by validation: leave --eval_strategy no out"
             )
+        if self.eval_strategy == "steps" and self.eval_steps is None and self.logging_steps == LOGGING_SHARE:
+            # `TrainingArguments` validates as often as it logs; this is how often it does both by default.
+            self.eval_steps = TrainingArguments.__dataclass_fields__["logging_steps"].default
         if self.load_best_model_at_end and self.save_strategy == "no":
             self.save_strategy = self.eval_strategy
             if self.eval_strategy == "steps":
@@ -529,6 +549,7 @@ class FinetuneArguments(TrainingArguments):
                 self.pos_weight = str(self.pos_weight)  # of all labels
             elif getattr(self, name) != "balanced":
                 setattr(self, name, _read_weights(name, getattr(self, name)))
+        self._log_early()
         try:
             super().__post_init__()
         except (ImportError, LookupError, OSError, RuntimeError, TypeError) as error:
@@ -536,6 +557,17 @@ class FinetuneArguments(TrainingArguments):
             raise ValueError(f"an argument of the training cannot be used: {type(error).__name__}: {error}") from error
         assert isinstance(self.accelerator_config, AcceleratorConfig)  # since it is read
         check_accelerator(self.accelerator_config)
+
+    def _log_early(self) -> None:
+        """Log so often that a run which stops as early as it can has a curve too."""
+        if self.early_stopping_patience is None or self.logging_steps != LOGGING_SHARE:
+            return
+        validations = self.early_stopping_patience + 1
+        if self.eval_strategy == "epoch" and self.max_steps < 0:
+            self.logging_steps = LOGGING_SHARE * min(1, validations / self.num_train_epochs)
+        elif self.eval_strategy == "steps" and self.eval_steps is not None:
+            steps = validations * self.eval_steps * LOGGING_SHARE
+            self.logging_steps = steps if self.eval_steps < 1 else max(1, int(steps))
 
     def _plan_steps(self) -> None:
         for name in ("sequences_per_step", "max_tokens_per_step"):

@@ -26,6 +26,7 @@ from gengram.training.preparation import prepare_run
 from gengram.training.problems import Problem
 from gengram.training.publishing.model import prepare_upload
 from gengram.training.publishing.upload import push
+from gengram.training.reports.baselines import describe_baselines, measure_baselines
 from gengram.training.reports.markdown import write_markdown
 from gengram.training.reports.plots import write_plots
 from gengram.training.reports.report import (
@@ -37,6 +38,7 @@ from gengram.training.reports.report import (
     summarize_resamples,
     summarize_seeds,
 )
+from gengram.training.reports.verdict import judge, name_judged
 from gengram.training.resume import (
     begin_run,
     check_same_run,
@@ -76,6 +78,8 @@ def finetune(
           seed) and the list `per_seed`; null as a whole without such rows, a value null where it is not defined.
         - `intervals`: 95% bootstrap intervals over the test rows, see `summarize_resamples`; `per_class`: for `test`
           and `validation` the metrics of each class, label or target, means over seeds.
+        - in the main process: `baselines`, the same metrics of simple models, see `describe_baselines` (None if not
+          asked for), and `verdict`, how the run compares with them and with chance, see `judge`.
         - `model`, `data`, `arguments`, versions, `seeds`, `parameters`, `seconds`, `model_folders`.
         - in the main process: `history`, for each seed what Trainer logged; `plots`, the `file` and `title` of each.
         With `push_to_hub` also `commit`, its address, which the file has not.
@@ -156,6 +160,12 @@ def finetune(
         "model_folders": [f"seed-{seed}" for seed in training_arguments.seeds],
     }
     if is_main:
+        judged = name_judged(report)
+        baselines = measure_baselines(data, judged) if judged and training_arguments.baselines else None
+        report["baselines"] = baselines and describe_baselines(baselines, data)
+        report["verdict"] = judge(report, output, scores, baselines)
+        for line in (report["verdict"] or {}).get("lines", []):
+            tell(line)
         report["history"] = read_histories([output / folder for folder in report["model_folders"]])
         report["plots"] = write_plots(report, output)
         write_markdown(report, output / "report.md")

@@ -32,6 +32,7 @@ _MAY_DIFFER = {
     "save_total_limit",
     # A model that did not fit into the memory with so many rows can be measured with fewer.
     "per_device_eval_batch_size",
+    "baselines",
     "eval_accumulation_steps",
     "push_to_hub",
     "hub_model_id",

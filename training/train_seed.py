@@ -132,7 +132,9 @@ def train_seed(
         for split in ("validation", "test"):
             if split in data.splits:
                 prediction = predict_split(trainer, data, split, tokenizer, arguments.average_strands)
-                scores[split] = score(data.problem, prediction, with_resamples=split == "test")
+                # The split that the run is judged by: without test rows the validation rows.
+                judged = split == "test" or "test" not in data.splits
+                scores[split] = score(data.problem, prediction, with_resamples=judged)
                 if is_main:
                     path = name_predictions(partial, split)
                     write_predictions(

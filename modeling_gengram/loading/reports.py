@@ -9,6 +9,7 @@ from gengram.errors import InputError
 from gengram.printable import make_printable, shorten
 
 _Number = int | float
+_Scores = dict[str, _Number | None]
 _REMEDY = "the file was changed: restore it, or train again"
 # Of a metric on a split, and of its interval.
 _MEASURED: dict[str, Any] = {"mean": _Number | None, "sd": _Number | None, "per_seed": list[_Number | None]}
@@ -62,7 +63,12 @@ _KEYS: dict[str, Any] = {
     "per_class": dict,
     "per_class.test": dict[str, dict[str, _Number | None]] | None,
     "plots": list[dict[str, str]],
+    "baselines": dict[str, Any] | None,
+    "verdict": dict[str, Any] | None,
+    "verdict.lines": list[str],
 }
+# The simple models of a report and what their columns are called; the titles in the report say more.
+_BASELINES = {"chance": "chance", "majority": "majority", "mean": "mean", "kmer": "6-mers"}
 
 
 def check_report(report: dict[str, Any], file: Path) -> dict[str, Any]:
@@ -91,6 +97,11 @@ def check_report(report: dict[str, Any], file: Path) -> dict[str, Any]:
                     check_value(f"{key}.{metric}.{name}", measured[name], kind, file)
             if "per_seed" in measured:
                 counts[f"{key}.{metric}.per_seed"] = len(measured["per_seed"])
+    for name in list_baselines(report):
+        check_value(f"baselines.{name}", report["baselines"][name], dict[str, Any], file)
+        for split, kind in (("test", _Scores), ("validation", _Scores), ("title", str)):
+            if split in report["baselines"][name]:
+                check_value(f"baselines.{name}.{split}", report["baselines"][name][split], kind, file)
     seeds = len(report.get("seeds", []))
     for key, count in counts.items():
         if count != seeds:
@@ -101,6 +112,11 @@ def check_report(report: dict[str, Any], file: Path) -> dict[str, Any]:
         if Path(name).name in ("", ".", ".."):
             raise InputError(f"{file}: {name!r} is no name of a folder or file of a run; {_REMEDY}")
     return report
+
+
+def list_baselines(report: dict[str, Any]) -> dict[str, str]:
+    """Return the simple models that a report has scores of, and the heading of each; none in reports of old."""
+    return {name: heading for name, heading in _BASELINES.items() if name in (report.get("baselines") or {})}
 
 
 def check_value(key: str, value: Any, kind: Any, file: Path, remedy: str = _REMEDY) -> None:
@@ -118,4 +134,4 @@ def check_value(key: str, value: Any, kind: Any, file: Path, remedy: str = _REME
         ) from error
 
 
-__all__ = ["check_report", "check_value"]
+__all__ = ["check_report", "check_value", "list_baselines"]

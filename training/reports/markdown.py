@@ -10,6 +10,7 @@ from typing import Any
 
 from gengram.files import write_text
 from gengram.genome.contigs import tell_renamed
+from gengram.loading.reports import list_baselines
 from gengram.markdown import escape_text, format_code, format_fence, format_image, format_table
 from gengram.printable import quote_word
 from gengram.training.arguments import DataArguments, FinetuneArguments, ModelArguments
@@ -40,6 +41,7 @@ def render_markdown(report: dict[str, Any]) -> str:
     parts = [
         "# Fine-tuning report",
         _summarize(report),
+        _list_warnings(report),
         "## Results",
         _tabulate_metrics(report),
         _explain_metrics(report),
@@ -121,18 +123,25 @@ def _summarize(report: dict[str, Any]) -> str:
     )
 
 
+def _list_warnings(report: dict[str, Any]) -> str:
+    """What a reader should know before the figures: where they are no better than chance or than simple models."""
+    return "\n\n".join(f"**{escape_text(line)}**" for line in (report.get("verdict") or {}).get("lines", []))
+
+
 def _tabulate_metrics(report: dict[str, Any]) -> str:
     splits = [split for split in ("test", "validation") if report[split]]
     if not splits:
         return "There were no validation and no test rows."
-    intervals = (report["intervals"] or {}).get("metrics", {})
+    intervals, baselines = (report["intervals"] or {}).get("metrics", {}), list_baselines(report)
     rows = []
     for split in splits:
         for metric, values in report[split].items():
             ends = (intervals.get(metric) or {}).get("mean") if split == "test" else None
             interval = " to ".join(map(_show, ends)) if ends else ""
-            rows.append([split, escape_text(metric), _show(values["mean"]), _show(values["sd"]), interval])
-    return format_table(["split", "metric", "mean", "sd", "95 % interval"], rows, numbers=range(2, 5))
+            beside = [_show((report["baselines"][name].get(split) or {}).get(metric)) for name in baselines]
+            rows.append([split, escape_text(metric), _show(values["mean"]), _show(values["sd"]), interval, *beside])
+    head = ["split", "metric", "mean", "sd", "95 % interval", *baselines.values()]
+    return format_table(head, rows, numbers=range(2, len(head)))
 
 
 def _explain_metrics(report: dict[str, Any]) -> str:
@@ -142,6 +151,11 @@ def _explain_metrics(report: dict[str, Any]) -> str:
         drawn = report["intervals"]
         parts.append(f"The interval is that of the mean over {drawn['resamples']:,} resamples of the test rows.")
     parts.append(f"`loss` is the {loss}; `-` is not defined.")
+    if baselines := list_baselines(report):
+        named = [f"{heading}, {report['baselines'][name]['title']}" for name, heading in baselines.items()]
+        seen = report["baselines"].get("kmer", {}).get("rows", report["data"]["train"]["rows"])
+        note = f" ({seen:,} of the training rows)" if seen < report["data"]["train"]["rows"] else ""
+        parts.append(f"Simple models on the same rows: {escape_text('; '.join(named))}{note}.")
     return " ".join(parts) if report["test"] or report["validation"] else ""
 
 

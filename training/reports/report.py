@@ -11,12 +11,13 @@ from transformers import PreTrainedModel, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
 from gengram.loading.folders import read_object
-from gengram.loading.reports import check_report
+from gengram.loading.reports import check_report, list_baselines
 from gengram.training.arguments import DataArguments, FinetuneArguments, ModelArguments
 from gengram.training.metrics.bootstrap import CONFIDENCE, find_interval
 from gengram.training.metrics.scores import BOOTSTRAP_SEED, Scores
 from gengram.training.problems import METRICS
 from gengram.training.reports.plots import FOLDER
+from gengram.training.reports.verdict import name_judged
 
 # Of the names under which Trainer logs how long something took.
 _TIMES = ("_runtime", "_per_second", "_per_step")
@@ -147,7 +148,8 @@ def clear_earlier_run(output: Path) -> None:
 
 
 def tabulate(report: dict[str, Any]) -> str:
-    """Return a table for the terminal: mean and spread of each metric on each split, and the test rows' intervals."""
+    """Return a table for the terminal: mean and spread of each metric on each split, the test rows' intervals, and
+    what simple models make of these rows (without test rows, of the validation rows)."""
     metrics = METRICS[report["data"]["problem"]]
     lines = [f"{'':<16}" + "".join(f"{metric:<18}" for metric in metrics)]
     for split in ("validation", "test"):
@@ -157,6 +159,11 @@ def tabulate(report: dict[str, Any]) -> str:
         intervals = [report["intervals"]["metrics"][metric]["mean"] for metric in metrics]
         cells = ["-" if ends is None else f"{ends[0]:.4f}..{ends[1]:.4f}" for ends in intervals]
         lines.append(f"{'95% of the rows':<16}" + "".join(f"{cell:<18}" for cell in cells))
+    split = name_judged(report)
+    for name, heading in list_baselines(report).items():
+        values = report["baselines"][name][split]
+        cells = [_show_cell({"mean": values[metric], "sd": None}) for metric in metrics]
+        lines.append(f"{heading:<16}" + "".join(f"{cell:<18}" for cell in cells))
     for pair, counts in report["data"]["duplicates"].items():
         if sum(counts.values()):
             split, _, other = pair.split("_")
