@@ -258,6 +258,9 @@ def _make_trainer(
     return trainer
 
 
+_SECONDS_APART = 5  # lines with the loss of the training
+
+
 class _ProgressLines(TrainerCallback):
     """Says how far the training is where there are no bars: what Trainer logs, and otherwise a line a minute."""
 
@@ -271,7 +274,9 @@ class _ProgressLines(TrainerCallback):
     def on_log(self, args, state, control, logs=None, **kwargs):
         shown = {name: value for name, value in (logs or {}).items() if "_per_second" not in name and name != "epoch"}
         numbers = ", ".join(f"{name} {value:.4g}" for name, value in shown.items() if isinstance(value, float | int))
-        if state.is_local_process_zero and numbers:
+        # A short run logs many losses a second; what a validation or the end of the training says is told in any case.
+        due = time.monotonic() - self._told > _SECONDS_APART or "loss" not in (logs or {})
+        if state.is_local_process_zero and numbers and due:
             self._tell(f"epoch {state.epoch or 0:.4g}, step {state.global_step:,} of {state.max_steps:,}: {numbers}")
 
     def _tell(self, line: str) -> None:

@@ -16,7 +16,7 @@ from gengram.pipelines.predictions import name_predictions, read_predictions
 from gengram.printable import label_plot
 from gengram.progress import tell
 from gengram.training.metrics.regression import measure_each_target
-from gengram.training.reports.outcomes import Outcomes, collect_outcomes, trace_precision, trace_roc
+from gengram.training.reports.outcomes import Outcomes, collect_outcomes, trace_curves, trace_mean_curves
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,6 +48,8 @@ _MOST_CURVES, _MOST_CELLS, _MOST_NAMES = 7, 12, 30
 # Of more classes than these, the curves of the first seed only.
 _MOST_OF_SEEDS = 4
 _MOST_TARGETS, _MOST_POINTS = 6, 5000
+# Losses of which the largest is more than so many times the smallest are drawn on a logarithmic axis.
+_MOST_TIMES = 20
 
 
 def write_plots(report: dict[str, Any], output: Path) -> list[dict[str, str]]:
@@ -80,7 +82,7 @@ def write_plots(report: dict[str, Any], output: Path) -> list[dict[str, str]]:
         kinds = "Precision and recall" if problem == "token" else "ROC, precision and recall"
         drawn["curves"] = (
             f"{kinds}, {rows}",
-            lambda: draw_curves(report, split, outcomes, with_roc=problem != "token"),
+            lambda: draw_curves(report, split, outcomes, paths, with_roc=problem != "token"),
         )
         if problem == "multi_label":
             drawn["labels"] = (f"AUROC and AUPRC of the labels, {rows}", lambda: draw_labels(report, split))
@@ -99,64 +101,130 @@ def write_plots(report: dict[str, Any], output: Path) -> list[dict[str, str]]:
 
 
 def draw_loss(report: dict[str, Any]) -> "Figure | None":
-    """Training and validation loss by epoch, a line for each seed; None where nothing was logged."""
-    figure, axes = _start(4.8, 3.0)
+    """Training and validation loss by epoch, a line for each seed, and that of a model that never looks at a sequence.
+
+    None where nothing was logged.
+    """
+    figure, axes = _start(4.8, 3.2)
     several = f", {len(report['seeds'])} seeds" if len(report["seeds"]) > 1 else ""
-    empty = True
+    values: list[float] = []
     for key, label, colour in (("loss", "training", _BLUE), ("eval_loss", "validation", _ORANGE)):
         for position, steps in enumerate(report["history"]):
             points = [(step["epoch"], step[key]) for step in steps if step.get(key) is not None]
             if points:
-                empty = False
-                marker = "o" if len(points) <= 30 else None
+                values += [value for _, value in points]
+                marker = "o" if len(points) <= 60 else None
                 name = None if position else label + several
-                axes.plot(*zip(*points), color=colour, marker=marker, markersize=3, alpha=0.8, label=name)
-    if empty:
+                size = 2 if key == "loss" else 4
+                axes.plot(*zip(*points), color=colour, marker=marker, markersize=size, alpha=0.8, label=name)
+    if not values:
         return None
-    unit = "mean squared error" if report["data"]["problem"] == "regression" else "cross-entropy (nats)"
-    axes.set(xlabel="epoch", ylabel=unit)
-    axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.legend()
+    regression = report["data"]["problem"] == "regression"
+    blind = measure_blind_loss(report)
+    low, high = _limit_loss(values, blind)
+    if low > 0 and high > _MOST_TIMES * low:
+        axes.set_yscale("log")
+    if blind is not None:
+        name = f"{'the mean' if regression else 'class frequencies'} alone: {blind:.3g}"
+        if report.get("loss_weights"):
+            name += " (unweighted)"
+        if low < blind < high:
+            axes.axhline(blind, color=_GREY, linewidth=1, linestyle=":", label=name)
+        else:
+            axes.plot([], [], color=_GREY, linewidth=1, linestyle=":", label=f"{name}, not in view")
+    axes.set(
+        xlabel="epoch",
+        ylabel="mean squared error" if regression else "cross-entropy (nats)",
+        ylim=(low, high),
+        xmargin=0.02,
+    )
+    if axes.get_yscale() == "linear":
+        axes.ticklabel_format(axis="y", useOffset=False)
+    axes.xaxis.get_major_locator().set_params(integer=axes.get_xlim()[1] > 2)
+    figure.legend(loc="outside upper left", ncols=2, fontsize=8)
     return figure
 
 
-def draw_curves(report: dict[str, Any], split: str, outcomes: list[Outcomes], with_roc: bool = True) -> "Figure":
-    """ROC and precision-recall curves of each class, a line for each seed; or those of all decisions of all labels."""
-    names, each = report["data"]["classes"], report["per_class"][split]
-    positives = outcomes[0].positives.sum(axis=1)
-    total = positives[0] + outcomes[0].negatives[0].sum()
-    pooled, binary = len(positives) == 1, len(positives) == 2
+def measure_blind_loss(report: dict[str, Any]) -> float | None:
+    """Return the loss on the training rows of the best guess that is the same for every row; None if it is not known.
+
+    That is the entropy of the class frequencies in nats (of several labels the mean of theirs), of a regression the
+    variance (the mean of the targets').
+    """
+    described, problem = report["data"].get("train"), report["data"]["problem"]
+    if not described:
+        return None
+    if problem == "regression":
+        return float(np.mean([target["sd"] ** 2 for target in described["targets"].values()]))
+    counts = np.array(list((described.get("rows_per_class") or described["bases_per_class"]).values()), dtype=float)
+    shares = counts / (described["rows"] if problem == "multi_label" else counts.sum())
+    if problem == "multi_label":
+        shares = np.stack([shares, 1 - shares], axis=1)
+    entropies = -(shares * np.log(np.where(shares > 0, shares, 1))).sum(axis=-1)
+    return float(np.mean(entropies))
+
+
+def _limit_loss(values: list[float], blind: float | None) -> tuple[float, float]:
+    """Return limits that show what changes: those of the losses, and of the line for no learning where it is near.
+
+    What varies by less than a fiftieth is shown as that: it is noise.
+    """
+    low, high = min(values), max(values)
+    if blind is not None and low - 2 * (high - low) - 0.02 * low <= blind <= high + 2 * (high - low) + 0.02 * high:
+        low, high = min(low, blind), max(high, blind)
+    missing = max(0.02 * abs(high) - (high - low), 0) / 2
+    low, high = low - missing, high + missing
+    if low > 0 and high > _MOST_TIMES * low:
+        return low / 1.2, high * 1.2
+    margin = 0.06 * ((high - low) or 1)
+    return low - margin, high + margin
+
+
+def draw_curves(
+    report: dict[str, Any], split: str, outcomes: list[Outcomes], paths: list[Path], with_roc: bool = True
+) -> "Figure":
+    """ROC and precision-recall curves of each class, a line for each seed.
+
+    Of several labels, those of each where they are few, else their means: the areas are the means of the labels' areas.
+    """
+    problem, names, each = report["data"]["problem"], report["data"]["classes"], report["per_class"][split]
+    positives, total = outcomes[0].positives, outcomes[0].total
+    pooled = problem == "multi_label" and len(names) > _MOST_CURVES
+    binary = problem != "multi_label" and len(names) == 2
     frequent = np.argsort(-positives, kind="stable")[:_MOST_CURVES]
-    shown = [0] if pooled else [1] if binary else sorted(frequent[positives[frequent] > 0].tolist())
-    if len(shown) > _MOST_OF_SEEDS:
-        outcomes = outcomes[:1]
-    figure, panels = _start(3.2 * (1 + with_roc) + (0 if pooled or binary else 1.6), 3.3, columns=1 + with_roc)
+    shown = [1] if binary else sorted(frequent[positives[frequent] > 0].tolist())
+    if not pooled and len(shown) > _MOST_OF_SEEDS:
+        paths = paths[:1]
+    figure, panels = _start(3.2 * (1 + with_roc) + (0 if pooled or binary else 1.6), 3.5, columns=1 + with_roc)
     panels = np.atleast_1d(panels)
-    for order, label in enumerate(shown):
-        colour = _COLOURS[order]
-        for position, one in enumerate(outcomes):
-            counts = one.positives[label], one.negatives[label]
-            style = {"color": colour, "alpha": 0.85, "linewidth": 1.4 if len(outcomes) == 1 else 1.0}
+    style: dict[str, Any] = {"alpha": 0.85, "linewidth": 1.4 if len(paths) == 1 else 1.0}
+    for position, (path, one) in enumerate(zip(paths, outcomes)):
+        if pooled:
+            curves = {0: trace_mean_curves(path, problem, names, one)}
+        else:
+            curves = trace_curves(path, problem, names, shown, total)
+        for order, (label, (roc, precision)) in enumerate(curves.items()):
+            name = (
+                None
+                if pooled or position
+                else f"{label_plot(names[label])}\n{_list_areas(each, names[label], with_roc)}"
+            )
             if with_roc:
-                panels[0].plot(*trace_roc(*counts), **style)
-            recall, precision = trace_precision(*counts)
-            name = f"{label_plot(names[label])}\n{_list_areas(each, names[label], with_roc)}" if not pooled else None
-            panels[-1].plot(recall, precision, **style, label=None if position else name)
+                panels[0].plot(*roc, color=_COLOURS[order], **style)
+            panels[-1].plot(*precision, color=_COLOURS[order], drawstyle="steps-pre", **style, label=name)
     if with_roc:
         panels[0].plot([0, 1], [0, 1], color=_GREY, linewidth=0.8, linestyle=":")
         panels[0].set(xlabel="false positive rate", ylabel="true positive rate")
     panels[-1].set(xlabel="recall", ylabel="precision")
-    if pooled or binary:
-        share = positives[shown[0]] / total
+    share = None
+    if binary or pooled:
+        share = positives[1] / total if binary else positives[positives > 0].mean() / total if positives.any() else 0
         panels[-1].axhline(share, color=_GREY, linewidth=0.8, linestyle=":")
-        place = (0.02, max(share, 0.06))
-        panels[-1].annotate(f"share of positives {share:.2g}", place, color=_GREY, va="bottom", fontsize=8)
     else:
         notes = []
         if len(shown) < np.count_nonzero(positives):
             notes.append(f"{len(shown)} most frequent of {len(names)} classes")
-        if len(shown) > _MOST_OF_SEEDS:
+        if len(shown) > _MOST_OF_SEEDS and len(outcomes) > 1:
             notes.append(f"curves of seed {report['seeds'][0]}")
         panels[-1].legend(
             loc="center left",
@@ -170,10 +238,12 @@ def draw_curves(report: dict[str, Any], split: str, outcomes: list[Outcomes], wi
     kinds = (("AUROC", "auroc"), ("AUPRC", "auprc")) if with_roc else (("AUPRC", "auprc"),)
     for panel, (title, metric) in zip(panels, kinds):
         value = _show_metric(report[split][metric])
+        title = f"{title} of class {label_plot(names[1])}: {value}" if binary else f"mean {title} {value}"
         if pooled:
-            title = f"{total:,} decisions pooled\nmean {title} of the labels {value}"
-        else:
-            title = f"{title} of class {label_plot(names[1])}: {value}" if binary else f"mean {title} {value}"
+            title += f"\nmean curve of {np.count_nonzero((positives > 0) & (positives < total)):,} labels"
+        if share is not None:
+            dotted = f"share of positives {share:.2g}" if metric == "auprc" else "random scores"
+            title += f"\ndotted: {dotted}"
         panel.set_title(title, loc="left")
         panel.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
     return figure
