@@ -90,6 +90,7 @@ OPTIONS: dict[str, tuple[dict, dict] | tuple[dict, dict, str]] = {
     "average_strands": (SCRATCH, {"average_strands": True}),
     "class_weights": (SCRATCH, {"class_weights": {"with": 3}}),
     "pos_weight": ({**SCRATCH, "train_file": "{several}", "test_file": None}, {"pos_weight": 5}),
+    "baselines": (SCRATCH, {"baselines": False}),
     "sequences_per_step": (SCRATCH, {"sequences_per_step": 7}),
     "max_tokens_per_step": (SCRATCH, {"max_tokens_per_step": 200}),
     "early_stopping_patience": (
@@ -101,9 +102,9 @@ OPTIONS: dict[str, tuple[dict, dict] | tuple[dict, dict, str]] = {
 # Trainer's arguments that have another default or another form here: see test_trainer_flags.py.
 OF_TRAINER = {
     "num_train_epochs", "train_sampling_strategy", "per_device_train_batch_size", "per_device_eval_batch_size",
-    "learning_rate", "warmup_steps", "weight_decay", "eval_strategy", "logging_strategy", "save_strategy",
-    "metric_for_best_model", "push_to_hub", "disable_tqdm", "include_num_input_tokens_seen", "liger_kernel_config",
-    "do_train", "do_eval", "do_predict",
+    "learning_rate", "warmup_steps", "weight_decay", "eval_strategy", "logging_strategy", "logging_steps",
+    "save_strategy", "metric_for_best_model", "push_to_hub", "disable_tqdm", "include_num_input_tokens_seen",
+    "liger_kernel_config", "do_train", "do_eval", "do_predict",
 }  # fmt: skip
 
 
@@ -183,6 +184,7 @@ def collect(folder: Path) -> dict:
         "weights": next(seed.glob("*model.safetensors")).read_bytes(),
         "scores": (report["test"], report["validation"]),
         "log": report["history"],
+        "simple models": report["baselines"],
     }
 
 

@@ -400,6 +400,8 @@ def test_from_python_the_report_is_returned(task, run_folder, small, memory):
         "validation",
         "intervals",
         "per_class",
+        "baselines",
+        "verdict",
         "seconds",
         "model_folders",
         "history",

@@ -122,7 +122,7 @@ TRIALS = {
     "logging_nan_inf_filter": Trial(
         "--logging_nan_inf_filter false", note="a loss that is not finite stops a run in any case"
     ),
-    "logging_steps": Trial("--logging_steps 1", "--logging_strategy steps"),
+    "logging_steps": Trial("--logging_steps 2"),
     "logging_strategy": Trial("--logging_strategy no"),
     "lr_scheduler_kwargs": Trial(
         "--lr_scheduler_kwargs '{\"num_cycles\": 2}'", "--lr_scheduler_type cosine_with_restarts"

@@ -12,7 +12,6 @@ found is kept, by a checksum of the rows, for the next run on the same rows.
 import dataclasses
 import hashlib
 import json
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -63,12 +62,10 @@ class Baselines:
         scores: of each model but chance and each split; of the split that is judged with the resamples of the metric
             that is compared.
         kmer_rows: training rows that the 6-mer model has seen; None where it could not be fitted.
-        seconds: that it took, now.
     """
 
     scores: dict[str, dict[str, Scores]]
     kmer_rows: int | None
-    seconds: float
 
 
 def name_compared(problem: Problem) -> dict[str, str]:
@@ -87,18 +84,19 @@ def measure_baselines(data: LabelledSplits, judged: str) -> Baselines:
         data: the rows of the run.
         judged: the split that is resampled, so that differences to the run's models can be.
     """
-    started = time.perf_counter()
     path = Path(constants.HF_HOME, "gengram", "baselines", f"{_hash_rows(data)}-{judged}.json")
     kept = _read_kept(path, data.problem)
     if kept is None:
         kept = _fit(data, judged)
         _keep(kept, path)
-    scores, rows = kept
-    return Baselines(scores, rows, round(time.perf_counter() - started, 3))
+    return kept
 
 
 def describe_baselines(baselines: Baselines, data: LabelledSplits) -> dict[str, Any]:
-    """Return what `report.json` has of them: for each model its `title` and the metrics of each split; `seconds`."""
+    """Return what `report.json` has of them: for each model its `title` and the metrics of each split.
+
+    `rows` are the training rows that the 6-mer model has seen.
+    """
     problem = data.problem
     titles = {
         "chance": "random scores",
@@ -126,7 +124,7 @@ def describe_baselines(baselines: Baselines, data: LabelledSplits) -> dict[str, 
     }
     if baselines.kmer_rows is not None:
         described["kmer"]["rows"] = baselines.kmer_rows
-    return {**described, "seconds": baselines.seconds}
+    return described
 
 
 def work_out_chance(problem: Problem, truth: np.ndarray, classes: int) -> dict[str, float]:
@@ -165,7 +163,7 @@ def _list_splits(data: LabelledSplits) -> list[str]:
     return [split for split in ("validation", "test") if split in data.splits]
 
 
-def _fit(data: LabelledSplits, judged: str) -> tuple[dict[str, dict[str, Scores]], int | None]:
+def _fit(data: LabelledSplits, judged: str) -> Baselines:
     splits = _list_splits(data)
     names = name_compared(data.problem)
     models: dict[str, Callable[[str], EvalPrediction]] = {next(iter(names)): _guess_constant(data)}
@@ -179,7 +177,7 @@ def _fit(data: LabelledSplits, judged: str) -> tuple[dict[str, dict[str, Scores]
         }
         for name, predict in models.items()
     }
-    return scores, None if fitted is None else fitted[1]
+    return Baselines(scores, None if fitted is None else fitted[1])
 
 
 def _score(problem: Problem, prediction: EvalPrediction, resampled: str | None) -> Scores:
@@ -342,8 +340,7 @@ def _hash_column(column: pa.ChunkedArray, digest: Any) -> None:
     digest.update(column.to_numpy().tobytes())
 
 
-def _keep(found: tuple[dict[str, dict[str, Scores]], int | None], path: Path) -> None:
-    scores, rows = found
+def _keep(found: Baselines, path: Path) -> None:
     plain = {
         name: {
             split: {
@@ -352,16 +349,16 @@ def _keep(found: tuple[dict[str, dict[str, Scores]], int | None], path: Path) ->
             }
             for split, one in splits.items()
         }
-        for name, splits in scores.items()
+        for name, splits in found.scores.items()
     }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(json.dumps({"scores": plain, "rows": rows}), path)
+        write_text(json.dumps({"scores": plain, "rows": found.kmer_rows}), path)
     except (OSError, InputError) as error:
         tell(f"the scores of the simple models are not kept for the next run: {error}")
 
 
-def _read_kept(path: Path, problem: Problem) -> tuple[dict[str, dict[str, Scores]], int | None] | None:
+def _read_kept(path: Path, problem: Problem) -> Baselines | None:
     """Return what an earlier run has found; None where there is none, or a file that is not what was written."""
     if not path.is_file():
         return None
@@ -379,7 +376,7 @@ def _read_kept(path: Path, problem: Problem) -> tuple[dict[str, dict[str, Scores
             }
             for name, splits in kept["scores"].items()
         }
-        return scores, kept["rows"]
+        return Baselines(scores, kept["rows"])
     except (InputError, OSError, LookupError, TypeError, ValueError, AttributeError):
         return None  # it is made again
 

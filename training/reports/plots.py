@@ -226,7 +226,10 @@ def draw_curves(
             notes.append(f"{len(shown)} most frequent of {len(names)} classes")
         if len(shown) > _MOST_OF_SEEDS and len(outcomes) > 1:
             notes.append(f"curves of seed {report['seeds'][0]}")
+        if not shown:
+            notes.append("no positives")
         panels[-1].legend(
+            *panels[-1].get_legend_handles_labels(),
             loc="center left",
             bbox_to_anchor=(1.03, 0.5),
             handlelength=1.2,

@@ -128,7 +128,7 @@ def _write_lines(report: dict[str, Any], verdict: dict[str, Any], baselines: Bas
         tested = f"p {min(chance['p'].values()):.2g}" if chance.get("p") else "95 % interval over the rows"
         few = " So few rows can only tell large effects." if rows < _FEW_ROWS else ""
         lines.append(f"The result is not distinguishable from chance: {how} ({tested}).{few}")
-    elif "mcc" in chance.get("p", {}) and chance["p"]["mcc"] >= _LEVEL:
+    elif not _tells_classes(chance):
         lines.append(
             f"The classes that are named are no better than chance, though the ranking is: {how}. Train longer; where "
             "classes are rare, try --class_weights balanced or another threshold."
@@ -151,8 +151,9 @@ def _compare_in_words(
         metric, interval = compared["metric"], compared["difference"]
         own = measured[metric]["mean"]
         other = float(baselines.scores[name][verdict["split"]].overall[metric])
-        # A result at chance is no better than a constant: that is said already.
-        if interval is None or own is None or interval[0] > 0 or (name != "kmer" and not verdict["chance"]["apart"]):
+        # Classes that are named no better than by chance are no better than a constant: that is said already.
+        said = name != "kmer" and (not verdict["chance"]["apart"] or not _tells_classes(verdict["chance"]))
+        if interval is None or own is None or interval[0] > 0 or said:
             continue
         figures = f"{_show(metric, own)} against {other:.3f}"
         interval_text = f"95 % of the difference {interval[0]:.3f} to {interval[1]:.3f}"
@@ -163,6 +164,11 @@ def _compare_in_words(
                 f"The result is not distinguishable from {names[name]} on these rows: {figures} ({interval_text})."
             )
     return lines
+
+
+def _tells_classes(chance: dict[str, Any]) -> bool:
+    """Whether the classes that are named are better than chance, where that was tested."""
+    return chance.get("p", {}).get("mcc", 0) < _LEVEL
 
 
 def _is_uniform(report: dict[str, Any], split: str) -> bool:

@@ -13,6 +13,7 @@ from datasets import Dataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
+from scipy.special import softmax
 from sklearn.metrics import average_precision_score, brier_score_loss, confusion_matrix, roc_auc_score
 from transformers import EvalPrediction
 
@@ -22,9 +23,10 @@ from gengram.training.arguments import DataArguments, FinetuneArguments, ModelAr
 from gengram.training.command import finetune as main
 from gengram.training.finetune import finetune
 from gengram.training.metrics.scores import score
+from gengram.training.reports import outcomes as outcomes_module
 from gengram.training.reports import plots
 from gengram.training.reports.markdown import render_command, render_markdown
-from gengram.training.reports.outcomes import collect_outcomes, trace_precision, trace_roc
+from gengram.training.reports.outcomes import collect_outcomes, trace_curves, trace_mean_curves
 from gengram.training.reports.plots import write_plots
 from gengram.training.reports.report import summarize_classes, summarize_seeds
 
@@ -60,24 +62,74 @@ def test_outcomes_are_those_of_scikit_learn(tmp_path, classes):
     logits, labels = draw(classes)
     names = [f"c{number}" for number in range(classes)]
     make_run(tmp_path, "single_label", logits, labels, names)
-    outcomes = collect_outcomes(name_predictions(tmp_path / "seed-0", "test"), "single_label", names)
+    path = name_predictions(tmp_path / "seed-0", "test")
+    outcomes = collect_outcomes(path, "single_label", names)
     assert (outcomes.confusion == confusion_matrix(labels, logits.argmax(axis=1))).all()
-    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    for label in range(classes):
-        counts = outcomes.positives[label], outcomes.negatives[label]
-        area = (
-            np.trapezoid(*trace_roc(*counts)[::-1]) if hasattr(np, "trapezoid") else np.trapz(*trace_roc(*counts)[::-1])
-        )
-        assert area == pytest.approx(roc_auc_score(labels == label, probabilities[:, label]), abs=2e-3)
-        recall, precision = trace_precision(*counts)
+    assert (outcomes.positives == np.bincount(labels)).all() and outcomes.total == 80
+    probabilities = softmax(logits, axis=1)
+    curves = trace_curves(path, "single_label", names, range(classes), outcomes.total)
+    for label, (roc, (recall, precision)) in curves.items():
+        assert trapezoid(*reversed(roc)) == pytest.approx(roc_auc_score(labels == label, probabilities[:, label]))
         expected = average_precision_score(labels == label, probabilities[:, label])
-        assert (np.diff(recall) * precision[1:]).sum() == pytest.approx(expected, abs=5e-3)
+        assert measure_steps(recall, precision) == pytest.approx(expected)
         assert recall[0] == 0 and recall[-1] == 1
     if classes == 2:
         assert outcomes.brier == pytest.approx(brier_score_loss(labels, probabilities[:, 1]))
         number, probability, hits = outcomes.reliability
         assert number.sum() == 80 and hits.sum() == 40
         assert probability.sum() == pytest.approx(probabilities[:, 1].sum(), rel=1e-5)
+
+
+def trapezoid(y: np.ndarray, x: np.ndarray) -> float:
+    return float((np.diff(x) * (y[1:] + y[:-1]) / 2).sum())
+
+
+def measure_steps(recall: np.ndarray, precision: np.ndarray) -> float:
+    return float((np.diff(recall) * precision[1:]).sum())
+
+
+# Scores of the positives and the negatives, and the share of positives.
+SHAPES = {
+    "nearly untrained": (lambda random, rows: (random.normal(0.01, 0.01, rows), random.normal(0, 0.01, rows)), 0.5),
+    "good": (lambda random, rows: (random.normal(3, 1, rows), random.normal(0, 1, rows)), 0.5),
+    "rare": (lambda random, rows: (random.normal(2, 1, rows), random.normal(0, 1, rows)), 0.002),
+    # float32 probabilities are 1 from a logit of 17 on
+    "sure of itself": (lambda random, rows: (random.normal(20, 5, rows), random.normal(12, 5, rows)), 0.3),
+    "ties": (lambda random, rows: (random.integers(0, 4, rows), random.integers(-1, 3, rows)), 0.5),
+}
+
+
+@pytest.mark.parametrize("most", [None, 500], ids=["all scores", "quantiles"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_areas_under_the_drawn_curves_are_those_of_their_titles(tmp_path, monkeypatch, shape, most):
+    if most is not None:
+        monkeypatch.setattr(outcomes_module, "_MOST_SCORES", most)
+        monkeypatch.setattr(outcomes_module, "_SAMPLE", 10_000)
+    rows, random = 30_000, np.random.default_rng(0)
+    scores, share = SHAPES[shape]
+    labels = (random.random(rows) < share).astype(np.int64)
+    odds = np.where(labels == 1, *scores(random, rows)).astype(np.float32)
+    logits = np.stack([np.zeros(rows, np.float32), odds], axis=1)
+    report = make_run(tmp_path, "single_label", logits, labels, ["a", "b"])
+    path = name_predictions(tmp_path / "seed-0", "test")
+    (x, y), (recall, precision) = trace_curves(path, "single_label", ["a", "b"], [1], rows)[1]
+    assert max(len(x), len(recall)) <= 4001
+    assert trapezoid(y, x) == pytest.approx(report["test"]["auroc"]["mean"], abs=1e-3)
+    assert measure_steps(recall, precision) == pytest.approx(report["test"]["auprc"]["mean"], abs=1e-3)
+
+
+def test_areas_under_the_mean_curves_of_many_labels_are_those_of_their_titles(tmp_path):
+    random = np.random.default_rng(0)
+    truth = random.random((2000, 12)) < np.linspace(0.01, 0.6, 12)
+    truth[:, 3] = False  # without positives: in no mean
+    logits = random.normal(size=truth.shape) + truth * np.linspace(0, 3, 12)
+    names = [f"l{number}" for number in range(12)]
+    report = make_run(tmp_path, "multi_label", logits, truth.astype(np.float32), names)
+    path = name_predictions(tmp_path / "seed-0", "test")
+    outcomes = collect_outcomes(path, "multi_label", names)
+    (x, y), steps = trace_mean_curves(path, "multi_label", names, outcomes)
+    assert trapezoid(y, x) == pytest.approx(report["test"]["auroc"]["mean"], abs=1e-3)
+    assert measure_steps(*steps) == pytest.approx(report["test"]["auprc"]["mean"], abs=1e-3)
 
 
 def test_a_certain_and_right_classifier_is_calibrated(tmp_path):
@@ -177,7 +229,8 @@ def test_a_run_has_a_report_for_people(finished, run_folder):
 def test_the_history_has_no_times_and_every_loss(finished):
     assert len(finished["history"]) == 2
     for steps in finished["history"]:
-        assert [step["epoch"] for step in steps if "loss" in step] == [1.0, 2.0]
+        # Shorter than 20 steps: each of them.
+        assert [step["step"] for step in steps if "loss" in step] == [1, 2, 3, 4]
         assert [step["epoch"] for step in steps if "eval_loss" in step] == [1.0, 2.0]
         assert not [name for step in steps for name in step if "runtime" in name or "per_second" in name]
     json.dumps(finished["history"], allow_nan=False)
@@ -260,7 +313,8 @@ def test_labels_of_a_confusion_matrix_and_of_curves_are_the_names(tmp_path):
     outcomes = [collect_outcomes(name_predictions(tmp_path / "seed-0", "test"), "single_label", names)]
     axes = plots.draw_confusion(report, outcomes).axes[0]
     assert [label.get_text().strip() for label in axes.get_xticklabels()] == [r"\$a\$ \$b\$", "_c", r"d\ne"]
-    legend = plots.draw_curves(report, "test", outcomes).axes[-1].get_legend()
+    paths = [name_predictions(tmp_path / "seed-0", "test")]
+    legend = plots.draw_curves(report, "test", outcomes, paths).axes[-1].get_legend()
     assert [text.get_text().split("\n")[0].strip() for text in legend.get_texts()] == [r"\$a\$ \$b\$", "_c", r"d\ne"]
 
 
@@ -292,3 +346,68 @@ def test_names_of_any_letters_do_not_change_the_outline_of_a_report(finished, na
     assert outline(text) == plain and text.encode()
     command = render_command(report)
     assert make_printable(command, keep="\n") == command
+
+
+def draw_losses(losses: list[float], validation: list[float], counts: dict[str, int]) -> "tuple":
+    """The axes of a loss plot of one seed, and its legend."""
+    steps = [{"epoch": (step + 1) / len(losses), "loss": loss} for step, loss in enumerate(losses)]
+    steps += [{"epoch": float(epoch + 1), "eval_loss": loss} for epoch, loss in enumerate(validation)]
+    train = {"rows": sum(counts.values()), "rows_per_class": counts}
+    report = {"data": {"problem": "single_label", "train": train}, "seeds": [0], "history": [steps]}
+    figure = plots.draw_loss(report)
+    return figure.axes[0], [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+@pytest.mark.skipif(not FOUND, reason="matplotlib is not installed")
+def test_the_losses_fill_their_plot():
+    axes, legend = draw_losses(list(np.linspace(0.70, 0.66, 30)), [0.69, 0.68], {"a": 50, "b": 50})
+    low, high = axes.get_ylim()
+    assert 0.6 < low < 0.66 and 0.70 < high < 0.75
+    assert legend == ["training", "validation", "class frequencies alone: 0.693"]
+    (line,) = [line for line in axes.lines if line.get_linestyle() == ":"]
+    assert line.get_ydata()[0] == pytest.approx(np.log(2))
+
+
+@pytest.mark.skipif(not FOUND, reason="matplotlib is not installed")
+def test_noise_of_a_model_that_learns_nothing_does_not_look_like_learning():
+    axes, _ = draw_losses([0.6931 + 1e-4 * (-1) ** step for step in range(30)], [0.6931], {"a": 50, "b": 50})
+    low, high = axes.get_ylim()
+    assert high - low > 0.02 * 0.69 > 50 * 1e-4
+
+
+@pytest.mark.skipif(not FOUND, reason="matplotlib is not installed")
+def test_a_loss_far_below_the_line_keeps_its_scale():
+    axes, legend = draw_losses(list(np.linspace(0.02, 0.018, 30)), [0.019], {"a": 50, "b": 50})
+    assert axes.get_ylim()[1] < 0.03 and legend[-1] == "class frequencies alone: 0.693, not in view"
+    axes, _ = draw_losses([50.0, 5.0, 0.5, 0.05], [0.1], {"a": 90, "b": 10})
+    assert axes.get_yscale() == "log"
+
+
+@pytest.mark.parametrize(
+    ("problem", "train", "expected"),
+    [
+        ("single_label", {"rows": 4, "rows_per_class": {"a": 1, "b": 3, "c": 0}}, 0.5623),
+        ("multi_label", {"rows": 4, "rows_per_class": {"a": 1, "b": 4}}, 0.2812),
+        ("token", {"rows": 1, "bases_per_class": {"a": 5, "b": 5}}, 0.6931),
+        ("regression", {"rows": 4, "targets": {"x": {"sd": 2.0}, "y": {"sd": 1.0}}}, 2.5),
+    ],
+)
+def test_the_loss_of_a_model_that_never_looks(problem, train, expected):
+    report = {"data": {"problem": problem, "train": train}}
+    assert plots.measure_blind_loss(report) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.skipif(not FOUND, reason="matplotlib is not installed")
+@pytest.mark.parametrize("case", ["two classes", "many classes", "labels", "many labels"])
+def test_no_text_lies_over_curves(tmp_path, case):
+    problem, outputs, labels, _ = CASES[case]
+    names = [f"class {number} with a rather long name" for number in range(outputs.shape[1])]
+    report = make_run(tmp_path, problem, outputs, labels, names)
+    paths = [name_predictions(tmp_path / "seed-0", "test")]
+    outcomes = [collect_outcomes(paths[0], problem, names)]
+    for figure in (plots.draw_curves(report, "test", outcomes, paths), plots.draw_loss(report)):
+        figure.draw_without_rendering()
+        for axes in figure.axes:
+            inside = axes.get_window_extent()
+            words = [*axes.texts, *((axes.get_legend(),) if axes.get_legend() else ()), *figure.legends]
+            assert not [word for word in words if word.get_window_extent().overlaps(inside)]
