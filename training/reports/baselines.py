@@ -199,7 +199,10 @@ def _guess_constant(data: LabelledSplits) -> Callable[[str], EvalPrediction]:
 
     def predict(split: str) -> EvalPrediction:
         labels = _read_labels(data, split)
-        return EvalPrediction(np.broadcast_to(output, (*labels.shape, len(output))[-(labels.ndim + 1) :]), labels)
+        of_classes = data.problem in ("single_label", "token")
+        return EvalPrediction(
+            np.broadcast_to(output, (*labels.shape, len(output)) if of_classes else labels.shape), labels
+        )
 
     return predict
 
