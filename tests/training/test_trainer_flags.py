@@ -118,7 +118,7 @@ TRIALS = {
     "log_level": Trial("--log_level error", note="what the libraries print"),
     "log_level_replica": Trial("--log_level_replica error", note=ONE_PROCESS),
     "log_on_each_node": Trial("--log_on_each_node false", note=ONE_PROCESS),
-    "logging_first_step": Trial("--logging_first_step"),
+    "logging_first_step": Trial("--logging_first_step", "--logging_steps 2"),
     "logging_nan_inf_filter": Trial(
         "--logging_nan_inf_filter false", note="a loss that is not finite stops a run in any case"
     ),
