@@ -410,12 +410,13 @@ def _draw_results(results: list[dict[str, str]]) -> str:
         [
             row["split"],
             escape_text(row["metric"]),
-            *(row[name] for name in ("own", "mean", "sd", *intervals, "per_seed", *beside)),
+            *(row[name] for name in ("own", "mean", "sd", *intervals, *beside, "per_seed")),
         ]
         for row in results
     ]
-    head += [*(["95 % interval"] if intervals else []), "each seed", *beside]
-    return format_table(head, rows, numbers=[2, 3, 4, *range(len(head) - len(beside), len(head))])
+    head += [*(["95 % interval"] if intervals else []), *beside, "each seed"]
+    figures = [2, 3, 4, *range(len(head) - 1 - len(beside), len(head) - 1)]
+    return format_table(head, rows, numbers=figures)
 
 
 def _find_interval(report: dict[str, Any], split: str, metric: str, position: int) -> list[float] | None:

@@ -167,12 +167,12 @@ def measure_blind_loss(report: dict[str, Any]) -> float | None:
 def _limit_loss(values: list[float], blind: float | None) -> tuple[float, float]:
     """Return limits that show what changes: those of the losses, and of the line for no learning where it is near.
 
-    What varies by less than a fiftieth is shown as that: it is noise.
+    What varies by less than a twentieth is shown as that: it may be noise.
     """
     low, high = min(values), max(values)
     if blind is not None and low - 2 * (high - low) - 0.02 * low <= blind <= high + 2 * (high - low) + 0.02 * high:
         low, high = min(low, blind), max(high, blind)
-    missing = max(0.02 * abs(high) - (high - low), 0) / 2
+    missing = max(0.05 * abs(high) - (high - low), 0) / 2
     low, high = low - missing, high + missing
     if low > 0 and high > _MOST_TIMES * low:
         return low / 1.2, high * 1.2
@@ -349,7 +349,7 @@ def draw_scatter(report: dict[str, Any], path: Path) -> "Figure":
     shown = names[:_MOST_TARGETS]
     columns = min(len(shown), 3)
     rows = -(-len(shown) // columns)
-    figure, panels = _start(3.1 * columns + 0.3, 3.3 * rows, rows=rows, columns=columns)
+    figure, panels = _start(3.1 * columns + 0.3, 3.6 * rows, rows=rows, columns=columns)
     panels = np.atleast_1d(panels).ravel()
     for position, (panel, name) in enumerate(zip(panels, shown)):
         guess, truth = guesses[:, position], truths[:, position]

@@ -223,7 +223,8 @@ def test_they_stand_beside_the_scores_of_a_run(command, run_folder, capsys):
     config = json.loads((run_folder / "seed-0/config.json").read_text())
     card = str(render_card(run_folder / "seed-0", config, repo_id="lab/x", report=report, seed=0))
     row = next(line for line in card.splitlines() if line.startswith("| test | auroc |"))
-    assert row.endswith(f"| {found['kmer']['test']['auroc']:.4f} |")
+    cells = [f"{found[name]['test']['auroc']:.4f}" for name in found]
+    assert f"| {' | '.join(cells)} | {report['test']['auroc']['mean']:.4f} |" in row
 
 
 @pytest.mark.parametrize("flag", [["--baselines", "false"], ["--no_baselines"]])
