@@ -45,8 +45,8 @@ _REMEDIES = _DISK | {
 }
 # How libraries of Rust (safetensors, tokenizers) tell of an error of the operating system.
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
-# torch and numpy write through streams of C++ and C, and do not say why they failed.
-_SILENT = re.compile(r"inline_container|PytorchStreamWriter|iostream error|\d+ requested and \d+ written")
+# torch, numpy and pysam write through streams of C++ and C, and do not say why they failed.
+_SILENT = re.compile(r"BGZF|inline_container|PytorchStreamWriter|iostream error|\d+ requested and \d+ written")
 _PROBE = 1 << 16
 
 

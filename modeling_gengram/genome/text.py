@@ -152,11 +152,11 @@ def open_output(path: str | Path) -> Iterator[Callable[[str], None]]:
         with ExitStack() as stack:
             with tell_write_faults(Path(path), partial):
                 file = _open_bgzip(path, partial) if compressed else partial.open("wb")
-            stack.callback(_close, path, file)
+            stack.callback(_close, path, partial, file)
 
             def write(text: str) -> None:
                 data = text.encode()
-                with tell_write_faults(Path(path)):
+                with tell_write_faults(Path(path), partial):
                     file.write(data)
 
             yield write
@@ -248,8 +248,8 @@ def _open_bgzip(path: str | Path, partial: Path) -> Any:
     return BGZFile(str(partial), "wb")
 
 
-def _close(path: str | Path, file: Any) -> None:
-    with tell_write_faults(Path(path)):
+def _close(path: str | Path, partial: Path, file: Any) -> None:
+    with tell_write_faults(Path(path), partial):
         file.close()
 
 

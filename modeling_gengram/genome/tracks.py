@@ -10,7 +10,7 @@ import subprocess
 import sys
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from importlib.util import find_spec
 from itertools import count, pairwise
@@ -22,7 +22,7 @@ import numpy as np
 from gengram import printable
 from gengram.errors import InputError
 from gengram.files import find_suffix, probe, replace_together, replace_whole
-from gengram.genome.row_files import name_column
+from gengram.genome.row_files import BED, name_column
 from gengram.genome.text import open_output
 
 TrackFormat = Literal["bigwig", "bedgraph"]
@@ -62,6 +62,16 @@ class Steps(NamedTuple):
     chrom: str
     edges: np.ndarray
     values: np.ndarray
+
+
+class Call(NamedTuple):
+    """A stretch of a contig where a feature (its column) is called, and the mean of its probabilities, float32."""
+
+    chrom: str
+    start: int
+    end: int
+    feature: int
+    probability: np.float32
 
 
 def check_format(track_format: TrackFormat) -> None:
@@ -270,23 +280,21 @@ class _BedGraphWriter(ExitStack):
                 )
 
 
-class _CallWriter(ExitStack):
-    """Runs of bases at or above a threshold, in the order of their starts; score: 1000 times their mean probability."""
+class _CallFinder:
+    """Runs of bases at or above a threshold, in the order of their starts."""
 
-    def __init__(self, path: Path, features: Sequence[str], threshold: float):
-        super().__init__()
-        self._file = self.enter_context(open(path, "w", encoding="utf-8"))  # noqa: SIM115
-        # A tab or a line break would end the name's column.
-        self._features, self._threshold = [printable.make_printable(feature) for feature in features], threshold
+    def __init__(self, threshold: float):
+        self._threshold = threshold
         # By feature, first base and sum of the probabilities of a run that goes on into the next piece.
         self._open: dict[int, tuple[int, float]] = {}
         self._done: list[tuple[int, int, int, float]] = []
         self._chrom, self._end = "", 0
-        self.callback(self._finish)
 
-    def add(self, piece: Piece) -> None:
+    def add(self, piece: Piece) -> list[Call]:
+        """Return the runs that begin before what is still open."""
+        ready = []
         if (piece.chrom, piece.start) != (self._chrom, self._end):
-            self._finish()
+            ready = self.finish()
             self._chrom, self._end = piece.chrom, piece.start
         bp = len(piece.probabilities)
         for feature, values in enumerate(piece.probabilities.T):
@@ -304,21 +312,57 @@ class _CallWriter(ExitStack):
                 else:
                     self._done.append((begin, piece.start + end, feature, total))
         self._end = piece.start + bp
-        self._write(min((begin for begin, _ in self._open.values()), default=self._end))
+        return ready + self._take(min((begin for begin, _ in self._open.values()), default=self._end))
 
-    def _finish(self) -> None:
+    def finish(self) -> list[Call]:
+        """Return the runs that are left, at the end of a contig or of what is read of it."""
         for feature, (begin, total) in self._open.items():
             self._done.append((begin, self._end, feature, total))
         self._open = {}
-        self._write(self._end)
+        return self._take(self._end)
 
-    def _write(self, limit: int) -> None:
-        """Write what begins before a base; what is still open begins there or later."""
+    def _take(self, limit: int) -> list[Call]:
+        """Return what begins before a base; what is still open begins there or later."""
         ready = sorted(call for call in self._done if call[0] < limit)
         self._done = [call for call in self._done if call[0] >= limit]
-        for begin, end, feature, total in ready:
-            score = round(1000 * total / (end - begin))
-            self._file.write(f"{self._chrom}\t{begin}\t{end}\t{self._features[feature]}\t{score}\t.\n")
+        return [
+            Call(self._chrom, begin, end, feature, np.float32(total / (end - begin)))
+            for begin, end, feature, total in ready
+        ]
+
+
+def find_calls(pieces: Iterable[Piece], threshold: float) -> Iterator[Call]:
+    """Yield the stretches of each feature at or above a threshold, by contig and start.
+
+    Args:
+        pieces: in the order of the contigs and of their bases, without overlap.
+        threshold: a feature is called along bases whose probability is at least that.
+    """
+    finder = _CallFinder(threshold)
+    for piece in pieces:
+        yield from finder.add(piece)
+    yield from finder.finish()
+
+
+class _CallWriter(ExitStack):
+    """A BED file of calls; score: 1000 times their mean probability, which is in a column of its own."""
+
+    def __init__(self, path: Path, features: Sequence[str], threshold: float):
+        super().__init__()
+        self._file = self.enter_context(open(path, "w", encoding="utf-8"))  # noqa: SIM115
+        # A tab or a line break would end the name's column.
+        self._features = [printable.make_printable(feature) or "." for feature in features]
+        self._finder = _CallFinder(threshold)
+        self._file.write("#" + "\t".join((*BED, "probability")) + "\n")
+        self.callback(lambda: self._write(self._finder.finish()))
+
+    def add(self, piece: Piece) -> None:
+        self._write(self._finder.add(piece))
+
+    def _write(self, calls: Iterable[Call]) -> None:
+        for chrom, start, end, feature, probability in calls:
+            score = round(1000 * float(probability))
+            self._file.write(f"{chrom}\t{start}\t{end}\t{self._features[feature]}\t{score}\t.\t{probability!s}\n")
 
 
 class _ArrayWriter(ExitStack):
@@ -353,11 +397,13 @@ class _ArrayWriter(ExitStack):
 __all__ = [
     "ARRAYS_FOLDER",
     "CALLS_FILE",
+    "Call",
     "Locus",
     "Piece",
     "Steps",
     "TrackFormat",
     "check_format",
+    "find_calls",
     "find_runs",
     "name_files",
     "name_tracks",

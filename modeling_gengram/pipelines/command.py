@@ -23,7 +23,7 @@ from gengram.files import check_apart, check_free, check_input_files, check_outp
 from gengram.genome.contigs import Genome
 from gengram.genome.letters import MAX_NON_DNA
 from gengram.loading.checkpoints import find_model, find_models
-from gengram.pipelines.outputs import check_output, describe_suffixes
+from gengram.pipelines.outputs import check_output, describe_suffixes, names_file
 
 POOLS = ("mean", "max", "cls", "last", "none")
 DTYPES = ("auto", "float32", "bfloat16")
@@ -201,12 +201,13 @@ def segment(argv: Sequence[str] | None = None) -> int:
     """Run `gengram segment`; returns the exit code."""
     parser = VerbParser(
         "segment",
-        usage="GENOME --model MODEL --out FOLDER [...]",
+        usage="GENOME --model MODEL --out FOLDER_OR_FILE [...]",
         description="Find the features of single bases along a genome or regions of it, as tracks: with SegmentNT, or "
         "with a model that was trained on labels of bases.",
         example="gengram segment chr20.fa.gz --regions genes.bed --model InstaDeepAI/segment_nt --out tracks\n"
         "gengram segment chr20.fa.gz --model runs/exons --average_strands --out tracks",
-        notes="written: FEATURE.bw (or .bedgraph) for each feature, features.bed, locus.png, segment.json\n"
+        notes="a folder has FEATURE.bw (or .bedgraph) for each feature, features.bed, locus.png, segment.json\n"
+        f"a file has what its name tells: {describe_suffixes('segment')}\n"
         "interrupted: the same command goes on where it was",
     )
     parser.add_position("genome", "--genome")
@@ -244,16 +245,24 @@ def segment(argv: Sequence[str] | None = None) -> int:
     model.add_argument("--batch_size", type=whole_number, help="windows a step (default: 1, or 8192 bases)")
     add_devices(model)
     output = parser.add_argument_group("output")
-    add_out(output, "the folder for the tracks", "FOLDER")
+    add_out(
+        output,
+        "the folder for the tracks; or a file: .bed, .tsv, .csv or .parquet has where features are, .bedgraph or .bw "
+        "the track of one",
+        "FOLDER_OR_FILE",
+    )
     output.add_argument(
-        "--threshold", type=share, default=0.5, help="lowest probability at which features.bed has a feature"
+        "--track", metavar="NAME", help="the feature that a file is about (default: all; a track has one)"
+    )
+    output.add_argument(
+        "--threshold", type=share, default=0.5, help="lowest probability at which a BED file or table has a feature"
     )
     output.add_argument(
         "--format",
         dest="track_format",
         choices=TRACK_FORMATS,
         default="bigwig",
-        help="format of the tracks; bigwig needs pip install 'gengram[genomics]'",
+        help="format of the tracks in a folder; bigwig needs pip install 'gengram[genomics]'",
     )
     output.add_argument("--arrays", action="store_true", help="also write the probabilities of each region as npz")
     output.add_argument(
@@ -265,6 +274,8 @@ def segment(argv: Sequence[str] | None = None) -> int:
         parser.error("missing: --model")
 
     def work(model: str, genome: str, slices: bool, out: str, overwrite: bool, **options: Any) -> Answer:
+        if names_file(out, "segment"):
+            return _segment_to_file(model, Genome(genome, slices), out, overwrite, options)
         check_input_files(genome, options["regions"])
         folder = check_output_folder(out, "segment.json", overwrite)
         if not overwrite and not (folder / "partial" / "settings.json").is_file():  # else it goes on with a run
@@ -279,6 +290,22 @@ def segment(argv: Sequence[str] | None = None) -> int:
         return Answer(str(path), {"out": str(path), **summary})
 
     return run(parser, arguments, work)
+
+
+def _segment_to_file(model: str, genome: Genome, out: str, overwrite: bool, options: dict[str, Any]) -> Answer:
+    path = check_output(out, "segment", overwrite)
+    check_input_files(genome.path, options["regions"])
+    check_apart(out, genome.path, options["regions"])
+    model = find_model(model)
+    from gengram.genome.row_files import count_rows
+    from gengram.pipelines.segment_genome import segment_genome
+
+    segment_genome(model, genome, out, **options)
+    answer = {"out": str(path), "model": model, "genome": str(genome), "renamed_contigs": genome.renamed}
+    if path.suffix.lower() == ".bw":
+        return Answer(str(path), answer)
+    rows, columns = count_rows(path)
+    return Answer(str(path), {**answer, "rows": rows, "columns": columns})
 
 
 def _seed(text: str) -> int:

@@ -3,6 +3,8 @@
 Nothing here imports a library before a file is looked at, so that an unknown suffix is refused at once.
 """
 
+import os
+import re
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from gengram.files import check_output_file, find_suffix
 
 _ROWS = "a row for each row of the input"
 _VECTORS = "a row for each vector, a column for each dimension"
+_FEATURES = "a row for each stretch of a feature"
 
 SUFFIXES: dict[str, dict[str, str]] = {
     "predict": {
@@ -28,6 +31,14 @@ SUFFIXES: dict[str, dict[str, str]] = {
         ".tsv": _VECTORS,
         ".csv": _VECTORS,
         ".bed": "a line for each interval of the input, a column for each dimension",
+    },
+    "segment": {
+        ".bed": "a line for each stretch of a feature, its score the probability",
+        ".tsv": _FEATURES,
+        ".csv": _FEATURES,
+        ".parquet": _FEATURES,
+        ".bedgraph": "one feature, base by base",
+        ".bw": "one feature, base by base",
     },
 }
 """Verb -> suffix of --out -> what the file holds. The table of docs/outputs.md is this one."""
@@ -81,6 +92,27 @@ def check_output(out: str | Path, verb: str, overwrite: bool = True) -> Path:
     return path
 
 
+def names_file(out: str | Path, verb: str) -> bool:
+    """Whether the output of a verb that writes files and folders is a file: its name ends like one of a file.
+
+    A folder that is there is a folder, and so is a name with a separator at its end, or with a number behind its last
+    point.
+
+    Raises:
+        `InputError`: it ends like a file that the verb does not write.
+    """
+    ends = os.path.splitext(str(out))[1].lower()
+    if Path(out).is_dir() or not re.fullmatch(r"\.[a-z]\w*", ends):
+        return False
+    suffix = find_suffix(out)
+    if suffix not in SUFFIXES[verb] or (ends == ".gz" and suffix not in COMPRESSED):
+        raise InputError(
+            f"{out}: the name must end with {', '.join(list_suffixes(verb))}, or be that of a folder: write "
+            f"{out}{os.sep} if it is meant so"
+        )
+    return True
+
+
 def check_track(out: Path, track: str | None, names: list[str], what: str) -> list[str]:
     """Return the classes, targets or features of which a file holds the numbers: one for `TRACKS`, for others any.
 
@@ -91,7 +123,7 @@ def check_track(out: Path, track: str | None, names: list[str], what: str) -> li
         what: they are, in plural: `classes`, `targets`, `features`.
 
     Raises:
-        `InputError`: one that there is not; none where the file holds one of several; one where the file holds all.
+        `InputError`: one that there is not; none where the file holds one of several.
     """
     suffix = find_suffix(out)
     shown = ", ".join(map(repr, names[:20])) + (f", ... ({len(names)} in all)" if len(names) > 20 else "")
@@ -99,8 +131,6 @@ def check_track(out: Path, track: str | None, names: list[str], what: str) -> li
         if suffix in TRACKS and len(names) > 1:
             raise InputError(f"{out}: a {suffix} file holds one of the {what}; choose with --track: {shown}")
         return names
-    if suffix not in PLACES:
-        raise InputError(f"{out}: the file has all {what}; leave --track out, or choose {' or '.join(PLACES)}")
     if track not in names:
         raise InputError(f"--track {track!r}: there is none called so among the {what}: {shown}")
     return [track]
@@ -115,4 +145,5 @@ __all__ = [
     "check_track",
     "describe_suffixes",
     "list_suffixes",
+    "names_file",
 ]

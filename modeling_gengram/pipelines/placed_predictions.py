@@ -12,7 +12,7 @@ from gengram.files import find_suffix
 from gengram.genome.places import place_rows, sort_places
 from gengram.genome.row_files import write_rows
 from gengram.genome.tracks import Piece, find_runs, write_track
-from gengram.pipelines.outputs import check_track
+from gengram.pipelines.outputs import PLACES, check_track
 from gengram.training.problems import Problem
 
 _CALLED = {"regression": "targets", "multi_label": "labels"}
@@ -22,11 +22,15 @@ def choose_track(out: Path, track: str | None, names: list[str], problem: Proble
     """Return the classes, labels or targets that a file is about, see `check_track`.
 
     Raises:
-        `InputError`: see `check_track`; a target as the score of a BED file, which is of probabilities.
+        `InputError`: see `check_track`; one where the file has all; a target as the score of a BED file, which is of
+            probabilities.
     """
+    what = _CALLED.get(problem, "classes")
+    if track is not None and find_suffix(out) not in PLACES:
+        raise InputError(f"{out}: the file has all {what}; leave --track out, or write .bed or .bedgraph")
     if track is not None and problem == "regression" and find_suffix(out) == ".bed":
         raise InputError(f"{out}: targets are no scores of a BED file; leave --track out, or write .bedgraph")
-    return check_track(out, track, names, _CALLED.get(problem, "classes"))
+    return check_track(out, track, names, what)
 
 
 def check_bases(rows: Dataset, counted_from: int, file: str) -> None:

@@ -5,6 +5,7 @@ One record of the genome is in memory at a time, and of the probabilities one pi
 the folder `partial` of the output until the tracks are written, so that an interrupted run goes on where it was.
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from importlib.util import find_spec
@@ -12,14 +13,26 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from scipy.special import softmax
 
 from gengram.errors import InputError
-from gengram.files import check_output_folder, write_json
+from gengram.files import check_output_folder, find_suffix, write_json
 from gengram.genome.contigs import Genome
 from gengram.genome.fasta import read_fasta
 from gengram.genome.letters import MAX_NON_DNA
-from gengram.genome.tracks import Locus, Piece, TrackFormat, check_format, name_tracks, write_tracks
+from gengram.genome.row_files import write_rows
+from gengram.genome.tracks import (
+    Call,
+    Locus,
+    Piece,
+    TrackFormat,
+    check_format,
+    find_calls,
+    name_tracks,
+    write_track,
+    write_tracks,
+)
 from gengram.loading.adapters import hash_base, is_adapter
 from gengram.loading.checkpoints import find_model
 from gengram.loading.classes import name_outputs
@@ -27,6 +40,7 @@ from gengram.loading.models import choose_device, count_embeddings, require_conf
 from gengram.loading.tokenizers import check_tokenizer, require_tokenizer
 from gengram.nucleotide_transformer.configuration_segment_nt import SegmentNTConfig
 from gengram.pipelines.locus_plot import plot_locus
+from gengram.pipelines.outputs import TRACKS, check_output, check_track, names_file
 from gengram.pipelines.pieces import Pieces
 from gengram.pipelines.predict import load_predictor
 from gengram.pipelines.regions import Stretch, choose_locus, plan_reading
@@ -40,6 +54,7 @@ PLOT_FILE = "locus.png"
 PARTIAL_FOLDER = "partial"
 
 _PIECE = 1_000_000
+_CALLS = 10_000  # rows in memory at once
 _BATCH_BASES = 8192  # of a classifier's windows; enough to keep two cores or a small GPU busy
 
 
@@ -76,6 +91,7 @@ def segment_genome(
     track_format: TrackFormat = "bigwig",
     arrays: bool = False,
     locus: str | None = None,
+    track: str | None = None,
     devices: str | None = None,
 ) -> Path:
     """Write the probability of each feature at each base of a genome, or of regions of it.
@@ -87,7 +103,9 @@ def segment_genome(
         model_path: a SegmentNT, or a classifier of bases with one token a base (or an adapter): folder, run or Hub id.
         genome: FASTA file, plain or gzip; a contig's name is its header up to the first blank. Soft-masked (lower-case)
             bases are bases. As a `Genome`, records that are slices are read as bases of their contigs.
-        out: folder of the results; made if it is not there, files of an earlier run are replaced.
+        out: folder of the results; made if it is not there, files of an earlier run are replaced. Or one file, see
+            `names_file`: `.bed`, `.tsv`, `.csv` or `.parquet` with the stretches where features are called, `.bedgraph`
+            or `.bw` with one feature.
         regions: BED file; regions that overlap or touch are joined, strands are not looked at. Without it, all records.
             How contigs are found by their names: see `gengram.genome.contigs`.
         window, overlap, batch_size, average_strands, devices: see `load_segmenter`.
@@ -99,28 +117,29 @@ def segment_genome(
         track_format: `"bigwig"` or `"bedgraph"`.
         arrays: also write an npz file for each region.
         locus: what the plot shows, `CONTIG:START-END`, counted as in BED; by default the first region, at most 100 kb.
+        track: of one file, the feature that it is about; a `.bedgraph` or `.bw` has only one.
 
     Returns:
-        The folder. In it a track of each feature (`FEATURE.bw`), `features.bed` with the called ones, `locus.png`
-        (where matplotlib is), `arrays/CONTIG_START-END.npz` if asked for, and `segment.json` about the run. Contigs
-        and positions are those of the FASTA records or, of slices, of what they were cut from.
+        The file, or the folder. In that are a track of each feature (`FEATURE.bw`), `features.bed` with the called
+        ones, `locus.png` (where matplotlib is), `arrays/CONTIG_START-END.npz` if asked for, and `segment.json` about
+        the run. Contigs and positions are those of the FASTA records or, of slices, of what they were cut from.
 
     Raises:
         `InputError`: a model without features of bases, a window that does not fit it, a file that cannot be read, a
             region that is not in the genome, letters that are not DNA; a folder `partial` of another run, or of
             none.
     """
-    genome, out = Genome.of(genome), Path(out)
-    if not out.absolute().parent.is_dir():
-        raise InputError(f"{out}: the folder {out.absolute().parent} does not exist")
-    check_output_folder(out)
-    check_format(track_format)
+    genome, is_file, out = Genome.of(genome), names_file(out, "segment"), Path(out)
+    _check_form(out, is_file, track_format, track, arrays, locus)
     plan = plan_reading(genome, regions, unknown, max_non_dna)
     shown = choose_locus(locus, plan, genome)
     model_path = find_model(model_path)
     segmenter = load_segmenter(model_path, window, overlap, devices, batch_size, average_strands)
     features = segmenter.features
-    name_tracks(features, track_format)
+    if is_file:
+        chosen = [features.index(name) for name in check_track(out, track, features, "features")]
+    else:
+        name_tracks(features, track_format)
     step = segmenter.window - segmenter.overlap
     # Pieces of whole steps: the windows of all of them are in one frame.
     parts = [part for one in plan.stretches for part in _cut(one, step * max(1, _PIECE // step))]
@@ -132,10 +151,19 @@ def segment_genome(
         "overlap": segmenter.overlap,
         "genome": plan.digest,
     }
-    pieces = Pieces(out / PARTIAL_FOLDER, settings)
+    pieces = Pieces(out.with_name(f"{out.name}.parts") if is_file else out / PARTIAL_FOLDER, settings)
     with pieces.keep():
         _fill(pieces, parts, genome, segmenter)
-
+        bases = sum(one.end - one.start for one in plan.loci)
+        empty = sum(int(np.isnan(piece.probabilities[:, 0]).sum()) for piece in _read_pieces(pieces, loci))
+        if empty:
+            tell(f"{empty} of {bases} bases have no value: N and other letters, and what is too short between them")
+        if is_file:
+            _write_file(
+                out, _read_pieces(pieces, loci), [features[one] for one in chosen], chosen, plan.lengths, threshold
+            )
+            pieces.remove()
+            return out
         files = write_tracks(
             _read_pieces(pieces, loci),
             out,
@@ -150,8 +178,6 @@ def segment_genome(
         else:
             plot_locus(out / PLOT_FILE, shown, _collect(pieces, loci, shown, len(features)), features, threshold)
             files.append(PLOT_FILE)
-        bases = sum(one.end - one.start for one in plan.loci)
-        empty = sum(int(np.isnan(piece.probabilities[:, 0]).sum()) for piece in _read_pieces(pieces, loci))
         summary = {
             "model": str(model_path),
             "genome": str(genome),
@@ -170,9 +196,59 @@ def segment_genome(
         }
         write_json(summary, out / SUMMARY_FILE)
         pieces.remove()
-    if empty:
-        tell(f"{empty} of {bases} bases have no value: N and other letters, and what is too short between them")
     return out
+
+
+def _check_form(
+    out: Path, is_file: bool, track_format: TrackFormat, track: str | None, arrays: bool, locus: str | None
+) -> None:
+    """Refuse an output that cannot be written, and options of a folder for a file, or of a file for a folder."""
+    if is_file:
+        check_output(out, "segment")
+        if arrays or locus is not None:
+            told = "--arrays" if arrays else "--locus"
+            raise InputError(f"{out}: {told} is of the results in a folder; leave it out, or name a folder")
+        return
+    if not out.absolute().parent.is_dir():
+        raise InputError(f"{out}: the folder {out.absolute().parent} does not exist")
+    check_output_folder(out)
+    check_format(track_format)
+    if track is not None:
+        raise InputError(
+            f"{out}: a folder has the tracks of all features; leave --track out, or name a .bedgraph or .bw"
+        )
+
+
+def _write_file(
+    out: Path,
+    pieces: Iterator[Piece],
+    features: list[str],
+    columns: list[int],
+    lengths: dict[str, int],
+    threshold: float,
+) -> None:
+    """Write one track, or the calls of features, from pieces that have these in some of their columns."""
+    chosen = (piece._replace(probabilities=piece.probabilities[:, columns]) for piece in pieces)
+    if find_suffix(out) in TRACKS:
+        write_track(chosen, out, features[0], lengths)
+    else:
+        write_rows(out, _list_calls(find_calls(chosen, threshold), features), values=["probability"])
+
+
+def _list_calls(calls: Iterator[Call], features: list[str]) -> Iterator[pa.Table]:
+    """Yield calls as tables: at least one, and that may be empty."""
+    kinds = {"chrom": pa.string(), "start": pa.int64(), "end": pa.int64(), "name": pa.string()}
+    schema = pa.schema([*kinds.items(), ("probability", pa.float32())])
+    while True:
+        some = list(itertools.islice(calls, _CALLS))
+        rows = [one._replace(feature=features[one.feature]) for one in some]
+        yield pa.Table.from_arrays(
+            [pa.array(column, kind) for column, kind in zip(zip(*rows), schema.types)] if rows else
+            [pa.array([], kind) for kind in schema.types],
+            schema=schema,
+        )  # fmt: skip
+        if len(some) < _CALLS:
+            return
 
 
 def load_segmenter(

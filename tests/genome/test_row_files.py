@@ -2,6 +2,8 @@
 
 import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -261,3 +263,48 @@ def test_headers_without_places_are_refused(tmp_path):
     (tmp_path / "rows.fa").write_text(">chr1:0-2\nAC\n>other\nAC\n")
     with pytest.raises(InputError, match="not every header begins like chr1:0-96"):
         survey_places(tmp_path / "rows.fa")
+
+
+LIMITED = """
+import resource, signal, sys
+from pathlib import Path
+import numpy as np, pyarrow as pa
+from gengram.errors import InputError
+from gengram.genome.row_files import write_rows
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+numbers = np.random.default_rng(0).random(50_000).astype(np.float32)
+starts = np.arange(50_000) * 10
+table = pa.table({"chrom": ["a"] * 50_000, "start": starts, "end": starts + 5, "value": numbers})
+resource.setrlimit(resource.RLIMIT_FSIZE, (64_000, 64_000))
+for name in sys.argv[1:]:
+    try:
+        write_rows(Path(name), (table.slice(start, 1000) for start in range(0, 50_000, 1000)), values=["value"])
+        print(f"{name}: written")
+    except InputError as error:
+        print(error)
+"""
+
+
+def test_a_file_that_may_not_grow_leaves_nothing_and_what_was_there(tmp_path):
+    pytest.importorskip("pysam")
+    names = ["x.parquet", "x.tsv", "x.csv.gz", "x.bed", "x.bed.gz", "x.bedgraph", "x.bedgraph.gz"]
+    (tmp_path / "x.tsv").write_text("mine")
+    command = [sys.executable, "-c", LIMITED, *names]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    told = done.stdout.splitlines()
+    assert done.returncode == 0 and len(told) == len(names), done.stderr
+    for name, line in zip(names, told):
+        assert line.startswith(f"{name}: cannot be written (File too large; raise the limit"), line
+    assert [path.name for path in tmp_path.iterdir()] == ["x.tsv"] and (tmp_path / "x.tsv").read_text() == "mine"
+
+
+def test_an_error_on_the_way_leaves_nothing(tmp_path):
+    def break_off():
+        yield PLACED
+        raise KeyboardInterrupt
+
+    for name in ("x.parquet", "x.tsv", "x.bed", "x.bedgraph"):
+        with pytest.raises(KeyboardInterrupt):
+            write_rows(tmp_path / name, break_off(), values=["probability_a\tb"])
+        assert not list(tmp_path.iterdir())

@@ -58,8 +58,8 @@ def test_names_end_no_column_and_stay_exact_where_programs_read(tmp_path):
     assert sorted(files) == sorted(
         path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()
     )
-    rows = [line.split("\t") for line in (tmp_path / CALLS_FILE).read_text().split("\n")[:-1]]
-    assert [len(row) for row in rows] == [6] * len(HOSTILE) and {row[0] for row in rows} == {contig}
+    rows = [line.split("\t") for line in (tmp_path / CALLS_FILE).read_text().split("\n")[1:-1]]
+    assert [len(row) for row in rows] == [7] * len(HOSTILE) and {row[0] for row in rows} == {contig}
     assert rows[HOSTILE.index("a_b")][3] == "a_b" and rows[10][3] == r"""a\tb\nc "d" \x1b[31m"""
     for file in files[: len(HOSTILE)]:
         head, *lines = (tmp_path / file).read_text().split("\n")

@@ -2,8 +2,10 @@
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -14,9 +16,10 @@ from gengram import (
     SegmentNTForTokenClassification,
     SegmentNTModel,
 )
-from gengram.genome.tracks import Piece, write_tracks
+from gengram.genome.tracks import Piece, find_runs, write_tracks
 from gengram.pipelines import segment_genome as command
 from gengram.pipelines.command import segment as main
+from gengram.pipelines.outputs import names_file
 from gengram.tokenization import build_kmer_tokenizer
 
 FEATURES = ["exon", "5UTR", "CTCF-bound"]
@@ -71,7 +74,7 @@ def read_bigwig(path, chrom: str, start: int, end: int) -> np.ndarray:
 
 
 def read_calls(path) -> list[tuple]:
-    rows = [line.split("\t") for line in path.read_text().splitlines()]
+    rows = [line.split("\t") for line in path.read_text().splitlines()[1:]]
     return [(row[0], int(row[1]), int(row[2]), row[3]) for row in rows]
 
 
@@ -303,7 +306,7 @@ def test_calls_go_on_over_pieces_and_not_over_gaps(tmp_path):
         Piece("b", 50, high),
     ]
     write_tracks(pieces, tmp_path, FEATURES, {"a": 60, "b": 60}, track_format="bedgraph")
-    found = [line.split("\t") for line in (tmp_path / "features.bed").read_text().splitlines()]
+    found = [line.split("\t") for line in (tmp_path / "features.bed").read_text().splitlines()[1:]]
     assert [(row[0], int(row[1]), int(row[2]), int(row[4])) for row in found if row[3] == "5UTR"] == [
         ("a", 0, 14, 743),
         ("a", 20, 30, 800),
@@ -403,3 +406,115 @@ def test_wrong_arguments(option, genome):
 def test_longer_windows_are_rescaled(model, tmp_path, monkeypatch):
     factor = command.load_segmenter(model, 40_008).settings["rescaling_factor"]
     assert factor == 6669 / 2048 and command.load_segmenter(model, 30_000).settings["rescaling_factor"] < 2.5
+
+
+class TestOneFile:
+    """In place of a folder."""
+
+    @pytest.fixture
+    def folder(self, model, genome, tmp_path, monkeypatch):
+        monkeypatch.setattr(command, "_PIECE", 500)  # several pieces, and stretches across them
+        monkeypatch.setattr(command, "_CALLS", 3)
+        assert main([genome, "--model", model, "--format", "bedgraph", "--out", str(tmp_path / "all"), *WINDOWS]) == 0
+        return tmp_path / "all"
+
+    def write(self, model, genome, out, *words):
+        assert main([genome, "--model", model, "--out", str(out), *WINDOWS, *words]) == 0
+        assert not [path.name for path in out.parent.iterdir() if "part" in path.name]
+        return out
+
+    def test_bed_is_that_of_the_folder(self, folder, model, genome, tmp_path, capsys):
+        capsys.readouterr()
+        out = self.write(model, genome, tmp_path / "one.bed", "--json")
+        assert out.read_bytes() == (folder / "features.bed").read_bytes()
+        answer = json.loads(capsys.readouterr().out)
+        assert answer["rows"] == len(read_calls(out)) and answer["columns"][-1] == "probability"
+        pysam = pytest.importorskip("pysam")
+        packed = self.write(model, genome, tmp_path / "one.bed.gz")
+        pysam.tabix_index(str(packed), preset="bed")
+        with pysam.TabixFile(str(packed)) as file:
+            found = [(row.contig, row.start, row.end, row.name) for row in file.fetch("one", parser=pysam.asBed())]
+        assert found == [call for call in read_calls(out) if call[0] == "one"]
+
+    @pytest.mark.parametrize("suffix", [".tsv", ".csv", ".parquet"])
+    def test_tables_have_the_means_of_the_probabilities(self, suffix, folder, model, genome, tmp_path):
+        out = self.write(model, genome, tmp_path / f"one{suffix}", "--threshold", "0.4", "--track", "exon")
+        table = (
+            pd.read_parquet(out) if suffix == ".parquet" else pd.read_csv(out, sep="\t" if suffix == ".tsv" else ",")
+        )
+        assert list(table) == ["chrom", "start", "end", "name", "probability"] and set(table["name"]) == {"exon"}
+        values = {"one": np.full(2400, np.nan), "two": np.full(623, np.nan)}
+        for line in (folder / "exon.bedgraph").read_text().splitlines()[1:]:
+            chrom, start, end, value = line.split("\t")
+            values[chrom][int(start) : int(end)] = float(value)
+        expected = []
+        for chrom in values:
+            for start, end in find_runs(values[chrom] >= np.float32(0.4)).tolist():
+                expected.append((chrom, start, end, values[chrom][start:end].mean()))
+        assert len(expected) > 5 and list(zip(table["chrom"], table["start"], table["end"])) == [
+            one[:3] for one in expected
+        ]
+        np.testing.assert_allclose(table["probability"], [one[3] for one in expected], rtol=1e-6)
+
+    @pytest.mark.parametrize("suffix", [".bedgraph", ".bw"])
+    def test_a_track_is_that_of_the_folder(self, suffix, folder, model, genome, tmp_path):
+        if suffix == ".bw":
+            pytest.importorskip("pyBigWig")
+        out = self.write(model, genome, tmp_path / f"one{suffix}", "--track", "CTCF-bound")
+        if suffix == ".bedgraph":
+            assert out.read_bytes() == (folder / "CTCF-bound.bedgraph").read_bytes()
+            return
+        found = read_bigwig(out, "one", 0, 2400)
+        for line in (folder / "CTCF-bound.bedgraph").read_text().splitlines()[1:]:
+            chrom, start, end, value = line.split("\t")
+            if chrom == "one":
+                assert (found[int(start) : int(end)] == np.float32(value)).all()
+
+    def test_no_feature_is_an_empty_file(self, model, genome, tmp_path):
+        out = self.write(model, genome, tmp_path / "one.tsv", "--threshold", "1")
+        assert out.read_text() == "chrom\tstart\tend\tname\tprobability\n"
+
+    def test_an_interrupted_run_goes_on(self, model, genome, tmp_path, monkeypatch, capsys):
+        monkeypatch.setattr(command, "_PIECE", 500)
+        whole = self.write(model, genome, tmp_path / "whole.csv").read_bytes()
+        right, done = command.segment_sequence, []
+
+        def stop(*args, **kwargs):
+            if len(done) == 2:
+                raise KeyboardInterrupt
+            done.append(1)
+            return right(*args, **kwargs)
+
+        monkeypatch.setattr(command, "segment_sequence", stop)
+        assert main([genome, "--model", model, "--out", str(tmp_path / "one.csv"), *WINDOWS]) == 130
+        assert "stays in" in capsys.readouterr().err and (tmp_path / "one.csv.parts").is_dir()
+        monkeypatch.setattr(command, "segment_sequence", right)
+        assert self.write(model, genome, tmp_path / "one.csv").read_bytes() == whole
+        assert "going on" in capsys.readouterr().err
+
+    def test_what_is_refused(self, model, genome, tmp_path, capsys):
+        def fail(name: str, *words) -> str:
+            capsys.readouterr()
+            assert main([genome, "--model", "no/model", "--out", str(tmp_path / name), *WINDOWS, *words]) == 1
+            assert sorted(path.name for path in tmp_path.iterdir()) == before
+            return capsys.readouterr().err
+
+        (tmp_path / "there.bed").write_text("mine")
+        before = sorted(path.name for path in tmp_path.iterdir())
+        for name in ("v.xlsx", "v.gff", "v.npz", "v.parquet.gz", "v.gz"):
+            assert f"{name}: the name must end with .bed, .tsv, .csv, .parquet, .bedgraph, .bw" in fail(name)
+        assert "the file is there already" in fail("there.bed")
+        assert "--arrays is of the results in a folder" in fail("v.bed", "--arrays")
+        assert "--locus is of the results in a folder" in fail("v.bed", "--locus", "one:0-9")
+        assert "a folder has the tracks of all features; leave --track out" in fail("v", "--track", "exon")
+        words = [genome, "--model", model, *WINDOWS, "--out", str(tmp_path / "v.bedgraph")]
+        assert main(words) == 1
+        assert "holds one of the features; choose with --track: 'exon', '5UTR'" in capsys.readouterr().err
+        assert main([*words, "--track", "intron"]) == 1
+        assert "--track 'intron': there is none called so among the features" in capsys.readouterr().err
+
+    def test_what_is_a_folder(self, tmp_path):
+        (tmp_path / "there.bed").mkdir()
+        for name in ("v", "v.2", "there.bed", "v.hg38/", "v.bed/", "."):
+            assert not names_file(f"{tmp_path}/{name}", "segment"), name
+        assert names_file("V.BED.GZ", "segment") and names_file(Path("a/v.bw"), "segment")
