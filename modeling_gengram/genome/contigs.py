@@ -166,6 +166,8 @@ class Genome(os.PathLike):
         for record, length in lengths.items():
             part = read_slice(record, length) if self.slices else None
             parts[record] = part if part and part.contig not in lengths else Part(record, record, 0, length)
+        if self.slices and all(part.contig == part.record for part in parts.values()):
+            self._tell(f"{self}: no record is a slice: none is named like chr20:1000001-2000000, and of that length")
         return parts
 
     def may_hold(self, record: str, length: int, folded: set[str]) -> bool:
@@ -196,11 +198,15 @@ class Genome(os.PathLike):
         slices = {part.contig: None for part in parts.values() if part.contig != part.record}
         match = match_names(names, {**lengths, **slices}, declared)
         self.renamed |= match.renamed
-        told = tell_renamed(match.renamed, f"{path}: contigs have other names in {self}")
-        if told and told not in self._told:
-            self._told.add(told)
-            tell(told)
+        if told := tell_renamed(match.renamed, f"{path}: contigs have other names in {self}"):
+            self._tell(told)
         return Places(self, parts, match)
+
+    def _tell(self, note: str) -> None:
+        """Say something once, however often the genome is read."""
+        if note not in self._told:
+            self._told.add(note)
+            tell(note)
 
 
 def tell_renamed(renamed: Mapping[str, str], what: str) -> str:

@@ -164,7 +164,7 @@ def scan_file(
     scan = _plan_scan(file, sequence_column, genome, survey, folders[0], tokenizer, problem, window, stride, max_length)
     settings = {
         "file": hash_file(file),
-        "genome": None if genome is None else hash_file(genome),
+        "genome": None if genome is None else hash_file(genome.path),
         "slices": genome is not None and genome.slices,
         "sequence_column": sequence_column,
         "weights": [_hash_weights(folder) for folder in folders],

@@ -267,6 +267,11 @@ def test_a_record_of_the_contig_itself_comes_before_its_slices(cut):
     assert cut("chr20 30 60\nchr20:31-60 0 30\n", records, slices=True)[0] == [BASES[30:60], BASES[:30]]
 
 
+def test_a_genome_without_slices_is_told(cut, capsys):
+    assert cut("c 0 9\nc:1-9 0 4\n", {"c": BASES, "c:1-9": BASES[:9]}, slices=True)[0] == [BASES[:9], BASES[:4]]
+    assert "genome.fa: no record is a slice: none is named like" in capsys.readouterr().err
+
+
 def test_records_that_are_named_for_other_lengths_are_no_slices(cut):
     bedtools = {"chr20:100-140": BASES[100:140]}
     with pytest.raises(
