@@ -24,6 +24,7 @@ from gengram.markdown import (
     render_template,
 )
 from gengram.printable import make_printable, shorten
+from gengram.registration import find_configuration
 from gengram.tokenization.coordinates import measure_tokens
 
 CODE_LICENSE = "Apache-2.0"
@@ -40,6 +41,8 @@ _TASKS = {
     "CAUSAL_LM": ("text-generation", "AutoModelForCausalLM"),
 }
 _FEATURES = ("feature-extraction", "AutoModel")
+# Families whose outputs or inputs are none of a pipeline's: classes of single bases behind k-mers, species.
+_WITHOUT_PIPELINE = ("segment_nt", "ntv3_posttrained")
 # The names that the Hub and `evaluate` have for the metrics of a report.
 _METRIC_TYPES = {
     "mcc": "matthews_correlation",
@@ -260,6 +263,8 @@ def _show_usage(repo_id: str, config: dict[str, Any], tokenizer: PreTrainedToken
             ]
         )
     trust = ", trust_remote_code=True" if config.get("auto_map") else ""
+    if config.get("model_type") in _WITHOUT_PIPELINE:
+        return _show_call(repository, config, auto_class, trust)
     load = [
         "from transformers import pipeline",
         "",
@@ -280,6 +285,29 @@ def _show_usage(repo_id: str, config: dict[str, Any], tokenizer: PreTrainedToken
     several = config.get("problem_type") in ("regression", "multi_label_classification")
     every = ", top_k=None" if several and tag == "text-classification" else ""
     return "\n".join([*load, f"predictions = predict({format_literal(sequence)}{every})"])
+
+
+def _show_call(repository: str, config: dict[str, Any], auto_class: str, trust: str) -> str:
+    """The example of a model that no pipeline of transformers can call, on a sequence of a length that it takes."""
+    known = find_configuration(config["model_type"]).from_dict(dict(config))
+    sequence = f'"ACGT" * {known.length_multiple}'
+    options, note = "", "  # .logits: of each base and feature, absent and present"
+    if config["model_type"] == "ntv3_posttrained":
+        name = next(iter(known.species_to_token_id))
+        options = f", species_ids=torch.tensor(model.config.encode_species([{format_literal(name)}]))"
+        note = "  # .bigwig_tracks_logits, .bed_tracks_logits: of the bases in the middle"
+    return "\n".join(
+        [
+            "import torch",
+            f"from transformers import {auto_class}, AutoTokenizer",
+            "",
+            f"tokenizer = AutoTokenizer.from_pretrained({repository}, trust_remote_code=False)",
+            f"model = {auto_class}.from_pretrained({repository}{trust}).eval()",
+            f'inputs = tokenizer({sequence}, return_tensors="pt")',
+            "with torch.no_grad():",
+            f"    outputs = model(**inputs{options}){note}",
+        ]
+    )
 
 
 def _explain_usage(repo_id: str, adapter: bool, carries_code: bool) -> str:

@@ -82,11 +82,10 @@ class RmtConfig(PreTrainedConfig):
         if self.backbone_config is None:
             self.backbone_config = AutoConfig.for_model("bert")
         elif isinstance(self.backbone_config, dict):
-            fields = dict(self.backbone_config)
-            model_type = fields.pop("model_type", None)
+            model_type = self.backbone_config.get("model_type")
             if model_type not in CONFIG_MAPPING:
                 raise ValueError(f"backbone_config: model_type={model_type!r} is not known to transformers")
-            self.backbone_config = CONFIG_MAPPING[model_type].from_dict(fields)
+            self.backbone_config = CONFIG_MAPPING[model_type].from_dict(dict(self.backbone_config))
         text = self.backbone_config.get_text_config()
         if text.model_type in _WITHOUT_SEGMENTS:
             raise ValueError(

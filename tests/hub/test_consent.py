@@ -4,6 +4,7 @@ transformers asks for a tokenizer too, because it reads config.json first; the c
 """
 
 import json
+import re
 
 import pytest
 import torch
@@ -17,6 +18,8 @@ from gengram import (
     GengramForCausalLM,
     NTv3Config,
     NTv3ForMaskedLM,
+    NTv3PostTrainedConfig,
+    NTv3PostTrainedModel,
     NucleotideTransformerConfig,
     NucleotideTransformerForMaskedLM,
     RmtConfig,
@@ -29,6 +32,7 @@ from gengram.megatron_decoder.modeling_megatron_decoder import MegatronDecoderFo
 from gengram.registration import FAMILIES
 from gengram.tokenization import build_kmer_tokenizer, build_ntv3_tokenizer, build_nucleotide_tokenizer
 from gengram.tokenization.train_tokenizer import train_bpe_tokenizer
+from gengram.training.publishing.model import prepare_upload
 
 SIZES = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 128}
 SEQUENCE = "ACGTTGCATGCCGATATAAAGGCACGTCAGNTGACC"
@@ -133,6 +137,49 @@ def test_a_tokenizer_loads_unasked_and_a_model_asks(hub, user, stranger, tmp_pat
     assert found["asked"] == [ids, 1]
     message, asked = found["model"]
     assert "trust_remote_code=True" in message and asked == 1
+
+
+def make_posttrained():
+    species = {"species_to_token_id": {"fly": 7, "human": 6}, "bigwigs_per_species": {"human": ["a", "b"]}}
+    sizes = {"conv_init_embed_dim": 8, "embed_dim": 8, "ffn_embed_dim": 8, "num_layers": 1, "num_downsamples": 4}
+    config = NTv3PostTrainedConfig(**sizes, **species, bed_elements_names=["exon", "intron"])
+    return NTv3PostTrainedModel(config), build_ntv3_tokenizer()
+
+
+@pytest.mark.parametrize("make", [make_segment_nt, make_gena, make_nucleotide_transformer, make_ntv3, make_posttrained])
+def test_the_example_of_a_card_runs_with_and_without_the_package(user, stranger, tmp_path, monkeypatch, make):
+    """Of families that no pipeline of transformers calls, and of each kind of tokenizer."""
+
+    def run_example(code, package):
+        import sys
+
+        if package:
+            import gengram  # noqa: F401
+        names = {}
+        exec(code, names)
+        if "outputs" in names:
+            return [package == ("gengram" in sys.modules), names["outputs"].logits.double().sum().item()]
+        return [
+            package == ("gengram" in sys.modules),
+            [[one["token_str"], one["score"]] for one in names["predictions"]],
+        ]
+
+    torch.manual_seed(0)
+    model, tokenizer = make()
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    upload = prepare_upload(tmp_path, "lab/model")
+    code = re.search(r"```python\n(.*?)```", upload.card.text, re.DOTALL)[1].replace("lab/model", str(tmp_path))
+    found, theirs = (
+        user.call(run_example, code=code, package=True),
+        stranger.call(run_example, code=code, package=False),
+    )
+    assert found[0] and theirs[0]
+    if isinstance(found[1], float):
+        assert theirs[1] == pytest.approx(found[1], abs=1e-3)
+    else:
+        assert [token for token, _ in theirs[1]] == [token for token, _ in found[1]]
+        assert all(set(token) <= set("ACGT") for token, _ in found[1])
 
 
 def test_every_family_is_asked_about():

@@ -57,6 +57,7 @@ ENCODERS = {
     "bigbird": lambda: BigBirdConfig(**SIZE, **NO_DROPOUT, attention_type="original_full"),
     "modernbert": _modernbert,
     "esm": lambda: EsmConfig(**SIZE, **NO_DROPOUT, position_embedding_type="rotary", mask_token_id=4),
+    "nucleotide_transformer": lambda: NucleotideTransformerConfig(**SIZE, mask_token_id=4),
     "gengram": lambda: GengramConfig(backbone_config=_modernbert(), memory_layers=[0], memory_dim=8),
 }
 
