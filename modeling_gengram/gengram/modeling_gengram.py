@@ -482,7 +482,7 @@ class GengramForCausalLM(GengramLanguageModel, GenerationMixin):
 
     @classmethod
     def from_backbone(cls, *args, **kwargs) -> "GengramForCausalLM":
-        model = super().from_backbone(*args, **kwargs)
+        model: Any = super().from_backbone(*args, **kwargs)
         model._limit_generation()  # behind what the backbone's own generation configuration says
         return model
 
@@ -617,7 +617,7 @@ class GengramForPreTraining(GengramPreTrainedModel):
     @classmethod
     def from_backbone(
         cls, pretrained_model_name_or_path: str, memory: dict[str, Any] | None = None, **kwargs
-    ) -> GengramLanguageModel:
+    ) -> GengramPreTrainedModel:
         """As that of the two classes."""
         backbone = AutoConfig.from_pretrained(pretrained_model_name_or_path, **_take_hub(kwargs))
         chosen = cls._choose(GengramConfig(backbone_config=backbone, memory_layers=[]))

@@ -46,8 +46,8 @@ def limit_to_bases(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -
         if token is not None:
             setattr(settings, f"{kind}_token_id", token)
     ends = np.atleast_1d([] if settings.eos_token_id is None else settings.eos_token_id)
-    rows = model.get_input_embeddings().weight.shape[0]
-    settings.suppress_tokens = np.setdiff1d(np.arange(rows), np.concatenate([bases, ends])).tolist()
+    embeddings: Any = model.get_input_embeddings()
+    settings.suppress_tokens = np.setdiff1d(np.arange(len(embeddings.weight)), np.concatenate([bases, ends])).tolist()
     return settings.suppress_tokens
 
 
@@ -60,11 +60,12 @@ class BaseFillMaskPipeline(FillMaskPipeline):
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self._is_of_dna = is_of_dna(self.tokenizer)
+        tokenizer: Any = self.tokenizer
+        self._is_of_dna = is_of_dna(tokenizer)
         if "target_ids" not in self._postprocess_params and self._is_of_dna:
-            self._postprocess_params["target_ids"] = self.get_target_ids(list_base_tokens(self.tokenizer))
+            self._postprocess_params["target_ids"] = self.get_target_ids(list_base_tokens(tokenizer))
 
-    def preprocess(
+    def preprocess(  # type: ignore[override]
         self, inputs: Any, return_tensors: Any = None, tokenizer_kwargs: dict[str, Any] | None = None, **options: Any
     ) -> Any:
         if self._is_of_dna:
