@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow.compute as pc
 import torch
 from datasets import Dataset
 from torch.utils.data import DataLoader
@@ -32,7 +33,7 @@ def compute_logits(
         progress: what a bar is called; none without a name.
     """
     inputs = encoded.select_columns([name for name in ("input_ids", "attention_mask") if name in encoded.column_names])
-    lengths = np.array([len(ids) for ids in encoded["input_ids"]])
+    lengths = pc.list_value_length(encoded.with_format("arrow")[:]["input_ids"]).to_numpy()
     order = np.argsort(-lengths, kind="stable")
     loader = DataLoader(inputs.select(order), batch_size, collate_fn=DataCollatorWithPadding(tokenizer))
     outputs: list[np.ndarray] = [np.empty(0)] * len(lengths)

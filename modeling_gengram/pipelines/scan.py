@@ -10,6 +10,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
 _DEFINITE = (BASES + URACIL + BASES.lower() + URACIL.lower()).encode()
+_ENCODED = 1 << 18  # bases that are tokenized at once
 _IS_DEFINITE = np.isin(np.arange(256), list(_DEFINITE))
 _BASE = re.compile(f"[{_DEFINITE.decode()}]")
 
@@ -133,7 +136,7 @@ def score_windows(
     unknown = np.array([count_unknown(text) for text in texts], dtype=np.int64)
     read = np.flatnonzero(unknown <= max_unknown * np.array([len(text) for text in texts]))
     encoded = _encode([texts[row] for row in read], tokenizer)
-    lengths = np.array([len(ids) for ids in encoded["input_ids"]], dtype=np.int64)
+    lengths = pc.list_value_length(encoded.data["input_ids"]).to_numpy()
     for row in np.flatnonzero(lengths > limit):
         if not unknown[read[row]]:
             raise LongWindowError(int(read[row]), len(texts[read[row]]), int(lengths[row]), limit)
@@ -271,9 +274,15 @@ def _compute_bases(
 
 
 def _encode(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> Dataset:
-    if not texts:
-        return Dataset.from_dict({"input_ids": []})
-    return Dataset.from_dict(dict(tokenizer(texts, split_special_tokens=True, verbose=False)))
+    """Tokenize, some at a time: what a tokenizer tells of a base beside its id takes a hundred bytes."""
+    names = [name for name in ("input_ids", "attention_mask") if name in tokenizer.model_input_names]
+    schema = pa.schema({name: pa.list_(pa.int32()) for name in names})
+    tables = [schema.empty_table()]
+    step = max(1, _ENCODED // max(map(len, texts), default=1))
+    for first in range(0, len(texts), step):
+        encoded = tokenizer(texts[first : first + step], split_special_tokens=True, verbose=False)
+        tables.append(pa.table({name: encoded[name] for name in names}, schema=schema))
+    return Dataset(pa.concat_tables(tables))
 
 
 __all__ = [

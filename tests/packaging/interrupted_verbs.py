@@ -28,6 +28,7 @@ WORK = [
     "gengram.training.publishing.upload",
     "gengram.pipelines.command",
     "gengram.pipelines.predict",
+    "gengram.pipelines.scan_file",
     "gengram.pipelines.embed_file",
     "gengram.pipelines.segment_genome",
     "gengram.tokenization.command",

@@ -51,6 +51,9 @@ VERBS = {
     "predict --json": Verb(
         "predict {things}/tables/train.csv --model {things}/run --json a.json", "p.parquet", "p.parquet"
     ),
+    "predict --too_long window": Verb(
+        "predict {things}/genome.fa --model {things}/run --too_long window --stride 2", "w.parquet", ".parts/"
+    ),
     "embed": Verb("embed {things}/tables/train.csv --model {things}/run", "v.safetensors", ".parts/"),
     "segment": Verb(
         "segment {things}/genome.fa --model {things}/segment_nt --window 480 --overlap 240 --arrays", "t", "t/"
