@@ -64,11 +64,11 @@ class _LineTqdm(_tqdm):
         return print_status
 
     def close(self) -> None:
-        """Write the last line, if there was one before; tqdm itself would write an empty one behind it."""
+        """Write the last line, if there was one before and more is done since; tqdm itself would write an empty one."""
         if not self.disable:
             self.disable = True
             self._decr_instances(self)
-            if self.last_print_t >= self.start_t + self.delay:
+            if self.last_print_t >= self.start_t + self.delay and self.last_print_n != self.n:
                 self.display()
 
 

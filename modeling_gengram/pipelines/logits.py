@@ -40,7 +40,8 @@ def compute_logits(
     rows = iter(order)
     for batch in track(loader, desc=progress, disable=not progress):
         batch = batch.to(model.device)
-        logits = model(**batch).logits.float().cpu().numpy()
+        # A copy, since what is kept of torch's memory keeps it from being used for the next batch.
+        logits = model(**batch).logits.float().cpu().numpy().copy()
         real = batch["attention_mask"].bool().cpu().numpy()
         for position in range(len(logits)):
             found = logits[position][real[position]] if logits.ndim == 3 else logits[position : position + 1]

@@ -1,6 +1,6 @@
 """What does a fine-tuned model say along sequences that are longer than it reads? `gengram predict --too_long window`.
 
-A record, or a block of short rows, is in memory at a time, and what the model says of one part: some thousand windows.
+A record, or a block of short rows, is in memory at a time, and what the model says of one part: a thousand windows.
 Finished parts lie in the folder `OUT.parts` until the file is written, so that an interrupted run goes on there.
 """
 
@@ -52,8 +52,8 @@ if TYPE_CHECKING:
 PARTS = ".parts"
 """How the folder of finished parts is called, behind the name of the output."""
 
-_WINDOWS = 4096  # of a part: what a killed run has to do again
-_BASES = 4 << 20
+_WINDOWS = 1024  # of a part: what a killed run has to do again
+_BASES = 1 << 20
 _STEPS = 100_000  # of a track that are written at once
 
 
@@ -152,6 +152,8 @@ def scan_file(
     survey = _survey(file, sequence_column, genome, max_non_dna)
     if suffix in PLACES:
         _require_places(survey, file, sequence_column)
+    elif survey.counted_from:
+        tell(f"{file}: places count from 1 (each row has end - start + 1 bases); the output counts from 0, as BED does")
     model, tokenizer, problem = load_predictor(folders[0], base_model, devices)
     if problem == "token" and suffix in PLACES:
         raise InputError(
@@ -368,8 +370,6 @@ def _survey(path: str | Path, sequence_column: str | None, genome: Genome | None
     rows, schema = survey_rows(path, sequence_column, genome, look)
     letters.judge()
     is_placed = bool(counts)
-    if counts == {1}:
-        tell(f"{path}: places count from 1 (each row has end - start + 1 bases); the output counts from 0, as BED does")
     counted_from = min(counts, default=0)
     return _Survey(
         rows, schema, np.concatenate(lengths), is_placed, counted_from, None if is_placed or not is_fasta else contigs
