@@ -466,6 +466,8 @@ def _explain_results(report: dict[str, Any] | None, choice: str) -> str:
     if baselines := list_baselines(report):
         named = [f"{heading}, {report['baselines'][name].get('title', name)}" for name, heading in baselines.items()]
         shown += f" Simple models on the same rows: {escape_text('; '.join(named))}."
+    for line in (report.get("verdict") or {}).get("lines", []):
+        shown += f" **{escape_text(line)}**"
     return f"{shown} {escape_text(choice)}".rstrip()
 
 

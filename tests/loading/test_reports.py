@@ -8,7 +8,7 @@ import pytest
 
 from gengram.errors import InputError
 from gengram.loading.checkpoints import find_checkpoint
-from gengram.loading.reports import check_report
+from gengram.loading.reports import check_report, list_baselines
 from gengram.training.reports.report import clear_earlier_run
 
 MEASURED = {"mean": 0.5, "sd": 0.1, "per_seed": [0.4, 0.6]}
@@ -25,12 +25,17 @@ REPORT = {
     "intervals": {"resamples": 10, "metrics": {"mcc": {"mean": [0.1, 0.9], "per_seed": [[0.1, 0.9], None]}}},
     "per_class": {"test": {"f1": {"a": None}}},
     "plots": [{"file": "plots/loss.png", "title": "Loss"}],
+    "baselines": {"chance": {"title": "random scores", "test": {"mcc": 0.0, "loss": None}}},
+    "verdict": {"lines": ["No better."]},
 }
 
 
 def test_what_runs_write_is_fine():
     assert check_report(copy.deepcopy(REPORT), Path("report.json")) == REPORT
     assert check_report({}, Path("report.json")) == {}
+    assert list_baselines(REPORT) == {"chance": "chance"}
+    for older in ({}, {"baselines": None}):
+        assert list_baselines(older) == {}
 
 
 @pytest.mark.parametrize(
@@ -62,6 +67,13 @@ def test_what_runs_write_is_fine():
         ("per_class.test", {"f1": 0.5}),
         ("plots", [{"file": "loss.png", "title": None}]),
         ("plots", [{"file": "..", "title": "Loss"}]),
+        ("baselines", [1]),
+        ("baselines.chance", 0.5),
+        ("baselines.chance.title", ["x"]),
+        ("baselines.chance.test", 0.5),
+        ("baselines.chance.test", {"mcc": "0.5"}),
+        ("verdict", "good"),
+        ("verdict.lines", "good"),
     ],
 )
 def test_another_value_is_refused_with_its_key(key, value, tmp_path):

@@ -16,6 +16,7 @@ from transformers import (
     BertConfig,
     BertForMaskedLM,
     BertForSequenceClassification,
+    TrainerState,
 )
 
 from gengram import GengramConfig, GengramForCausalLM, GengramForSequenceClassification
@@ -360,6 +361,31 @@ def test_a_checkpoint_is_written_whenever_the_best_is_looked_for(given, steps, t
         output_dir=str(tmp_path), eval_strategy="steps", load_best_model_at_end=True, report_to="none", **given
     )
     assert (arguments.save_strategy, arguments.eval_steps, arguments.save_steps) == ("steps", steps, steps)
+
+
+@pytest.mark.parametrize("steps", [1, 7, 20, 41, 79, 81, 1000, 123_457])
+def test_a_run_of_any_length_has_twenty_losses(steps, tmp_path):
+    state = TrainerState()
+    state.compute_steps(FinetuneArguments(output_dir=str(tmp_path), report_to="none"), steps)
+    assert min(steps, 20) <= steps // state.logging_steps <= 40
+
+
+@pytest.mark.parametrize(
+    ("given", "steps", "shortest"),
+    [
+        # Early stopping after two validations without a better one: the third is the first that can stop the run.
+        ({"num_train_epochs": 50}, 50 * 200, 3 * 200),
+        ({"num_train_epochs": 2}, 2 * 200, 2 * 200),
+        ({"eval_strategy": "steps", "eval_steps": 100}, 5000, 300),
+        ({"eval_strategy": "steps", "eval_steps": 0.02}, 5000, 300),
+        ({"eval_strategy": "steps"}, 50_000, 1500),
+    ],
+)
+def test_a_run_that_stops_early_has_twenty_losses(given, steps, shortest, tmp_path):
+    arguments = FinetuneArguments(output_dir=str(tmp_path), early_stopping_patience=2, report_to="none", **given)
+    state = TrainerState()
+    state.compute_steps(arguments, steps)
+    assert 20 <= shortest // state.logging_steps <= 60
 
 
 def test_a_recipe_in_yaml_is_the_same_as_flags(task, command, run_folder, tmp_path, small, memory):

@@ -54,8 +54,8 @@ def permute_labels(problem: Problem, outputs: Sequence[np.ndarray], truth: np.nd
         outputs: of each of S models (N, C) floats, higher for the more likely class; of a regression the predictions.
         truth: (N,) class ids, booleans (N, C), or floats (N, C).
     """
-    tables = {name: _weigh(name, problem, outputs, truth) for name in STATISTICS[problem]}
-    tables = {name: table for name, table in tables.items() if table is not None}
+    weighed = {name: _weigh(name, problem, outputs, truth) for name in STATISTICS[problem]}
+    tables = {name: table for name, table in weighed.items() if table is not None}
     size, columns = outputs[0].shape
     orders = max(_FEWEST, min(_MOST, _BUDGET // max(size * columns, 1)))
     random = np.random.default_rng(_SEED)

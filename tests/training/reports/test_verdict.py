@@ -9,6 +9,7 @@ import pytest
 from datasets import Dataset
 from transformers import EvalPrediction
 
+from gengram.model_cards.card import render_card
 from gengram.pipelines.predictions import name_predictions, write_predictions
 from gengram.training.command import finetune as main
 from gengram.training.metrics.scores import Scores, score
@@ -157,6 +158,9 @@ def test_a_run_on_random_labels_says_so(command, run_folder, tmp_path, no_plots,
     assert line in capsys.readouterr().err
     text = (run_folder / "report.md").read_text()
     assert text.index("not distinguishable from chance") < text.index("## Results")
+    config = json.loads((run_folder / "seed-0/config.json").read_text())
+    card = str(render_card(run_folder / "seed-0", config, repo_id="lab/x", report=report, seed=0))
+    assert "not distinguishable from chance" in card
 
 
 def test_validation_rows_are_judged_where_there_are_no_others(command, run_folder, no_plots):
