@@ -108,7 +108,7 @@ def test_the_answer_is_alone_on_standard_output(parser, capsys):
 def test_the_answer_as_json(parser, capsys, tmp_path):
     assert run(parser, parser.parse(["m", "f", "--out", "o", "--json"]), answer) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told == {"options": ["batch_size", "dry_run", "file", "genome", "model", "out", "overwrite"]}
+    assert told == {"options": ["batch_size", "dry_run", "file", "genome", "model", "out", "overwrite", "slices"]}
     file = tmp_path / "answer.json"
     assert run(parser, parser.parse(["m", "f", "--out", "o", "--json", str(file)]), answer) == 0
     assert json.loads(file.read_text()) == told
