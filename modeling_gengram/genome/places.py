@@ -49,10 +49,11 @@ def survey_places(path: str | Path, sequence_column: str | None = None, *, disjo
     """
     if find_format(path) == ".bed":
         regions = read_regions(path)
-        columns = [np.array([region[place] for region in regions]) for place in (1, 2, 3)]
-        check_contigs(pa.array(columns[0]), lambda row: f"{path}, line {regions[row].line}")
+        named = [region.chrom for region in regions]
+        check_contigs(pa.array(named), lambda row: f"{path}, line {regions[row].line}")
         if disjoint:
-            sort_places(*columns, lambda row: f"{path}, line {regions[row].line}")
+            start, end = (np.array([region[place] for region in regions]) for place in (2, 3))
+            sort_places(np.array(named), start, end, lambda row: f"{path}, line {regions[row].line}")
         return 0
     chroms: list[np.ndarray] = []
     starts: list[np.ndarray] = []

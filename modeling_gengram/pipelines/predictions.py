@@ -98,7 +98,7 @@ def measure_outputs(logits: np.ndarray, problem: Problem) -> tuple[np.ndarray, n
     missing = find_missing(logits)
     logits = np.where(missing[..., None], 0, logits)
     if logits.ndim == 3:
-        missing, logits = missing.any(axis=0), logits.astype(np.float64)
+        missing, logits = np.asarray(missing.any(axis=0)), logits.astype(np.float64)
     values = logits
     if problem != "regression":
         values = expit(logits) if problem == "multi_label" else softmax(logits, axis=-1)

@@ -241,7 +241,7 @@ def _list_calls(calls: Iterator[Call], features: list[str]) -> Iterator[pa.Table
     schema = pa.schema([*kinds.items(), ("probability", pa.float32())])
     while True:
         some = list(itertools.islice(calls, _CALLS))
-        rows = [one._replace(feature=features[one.feature]) for one in some]
+        rows = [(one.chrom, one.start, one.end, features[one.feature], one.probability) for one in some]
         yield pa.Table.from_arrays(
             [pa.array(column, kind) for column, kind in zip(zip(*rows), schema.types)] if rows else
             [pa.array([], kind) for kind in schema.types],
