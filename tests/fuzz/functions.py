@@ -49,6 +49,22 @@ def _read_bed(path: Path) -> int:
     return rows
 
 
+def _read_places(path: Path) -> int:
+    """Rows with places as a BED file: read again, it has the same places."""
+    from gengram.genome.intervals import read_regions
+    from gengram.genome.places import place_rows, survey_places
+    from gengram.genome.row_files import write_rows
+    from gengram.genome.tables import read_rows
+
+    counted_from = survey_places(path)
+    rows = place_rows(read_rows(path, needs_labels=False).data.table, counted_from)
+    out = path.with_name("written.bed")
+    write_rows(out, rows)
+    found = [(region.chrom, region.start, region.end) for region in read_regions(out)]
+    assert found == list(zip(*(rows[name].to_pylist() for name in ("chrom", "start", "end"))))
+    return len(rows)
+
+
 def _read_slices(path: Path) -> int:
     from gengram.genome.contigs import Genome
     from gengram.genome.intervals import read_intervals
@@ -164,6 +180,7 @@ READERS = {
     "fasta": Reader("sequences.fa", "", "text", _read_rows_both_ways),
     "fasta.gz": Reader("sequences.fa.gz", "", "gzip", _read_rows_both_ways),
     "bed": Reader("places.bed", "", "text", _read_bed, ("genome.fa",)),
+    "places": Reader("placed.csv", "", "text", _read_places),
     "slices": Reader("slices.fa", "", "text", _read_slices, ("places.bed",)),
     "csv": Reader("table.csv", "", "text", _read_rows_both_ways),
     "csv.gz": Reader("table.csv.gz", "", "gzip", _read_rows_both_ways),

@@ -71,6 +71,8 @@ def make_tables(root: Path) -> None:
     places = "".join(
         f"chr{place % 2 + 1}\t{place}\t{place + 30}\tn{place % 2}\t0\t{'+-.'[place % 3]}\n" for place in range(24)
     )
+    placed = [f"{one},chr{place % 2},{place},{place + len(one)}\n" for place, one in enumerate(sequences)]
+    (root / "placed.csv").write_text("".join(["sequence,chrom,start,end\n", *placed]))
     (root / "places.bed").write_text(f"track name=places\n{places}")
     for name, text in (("features.gff3", GFF3), ("features.gtf", GTF), ("calls.vcf", VCF)):
         (root / name).write_text(text)
