@@ -400,6 +400,10 @@ def test_a_sequence_shorter_than_a_token(tmp_path, capsys):
     pd.DataFrame({"sequence": ["ACGT", "AC"]}).to_csv(tmp_path / "short.csv")
     assert embed([str(tmp_path / "short.csv"), "--model", str(tmp_path), "--out", str(tmp_path / "out.npz")]) == 1
     assert "data row 2: the sequence is shorter than a token of this model" in capsys.readouterr().err
+    pd.DataFrame({"sequence": ["ACGT", "AC"] * 2, "label": ["a", "b"] * 2}).to_csv(tmp_path / "rows.csv")
+    argv = ["--train_file", tmp_path / "rows.csv", "--model_name_or_path", tmp_path, "--output_dir", tmp_path / "run"]
+    assert finetune([*map(str, argv), "--validation_fraction", "0", "--report_to", "none"]) == 1
+    assert "data row 2: the sequence of 2 bp is shorter than a token of this model" in capsys.readouterr().err
 
 
 def test_the_page_has_the_tasks_of_each_architecture():

@@ -165,7 +165,7 @@ def tokenize_rows(
 
     Raises:
         `InputError`: a sequence is too long and must not be cut; labels of bases for tokens longer than a base; letters
-            that are no DNA, see `LetterSurvey`.
+            that are no DNA, see `LetterSurvey`; a sequence that is shorter than a token.
     """
 
     judge_rows(rows, file, max_non_dna)
@@ -212,6 +212,11 @@ def tokenize_rows(
     try:
         encoded = run(cut=False)
         lengths = np.asarray(pc.list_value_length(encoded.data["input_ids"]))
+        if len(short := np.flatnonzero(lengths <= tokenizer.num_special_tokens_to_add())):
+            raise InputError(
+                f"{file}, data row {short[0] + 1}: the sequence of {len(rows[int(short[0])]['sequence'])} bp is "
+                f"shorter than a token of this model, so it has none ({len(short)} of {len(rows)} rows)"
+            )
         beyond = np.flatnonzero(lengths > limit)
         if not len(beyond):
             return encoded, 0
