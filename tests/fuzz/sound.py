@@ -97,6 +97,7 @@ def make_models(root: Path) -> None:
     from gengram.conversion.to_megatron import convert_to_megatron
     from gengram.loading import auto
     from gengram.tokenization import build_kmer_tokenizer, build_nucleotide_tokenizer, list_kmer_vocabulary
+    from gengram.tokenization.overlapping import list_overlapping_vocabulary
     from gengram.tokenization.train_tokenizer import train_bpe_tokenizer
 
     set_seed(0)
@@ -125,6 +126,13 @@ def make_models(root: Path) -> None:
     (root / "kmers" / "vocab.txt").write_text("\n".join(list_kmer_vocabulary(3)) + "\n")
     settings = {"tokenizer_class": "EsmTokenizer", "model_max_length": 60}
     (root / "kmers" / "tokenizer_config.json").write_text(json.dumps(settings))
+    for name, vocabulary, settings in (
+        ("overlapping", list_overlapping_vocabulary(2), {"shift": 2, "max_len": 60}),
+        ("whole_kmers", ["<oov>", "<s>", "</s>", "<pad>", "<mask>", *list_overlapping_vocabulary(2)[5:]], {"k": 2}),
+    ):
+        (root / name).mkdir()
+        (root / name / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
+        (root / name / "tokenizer_config.json").write_text(json.dumps(settings))
     SegmentNTForTokenClassification(SegmentNTConfig(features=["exon"], **SIZE)).save_pretrained(root / "segmenter")
     build_kmer_tokenizer().save_pretrained(root / "segmenter")
     llama = LlamaConfig(vocab_size=128, max_position_embeddings=64, pad_token_id=0, **SIZE)
