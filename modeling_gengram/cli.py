@@ -34,6 +34,9 @@ VERBS: dict[str, Verb] = {
     "models": Verb(
         "gengram.catalogue.command:models", "list published DNA models: sizes, limits, licences, how they load"
     ),
+    "models fetch": Verb(
+        "gengram.loading.command:models_fetch", "bring models and data sets to a machine without a network"
+    ),
     "train-tokenizer": Verb("gengram.tokenization.command:train_tokenizer", "train a BPE tokenizer on genomes"),
     "convert megatron": Verb("gengram.conversion.command:convert_megatron", "a Megatron checkpoint -> safetensors"),
     "convert to-megatron": Verb(

@@ -1,5 +1,6 @@
 """From arguments to a tokenizer and a model with a head: a checkpoint, or a new backbone with or without memory."""
 
+import contextlib
 import copy
 import dataclasses
 from typing import Any
@@ -17,9 +18,12 @@ from transformers import (
 from gengram.errors import InputError, suggest
 from gengram.gengram.configuration_gengram import GengramConfig
 from gengram.gengram.modeling_gengram import GengramForSequenceClassification, GengramForTokenClassification
+from gengram.loading.checkpoints import is_hub_id
 from gengram.loading.faults import tell_faults
+from gengram.loading.hub import require_repository
 from gengram.loading.models import TASKS, find_head, is_decoder, load_weights, require_config
 from gengram.loading.tokenizers import check_tokenizer, prepare_batches, require_tokenizer
+from gengram.loading.weights import find_weights
 from gengram.rmt.configuration_rmt import RmtConfig
 from gengram.rmt.modeling_rmt import RmtForSequenceClassification, RmtForTokenClassification
 from gengram.tokenization import EMBEDDING_ROWS, build_nucleotide_tokenizer
@@ -50,6 +54,8 @@ def prepare_tokenizer(arguments: ModelArguments) -> PreTrainedTokenizerBase:
         pools_cls = _as_mapping(arguments.memory).get("pooling") == "cls"
         return build_nucleotide_tokenizer(template="cls_sep" if pools_cls else "plain")
     try:
+        if is_hub_id(path):
+            require_repository(path, needs_weights=False)
         tokenizer = require_tokenizer(path)
     except InputError as error:
         raise InputError(f"{error}. Name one with --tokenizer_name_or_path.") from error
@@ -86,6 +92,8 @@ def build_classifier(
     classes: list[str],
     seed: int,
     problem: Problem = "single_label",
+    *,
+    empty: bool = False,
 ) -> tuple[PreTrainedModel, list[str]]:
     """Make the model in float32; weights that no checkpoint gives are drawn with `seed`.
 
@@ -95,6 +103,8 @@ def build_classifier(
         classes: names of the C classes, labels or targets; the position is the id.
         seed: of the new weights.
         problem: decides head and loss: `token` is classified base by base, everything else as a whole.
+        empty: on the meta device, without numbers. Of a checkpoint only names and sizes of the weights are read; where
+            its weights are not on this machine, head and pooler count as new.
 
     Returns:
         The model, and the names of the parameters that the checkpoint did not give (all of them are new without one).
@@ -110,39 +120,53 @@ def build_classifier(
         each.label2id = {name: label for label, name in enumerate(classes)}
         each.problem_type = _PROBLEM_TYPES[problem]
     set_seed(seed)
-    model, new = _build_encoder(arguments, encoder, problem)
+    model, new = _build_encoder(arguments, encoder, problem, empty)
     if not isinstance(config, RmtConfig) or encoder is config:
         return model, new
     rmt_class = RmtForTokenClassification if problem == "token" else RmtForSequenceClassification
-    return rmt_class(config, model), ["memory_tokens.weight", *(f"model.{name}" for name in new)]
+    with _place(empty):
+        model = rmt_class(config, model)
+    return model, ["memory_tokens.weight", *(f"model.{name}" for name in new)]
 
 
 def _build_encoder(
-    arguments: ModelArguments, config: PreTrainedConfig, problem: Problem
+    arguments: ModelArguments, config: PreTrainedConfig, problem: Problem, empty: bool
 ) -> tuple[PreTrainedModel, list[str]]:
     """`build_classifier` without segments; the configuration has the classes."""
+    place: dict[str, Any] = {"device_map": "meta"} if empty else {}
     by_base = problem == "token"
     task = "token_classification" if by_base else "sequence_classification"
     gengram_class = GengramForTokenClassification if by_base else GengramForSequenceClassification
     path = arguments.model_name_or_path
-    if path is None:
-        with tell_faults(f"backbone={arguments.backbone!r}: no such model can be made with these fields"):
+    if path is None or (empty and not find_weights(path)):
+        said = f"backbone={arguments.backbone!r}" if path is None else path
+        with tell_faults(f"{said}: no such model can be made with these fields"), _place(empty):
             model = TASKS[task].from_config(config, dtype=torch.float32)
-        return model, [name for name, _ in model.named_parameters()]
+        names = [name for name, _ in model.named_parameters()]
+        if path is None:
+            return model, names
+        if arguments.memory is not None:
+            return model, [name for name in names if ".backbone." not in name]
+        return model, sorted(find_head(model, names))
     if arguments.memory is not None:
         fields = {entry.name: getattr(config, entry.name) for entry in dataclasses.fields(GengramConfig)}
         del fields["backbone_config"], fields["dtype"]
         with tell_faults(f"{path}: the model's weights cannot be loaded"):
-            model = gengram_class.from_backbone(path, memory=fields, dtype=torch.float32)
+            model = gengram_class.from_backbone(path, memory=fields, dtype=torch.float32, **place)
         model.config.pad_token_id = config.pad_token_id
         return model, [name for name, _ in model.named_parameters() if ".backbone." not in name]
-    model, new = load_weights(path, task, config=config)
+    model, new = load_weights(path, task, config=config, **place)
     if lacking := sorted(set(new) - find_head(model, new)):
         raise InputError(
             f"{path}: the checkpoint does not fit {type(model).__name__}: {len(lacking)} weights of the model's body "
             f"are missing or of another size, e.g. {lacking[0]}"
         )
     return model, new
+
+
+def _place(empty: bool) -> torch.device | contextlib.nullcontext:
+    """Where weights are made."""
+    return torch.device("meta") if empty else contextlib.nullcontext()
 
 
 def _as_mapping(argument: dict[str, Any] | str | None) -> dict[str, Any]:

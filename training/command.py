@@ -15,7 +15,8 @@ gengram finetune --train_file train.csv --test_file test.csv --out runs/splice -
     '{"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}'
 gengram finetune --train_file peaks.bed --genome hg38.fa.gz --backbone modernbert --out runs/peaks
 gengram finetune recipe.yaml --seeds 0 1 2     the same names as keys of a YAML file; flags win
-gengram finetune gue --dataset GUE/tf_3 --model MODEL      published hyper-parameters, see below"""
+gengram finetune gue --dataset GUE/tf_3 --model MODEL      published hyper-parameters, see below
+gengram finetune --train_file train.csv --model MODEL --plan     what it would take; nothing is trained"""
 _NOTES = """\
 The tables need a column of sequences (sequence, seq, dna) and one or more of labels (label, label_...): classes,
 several labels, numbers, or a class for each base. Results go to OUT/report.json, models to OUT/seed-0, OUT/seed-1, ...
@@ -34,8 +35,14 @@ def finetune(argv: Sequence[str] | None = None) -> int:
 
     common.overwrite = training.overwrite
 
-    def work(overwrite: bool) -> Answer | None:
+    def work(overwrite: bool, plan: bool) -> Answer | None:
         import torch
+
+        if plan:
+            from gengram.training.plan import plan_finetune, tabulate_plan
+
+            planned = plan_finetune(model, data, training)
+            return None if training.process_index else Answer(tabulate_plan(planned), planned)
 
         from gengram.training.finetune import finetune
         from gengram.training.reports.report import tabulate
@@ -90,6 +97,12 @@ def _parse(argv: Sequence[str] | None) -> tuple[Any, Any, Any, Any, Any]:
         example=_EXAMPLE,
         notes=_NOTES + "\n".join(f"  {name:<33}{title}" for name, title in list_recipes().items()),
         dataclass_types=groups,
+    )
+    parser.add_argument_group("before it starts").add_argument(
+        "--plan",
+        action="store_true",
+        help="train nothing: read rows and configuration, and say how many steps and parameters there are, how much "
+        "memory, time and disk the run takes, and whether it fits",
     )
     _split_group(parser, "training", set(FinetuneArguments.__annotations__), "transformers' TrainingArguments")
     parser.add_common()

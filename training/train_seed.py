@@ -43,7 +43,7 @@ from gengram.training.data.sampling import StepBatches, measure_lengths
 from gengram.training.data.strands import average_outputs, read_other_strand
 from gengram.training.losses import StepLoss
 from gengram.training.metrics.scores import Scores, measure, score
-from gengram.training.problems import IGNORED
+from gengram.training.problems import IGNORED, Problem
 from gengram.training.resume import write_scores
 from gengram.training.setup import check_optimizer
 from gengram.training.trainer import StepTrainer
@@ -234,8 +234,6 @@ def _make_trainer(
     if arguments.early_stopping_patience is not None:
         callbacks.append(EarlyStoppingCallback(arguments.early_stopping_patience))
     check_optimizer(arguments, model)
-    collator = DataCollatorForTokenClassification if data.problem == "token" else DataCollatorWithPadding
-    half = arguments.bf16 or arguments.fp16
     if not is_watched() or is_quiet():
         arguments.disable_tqdm = True
     train_rows, steps = augment_rows(data, tokenizer, arguments), divide_steps(arguments, data)
@@ -243,7 +241,7 @@ def _make_trainer(
         trainer = StepTrainer(
             model=model,
             args=arguments,
-            data_collator=collator(tokenizer, pad_to_multiple_of=8 if half else None),
+            data_collator=make_collator(tokenizer, data.problem, arguments),
             train_dataset=train_rows,
             eval_dataset=data.splits.get("validation"),
             processing_class=tokenizer,
@@ -256,6 +254,12 @@ def _make_trainer(
     if trainer.pop_callback(PrinterCallback) is not None:  # It prints dictionaries, to standard output.
         trainer.add_callback(_ProgressLines())
     return trainer
+
+
+def make_collator(tokenizer: PreTrainedTokenizerBase, problem: Problem, arguments: FinetuneArguments) -> Any:
+    """Return what makes a padded batch of rows."""
+    collator = DataCollatorForTokenClassification if problem == "token" else DataCollatorWithPadding
+    return collator(tokenizer, pad_to_multiple_of=8 if arguments.bf16 or arguments.fp16 else None)
 
 
 _SECONDS_APART = 5  # lines with the loss of the training
@@ -290,4 +294,4 @@ def _keep_logits(outputs: torch.Tensor | tuple, labels: torch.Tensor) -> torch.T
     return logits.float()
 
 
-__all__ = ["divide_steps", "predict_split", "set_up_seed", "train_seed"]
+__all__ = ["divide_steps", "make_collator", "predict_split", "set_up_seed", "train_seed"]

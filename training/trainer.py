@@ -82,10 +82,8 @@ class StepTrainer(Trainer):
         )
 
     def _remove_unused_columns(self, dataset: Dataset, description: str | None = None) -> Dataset:
-        """Keep what tokenizer and labels have made: other columns may be called like the model's inputs by chance."""
         assert isinstance(self.processing_class, PreTrainedTokenizerBase)
-        made = (*self.processing_class.model_input_names, "label", "labels")
-        return dataset.select_columns([name for name in dataset.column_names if name in made])
+        return select_inputs(dataset, self.processing_class)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device
@@ -134,4 +132,10 @@ class StepTrainer(Trainer):
             super()._save_checkpoint(model, trial)
 
 
-__all__ = ["FillingCollator", "StepTrainer"]
+def select_inputs(rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
+    """Keep what tokenizer and labels have made: other columns may be called like the model's inputs by chance."""
+    made = (*tokenizer.model_input_names, "label", "labels")
+    return rows.select_columns([name for name in rows.column_names if name in made])
+
+
+__all__ = ["FillingCollator", "StepTrainer", "select_inputs"]

@@ -12,10 +12,11 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cache
 
 from gengram.errors import InputError
 from gengram.files import hash_file
-from gengram.loading.checkpoints import ADAPTER_CONFIG
+from gengram.loading.checkpoints import ADAPTER_CONFIG, is_hub_id
 from gengram.loading.classes import name_outputs
 from gengram.loading.faults import tell_faults
 from gengram.loading.folders import check_folder, list_shards, read_object
+from gengram.loading.hub import require_repository
 from gengram.loading.models import check_finite, load_config, load_weights
 from gengram.loading.reports import check_value
 
@@ -76,6 +77,8 @@ def load_adapter(path: str | Path, base: str | None = None) -> "PeftModel":
     if base is None:
         raise InputError(f"{path}: {ADAPTER_CONFIG} does not say what it adapts; name it with --base_model")
     try:
+        if is_hub_id(base):
+            require_repository(base)
         with tell_faults("no model configuration can be read"):
             config = load_config(base, **_name_classes(labels, weights))
         # The base's own head may be another one; what else does not fit is told below.

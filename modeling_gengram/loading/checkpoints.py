@@ -14,6 +14,7 @@ from gengram.errors import InputError
 from gengram.files import check_input_files
 from gengram.loading.faults import tell_faults
 from gengram.loading.folders import check_folder, read_object
+from gengram.loading.hub import require_repository
 from gengram.loading.reports import check_report
 from gengram.progress import tell
 
@@ -42,13 +43,14 @@ class Checkpoint:
 def find_model(name: str | Path) -> str:
     """Return the folder or the Hub id of the model that is meant; of a run its best seed on the validation rows.
 
-    Nothing is loaded, and no network is asked.
+    Nothing is loaded. Of a Hub id it is asked only whether it can be had, see `require_repository`.
 
     Args:
         name: a folder with a model or an adapter, a run of `gengram finetune`, or `organization/name` on the Hub.
 
     Raises:
-        `InputError`: a folder without a model, an unfinished run, a name that is neither a folder nor a Hub id.
+        `InputError`: a folder without a model, an unfinished run, a name that is neither a folder nor a Hub id; a
+            Hub id that is not in the cache, without a network.
     """
     path = Path(name).expanduser()
     if str(name) and path.is_dir():  # An empty name is no name of this folder.
@@ -62,6 +64,7 @@ def find_model(name: str | Path) -> str:
         raise InputError(
             f"there is no folder {str(name)!r}, and no repository of that name was asked for, because {reason}"
         )
+    require_repository(str(name))
     _tell_licence(str(name))
     return str(name)
 

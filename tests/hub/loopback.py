@@ -113,6 +113,7 @@ class Failure:
     status: int | None
     message: str
     times: int
+    code: str | None = None
 
 
 class LoopbackHub:
@@ -148,11 +149,18 @@ class LoopbackHub:
         self.server.shutdown()
         self.server.server_close()
 
-    def fail(self, route: str, status: int | None = None, message: str = "told to fail", times: int = 1) -> None:
+    def fail(
+        self,
+        route: str,
+        status: int | None = None,
+        message: str = "told to fail",
+        times: int = 1,
+        code: str | None = None,
+    ) -> None:
         """Let the next `times` requests of a route fail: with `status`, or cut off in the middle of the body."""
         if route not in ROUTES:
             raise KeyError(f"no route {route!r}; there are {', '.join(ROUTES)}")
-        self.failures[route] = Failure(status, message, times)
+        self.failures[route] = Failure(status, message, times, code)
 
     def recover(self) -> None:
         """No more failures."""
@@ -204,7 +212,7 @@ class Handler(BaseHTTPRequestHandler):
         self.query = parse_qs(address.query)
         try:
             if failure is not None:
-                raise HubError(failure.status or 500, failure.message)
+                raise HubError(failure.status or 500, failure.message, failure.code)
             if route == "unknown":
                 self.hub.paths.append(f"{self.command} {self.path}")
                 raise HubError(404, "this Hub does not serve that")

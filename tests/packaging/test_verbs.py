@@ -59,6 +59,14 @@ def shrink_bench(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(memory, "measure_backbone", lambda *a: share)
 
 
+def shrink_fetch(patch: pytest.MonkeyPatch) -> None:
+    """There is no Hub here; tests/hub has one."""
+    from gengram.loading import fetch
+
+    one = {"id": "lab/model", "kind": "model", "folder": "m", "files": {"config.json": 9}, "bytes": 9, "missing": []}
+    patch.setattr(fetch, "fetch", lambda *_: [one])
+
+
 CASES = {
     "finetune": Case(
         ["--train_file", "{table}", *BACKBONE, *EPOCH], ("--out", "fresh"), {"test", "validation", "seeds", "out"}
@@ -74,6 +82,7 @@ CASES = {
     "card": Case(["lab/model", "--model", "{run}"], ("--out", "card.md"), {"repo", "card"}),
     "dataset push": Case(["{tables}", "lab/data", "--dry_run"], None, {"repo", "files", "dry_run"}),
     "models": Case([], None, {"models", "unknown"}),
+    "models fetch": Case(["lab/model"], None, {"repositories", "complete"}, shrink=shrink_fetch),
     "train-tokenizer": Case(
         ["{genome}", "--vocab_size", "20", "--sample", "10000"], ("--out", "tokenizer"), {"out", "vocabulary"}
     ),

@@ -16,6 +16,8 @@ from gengram.genome.contigs import Genome
 from gengram.genome.formats import SUFFIXES, find_format
 from gengram.genome.intervals import require_values
 from gengram.genome.tables import SEQUENCE_COLUMNS, add_labels, arrange_rows, read_rows, type_columns
+from gengram.loading.checkpoints import is_hub_id
+from gengram.loading.hub import require_repository
 from gengram.training.arguments import DataArguments
 from gengram.training.data.labels import LABEL_COLUMNS
 
@@ -148,6 +150,8 @@ def _load(arguments: DataArguments) -> tuple[DatasetDict, bool]:
     """Return the splits, and whether all their columns are text because they come from a csv."""
     path = str(arguments.dataset)
     options: dict[str, Any] = {}
+    if is_hub_id(path):
+        require_repository(path, "dataset")
     try:
         if (Path(path) / "dataset_dict.json").is_file() or (Path(path) / "state.json").is_file():
             loaded = load_from_disk(path)
@@ -161,7 +165,7 @@ def _load(arguments: DataArguments) -> tuple[DatasetDict, bool]:
             loaded = load_dataset(path, arguments.dataset_config, revision=arguments.dataset_revision, **options)
     except _LOADING_ERRORS as error:
         here = "it is no folder here, and from the Hub"
-        fetch = f"hf download --repo-type dataset {path} --local-dir FOLDER"
+        fetch = f"gengram models fetch --dataset {path} --to FOLDER"
         remedy = f"Without a network: fetch it elsewhere (`{fetch}`) and give the folder."
         if Path(path).is_dir():
             here, remedy = "this folder", "Its tables are found by their names: train.csv, validation.csv, test.csv."

@@ -90,7 +90,9 @@ def test_a_data_set_without_a_split_to_train_on(tables, tmp_path):
 def test_a_hub_id_without_a_network(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
-    with pytest.raises(InputError, match=r"dataset='nobody/nothing': it is no folder here.*hf download --repo-type"):
+    with pytest.raises(
+        InputError, match=r"nobody/nothing: .*data set is not in the cache.*models fetch --dataset nobody/no"
+    ):
         read(Path("nobody/nothing"))
 
 

@@ -1,0 +1,124 @@
+"""How much memory has this device, and how fast does it compute? Asked before a training, answered in a second."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import torch
+
+_CGROUPS = Path("/sys/fs/cgroup")
+# Limit, use and list of counters of version 2 and version 1.
+_FILES = (
+    ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "memory.stat", "total_inactive_file"),
+)
+_SECONDS = 0.3  # of each measurement, about
+_COPIED = 1 << 25  # bytes, more than caches hold
+
+PEAKS = {"A100": 312e12, "H100": 989e12, "H200": 989e12, "L40S": 362e12, "A10": 125e12, "4090": 165e12, "V100": 125e12}
+"""Dense 16-bit peaks of GPUs, operations a second (the makers' data sheets), by a part of their names."""
+
+MFU = 0.4
+"""Share of such a peak that training reaches; 0.3 to 0.5 are usual for transformers."""
+
+
+def measure_available_memory(device: torch.device) -> int:
+    """Return the bytes that a run can have on a device: what is free, and what this process has by now.
+
+    On a CPU the least of the machine's free memory and of what the limits of its control groups (containers, batch
+    systems) leave.
+    """
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free) + torch.cuda.memory_reserved(device)
+    return min([psutil.virtual_memory().available, *_read_limits()]) + measure_resident()
+
+
+def measure_resident() -> int:
+    """Return the bytes of this process that are in memory."""
+    return int(psutil.Process().memory_info().rss)
+
+
+def _read_limits() -> list[int]:
+    """What each control group that this process is in, and each above it, leaves."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:  # not Linux
+        return []
+    left = []
+    for _, controllers, path in (line.split(":", 2) for line in lines):
+        if controllers in ("", "memory"):
+            root = _CGROUPS / controllers
+            folder = root / path.lstrip("/")
+            for place in (folder, *folder.parents):
+                left += _read_limit(place)
+                if place == root:
+                    break
+    return left
+
+
+def _read_limit(folder: Path) -> list[int]:
+    for limit, used, counters, cache in _FILES:
+        try:
+            allowed, taken = (folder / limit).read_text().strip(), int((folder / used).read_text())
+            kept = dict(line.split() for line in (folder / counters).read_text().splitlines())
+        except (OSError, ValueError):  # no such file, or none of this version
+            continue
+        # Pages of files that nobody has touched for a while are given back when they are needed.
+        return [] if allowed == "max" else [max(int(allowed) - taken + int(kept.get(cache, 0)), 0)]
+    return []
+
+
+def find_peak(device: torch.device, dtype: torch.dtype) -> float | None:
+    """Return the operations a second of `PEAKS` for this device and dtype; None if they are not there."""
+    if device.type != "cuda" or dtype == torch.float32:
+        return None
+    name = torch.cuda.get_device_name(device)
+    return next((peak for part, peak in PEAKS.items() if part in name), None)
+
+
+def measure_products(device: torch.device, dtype: torch.dtype) -> float:
+    """Return the floating-point operations a second of a matrix product [1024, 1024] x [1024, 1024]."""
+    left, right = (torch.ones(1024, 1024, dtype=dtype, device=device) for _ in range(2))
+    return 2 * 1024**3 / _time(lambda: left @ right, device)
+
+
+def measure_bandwidth(device: torch.device) -> float:
+    """Return the bytes a second that an addition of large tensors reads and writes."""
+    values = torch.ones(_COPIED // 4, device=device)
+    return 2 * _COPIED / _time(lambda: values + 1, device)
+
+
+def _time(call: Callable[[], object], device: torch.device) -> float:
+    """The median of the seconds that a call takes."""
+    seconds, end = [], time.perf_counter() + _SECONDS
+    call()
+    while time.perf_counter() < end or len(seconds) < 3:
+        begun = time.perf_counter()
+        call()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - begun)
+    return sorted(seconds)[len(seconds) // 2]
+
+
+def describe_device(device: torch.device) -> str:
+    """Return the name of a device, for people."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"CPU, {threads} of {os.cpu_count()} threads" if device.type == "cpu" else str(device)
+
+
+__all__ = [
+    "MFU",
+    "PEAKS",
+    "describe_device",
+    "find_peak",
+    "measure_available_memory",
+    "measure_bandwidth",
+    "measure_products",
+    "measure_resident",
+]
