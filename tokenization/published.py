@@ -76,11 +76,13 @@ class PublishedFiles:
         code = self.tokenizer_config.get("auto_map") or self.config.get("auto_map") or {}
         code = code.get("AutoTokenizer") if isinstance(code, dict) else code
         file = self.find("tokenizer.json")
+        found: Any = None
         try:
             found = AutoTokenizer.from_pretrained(self.path, trust_remote_code=False, **self.hub, **self.options)
         except (OSError, ValueError, TypeError) as error:
             if file is None and code:
-                name = code if isinstance(code, str) else next((each for each in code if each), "")
+                names = code if isinstance(code, list) else [code]
+                name = next((each for each in names if isinstance(each, str)), "unnamed")
                 raise InputError(
                     f"{self.path}: its tokenizer is code of its own ({make_printable(name)[:80]}), which is never run, "
                     "and its vocabulary is none that is known here. Save one with a tokenizer.json into a folder with "
@@ -88,7 +90,6 @@ class PublishedFiles:
                 ) from error
             if file is None:
                 raise
-            found = None
         if file is None or (found is not None and _reads_like(found, file)):
             return found
         return TokenizersBackend.from_pretrained(self.path, **self.hub, **self.options)

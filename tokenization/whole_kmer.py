@@ -5,7 +5,7 @@ from typing import Literal
 from tokenizers import AddedToken, Regex, Tokenizer
 from tokenizers.decoders import Fuse
 from tokenizers.models import WordLevel
-from tokenizers.normalizers import Replace
+from tokenizers.normalizers import Normalizer, Replace
 from tokenizers.normalizers import Sequence as NormalizerSequence
 from tokenizers.pre_tokenizers import Split
 from tokenizers.processors import TemplateProcessing
@@ -68,7 +68,7 @@ def build_whole_kmer_tokenizer(
     ids = {token: index for index, token in enumerate(vocabulary)}
     backend = Tokenizer(WordLevel(ids, unk_token=_NAMES["unk"]))
     letters = read_letters(case=case, uracil=uracil, ambiguous=ambiguous)
-    steps = [] if letters is None else [letters]
+    steps: list[Normalizer] = [] if letters is None else [letters]
     if remainder == "drop_left":
         steps.append(Replace(Regex(f"^[A-Z]{{1,{k - 1}}}(?=(?:[A-Z]{{{k}}})+$)"), ""))
     backend.normalizer = NormalizerSequence(steps)
