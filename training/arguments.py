@@ -32,6 +32,8 @@ ORDERS = ("random", "sequential", "group_by_length")
 LOGGING_SHARE = 0.025
 """Of a run's steps, between two training losses, so that a plot of them has 20 points or more."""
 
+_VALIDATION_STEPS = 500  # by default between two validations, with `eval_strategy="steps"`, as in transformers
+
 COUNTED = ("no", "all", "non_padding")
 """What `include_num_input_tokens_seen` may be."""
 
@@ -525,8 +527,8 @@ class FinetuneArguments(TrainingArguments):
                 "load_best_model_at_end and early stopping choose by validation: leave --eval_strategy no out"
             )
         if self.eval_strategy == "steps" and self.eval_steps is None and self.logging_steps == LOGGING_SHARE:
-            # `TrainingArguments` validates as often as it logs; this is how often it does both by default.
-            self.eval_steps = TrainingArguments.__dataclass_fields__["logging_steps"].default
+            # `TrainingArguments` would validate as often as it logs, which is more often here.
+            self.eval_steps = _VALIDATION_STEPS
         if self.load_best_model_at_end and self.save_strategy == "no":
             self.save_strategy = self.eval_strategy
             if self.eval_strategy == "steps":

@@ -159,9 +159,9 @@ def tabulate(report: dict[str, Any]) -> str:
         intervals = [report["intervals"]["metrics"][metric]["mean"] for metric in metrics]
         cells = ["-" if ends is None else f"{ends[0]:.4f}..{ends[1]:.4f}" for ends in intervals]
         lines.append(f"{'95% of the rows':<16}" + "".join(f"{cell:<18}" for cell in cells))
-    split = name_judged(report)
+    judged = name_judged(report)
     for name, heading in list_baselines(report).items():
-        values = report["baselines"][name][split]
+        values = report["baselines"][name][judged]
         cells = [_show_cell({"mean": values[metric], "sd": None}) for metric in metrics]
         lines.append(f"{heading:<16}" + "".join(f"{cell:<18}" for cell in cells))
     for pair, counts in report["data"]["duplicates"].items():
