@@ -21,6 +21,7 @@ from transformers import PreTrainedConfig
 
 import gengram
 from gengram import registration
+from gengram.loading.tokenizers import _BY_CONTENT
 from gengram.model_cards.card import find_task
 from gengram.registration import FAMILIES, TOKENIZERS, find_configuration, find_model
 
@@ -223,8 +224,15 @@ def test_every_family_folder_has_a_row():
     assert classes == {family.configuration for family in FAMILIES.values()}
 
 
-def test_every_kind_of_tokenizer_belongs_to_a_family():
-    assert {family.tokenizer for family in FAMILIES.values()} - {None} == TOKENIZERS.keys()
+def test_every_kind_of_tokenizer_is_asked_for():
+    """By a family, or, since models of others have it, by what the files contain."""
+    assert {family.tokenizer for family in FAMILIES.values()} - {None} | {*_BY_CONTENT} == TOKENIZERS.keys()
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+def test_a_kind_of_tokenizer_is_recognized_and_loaded(kind):
+    module = import_module(TOKENIZERS[kind])
+    assert callable(module.recognizes_published) and callable(module.load_published)
 
 
 def test_exceptions_are_still_needed():
