@@ -65,7 +65,7 @@ def _read(orders: BinaryIO, kind: type, shape: tuple[int, int]) -> np.ndarray:
     return np.frombuffer(orders.read(shape[0] * shape[1] * np.dtype(kind).itemsize), kind).reshape(shape)
 
 
-def _sum_steps(starts: Sequence[int], ends: Sequence[int], values: np.ndarray) -> int:
+def _sum_steps(starts: Any, ends: Any, values: np.ndarray) -> int:
     places = np.stack([np.asarray(starts, np.int64), np.asarray(ends, np.int64)])
     return zlib.crc32(values.astype(np.float32).tobytes(), zlib.crc32(places.tobytes()))
 
@@ -80,7 +80,8 @@ def _find_fault(path: Path, number: int, written: Sequence[tuple[bool, str, int,
     track: Any = pyBigWig.open(str(path))
     for is_stepped, chrom, start, end, sums in written:
         if is_stepped:
-            found = _sum_steps(*(np.array(one) for one in zip(*track.intervals(chrom, start, end))))
+            starts, ends, values = map(np.array, zip(*track.intervals(chrom, start, end) or [(0, 0, 0.0)]))
+            found = _sum_steps(starts, ends, values)
         else:
             values = np.asarray(track.values(chrom, start, end, numpy=True), dtype=np.float32)
             found = zlib.crc32(np.ascontiguousarray(values).data)

@@ -115,11 +115,11 @@ def predict(argv: Sequence[str] | None = None) -> int:
             path = scan_file(named, file, out, window=window, stride=stride, **options)
         else:
             path = predict_file(named, file, out, too_long=too_long, **options)
-        answer = {"out": str(path), "model": named, "file": file}
+        answer: dict[str, Any] = {"out": str(path), "model": named, "file": file}
         if is_bigwig:
             answer |= {"track": options["track"]}
         else:
-            answer |= dict(zip(("rows", "columns"), count_rows(path)))
+            answer["rows"], answer["columns"] = count_rows(path)
         return Answer(str(path), answer | ({"models": models} if seed == "all" else {}) | renamed)
 
     return run(parser, parser.parse(argv), work)

@@ -7,7 +7,7 @@ Dimensions: W windows, C classes, labels or targets.
 import re
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -135,19 +135,20 @@ def score_windows(
     limit = tokenizer.model_max_length if limit is None else limit
     unknown = np.array([count_unknown(text) for text in texts], dtype=np.int64)
     read = np.flatnonzero(unknown <= max_unknown * np.array([len(text) for text in texts]))
-    encoded = _encode([texts[row] for row in read], tokenizer)
+    encoded = _encode([texts[row] for row in read.tolist()], tokenizer)
     lengths = pc.list_value_length(encoded.data["input_ids"]).to_numpy()
     for row in np.flatnonzero(lengths > limit):
         if not unknown[read[row]]:
-            raise LongWindowError(int(read[row]), len(texts[read[row]]), int(lengths[row]), limit)
+            index = int(read[row])
+            raise LongWindowError(index, len(texts[index]), int(lengths[row]), limit)
     fits = np.flatnonzero(lengths <= limit)
-    outputs = np.full((len(texts), model.config.num_labels), np.nan, dtype=np.float32)
+    outputs = np.full((len(texts), _count_outputs(model)), np.nan, dtype=np.float32)
     if not len(fits):
         return outputs
     read = read[fits]
     found = np.concatenate(compute_logits(model, tokenizer, encoded.select(fits), batch_size))
     if average_strands:
-        turned = [reverse_complement(texts[row], keep_others=True) for row in read]
+        turned = [reverse_complement(texts[row], keep_others=True) for row in read.tolist()]
         other = np.concatenate(compute_logits(model, tokenizer, _encode(turned, tokenizer), batch_size))
         found = average_outputs(found, other, problem)
     found[find_missing(found)] = np.inf
@@ -231,7 +232,7 @@ def classify_bases(
         partial(_read_bases, model, tokenizer, average_strands),
         sequence,
         windows,
-        model.config.num_labels,
+        _count_outputs(model),
         batch_size=batch_size,
         may_overflow=may_overflow,
         progress=progress,
@@ -246,6 +247,11 @@ def count_unknown(text: str) -> int:
 def find_definite(text: str) -> np.ndarray:
     """Return which letters are A, C, G, T or U, in either case: booleans [bp]."""
     return _IS_DEFINITE[np.frombuffer(text.encode("ascii", "replace"), dtype=np.uint8)]
+
+
+def _count_outputs(model: "PreTrainedModel | PeftModel") -> int:
+    config: Any = model.config
+    return int(config.num_labels)
 
 
 def _read_bases(

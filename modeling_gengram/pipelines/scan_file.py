@@ -449,7 +449,7 @@ def _compute(
             name = f"{number}-{part.name}"
             if not pieces.has(name):
                 if by_base:
-                    places = {"window": scan.window, "stride": scan.stride}
+                    places: dict[str, Any] = {"window": scan.window, "stride": scan.stride}
                     bases = [classify_bases(model, tokenizer, text, **places, **options) for text in part.texts]
                     pieces.write(name, np.concatenate(bases))
                 else:
@@ -465,7 +465,7 @@ def _score(
     max_unknown: float,
     options: dict[str, Any],
 ) -> np.ndarray:
-    limits = {"limit": scan.limit, "max_unknown": max_unknown}
+    limits: dict[str, Any] = {"limit": scan.limit, "max_unknown": max_unknown}
     try:
         return score_windows(model, tokenizer, part.texts, scan.problem, **limits, **options)
     except LongWindowError as error:

@@ -12,6 +12,7 @@ from transformers import AutoModelForSequenceClassification, AutoModelForTokenCl
 from gengram.genome.alphabet import reverse_complement
 from gengram.pipelines import scan_file as work
 from gengram.pipelines.command import predict as main
+from gengram.training.command import finetune
 
 WINDOWS = ["--too_long", "window", "--window", "100", "--stride", "50"]
 
@@ -240,6 +241,18 @@ def test_parts_do_not_change_the_result(classifiers, genome, tmp_path, monkeypat
         run(classifiers["several"], genome, tmp_path / f"{name}.bedgraph", *WINDOWS, "--track", "a")
         for chrom, values in read_track(tmp_path / f"{name}.bedgraph", lengths).items():
             np.testing.assert_allclose(values, one[chrom], rtol=0, atol=1e-6)
+
+
+def test_the_mean_of_several_seeds(command, genome, tmp_path):
+    assert finetune(command(memory=True, test_file=None, seeds=[0, 1])) == 0
+    for name, options in (("all", ["--seed", "all"]), ("0", ["--seed", 0]), ("1", ["--seed", 1])):
+        run(tmp_path / "run", genome, tmp_path / f"{name}.parquet", "--too_long", "window", *options)
+    table, zero, one = (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("all", "0", "1"))
+    both = np.stack([zero["probability_with"], one["probability_with"]])
+    np.testing.assert_allclose(table["probability_with"], both.mean(axis=0), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(table["probability_with_sd"], both.std(axis=0, ddof=1), rtol=0, atol=1e-6)
+    longest = pd.read_csv(tmp_path / "train.csv")["seq"].str.len().max()  # of the rows that trained, at most
+    assert 20 <= (table["end"] - table["start"]).max() <= longest
 
 
 def test_the_answer(classifiers, genome, tmp_path, capsys):
