@@ -10,7 +10,7 @@ import numpy as np
 from tokenizers import Encoding, Regex, Tokenizer
 from tokenizers.normalizers import Replace
 from tokenizers.normalizers import Sequence as NormalizerSequence
-from transformers import AutoTokenizer, TokenizersBackend
+from transformers import TokenizersBackend
 
 from gengram.genome.alphabet import ANY_BASE, URACIL
 from gengram.tokenization.policies import Case, Uracil, check_choice
@@ -94,13 +94,13 @@ def load_bpe_tokenizer(
         case: `"fold"` or `"unknown"` (as in the original).
         uracil: `"thymine"` reads `U` as `T`; `"unknown"` gives `[UNK]`.
         model_max_length: in tokens, `[CLS]` and `[SEP]` included: 512 for the BERT models, 4096 for the sparse ones.
-        kwargs: of `AutoTokenizer.from_pretrained` (`revision`, `token` ...).
+        kwargs: that choose and fetch a file (`revision`, `token`, `cache_dir` ...).
 
     Raises:
         `OSError`: no tokenizer can be read.
         `ValueError`: it is no BPE tokenizer, a policy that does not exist, a `model_max_length` below 1.
     """
-    original = AutoTokenizer.from_pretrained(pretrained_model_name_or_path, trust_remote_code=False, **kwargs)
+    original = PublishedFiles(pretrained_model_name_or_path, kwargs).tokenizer
     if not original.is_fast or json.loads(original.backend_tokenizer.to_str())["model"]["type"] != "BPE":
         raise ValueError(f"{pretrained_model_name_or_path}: this is no BPE tokenizer with a tokenizer.json")
     backend = Tokenizer.from_str(original.backend_tokenizer.to_str())

@@ -96,10 +96,13 @@ class PublishedFiles:
 
 
 def _reads_like(tokenizer: PreTrainedTokenizerBase, file: str) -> bool:
-    """Whether a tokenizer gives DNA the ids that the one in a `tokenizer.json` gives it."""
+    """Whether a tokenizer gives DNA the ids that the one in a `tokenizer.json` gives it, and has added no token that a
+    model has no row for."""
     written = Tokenizer.from_file(file)
     written.no_padding()
     written.no_truncation()
+    if len(tokenizer) > written.get_vocab_size() and type(tokenizer) is not TokenizersBackend:
+        return False
     return all(
         tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         == written.encode(text, add_special_tokens=False).ids

@@ -74,7 +74,7 @@ def prepare_config(arguments: ModelArguments, tokenizer: PreTrainedTokenizerBase
         config = require_config(path)
         if isinstance(config, GengramConfig) and arguments.memory is not None:
             raise InputError(f"{path} is a Gengram model and brings its own memory: leave --memory out")
-        if config.pad_token_id is None or is_decoder(config):
+        if getattr(config, "pad_token_id", None) is None or is_decoder(config):
             config.pad_token_id = tokenizer.pad_token_id
         if arguments.memory is not None:
             config = _add_memory(config, _as_mapping(arguments.memory), tokenizer)

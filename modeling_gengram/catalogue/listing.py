@@ -7,12 +7,11 @@ from typing import Any, NamedTuple
 
 from gengram.catalogue.licences import allows_commercial_use
 from gengram.catalogue.rows import FACTS, LOADS, ModelRow, find_model_row, list_families, list_models
+from gengram.catalogue.uses import describe_use, suggest_id
 from gengram.command_line import Answer
 from gengram.errors import InputError, suggest
 from gengram.printable import shorten
 
-# Architectures that have no head for classes, so there is nothing to fine-tune.
-WITHOUT_CLASSES = frozenset({"mamba", "ntv3_posttrained", "segment_nt"})
 _SHORTEST_ID = 34
 
 
@@ -79,9 +78,9 @@ def show_model(id: str) -> Answer:
     if row is None:
         raise InputError(
             f"{id}: the catalogue has no such model; `gengram models` lists those it has, and one that it lacks may "
-            f"load all the same{_suggest_id(id)}"
+            f"load all the same{suggest_id(id)}"
         )
-    lines = [row.id, *_wrap_facts(row), "", *_describe_use(row)]
+    lines = [row.id, *_wrap_facts(row), "", *describe_use(row)]
     return Answer("\n".join(lines), describe_row(row))
 
 
@@ -182,46 +181,6 @@ def _format_fact(value: Any) -> str:
     return ", ".join(value) if isinstance(value, tuple) else str(value)
 
 
-def _describe_use(row: ModelRow) -> list[str]:
-    """How it is used, in command lines and in Python."""
-    if row.loads in ("gengram", "transformers"):
-        by = "gengram's own classes" if row.loads == "gengram" else "classes of transformers"
-        uses = [f"  gengram embed sequences.fa --model {row.id} --out embeddings.parquet"]
-        if row.model_type == "segment_nt":
-            uses = [f"  gengram segment genome.fa --model {row.id} --out tracks"]
-        if row.model_type not in WITHOUT_CLASSES:
-            uses.append(
-                f"  gengram finetune --train_file train.csv --test_file test.csv --model {row.id} --out runs/mine"
-            )
-        return [f"It loads by {by}; no code of the repository is run:", *uses]
-    if row.loads == "convert":
-        name = row.id.partition("/")[2]
-        return [
-            "It is a Megatron checkpoint. Download and convert it first:",
-            f"  hf download {row.id} --local-dir {name}",
-            f"  gengram convert megatron {name} --out {name}-hf",
-            f"  gengram embed sequences.fa --model {name}-hf --out embeddings.parquet",
-        ]
-    why = {
-        "remote_code": "It needs code that lies in its repository. gengram never runs such code.",
-        "planned": "gengram does not load it yet; classes for it are planned.",
-        "elsewhere": "It loads by a package of its authors only.",
-    }[row.loads]
-    return [why, *([f"Instead: {row.instead}"] if row.instead else [])]
-
-
-def _suggest_id(id: str) -> str:
-    """A similar id, also for one without its organization."""
-    ids = {row.id.casefold(): row.id for row in list_models()}
-    names = {row.id.casefold().partition("/")[2]: row.id for row in list_models()}
-    for known, word in ((ids, id.casefold()), (names, id.casefold().rpartition("/")[2])):
-        if word in known:
-            return f"; did you mean {known[word]!r}?"
-        if question := suggest(word, known):
-            return f"; did you mean {known[question.split(chr(39))[1]]!r}?"
-    return ""
-
-
 def format_amount(number: int | None) -> str:
     """Return a number in three digits: 485.7M, 12.3k, 512; `?` where it is not known."""
     if number is None:
@@ -242,4 +201,4 @@ def format_tokens(row: ModelRow) -> str:
     return row.tokenizer or "?"
 
 
-__all__ = ["WITHOUT_CLASSES", "describe_row", "format_amount", "format_tokens", "show_model", "show_models"]
+__all__ = ["describe_row", "format_amount", "format_tokens", "show_model", "show_models"]

@@ -10,6 +10,7 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from gengram.catalogue.licences import describe_licence
+from gengram.catalogue.uses import suggest_id
 from gengram.errors import InputError
 from gengram.files import check_input_files
 from gengram.loading.faults import tell_faults
@@ -63,6 +64,7 @@ def find_model(name: str | Path) -> str:
     if reason := _refuse_hub_id(str(name)):
         raise InputError(
             f"there is no folder {str(name)!r}, and no repository of that name was asked for, because {reason}"
+            f"{'' if '/' in str(name) else suggest_id(str(name))}"
         )
     require_repository(str(name))
     _tell_licence(str(name))

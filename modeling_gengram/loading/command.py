@@ -20,7 +20,7 @@ def models_fetch(argv: Sequence[str] | None = None) -> int:
     )
     what = parser.add_argument_group("what")
     what.add_argument("ids", nargs="*", metavar="ID", help="models on the Hub (organization/name)")
-    what.add_argument("--dataset", action="append", default=[], metavar="ID", help="a data set; may be given again")
+    what.add_argument("--dataset", action="append", metavar="ID", help="a data set; may be given again")
     what.add_argument("--to", metavar="FOLDER", help="folder for them; by default the cache")
     what.add_argument("--dry_run", action="store_true", help="fetch nothing: list files and sizes")
     parser.add_common()
@@ -29,10 +29,10 @@ def models_fetch(argv: Sequence[str] | None = None) -> int:
         parser.error("name a model, or a data set with --dataset")
     lacking: list[str] = []
 
-    def work(ids: list[str], dataset: list[str], to: str | None, dry_run: bool) -> Answer:
+    def work(ids: list[str], dataset: list[str] | None, to: str | None, dry_run: bool) -> Answer:
         from gengram.loading.fetch import fetch, tabulate_fetched
 
-        fetched = fetch(ids, dataset, to, dry_run)
+        fetched = fetch(ids, dataset or [], to, dry_run)
         lacking.extend(word for one in fetched for word in one["missing"])
         return Answer(tabulate_fetched(fetched), {"repositories": fetched, "complete": not lacking})
 

@@ -7,17 +7,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub import HfApi, constants, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
     HTTPError,
-    OfflineModeIsEnabled,
     RepositoryNotFoundError,
 )
 from huggingface_hub.hf_api import RepoFile
 
-from gengram.catalogue.rows import ModelRow, find_model_row
+from gengram.catalogue.uses import tell_obstacle
 from gengram.errors import InputError
 from gengram.files import check_output_folder
 from gengram.loading.checkpoints import ADAPTER_CONFIG, CONFIG, check_repo_id
@@ -57,11 +56,13 @@ def fetch(
     """
     wanted: list[tuple[Kind, str]] = [*(("model", name) for name in models), *(("dataset", name) for name in datasets)]
     if to is not None:
-        check_output_folder(Path(to))
+        check_output_folder(to)
     for kind, name in wanted:
         check_repo_id(name)
-        if kind == "model":
-            _refuse_unloadable(name, find_model_row(name))
+        if kind == "model" and (obstacle := tell_obstacle(name)):
+            raise InputError(f"{name}: {obstacle}")
+    if constants.HF_HUB_OFFLINE:
+        raise InputError("HF_HUB_OFFLINE is set, so nothing can be fetched; unset it")
     if not can_reach_hub():
         raise InputError("the Hub cannot be reached from here: run this where there is a network (a login node)")
     fetched = []
@@ -140,17 +141,6 @@ def _list_missing(kind: Kind, folder: Path, names: Sequence[str]) -> list[str]:
     return missing
 
 
-def _refuse_unloadable(name: str, row: ModelRow | None) -> None:
-    if row is None or row.loads in ("gengram", "transformers"):
-        return
-    why = {
-        "remote_code": "it loads by code of its repository only, which is never run here",
-        "planned": "this version has no classes for it",
-        "elsewhere": "it loads by a package of its authors only",
-    }[row.loads]
-    raise InputError(f"{name}: {why}{f'. Instead: {row.instead}' if row.instead else ''}")
-
-
 def _find_base(done: dict[str, Any]) -> str | None:
     """The Hub id of an adapter's base."""
     if done["kind"] == "dataset" or done["folder"] is None or CONFIG in done["files"]:
@@ -180,8 +170,6 @@ def _tell_hub_faults(name: str, kind: Kind) -> Iterator[None]:
             f"{name}: there is no such {this} on the Hub, or it is private (log in with `hf auth login`), or it is a "
             f"{other}. `gengram models` lists models that are known"
         ) from error
-    except OfflineModeIsEnabled as error:
-        raise InputError(f"{name}: HF_HUB_OFFLINE is set, so nothing can be fetched; unset it") from error
     except (HfHubHTTPError, HTTPError, OSError) as error:
         said = " ".join(str(error).split())[:300]
         raise InputError(f"{name}: fetching was interrupted ({said}). The same command goes on where it was") from error

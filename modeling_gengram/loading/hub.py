@@ -8,6 +8,7 @@ from typing import Literal
 from huggingface_hub import constants, get_session, try_to_load_from_cache
 from huggingface_hub.errors import HTTPError
 
+from gengram.catalogue.uses import tell_obstacle
 from gengram.errors import InputError
 from gengram.loading.weights import find_weights
 from gengram.progress import tell
@@ -46,9 +47,12 @@ def require_repository(repo_id: str, kind: Kind = "model", needs_weights: bool =
     why = "HF_HUB_OFFLINE is set" if offline else f"{constants.ENDPOINT} cannot be reached from here"
     what = "data set" if kind == "dataset" else "model"
     flag = "--dataset " if kind == "dataset" else ""
+    missing = f"{repo_id}: there is no such folder here, the {what} is not in the cache, and {why}"
+    if kind == "model" and (obstacle := tell_obstacle(repo_id)):
+        raise InputError(f"{missing}. Fetching it would not help: {obstacle}")
     raise InputError(
-        f"{repo_id}: there is no such folder here, the {what} is not in the cache, and {why}. Where there is a "
-        f"network: `gengram models fetch {flag}{repo_id} --to FOLDER`; then give FOLDER/{name_folder(repo_id)}"
+        f"{missing}. Where there is a network: `gengram models fetch {flag}{repo_id} --to FOLDER`; then give "
+        f"FOLDER/{name_folder(repo_id)}"
     )
 
 

@@ -49,6 +49,13 @@ TASKS: dict[str, Any] = {
 _HUB = {"cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token"}
 _MODEL = {"attn_implementation", "dtype", "experts_implementation", "quantization_config", "torch_dtype"}
 _LABELS = {"id2label", "label2id", "num_labels", "problem_type"}
+# They number positions from pad_token_id + 1.
+_COUNT_FROM_PADDING = frozenset(
+    {
+        *("camembert", "data2vec-text", "esm", "ibert", "longformer", "luke", "mpnet"),
+        *("roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"),
+    }
+)
 # More classes than any model has.
 _MOST_LABELS = 1_000_000
 # Heads that a checkpoint of a language model lacks and a training can begin with.
@@ -369,9 +376,11 @@ def measure_capacity(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBas
         segments = config.max_segments
         return VERY_LARGE_INTEGER if segments is None else segments * config.content_length
     backbone = config.get_text_config()
-    positions = getattr(backbone, "max_position_embeddings", None) or tokenizer.model_max_length
-    if backbone.model_type == "esm" and backbone.position_embedding_type == "absolute":
-        # ESM numbers positions from pad_token_id + 1.
+    positions = getattr(backbone, "max_position_embeddings", None) or 0
+    if positions < 1:  # XLNet says -1: any length.
+        positions = tokenizer.model_max_length
+    is_rotary = backbone.model_type == "esm" and backbone.position_embedding_type != "absolute"
+    if backbone.model_type in _COUNT_FROM_PADDING and not is_rotary:
         positions -= backbone.pad_token_id + 1
     positions = getattr(backbone, "max_tokens", positions)
     return int(min(positions, tokenizer.model_max_length))

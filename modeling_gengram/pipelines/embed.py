@@ -120,6 +120,7 @@ class Embedder:
         if batch_tokens < 1:
             raise ValueError(f"batch_tokens={batch_tokens}: give 1 or more")
         check_present(model)
+        model = take_encoder(model)
         self.model, self.tokenizer = model, tokenizer
         self.layer, self.pool = check_layer(model, layer), check_pool(model, pool)
         self.exclude_special = exclude_special or per_base
@@ -234,6 +235,11 @@ def embed_sequences(
             found += [one.vectors for one in embed(block)]
             bar.update(len(block))
     return found if embed.pool == "none" else np.stack(found) if found else np.empty((0, model.config.hidden_size))
+
+
+def take_encoder(model: PreTrainedModel) -> PreTrainedModel:
+    """Return what of a model reads a sequence: of T5, BART and others that write another one the encoder, else all."""
+    return model.get_encoder() if model.config.is_encoder_decoder else model
 
 
 def check_layer(model: PreTrainedModel, layer: int) -> int:
@@ -474,6 +480,7 @@ class EmbeddingPipeline(ChunkPipeline):
     def __init__(self, *arguments: Any, **others: Any):
         super().__init__(*arguments, **others)
         check_present(self.model)
+        self.model = take_encoder(self.model)
 
     def _sanitize_parameters(self, **options: Any) -> tuple[dict, dict, dict]:
         groups: tuple[tuple[str, ...], ...] = (

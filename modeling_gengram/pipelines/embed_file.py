@@ -21,6 +21,7 @@ from gengram.genome.streams import fit_columns, stream_rows, survey_rows
 from gengram.genome.tables import shorten
 from gengram.loading.adapters import is_adapter
 from gengram.loading.checkpoints import find_model
+from gengram.loading.faults import tell_faults
 from gengram.loading.models import choose_device, count_embeddings, require_model
 from gengram.loading.tokenizers import check_tokenizer, require_tokenizer
 from gengram.pipelines.embed import Embedder, NotFiniteError, NoTokenError, tokenize_sequences
@@ -110,12 +111,13 @@ def embed_file(
     letters.judge()
     lengths.stop_if_long()
     plan = _make_plan(embed, model_path, file, genome, sequence_column, block_rows, rows)
-    try:
-        # Long enough for a token of any tokenizer, and no longer than the limit, since no token is shorter than a base.
-        length = max(1, min(embed.limit - embed.tokenizer.num_special_tokens_to_add(), 16))
-        built = pa.table(build_columns(embed(["A" * length])))
-    except ValueError as error:
-        raise InputError(f"{model_path}: {error}") from error
+    # Long enough for a token of any tokenizer, and no longer than the limit, since no token is shorter than a base.
+    length = max(1, min(embed.limit - embed.tokenizer.num_special_tokens_to_add(), 16))
+    with tell_faults(f"{model_path}: the model cannot be run (is its config.json that of its weights?)"):
+        try:
+            built = pa.table(build_columns(embed(["A" * length])))
+        except ValueError as error:
+            raise InputError(f"{model_path}: {error}") from error
     is_spread = suffix not in (".parquet", ".npz", ".safetensors")
     schema_names = (spread_vectors(built) if is_spread else built).column_names
     if both := [name for name in schema.names if name in schema_names]:

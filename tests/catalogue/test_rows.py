@@ -11,8 +11,8 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICA
 import gengram
 from gengram.catalogue import find_model_row, list_families, list_models
 from gengram.catalogue.licences import COMMERCIAL, NON_COMMERCIAL
-from gengram.catalogue.listing import WITHOUT_CLASSES
 from gengram.catalogue.rows import FACTS, LOADS, OBJECTIVES, ModelRow
+from gengram.catalogue.uses import WITHOUT_CLASSES
 from gengram.loading.checkpoints import check_repo_id
 from gengram.registration import FAMILIES, find_configuration
 

@@ -158,4 +158,4 @@ def test_in_the_cache_a_model_is_found_without_a_network_and_another_is_told(hub
 
 def test_code_of_a_repository_is_refused_with_what_loads_instead(hub, user):
     assert user.call(call_fetch, argv=["zhihan1996/DNABERT-2-117M"]) == 1
-    assert "never run here. Instead: AIRI-Institute/moderngena-base" in user.err and hub.requests.total() == 0
+    assert "never run. What loads instead: AIRI-Institute/moderngena-base" in user.err and hub.requests.total() == 0

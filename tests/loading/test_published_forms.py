@@ -23,7 +23,6 @@ from transformers import ModernBertConfig, ModernBertForMaskedLM
 import gengram
 from gengram.loading import load_tokenizer
 from gengram.pipelines.command import embed, predict
-from gengram.pipelines.segment import segment_sequence
 from gengram.pipelines.segment_genome import load_segmenter
 from gengram.training.command import finetune
 from gengram.training.publishing.model import prepare_upload
@@ -191,11 +190,11 @@ def try_embed(folder: Path, table: Path, out: Path) -> str:
 
 def try_segment(folder: Path, table: Path) -> str:
     try:
-        model, tokenizer = load_segmenter(folder, 192, 48)
+        segmenter = load_segmenter(folder, 192, 48)
     except gengram.errors.InputError:
         return "refused"
     sequences = pd.read_csv(table)["sequence"]
-    found = np.stack([segment_sequence(model, tokenizer, each, window=192, overlap=48) for each in sequences])
+    found = np.stack([segmenter.read(each) for each in sequences])
     logits = ask(gengram.auto(folder, "token_classification"), load_tokenizer(folder), table, read_logits)
     return compare(found.reshape(8, -1), softmax(logits, axis=-1)[..., 1].reshape(8, -1))
 
