@@ -12,10 +12,10 @@ from transformers import PreTrainedConfig, Trainer, TrainingArguments
 ADAM_BYTES = 8
 """Of an optimizer's state for a parameter in float32: two moments in float32, AdamW."""
 
-HEAP_SHARE = 0.5
+HEAP_SHARE = 0.75
 """Bytes that a process on a CPU holds besides each byte of a training step. Tensors below 32 MiB lie in the heap of the
-C library, whose gaps are lost when they have come and gone: 0.3 to 0.9 were measured (`docs/finetuning.md`), and none
-where `MALLOC_MMAP_THRESHOLD_` keeps tensors out of it."""
+C library, and the gaps between those that have come and gone are lost: 0.3, 0.8 and 1.6 were measured with glibc 2.36
+(`docs/finetuning.md`), and none where `MALLOC_MMAP_THRESHOLD_` keeps tensors out of the heap."""
 
 _TRIED = 256  # rows and columns of the matrix that an optimizer is tried on
 

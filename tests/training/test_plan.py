@@ -1,6 +1,10 @@
 """`gengram finetune --plan`: what it says is what the run then has, and it leaves nothing behind."""
 
 import json
+import os
+import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -138,6 +142,67 @@ def test_the_text_has_every_part(command, capsys):
 def test_an_optimizer_says_itself_what_it_keeps(optimizer, expected, tmp_path):
     arguments = FinetuneArguments(output_dir=str(tmp_path), optim=optimizer, learning_rate=1e-3, use_cpu=True)
     assert measure_optimizer_state(arguments, torch.nn.Linear(2, 2)) == pytest.approx(expected, abs=0.01)
+
+
+_MEASURED = """
+import json, resource, sys
+from gengram.training import finetune as module
+from gengram.training.command import parse_arguments
+from gengram.training.devices import measure_resident
+seen, build = {}, module.build_classifier
+def note(*arguments, **options):
+    seen["before"] = measure_resident()
+    return build(*arguments, **options)
+module.build_classifier, module.write_plots = note, lambda *_: []
+module.finetune(*parse_arguments(sys.argv[1:]))
+print(json.dumps({**seen, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="units of ru_maxrss, and an allocator, of Linux")
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--backbone", "bert"],
+        [
+            "--backbone",
+            "llama",
+            "--memory",
+            '{"memory_layers": [1], "memory_dim": 64}',
+            "--gradient_checkpointing",
+            "1",
+        ],
+    ],
+    ids=["bert", "memory"],
+)
+def test_the_memory_is_that_of_the_process(more, tmp_path):
+    """Peak of a process of its own, whose allocator leaves no gaps, less what it has before there is a model."""
+    letters = random.Random(0)
+    rows = ["".join(letters.choices("ACGT", k=500)) + f",{row % 2}" for row in range(40)]
+    (tmp_path / "train.csv").write_text("\n".join(["sequence,label", *rows]) + "\n")
+    size = {"hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 6, "num_attention_heads": 6}
+    words = ["--train_file", str(tmp_path / "train.csv"), "--backbone_config", json.dumps(size), *more]
+    words += [
+        "--per_device_train_batch_size",
+        "8",
+        "--per_device_eval_batch_size",
+        "4",
+        "--max_steps",
+        "3",
+        "--use_cpu",
+    ]
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "1048576", "GENGRAM_QUIET": "1"}
+
+    def call(*command: str) -> dict:
+        done = subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True, check=True)
+        return json.loads(done.stdout)
+
+    told = call("-m", "gengram.cli", "finetune", *words, "--plan", "--json")["memory"]
+    seen = call("-c", _MEASURED, *words, "--out", str(tmp_path / "run"), "--disable_tqdm", "1")
+    assert told["model"] > 200 << 20 and told["heap"] == 0
+    assert told["model"] == pytest.approx(seen["peak"] - seen["before"], rel=0.3)
+    assert told["total"] == pytest.approx(seen["peak"], rel=0.3)
 
 
 def test_limits_of_control_groups(tmp_path):
