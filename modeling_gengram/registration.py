@@ -44,8 +44,8 @@ TOKENIZERS: dict[str, str] = {
     "ntv3": "gengram.tokenization.ntv3",
     "overlapping": "gengram.tokenization.overlapping",
     "whole_kmer": "gengram.tokenization.whole_kmer",
-    "bpe": "gengram.tokenization.bpe",
     "kmer": "gengram.tokenization.kmer",
+    "bpe": "gengram.tokenization.bpe",
     "other_bpe": "gengram.tokenization.other_bpe",
 }
 """Kinds of published tokenizers that transformers reads wrong or not at all -> module with `recognizes_published` and

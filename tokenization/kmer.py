@@ -197,8 +197,11 @@ def find_k(vocabulary: list[str]) -> int | None:
 
 
 def recognizes_published(files: PublishedFiles) -> bool:
-    """Whether transformers reads `vocab.txt` as ESM's, and its k-mers or bases; that of proteins has more letters."""
-    return isinstance(files.tokenizer, EsmTokenizer) and find_k(files.vocabulary) is not None
+    """Whether `vocab.txt` has ESM's names and k-mers or bases, and no other file that counts; that of proteins has more
+    letters."""
+    if find_k(files.vocabulary) is None:
+        return False
+    return files.find("tokenizer.json") is None or isinstance(files.tokenizer, EsmTokenizer)
 
 
 def load_published(files: PublishedFiles) -> TokenizersBackend:

@@ -14,9 +14,9 @@ _TRAINED = ("BPE", "Unigram", "WordPiece")
 
 
 def recognizes_published(files: PublishedFiles) -> bool:
-    """Whether a `tokenizer.json` has tokens of several bases, all in upper case, and reads lower case otherwise."""
+    """Whether a tokenizer has tokens of several bases, all in upper case, and reads lower case otherwise."""
     tokenizer = files.tokenizer
-    if not tokenizer.is_fast or files.find("tokenizer.json") is None:
+    if not tokenizer.is_fast:
         return False
     if json.loads(tokenizer.backend_tokenizer.to_str())["model"]["type"] not in _TRAINED:
         return False
@@ -29,8 +29,18 @@ def recognizes_published(files: PublishedFiles) -> bool:
 
 
 def load_published(files: PublishedFiles) -> PreTrainedTokenizerBase:
-    """Load it as written, with lower case read as upper case and U as T in front of everything else."""
-    tokenizer = TokenizersBackend.from_pretrained(files.path, **files.hub)
+    """Load it as written, with lower case read as upper case and U as T in front of everything else.
+
+    Without a `tokenizer.json` it is the one that transformers makes of `vocab.json` and `merges.txt`.
+    """
+    if files.written is None:
+        made = files.tokenizer
+        names = {kind: token for kind, token in made.special_tokens_map.items() if kind.endswith("_token")}
+        tokenizer = TokenizersBackend(
+            tokenizer_object=made.backend_tokenizer, **names, model_max_length=made.model_max_length
+        )
+    else:
+        tokenizer = TokenizersBackend.from_pretrained(files.path, **files.hub)
     backend = tokenizer.backend_tokenizer
     # Single letters say nothing: a BPE of bytes has a token for each.
     letters = {*BASES, ANY_BASE, *"".join(_list_words(tokenizer))}

@@ -12,10 +12,11 @@ from tokenizers.processors import TemplateProcessing
 from transformers import TokenizersBackend
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
+from gengram.errors import InputError
 from gengram.genome.alphabet import ANY_BASE, BASES
 from gengram.progress import tell
 from gengram.tokenization.policies import Ambiguous, Case, Uracil, read_letters
-from gengram.tokenization.published import PublishedFiles
+from gengram.tokenization.published import PublishedFiles, find_length
 
 _NAMES = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 _LONGEST_K = 8
@@ -64,7 +65,7 @@ def build_overlapping_tokenizer(
 
     Args:
         vocabulary: tokens in the order of their ids: the five special tokens and all k-mers over A, C, G, T (k = 1 to
-            8), see `list_overlapping_vocabulary`.
+            8; where k is 1 maybe N), see `list_overlapping_vocabulary`.
         stride: bases between the beginnings of two tokens: 1 in DNABERT, 1 or 2 (`shift`) in ProkBERT.
         case, uracil, ambiguous: as in `build_kmer_tokenizer`.
         model_max_length: in tokens, `[CLS]` and `[SEP]` included.
@@ -115,10 +116,14 @@ def list_overlapping_vocabulary(k: int = 6, digits: str = "ATCG") -> list[str]:
 
 
 def find_k(vocabulary: list[str]) -> int | None:
-    """Return the length of the k-mers of a vocabulary of overlapping ones; None for any other vocabulary."""
+    """Return the length of the k-mers of a vocabulary of overlapping ones; None for any other vocabulary. One of single
+    bases may have a token for N."""
     kmers = set(vocabulary) - set(_NAMES.values())
     k = max(map(len, kmers), default=0)
-    if not 1 <= k <= _LONGEST_K or len(vocabulary) != len(_NAMES) + 4**k or len(kmers) != 4**k:
+    names = len(_NAMES)
+    if k == 1 and ANY_BASE in kmers:
+        kmers, names = kmers - {ANY_BASE}, names + 1
+    if not 1 <= k <= _LONGEST_K or len(vocabulary) != names + 4**k or len(kmers) != 4**k:
         return None
     return k if all(len(kmer) == k and set(kmer) <= set(BASES) for kmer in kmers) else None
 
@@ -147,26 +152,39 @@ def _write_kmers(k: int, stride: int) -> list[Normalizer]:
 
 
 def recognizes_published(files: PublishedFiles) -> bool:
-    """Whether `vocab.txt` has the five special tokens of BERT, all k-mers, and nothing else; or one saved here."""
+    """Whether `vocab.txt`, or a `tokenizer.json` that makes no token of DNA, has the five special tokens of BERT, all
+    k-mers, and nothing else; or one saved here."""
     return files.tokenizer_config.get("tokenizer_class") == OverlappingKmerTokenizer.__name__ or bool(
-        find_k(files.vocabulary)
+        find_k(_find_vocabulary(files))
     )
 
 
 def load_published(files: PublishedFiles) -> OverlappingKmerTokenizer:
-    """Make the tokenizer of `vocab.txt`, with the stride that `tokenizer_config.json` or `config.json` gives as
-    `shift`, or 1."""
+    """Make the tokenizer of the vocabulary, with the stride that `tokenizer_config.json` or `config.json` gives as
+    `shift`, or 1.
+
+    Raises:
+        `InputError`: a `shift` that is no number of bases from 1 to k.
+    """
     settings = files.tokenizer_config
     if settings.get("tokenizer_class") == OverlappingKmerTokenizer.__name__:
         return OverlappingKmerTokenizer.from_pretrained(files.path, **files.hub)
-    length: Any = settings.get("model_max_length") or settings.get("max_len") or VERY_LARGE_INTEGER
-    stride: Any = settings.get("shift") or files.config.get("shift")
-    if stride is None and files.config.get("model_type") in ("megatron-bert", "prokbert"):
+    vocabulary = _find_vocabulary(files)
+    k = find_k(vocabulary) or 0
+    given: Any = next((each["shift"] for each in (settings, files.config) if each.get("shift") is not None), None)
+    if given is None and files.config.get("model_type") in ("megatron-bert", "prokbert"):
         tell(
             f"{files.path}: no file says how far apart its k-mers begin ('shift'): every base begins one. "
             "ProkBERT-mini-long has a shift of 2; its newer files say so"
         )
-    return build_overlapping_tokenizer(files.vocabulary, 1 if stride is None else stride, model_max_length=length)
+    stride = 1 if given is None else given
+    if type(stride) is not int or not 1 <= stride <= k:
+        raise InputError(f"{files.path}: 'shift' is {stride!r}: its k-mers begin 1 to {k} bases apart")
+    return build_overlapping_tokenizer(vocabulary, stride, model_max_length=find_length(files))
+
+
+def _find_vocabulary(files: PublishedFiles) -> list[str]:
+    return files.vocabulary or files.written_vocabulary
 
 
 __all__ = [

@@ -12,10 +12,11 @@ from tokenizers.processors import TemplateProcessing
 from transformers import TokenizersBackend
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
+from gengram.errors import InputError
 from gengram.genome.alphabet import BASES
 from gengram.progress import tell
 from gengram.tokenization.policies import Ambiguous, Case, Uracil, check_choice, read_letters
-from gengram.tokenization.published import PublishedFiles
+from gengram.tokenization.published import PublishedFiles, find_length
 
 Remainder = Literal["drop_left", "unknown"]
 
@@ -109,8 +110,17 @@ def recognizes_published(files: PublishedFiles) -> bool:
 
 def load_published(files: PublishedFiles) -> TokenizersBackend:
     """Make the tokenizer of `vocab.txt`; `tokenizer_config.json` says what is put around a sequence (by default both,
-    as the first published code did)."""
-    settings = files.tokenizer_config
+    as the first published code did).
+
+    Raises:
+        `InputError`: what it says of them is neither true nor false.
+    """
+    added = {}
+    for name in ("add_bos_token", "add_eos_token"):
+        given = files.tokenizer_config.get(name)
+        if given is not None and not isinstance(given, bool):
+            raise InputError(f"{files.path}: {name} in tokenizer_config.json is {given!r}: write true or false")
+        added[name] = given is not False
     k = find_k(files.vocabulary)
     tell(
         f"{files.path}: its tokens are {k} bases each, read from the right end: of a sequence whose length is no "
@@ -118,9 +128,9 @@ def load_published(files: PublishedFiles) -> TokenizersBackend:
     )
     return build_whole_kmer_tokenizer(
         files.vocabulary,
-        add_bos=settings.get("add_bos_token", True),
-        add_eos=settings.get("add_eos_token", True),
-        model_max_length=settings.get("model_max_length") or VERY_LARGE_INTEGER,
+        add_bos=added["add_bos_token"],
+        add_eos=added["add_eos_token"],
+        model_max_length=find_length(files),
     )
 
 

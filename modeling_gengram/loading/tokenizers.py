@@ -25,9 +25,9 @@ from gengram.tokenization.published import PublishedFiles
 # Arguments that choose and fetch a file.
 _HUB = {"cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token"}
 _TOKENIZER_FILES = ("tokenizer*.json", "vocab*", "*.model", "special_tokens_map.json")
-# What is known by its vocabulary, whichever model it belongs to. The first two have code of their own that transformers
-# asks for, so they are found before it is asked.
-_BY_CONTENT = ("overlapping", "whole_kmer", "bpe", "kmer", "other_bpe")
+# What is known by its vocabulary, whichever model it belongs to. Of the first three transformers asks for code, or for
+# files that say more, so they are found before it is asked.
+_BY_CONTENT = ("overlapping", "whole_kmer", "kmer", "bpe", "other_bpe")
 # Every base, every pair of them, and more than one k-mer.
 _PROBE = "ACGTTGCAAGGCCTTAGACTCATGTA"
 # Some of these letters are unknown to every tokenizer.

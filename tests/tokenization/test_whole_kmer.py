@@ -83,13 +83,29 @@ def test_published_files(indexed, settings, front, behind, tmp_path, capsys):
     assert (tokenizer.unk_token, tokenizer.pad_token_id, tokenizer.bos_token_id) == ("<oov>", 3, 1)
 
 
-def test_an_index_that_is_not_the_line(tmp_path):
-    lines = [f"{token} {index}" for index, token in enumerate(VOCABULARIES[2])]
-    (tmp_path / "vocab.txt").write_text("\n".join([*lines[:4], lines[5], lines[4], *lines[6:]]))
+def write_lines(folder, lines, **settings):
+    (folder / "vocab.txt").write_text("\n".join(lines))
     code = {"tokenizer_class": "DNAKmerTokenizer", "auto_map": {"AutoTokenizer": ["tokenizer.DNAKmerTokenizer", None]}}
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps(code))
-    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    (folder / "tokenizer_config.json").write_text(json.dumps(code | settings))
+    (folder / "config.json").write_text('{"model_type": "llama"}')
+
+
+def test_the_ids_of_a_vocabulary_count_and_not_its_lines(tmp_path):
+    lines = [f"{token} {index}" for index, token in enumerate(VOCABULARIES[2])]
+    write_lines(tmp_path, lines[::-1])
+    assert load_tokenizer(tmp_path).get_vocab() == {token: index for index, token in enumerate(VOCABULARIES[2])}
+
+
+def test_ids_with_a_gap_are_no_vocabulary(tmp_path):
+    lines = [f"{token} {index}" for index, token in enumerate(VOCABULARIES[2])]
+    write_lines(tmp_path, [*lines[:-1], f"{VOCABULARIES[2][-1]} {len(lines)}"])
     with pytest.raises(InputError, match=r"code of its own \(tokenizer\.DNAKmerTokenizer\).* none that is known here"):
+        load_tokenizer(tmp_path)
+
+
+def test_what_is_added_is_true_or_false(tmp_path):
+    write_lines(tmp_path, VOCABULARIES[2], add_bos_token="no")
+    with pytest.raises(InputError, match="add_bos_token in tokenizer_config.json is 'no': write true or false"):
         load_tokenizer(tmp_path)
 
 
