@@ -105,7 +105,7 @@ def test_ids_with_a_gap_are_no_vocabulary(tmp_path):
 
 def test_what_is_added_is_true_or_false(tmp_path):
     write_lines(tmp_path, VOCABULARIES[2], add_bos_token="no")
-    with pytest.raises(InputError, match="add_bos_token in tokenizer_config.json is 'no': write true or false"):
+    with pytest.raises(InputError, match=r"add_bos_token in tokenizer_config\.json is 'no': write true or false"):
         load_tokenizer(tmp_path)
 
 
