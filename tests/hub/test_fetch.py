@@ -109,9 +109,9 @@ def test_a_data_set_is_fetched_as_it_is(hub, user, tmp_path):
         "data/test.csv": "sequence,label\nACGT,1\n",
         "loader.py": "1 / 0",
     }
-    user.call(publish, repo="lab/tables", kind="dataset", files=tables, folder=tmp_path / "a")
-    assert user.call(call_fetch, argv=["--dataset", "lab/tables", "--to", str(tmp_path / "d")]) == 0
-    folder = tmp_path / "d" / "lab--tables"
+    user.call(publish, repo="lab/fetched_tables", kind="dataset", files=tables, folder=tmp_path / "a")
+    assert user.call(call_fetch, argv=["--dataset", "lab/fetched_tables", "--to", str(tmp_path / "d")]) == 0
+    folder = tmp_path / "d" / "lab--fetched_tables"
     assert (folder / "data" / "test.csv").read_text() == tables["data/test.csv"] and not (folder / "loader.py").exists()
 
 
