@@ -17,6 +17,8 @@ from string import Template
 
 import pyarrow.parquet
 import pytest
+from accelerate.commands.launch import launch_command_parser
+from torch.distributed.run import get_args_parser
 
 from gengram.cli import VERBS, main
 
@@ -152,6 +154,8 @@ def test_flags_in_the_text_exist(page):
         named |= set(re.findall(r"(?<![\w-])--[a-z][\w-]*", code))
     flags = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "benchmarks").rglob("*.py"))
     other = set(re.findall(r"\"(--[a-z][\w-]*)\"", flags))
+    for launcher in (launch_command_parser(), get_args_parser()):  # accelerate launch, torchrun
+        other |= {flag for action in launcher._actions for flag in action.option_strings}
     assert sorted(flag for flag in named if flag.replace("-", "_") not in list_flags() and flag not in other) == []
 
 
