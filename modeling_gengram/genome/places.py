@@ -66,7 +66,7 @@ def survey_places(path: str | Path, sequence_column: str | None = None, *, disjo
         def name(place: int, before: int = row) -> str:
             return f"{path}, data row {before + place + 1}"
 
-        contigs = _read_contigs(block["chrom"])
+        contigs = _read_texts(block["chrom"], "chrom", name)
         check_contigs(contigs, name)
         start, end = (_read_positions(block[column], column, name) for column in ("start", "end"))
         if "strand" in block.column_names:
@@ -104,12 +104,19 @@ def place_rows(table: pa.Table, first: int = 0) -> pa.Table:
 
     Returns:
         The rows with `chrom` (string), `start` and `end` (int64) in place of what was called so, and with `strand`
-        where headers of a FASTA file tell it.
+        (`+`, `-`, `.`, empty or missing) where a column or headers of a FASTA file tell it.
+
+    Raises:
+        `InputError`: they have none.
     """
     table = table if "chrom" in table.column_names else _read_headers(table)
     table = table if "strand" in table.column_names else _read_strands(table)
+    if "strand" in table.column_names:
+        is_given = table["strand"].is_valid().combine_chunks()
+        strands = pc.if_else(is_given, _check_strands(table["strand"], str), None)
+        table = table.set_column(table.column_names.index("strand"), "strand", strands)
     start, end = (_read_positions(table[column], column, str) for column in ("start", "end"))
-    found = (_read_contigs(table["chrom"]), pa.array(start - first), pa.array(end))
+    found = (_read_texts(table["chrom"], "chrom", str), pa.array(start - first), pa.array(end))
     for name, values in zip(COLUMNS, found):
         table = table.set_column(table.column_names.index(name), name, values)
     return table
@@ -172,8 +179,16 @@ def _require_columns(block: pa.Table, path: str | Path) -> None:
         )
 
 
-def _read_contigs(values: pa.ChunkedArray) -> pa.Array:
-    return pc.utf8_trim_whitespace(pc.fill_null(values.cast(pa.string()), "")).combine_chunks()
+def _read_texts(values: pa.ChunkedArray, column: str, name: Namer) -> pa.Array:
+    """Return values without blanks around them, string [rows]; missing ones are empty."""
+    try:
+        texts = values.cast(pa.string())
+    except pa.ArrowException as error:
+        raise InputError(
+            f"{name(0)}: {column} {str(values[0].as_py())[:30]!r} is no text; mend the column, or write a .tsv, .csv "
+            "or .parquet file"
+        ) from error
+    return pc.utf8_trim_whitespace(pc.fill_null(texts, "")).combine_chunks()
 
 
 def check_contigs(contigs: pa.Array, name: Namer) -> None:
@@ -193,13 +208,14 @@ def check_contigs(contigs: pa.Array, name: Namer) -> None:
         )
 
 
-def _check_strands(values: pa.ChunkedArray, name: Namer) -> None:
-    strands = pc.utf8_trim_whitespace(pc.fill_null(values.cast(pa.string()), ""))
-    for row in np.flatnonzero(~pc.is_in(strands, pa.array(_STRANDS)).to_numpy())[:1].tolist():
+def _check_strands(values: pa.ChunkedArray, name: Namer) -> pa.Array:
+    strands = _read_texts(values, "strand", name)
+    for row in np.flatnonzero(~pc.is_in(strands, pa.array(_STRANDS)).to_numpy(zero_copy_only=False))[:1].tolist():
         raise InputError(
             f"{name(row)}: strand {strands[row].as_py()[:30]!r} is none of + - . as a BED file has them; change it, or "
             "write a .tsv, .csv or .parquet file"
         )
+    return strands
 
 
 def _read_positions(values: pa.ChunkedArray, column: str, name: Namer) -> np.ndarray:

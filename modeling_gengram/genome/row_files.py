@@ -35,7 +35,9 @@ _ROWS = 1024  # as text in memory at once
 _CONTROL = r"[\x00-\x1f\x7f-\x9f\x{2028}\x{2029}]"
 
 
-def write_rows(out: Path, tables: pa.Table | Iterable[pa.Table], *, values: Sequence[str] = ()) -> None:
+def write_rows(
+    out: Path, tables: pa.Table | Iterable[pa.Table], *, values: Sequence[str] = (), label: str | None = None
+) -> None:
     """Write rows in the format that the file's name tells, in one piece; one table is in memory at a time.
 
     Args:
@@ -45,6 +47,7 @@ def write_rows(out: Path, tables: pa.Table | Iterable[pa.Table], *, values: Sequ
             counts (see `gengram.genome.places.place_rows`); for BED with `name` and `strand` where there are any.
         values: columns of numbers. The score of a BED line is 1000 times the highest of them, which are probabilities,
             and 0 where there are none. A bedGraph has exactly one, and its places are in memory, all of them.
+        label: what a bedGraph calls this column; by default as it is called here.
 
     Raises:
         `InputError`: it cannot be written; rows of a bedGraph that overlap.
@@ -64,7 +67,7 @@ def write_rows(out: Path, tables: pa.Table | Iterable[pa.Table], *, values: Sequ
         elif suffix == ".bed":
             _write_bed(write, rows, first.column_names, values)
         else:
-            _write_bedgraph(write, rows, *values, out=out)
+            _write_bedgraph(write, rows, *values, label=label or values[0], out=out)
 
 
 def count_rows(path: Path) -> tuple[int, list[str]]:
@@ -121,7 +124,9 @@ def _score(batch: pa.Table, values: Sequence[str]) -> pa.Array:
     return pc.round(pc.multiply(pc.fill_null(highest, 0).cast(pa.float64()), 1000)).cast(pa.int64())
 
 
-def _write_bedgraph(write: Callable[[str], None], tables: Iterator[pa.Table], value: str, *, out: Path) -> None:
+def _write_bedgraph(
+    write: Callable[[str], None], tables: Iterator[pa.Table], value: str, *, label: str, out: Path
+) -> None:
     rows = pa.concat_tables(table.select([*COLUMNS, value]) for table in tables)
     order = sort_places(
         np.asarray(rows["chrom"].to_pylist(), dtype=object),
@@ -129,7 +134,7 @@ def _write_bedgraph(write: Callable[[str], None], tables: Iterator[pa.Table], va
         rows["end"].to_numpy(),
         lambda row: f"{out}, data row {row + 1}",
     )
-    write(name_column(value))
+    write(name_column(label))
     rows = rows.take(order)
     rows = rows.filter(pc.is_valid(rows[value]))
     for batch in _cut(iter([rows])):

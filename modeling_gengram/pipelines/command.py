@@ -317,7 +317,10 @@ def _seed(text: str) -> int:
 
 def _seeds(text: str) -> int | str:
     """Type of an argument: a seed of a run, or `all`."""
-    return text if text == "all" else _seed(text)
+    try:
+        return text if text == "all" else _seed(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}, or all") from error
 
 
 def _add_sequences(group: Any) -> None:

@@ -25,7 +25,7 @@ from gengram.loading.faults import tell_faults
 from gengram.loading.models import choose_device, count_embeddings, require_model
 from gengram.loading.tokenizers import check_tokenizer, require_tokenizer
 from gengram.pipelines.embed import Embedder, NotFiniteError, NoTokenError, tokenize_sequences
-from gengram.pipelines.embedding_files import Parts, build_columns, spread_vectors
+from gengram.pipelines.embedding_files import COLUMN, TOKENS, Parts, build_columns, spread_vectors
 from gengram.pipelines.outputs import PLACES, check_output
 from gengram.progress import tell, track
 
@@ -119,10 +119,11 @@ def embed_file(
         except ValueError as error:
             raise InputError(f"{model_path}: {error}") from error
     is_spread = suffix not in (".parquet", ".npz", ".safetensors")
-    schema_names = (spread_vectors(built) if is_spread else built).column_names
-    if both := [name for name in schema.names if name in schema_names]:
+    # Parts have the vectors under names of their own, whatever the output calls them.
+    taken = {COLUMN, TOKENS, *(spread_vectors(built) if is_spread else built).column_names}
+    if both := [name for name in schema.names if name in taken]:
         tell(f"{file}: {shorten(both)}: columns of the vectors are called so, those of the file are left out")
-    kept = [name for name in schema.names if name not in schema_names]
+    kept = [name for name in schema.names if name not in taken]
     parts = Parts(out, plan)
     count = done = 0
     with parts.keep(), track(total=rows, desc="Embedding", unit="seq") as bar:

@@ -25,7 +25,9 @@ from gengram.pipelines.outputs import PLACES
 COLUMN = "embedding"
 """The column of vectors; in text each dimension has its own, `embedding_0`, `embedding_1`, ..."""
 
-_TOKENS = "token_interval"
+TOKENS = "token_interval"
+"""The column of the bases of tokens."""
+
 # Where the input lies may differ when a run is resumed; what it is may not.
 _PLACES = {"file", "genome", "model"}
 
@@ -129,7 +131,7 @@ def build_columns(embedded: list[Embedded]) -> dict[str, pa.Array]:
     columns = {COLUMN: _as_lists([one.vectors for one in embedded])}
     intervals = [one.intervals for one in embedded if one.intervals is not None]
     if intervals:
-        columns[_TOKENS] = _as_lists(intervals)
+        columns[TOKENS] = _as_lists(intervals)
     return columns
 
 
@@ -146,7 +148,7 @@ def spread_vectors(table: pa.Table, first: int = 1) -> pa.Table:
         (-1 of special tokens); or `base`, its number; then the dimensions.
     """
     vectors = table[COLUMN].combine_chunks()
-    others = table.drop_columns([name for name in (COLUMN, _TOKENS) if name in table.column_names])
+    others = table.drop_columns([name for name in (COLUMN, TOKENS) if name in table.column_names])
     columns: dict[str, Any] = {}
     if not pa.types.is_fixed_size_list(vectors.type):
         lengths = np.diff(vectors.offsets.to_numpy())
@@ -154,8 +156,8 @@ def spread_vectors(table: pa.Table, first: int = 1) -> pa.Table:
         others = others.take(rows)
         numbers = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         columns["data_row"] = pa.array(first + rows)
-        if _TOKENS in table.column_names:
-            intervals = _flatten(table[_TOKENS]).reshape(-1, 2)
+        if TOKENS in table.column_names:
+            intervals = _flatten(table[TOKENS]).reshape(-1, 2)
             columns |= dict(zip(("token", "token_start", "token_end"), map(pa.array, (numbers, *intervals.T))))
         else:
             columns["base"] = pa.array(numbers)
@@ -210,8 +212,8 @@ def _list_arrays(parts: Parts, count: int) -> dict[str, _Stream]:
     if lengths:
         offsets = np.cumsum(np.concatenate([[0], *lengths]), dtype=np.int64)
         arrays["offsets"] = _Stream((rows + 1,), np.dtype("<i8"), [offsets])
-    if _TOKENS in names:
-        pieces = (_flatten(table[_TOKENS]) for table in parts.read(count))
+    if TOKENS in names:
+        pieces = (_flatten(table[TOKENS]) for table in parts.read(count))
         arrays["intervals"] = _Stream((vectors, 2), np.dtype("<i8"), pieces)
     return arrays
 
@@ -225,7 +227,7 @@ def _flatten(column: pa.ChunkedArray) -> np.ndarray:
 
 def _write_parquet(parts: Parts, count: int) -> None:
     first = next(parts.read(1))
-    others = [name for name in first.column_names if name not in (COLUMN, _TOKENS)]
+    others = [name for name in first.column_names if name not in (COLUMN, TOKENS)]
     schema = first.schema.with_metadata({b"gengram": json.dumps(parts.plan).encode()})
     # Vectors hardly repeat and hardly shrink: without a dictionary and without compression they are just copied.
     options: dict[str, Any] = {"use_dictionary": others or False, "write_statistics": others or False}
@@ -288,4 +290,4 @@ def describe_vectors(path: Path) -> dict[str, int]:
     return {"vectors": shape[0], "dimension": shape[1]}
 
 
-__all__ = ["COLUMN", "Parts", "build_columns", "describe_vectors", "spread_vectors"]
+__all__ = ["COLUMN", "TOKENS", "Parts", "build_columns", "describe_vectors", "spread_vectors"]

@@ -64,9 +64,10 @@ def write_placed(out: Path, table: pa.Table, shown: list[str], problem: Problem)
     elif problem == "token":
         write_track(_list_pieces(table, shown[0]), out, shown[0], {})
     elif problem == "regression":
-        write_rows(out, table, values=[] if find_suffix(out) == ".bed" else [f"prediction_{shown[0]}"])
+        values = [] if find_suffix(out) == ".bed" else [f"prediction_{shown[0]}"]
+        write_rows(out, table, values=values, label=shown[0])
     else:
-        write_rows(out, table, values=[f"probability_{name}" for name in shown])
+        write_rows(out, table, values=[f"probability_{name}" for name in shown], label=shown[0])
 
 
 def _list_pieces(table: pa.Table, name: str) -> Iterator[Piece]:

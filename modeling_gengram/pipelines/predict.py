@@ -34,7 +34,7 @@ from gengram.pipelines.outputs import PLACES, TRACKS, check_output
 from gengram.pipelines.placed_predictions import check_bases, choose_track, write_placed
 from gengram.pipelines.predictions import check_spread, describe_bases, describe_rows, find_missing, find_start
 from gengram.progress import tell
-from gengram.tokenization.coordinates import find_bases
+from gengram.tokenization.coordinates import find_bases, measure_tokens
 from gengram.training.data.inputs import tokenize_rows
 from gengram.training.data.strands import average_outputs, check_letters, read_other_strand
 from gengram.training.problems import Problem
@@ -185,7 +185,7 @@ def load_predictor(
 
     Raises:
         `InputError`: nothing can be read there, or there is no head, or weights are missing; an adapter that does not
-            fit its base.
+            fit its base; a classifier of tokens that are not single bases.
     """
     device = choose_device(devices)
     folder = find_model(path)
@@ -200,7 +200,13 @@ def load_predictor(
         model.config.pad_token_id = tokenizer.pad_token_id  # The head reads the last token that is not this one.
     check_tokenizer(tokenizer, folder, model.config, count_embeddings(model))
     tokenizer.model_max_length = measure_capacity(model.config, tokenizer)
-    return model, tokenizer, _name_problem(model.config, head, path)
+    problem = _name_problem(model.config, head, path)
+    if problem == "token" and measure_tokens(tokenizer) != (1, 1):
+        raise InputError(
+            f"{path}: it classifies tokens, and these are not single bases, so it has no class for each base. Take a "
+            "model with one token a base, or call this one itself: gengram.auto(path, 'token_classification')"
+        )
+    return model, tokenizer, problem
 
 
 def _name_problem(config: Any, head: str, path: str | Path) -> Problem:

@@ -126,8 +126,8 @@ def score_windows(
 
     Returns:
         `np.ndarray` float32 [W, C]: logits, of a regression values. All of a row are not a number where a window is not
-        read, for its letters or because these make more tokens than the limit of it, and infinite where the model
-        computes no finite number.
+        read, for its letters, because these make more tokens than the limit, or because they make none, and infinite
+        where the model computes no finite number.
 
     Raises:
         `LongWindowError`: a window of bases alone has more tokens than the limit.
@@ -141,7 +141,8 @@ def score_windows(
         if not unknown[read[row]]:
             index = int(read[row])
             raise LongWindowError(index, len(texts[index]), int(lengths[row]), limit)
-    fits = np.flatnonzero(lengths <= limit)
+    # What is shorter than a k-mer may have no token at all, and special tokens alone say nothing.
+    fits = np.flatnonzero((lengths <= limit) & (lengths > tokenizer.num_special_tokens_to_add()))
     outputs = np.full((len(texts), _count_outputs(model)), np.nan, dtype=np.float32)
     if not len(fits):
         return outputs

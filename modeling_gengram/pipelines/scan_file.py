@@ -148,6 +148,8 @@ def scan_file(
     """
     out = check_output(out, "predict")
     suffix, folders = find_suffix(out), find_models(model_path, seed)
+    if window is not None:
+        _check_stride(window, stride)
     genome = None if genome is None else Genome.of(genome)
     survey = _survey(file, sequence_column, genome, max_non_dna)
     if suffix in PLACES:
@@ -343,7 +345,7 @@ class _Answers:
         if skipped:
             tell(
                 f"{self.scan.file}: {skipped} of {count} windows have no prediction: too many letters in them are not "
-                "A, C, G, T or U (--max_non_dna)"
+                "A, C, G, T or U (--max_non_dna), or they are no tokens that the model takes (none, or too many)"
             )
 
 
@@ -421,15 +423,19 @@ def _plan_scan(
 ) -> _Scan:
     window = choose_window(model_path, tokenizer, window, max_length)
     limit = max_length or tokenizer.model_max_length
-    try:
-        stride = check_stride(window, stride)
-    except ValueError as error:
-        raise InputError(f"--{error}") from error
+    stride = _check_stride(window, stride)
     if problem == "token" and window > (room := limit - tokenizer.num_special_tokens_to_add()):
         raise InputError(f"--window {window}: the model takes at most {room} bp at once")
     scan = _Scan(path, sequence_column, genome, survey, problem, window, stride, limit)
     tell(f"{path}: windows of {window:,} bp, one every {stride:,} bp")
     return scan
+
+
+def _check_stride(window: int, stride: int | None) -> int:
+    try:
+        return check_stride(window, stride)
+    except ValueError as error:
+        raise InputError(f"--{str(error).replace('=', ' ', 1)}") from error
 
 
 def _compute(
@@ -449,12 +455,26 @@ def _compute(
             name = f"{number}-{part.name}"
             if not pieces.has(name):
                 if by_base:
-                    places: dict[str, Any] = {"window": scan.window, "stride": scan.stride}
-                    bases = [classify_bases(model, tokenizer, text, **places, **options) for text in part.texts]
-                    pieces.write(name, np.concatenate(bases))
+                    pieces.write(name, _classify(scan, part, model, tokenizer, options))
                 else:
                     pieces.write(name, _score(scan, part, model, tokenizer, max_unknown, options))
             bar.update(sum(map(len, part.texts)) if by_base else len(part.texts))
+
+
+def _classify(
+    scan: _Scan,
+    part: _Part,
+    model: "PreTrainedModel | PeftModel",
+    tokenizer: PreTrainedTokenizerBase,
+    options: dict[str, Any],
+) -> np.ndarray:
+    bases = []
+    for row, text in zip(part.numbers.tolist(), part.texts):
+        try:
+            bases.append(classify_bases(model, tokenizer, text, window=scan.window, stride=scan.stride, **options))
+        except ValueError as error:  # letters that the tokenizer leaves out, or puts together
+            raise InputError(f"{scan.file}, data row {row}: {error}") from error
+    return np.concatenate(bases)
 
 
 def _score(

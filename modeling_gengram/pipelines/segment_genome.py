@@ -374,7 +374,7 @@ def _fill(pieces: Pieces, parts: Sequence[Stretch], genome: Genome, segmenter: S
                 begin = max(0, part.start - context)
                 try:
                     found = segmenter.read(sequence[begin : part.end + context])
-                except OverflowError as error:
+                except (OverflowError, ValueError) as error:  # also letters that the tokenizer leaves out
                     raise InputError(f"{genome}, {part}, after base {begin}: {error}") from error
                 pieces.write(name, found[part.start - begin : part.end - begin])
                 progress.update(part.end - part.start)
