@@ -91,7 +91,8 @@ def find_models(name: str | Path, seed: int | str | None = None) -> list[str]:
         return [find_model(name)]
     path = Path(name).expanduser()
     if not path.is_dir():
-        find_model(name)  # what is no name of a model is refused for what it is
+        if not is_hub_id(str(name)):
+            find_model(name)  # which says what it is
         raise InputError(f"{name}: only the folder of a run has seeds; leave --seed out")
     if seed != "all":
         return [str(find_checkpoint(path, int(seed)).folder)]

@@ -261,8 +261,7 @@ def segment(argv: Sequence[str] | None = None) -> int:
         "--format",
         dest="track_format",
         choices=TRACK_FORMATS,
-        default="bigwig",
-        help="format of the tracks in a folder; bigwig needs pip install 'gengram[genomics]'",
+        help="format of the tracks in a folder; bigwig needs pip install 'gengram[genomics]' (default: bigwig)",
     )
     output.add_argument("--arrays", action="store_true", help="also write the probabilities of each region as npz")
     output.add_argument(

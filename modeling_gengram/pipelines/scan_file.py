@@ -54,6 +54,7 @@ PARTS = ".parts"
 
 _WINDOWS = 1024  # of a part: what a killed run has to do again
 _BASES = 1 << 20
+_SPAN = (ROW_COLUMN, "window_start", "window_end")  # where a window is that has no place in a genome
 _STEPS = 100_000  # of a track that are written at once
 
 
@@ -67,6 +68,7 @@ class _Survey(NamedTuple):
         is_placed: whether each has its place in a genome, as many bases as its sequence.
         counted_from: how places count their first base, see `survey_places`.
         contigs: bp of each record, by the first word of its header, if the rows are contigs themselves.
+        repeated: such a word that two records have, so that they are none.
     """
 
     rows: int
@@ -75,6 +77,7 @@ class _Survey(NamedTuple):
     is_placed: bool
     counted_from: int
     contigs: dict[str, int] | None
+    repeated: str = ""
 
 
 class _Part(NamedTuple):
@@ -163,6 +166,9 @@ def scan_file(
             "write a .tsv, .csv or .parquet file here"
         )
     names = name_outputs(model.config.id2label, folders[0])
+    own = () if survey.is_placed or survey.contigs is not None or problem == "token" else _SPAN
+    if both := [name for name in survey.schema.names if name in own]:
+        tell(f"{file}: {shorten(both)}: columns of the windows are called so, those of the file are left out")
     shown = choose_track(out, track, names, problem)
     check_spread(names, seed)
     scan = _plan_scan(file, sequence_column, genome, survey, folders[0], tokenizer, problem, window, stride, max_length)
@@ -258,7 +264,7 @@ class _Scan:
         if self.survey.contigs is not None:
             return _set_columns(rows, {"start": spans[:, 0], "end": spans[:, 1]})
         if not self.survey.is_placed:
-            rows = _set_columns(rows, {ROW_COLUMN: numbers, "window_start": spans[:, 0], "window_end": spans[:, 1]})
+            rows = _set_columns(rows, dict(zip(_SPAN, (numbers, *spans.T))))
             return rows.select([ROW_COLUMN, *(name for name in rows.column_names if name != ROW_COLUMN)])
         if "strand" in rows.column_names:
             turned = np.array([strand == "-" for strand in rows["strand"].to_pylist()])
@@ -355,9 +361,10 @@ def _survey(path: str | Path, sequence_column: str | None, genome: Genome | None
     is_fasta = find_format(path) in FASTA
     counts = {0, 1}  # how the first base may be counted
     contigs: dict[str, int] | None = {} if is_fasta else None
+    repeated = ""
 
     def look(start: int, block: pa.Table) -> None:
-        nonlocal contigs
+        nonlocal contigs, repeated
         texts = block["sequence"].to_pylist()
         letters.look(texts, lambda row: name_row(start + row, block.slice(row, 1).to_pylist()[0]))
         bp = np.array([len(text) for text in texts], dtype=np.int64)
@@ -366,15 +373,18 @@ def _survey(path: str | Path, sequence_column: str | None, genome: Genome | None
             counts.intersection_update(_count_bases(block, bp, is_fasta))
         if contigs is not None:
             words = [header.split()[0] for header in block["name"].to_pylist()]
-            twice = len(set(words)) < len(words) or not contigs.keys().isdisjoint(words)
-            contigs = None if twice else contigs | dict(zip(words, bp.tolist()))
+            if len(set(words)) < len(words) or not contigs.keys().isdisjoint(words):
+                repeated = next(word for word in words if word in contigs or words.count(word) > 1)
+                contigs = None
+            else:
+                contigs.update(zip(words, bp.tolist()))
 
     rows, schema = survey_rows(path, sequence_column, genome, look)
     letters.judge()
     is_placed = bool(counts)
     counted_from = min(counts, default=0)
     return _Survey(
-        rows, schema, np.concatenate(lengths), is_placed, counted_from, None if is_placed or not is_fasta else contigs
+        rows, schema, np.concatenate(lengths), is_placed, counted_from, None if is_placed else contigs, repeated
     )
 
 
@@ -395,12 +405,17 @@ def _require_places(survey: _Survey, path: str | Path, sequence_column: str | No
     """Refuse rows of which it is not known where their bases are.
 
     Raises:
-        `InputError`: see `survey_places`; two records of one name, a place of another length than the sequence.
+        `InputError`: see `survey_places`; two records of one name; a place of another length than the sequence.
     """
     if survey.contigs is not None:
         names = list(survey.contigs)
         check_contigs(pa.array(names), lambda row: f"{path}, record {row + 1}")
         return
+    if survey.repeated and not survey.is_placed:
+        raise InputError(
+            f"{path}: two records are called {survey.repeated!r}, so it is not known which contig a window is in; "
+            "rename one of them, or write a .tsv, .csv or .parquet file"
+        )
     survey_places(path, sequence_column)
     if not survey.is_placed:
         raise InputError(
@@ -509,6 +524,8 @@ def _measure_contigs(scan: _Scan) -> dict[str, int]:
         records = {header.split()[0]: len(sequence) for _, header, sequence in read_fasta(scan.genome.path)}
         for one in scan.genome.split(records).values():
             contig = called.get(one.contig, one.contig)
+            if called and contig not in ends:  # not chr7 of the file beside 8 of the genome
+                continue
             known[contig] = max(one.end, known.get(contig, 0))
     if unknown := [chrom for chrom in sorted(ends) if known.get(chrom, 0) < ends[chrom]]:
         tell(f"{scan.file}: the lengths of contigs are not known, so they end with the last window: {shorten(unknown)}")

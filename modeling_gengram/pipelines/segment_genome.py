@@ -88,7 +88,7 @@ def segment_genome(
     unknown: Literal["skip", "error"] = "skip",
     max_non_dna: float = MAX_NON_DNA,
     threshold: float = 0.5,
-    track_format: TrackFormat = "bigwig",
+    track_format: TrackFormat | None = None,
     arrays: bool = False,
     locus: str | None = None,
     track: str | None = None,
@@ -114,7 +114,7 @@ def segment_genome(
             anything.
         max_non_dna: largest share of letters that are not DNA, see `LetterSurvey`.
         threshold: probability from which on a feature is called.
-        track_format: `"bigwig"` or `"bedgraph"`.
+        track_format: of the tracks in a folder, `"bigwig"` (the default) or `"bedgraph"`.
         arrays: also write an npz file for each region.
         locus: what the plot shows, `CONTIG:START-END`, counted as in BED; by default the first region, at most 100 kb.
         track: of one file, the feature that it is about; a `.bedgraph` or `.bw` has only one.
@@ -139,7 +139,7 @@ def segment_genome(
     if is_file:
         chosen = [features.index(name) for name in check_track(out, track, features, "features")]
     else:
-        name_tracks(features, track_format)
+        name_tracks(features, track_format or "bigwig")
     step = segmenter.window - segmenter.overlap
     # Pieces of whole steps: the windows of all of them are in one frame.
     parts = [part for one in plan.stretches for part in _cut(one, step * max(1, _PIECE // step))]
@@ -169,7 +169,7 @@ def segment_genome(
             out,
             features,
             plan.lengths,
-            track_format=track_format,
+            track_format=track_format or "bigwig",
             threshold=threshold,
             arrays=plan.loci if arrays else (),
         )
@@ -200,19 +200,19 @@ def segment_genome(
 
 
 def _check_form(
-    out: Path, is_file: bool, track_format: TrackFormat, track: str | None, arrays: bool, locus: str | None
+    out: Path, is_file: bool, track_format: TrackFormat | None, track: str | None, arrays: bool, locus: str | None
 ) -> None:
     """Refuse an output that cannot be written, and options of a folder for a file, or of a file for a folder."""
     if is_file:
         check_output(out, "segment")
-        if arrays or locus is not None:
-            told = "--arrays" if arrays else "--locus"
+        given = {"--arrays": arrays, "--locus": locus is not None, "--format": track_format is not None}
+        for told in (flag for flag, one in given.items() if one):
             raise InputError(f"{out}: {told} is of the results in a folder; leave it out, or name a folder")
         return
     if not out.absolute().parent.is_dir():
         raise InputError(f"{out}: the folder {out.absolute().parent} does not exist")
     check_output_folder(out)
-    check_format(track_format)
+    check_format(track_format or "bigwig")
     if track is not None:
         raise InputError(
             f"{out}: a folder has the tracks of all features; leave --track out, or name a .bedgraph or .bw"

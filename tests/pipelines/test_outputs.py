@@ -48,6 +48,14 @@ def make_model(small, tmp_path):
 
 
 @pytest.fixture
+def unloadable(tmp_path) -> str:
+    """A folder that a model is looked for in, and that none can be loaded from."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/config.json").write_text("{}")
+    return str(tmp_path / "model")
+
+
+@pytest.fixture
 def bed(tmp_path) -> list[str]:
     """Arguments: a BED file and its genome."""
     (tmp_path / "genome.fa").write_text("".join(f">{name}\n{bases}\n" for name, bases in GENOME.items()))
@@ -160,7 +168,7 @@ def test_predictions_as_bedgraph(suffix, make_model, bed, tmp_path):
     folder = make_model("single_label_classification", CLASSES)
     out = run(predict, *bed, "--model", folder, "--out", tmp_path / f"out{suffix}", "--track", "no")
     lines = read_lines(out)
-    assert lines[0] == ["#chrom", "start", "end", "probability_no"]
+    assert lines[0] == ["#chrom", "start", "end", "no"]
     places = [(row[0], int(row[1]), int(row[2])) for row in lines[1:]]
     assert places == sorted(interval[:3] for interval in INTERVALS)
     expected = dict(zip((interval[:3] for interval in INTERVALS), softmax(np.stack(ask(folder)), axis=1)[:, 0]))
@@ -268,6 +276,19 @@ def test_columns_called_like_a_dimension_give_way_and_that_is_told(make_model, t
     assert "rows.csv: 'embedding_3': columns of the vectors are called so" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("suffix", [".tsv", ".bed", ".parquet", ".npz"])
+def test_columns_called_like_those_of_the_parts_give_way(suffix, make_model, tmp_path):
+    frame = pd.DataFrame({"sequence": ["ACGT", "GATTACA"], "chrom": "a", "start": [0, 4], "end": [4, 11]})
+    frame.assign(embedding="x", token_interval=[[1], [2, 3]]).to_parquet(tmp_path / "rows.parquet")
+    folder = make_model("single_label_classification", ["a", "b"])
+    found = run(embed, tmp_path / "rows.parquet", "--model", folder, "--out", tmp_path / f"out{suffix}")
+    if suffix == ".npz":
+        assert list(np.load(found)) == ["embeddings"]
+    else:
+        names = pd.read_parquet(found).columns if suffix == ".parquet" else read_lines(found)[0]
+        assert "token_interval" not in names and ("embedding" in names) == (suffix == ".parquet")
+
+
 # What is refused
 
 
@@ -287,17 +308,15 @@ def test_an_unknown_suffix_is_refused_before_anything_is_loaded(verb, name, tmp_
 
 
 @pytest.mark.parametrize("verb", [predict, embed])
-def test_rows_without_places_are_refused_before_the_model_loads(verb, tmp_path, capsys):
+def test_rows_without_places_are_refused_before_the_model_loads(verb, unloadable, tmp_path, capsys):
     pd.DataFrame({"sequence": ["ACGT"] * 2, "chrom": ["a", "b"]}).to_csv(tmp_path / "rows.csv", index=False)
     (tmp_path / "rows.fa").write_text(">x\nACGT\n")
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model/config.json").write_text("{}")  # nothing that loads
     for file, words in (
         ("rows.csv", "rows.csv: the rows have no places: the columns 'start', 'end' are missing"),
         ("rows.fa", "rows.fa: the sequences have no places"),
     ):
         out = tmp_path / "out.bed"
-        assert verb([str(tmp_path / file), "--model", str(tmp_path / "model"), "--out", str(out)]) == 1
+        assert verb([str(tmp_path / file), "--model", unloadable, "--out", str(out)]) == 1
         assert words in capsys.readouterr().err and not out.exists()
 
 
@@ -329,8 +348,26 @@ def test_places_that_are_not_those_of_the_bases(make_model, tmp_path, capsys):
     assert "data row 2: the sequence has 3 bases and its place 4" in capsys.readouterr().err
 
 
-def test_vectors_of_tokens_are_no_bed(bed, tmp_path, capsys):
-    words = [*bed, "--model", "no/model", "--out", str(tmp_path / "out.bed"), "--pool", "none"]
+@pytest.mark.parametrize("verb", [predict, embed])
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("chrom", [["a"], ["b"]], "chrom \"['a']\" is no text"),
+        ("chrom", [b"\xff", b"a"], "is no text; mend the column, or write a .tsv"),
+        ("strand", [["+"], ["-"]], "strand \"['+']\" is no text"),
+        ("start", [[0], [4]], "start '[0]' is not a position"),
+    ],
+)
+def test_places_in_columns_of_another_type(verb, column, values, message, unloadable, tmp_path, capsys):
+    frame = pd.DataFrame({"sequence": ["ACGT", "GATT"], "chrom": "a", "start": [0, 4], "end": [4, 8]})
+    frame.assign(**{column: values}).to_parquet(tmp_path / "rows.parquet")
+    words = [str(tmp_path / "rows.parquet"), "--model", unloadable, "--out", str(tmp_path / "out.bed")]
+    assert verb(words) == 1
+    assert f"rows.parquet, data row 1: {message}" in capsys.readouterr().err
+
+
+def test_vectors_of_tokens_are_no_bed(unloadable, bed, tmp_path, capsys):
+    words = [*bed, "--model", unloadable, "--out", str(tmp_path / "out.bed"), "--pool", "none"]
     assert embed(words) == 1
     assert "a BED file has a vector for each interval; pool them" in capsys.readouterr().err
 

@@ -318,13 +318,14 @@ class TestSeeds:
             (folder / "seed-1", "all", "seed-1 is a single model; --seed all takes the folder of a run"),
             (folder / "seed-1", "0", "seed-1 is the model of seed 1, not of seed 0"),
             ("lab/model", "all", "lab/model: only the folder of a run has seeds"),
+            ("none", "all", "there is no folder 'none'"),
         ):
             capsys.readouterr()
             assert main([str(new), "--model", str(model), "--seed", seed, *out]) == 1
             assert words in capsys.readouterr().err
         with pytest.raises(SystemExit) as stop:
             main([str(new), "--model", str(folder), "--seed", "-1", *out])
-        assert stop.value.code == 2 and "give the number of a seed" in capsys.readouterr().err
+        assert stop.value.code == 2 and "give the number of a seed, or all" in capsys.readouterr().err
         assert embed([str(new), "--model", str(folder), "--seed", "5", "--out", str(tmp_path / "a.npz")]) == 0
         assert embed([str(new), "--model", str(folder / "seed-5"), "--out", str(tmp_path / "b.npz")]) == 0
         assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()

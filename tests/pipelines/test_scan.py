@@ -9,6 +9,7 @@ from transformers import BertConfig, BertForSequenceClassification
 from gengram.genome.alphabet import reverse_complement
 from gengram.pipelines.scan import LongWindowError, check_stride, classify_bases, scan_sequence, score_windows
 from gengram.tokenization import build_kmer_tokenizer, build_nucleotide_tokenizer
+from gengram.tokenization.overlapping import build_overlapping_tokenizer, list_overlapping_vocabulary
 
 TOKENIZER = build_nucleotide_tokenizer(model_max_length=100_000)
 
@@ -109,6 +110,16 @@ def test_windows_with_more_tokens_than_the_model_takes():
     assert error.value.index == 1
     with pytest.raises(ValueError, match="60 bp are 10 tokens; bases need one token each"):
         classify_bases(model, tokenizer, draw(60), window=60)
+
+
+def test_a_window_without_a_token():
+    """Shorter than a k-mer of which every base begins one: special tokens alone are no answer."""
+    torch.manual_seed(0)
+    tokenizer = build_overlapping_tokenizer(list_overlapping_vocabulary(3), model_max_length=64)
+    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    model = BertForSequenceClassification(BertConfig(vocab_size=len(tokenizer), **size)).eval()
+    found = score_windows(model, tokenizer, [draw(20), "AC", "ACG"], "single_label")
+    assert np.isfinite(found).all(axis=1).tolist() == [True, False, True] and np.isnan(found[1]).all()
 
 
 def test_an_output_that_is_not_finite_is_not_one_that_was_not_read(build_local):

@@ -182,6 +182,43 @@ def test_a_table_and_headers_with_places(first, classifiers, genome, tmp_path, c
     assert ("places count from 1" in capsys.readouterr().err) == bool(first)
 
 
+def test_strands_of_a_table(classifiers, genome, tmp_path, capsys):
+    """Blanks around a strand say nothing; what is none of BED's strands says not where a window lies."""
+    rows = pd.DataFrame({"chrom": "one", "start": [50, 0], "end": [280, 130], "strand": [" -", None]})
+    rows["sequence"] = [reverse_complement(CONTIGS["one"][50:280]), CONTIGS["one"][:130]]
+    rows.to_csv(tmp_path / "t.csv", index=False)
+    (tmp_path / "t.bed").write_text("one\t50\t280\t.\t0\t-\none\t0\t130\t.\t0\t.\n")
+    run(classifiers["sequences"], tmp_path / "t.bed", tmp_path / "bed.parquet", *WINDOWS, "--genome", genome)
+    run(classifiers["sequences"], tmp_path / "t.csv", tmp_path / "w.parquet", *WINDOWS)
+    columns = ["chrom", "start", "end", "probability_yes"]
+    found, right = (pd.read_parquet(tmp_path / name) for name in ("w.parquet", "bed.parquet"))
+    pd.testing.assert_frame_equal(found[columns], right[columns])
+    assert found["strand"].isna().tolist() == [False] * 4 + [True] * 2
+    rows.assign(strand=["minus", "plus"]).to_csv(tmp_path / "t.csv", index=False)
+    run(classifiers["sequences"], tmp_path / "t.csv", tmp_path / "w.parquet", *WINDOWS, "--overwrite")
+    found = pd.read_parquet(tmp_path / "w.parquet")
+    assert found["window_start"].tolist() == [0, 50, 100, 130, 0, 30] and set(found["start"]) == {50, 0}
+
+
+def test_columns_called_like_those_of_a_window_give_way_and_that_is_told(classifiers, tmp_path, capsys):
+    frame = pd.DataFrame({"sequence": [draw(120, 7)], "data_row": [9], "window_start": ["x"]})
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    run(classifiers["sequences"], tmp_path / "t.csv", tmp_path / "w.tsv")
+    assert "'data_row', 'window_start': columns of the windows are called so" in capsys.readouterr().err
+    assert pd.read_csv(tmp_path / "w.tsv", sep="\t")["window_start"].tolist() == [0, 20]
+
+
+def test_a_bigwig_has_one_kind_of_names(classifiers, tmp_path):
+    pyBigWig = pytest.importorskip("pyBigWig")
+    (tmp_path / "genome.fa").write_text(f">7\n{draw(300, 1)}\n>8\n{draw(200, 2)}\n")
+    for chrom, lengths in (("chr7", {"chr7": 300}), ("7", {"7": 300, "8": 200})):
+        (tmp_path / "t.bed").write_text(f"{chrom}\t50\t180\n")
+        options = (*WINDOWS, "--genome", tmp_path / "genome.fa", "--track", "yes", "--overwrite")
+        run(classifiers["sequences"], tmp_path / "t.bed", tmp_path / "w.bw", *options)
+        with pyBigWig.open(str(tmp_path / "w.bw")) as track:
+            assert track.chroms() == lengths
+
+
 def test_both_strands_of_windows(classifiers, genome, tmp_path, ask):
     run(classifiers["sequences"], genome, tmp_path / "w.parquet", *WINDOWS, "--average_strands")
     for row in pd.read_parquet(tmp_path / "w.parquet").itertuples():
@@ -266,7 +303,7 @@ def test_the_answer(classifiers, genome, tmp_path, capsys):
     [
         ("sequences", "w.bw", WINDOWS, "choose with --track: 'no', 'yes'"),
         ("sequences", "w.bw", [], "--too_long window"),
-        ("sequences", "w.tsv", [*WINDOWS, "--stride", "101"], "stride=101: give 1 to 100 bp"),
+        ("sequences", "w.tsv", [*WINDOWS, "--stride", "101"], "--stride 101: give 1 to 100 bp"),
         ("sequences", "w.tsv", ["--window", "100"], "--too_long window"),
         ("sequences", "w.tsv", ["--stride", "100"], "--too_long window"),
         (
@@ -291,7 +328,7 @@ def test_places_that_are_none(classifiers, tmp_path, capsys):
     for name, content, message in (
         ("a.csv", "sequence\nACGTTGCA\n", "the rows have no places"),
         ("b.csv", "chrom,start,end,sequence\nx,5,9,ACGTTGCA\n", "not every place has as many bases as its sequence"),
-        ("c.fa", ">x 1\nACGTTGCA\n>x 2\nACGTTGCA\n", "the sequences have no places"),
+        ("c.fa", ">x 1\nACGTTGCA\n>x 2\nACGTTGCA\n", "two records are called 'x', so it is not known"),
         ("d.fa", ">track\nACGTTGCA\n", "the contig 'track' has no place in a BED"),
     ):
         (tmp_path / name).write_text(content)

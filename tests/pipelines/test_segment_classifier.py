@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import softmax
-from transformers import AutoModelForTokenClassification, AutoTokenizer
+from transformers import AutoModelForTokenClassification, AutoTokenizer, BertConfig, BertForTokenClassification
 
 from gengram.genome.alphabet import reverse_complement
 from gengram.pipelines import segment_genome as work
+from gengram.pipelines.command import predict
 from gengram.pipelines.command import segment as main
+from gengram.tokenization import build_kmer_tokenizer
 from gengram.training.command import finetune
 
 FEATURES = ["exon", "intron", "none"]
@@ -118,6 +120,27 @@ def test_what_cannot_be(model, options, message, classifiers, genome, tmp_path, 
     words = [genome, "--model", str(classifiers[model]), "--out", str(tmp_path / "tracks"), "--format", "bedgraph"]
     assert main([*words, *options]) == 1
     assert message in capsys.readouterr().err and not (tmp_path / "tracks").exists()
+
+
+def test_the_format_of_a_folder_is_not_that_of_a_file(classifiers, genome, tmp_path, capsys):
+    words = [genome, "--model", str(classifiers["bases"]), "--out", str(tmp_path / "t.bed"), "--format", "bedgraph"]
+    assert main(words) == 1
+    assert "t.bed: --format is of the results in a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["segment", "predict", "window"])
+def test_tokens_that_are_longer_than_a_base(verb, genome, tmp_path, capsys):
+    tokenizer = build_kmer_tokenizer(model_max_length=64)
+    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    BertForTokenClassification(BertConfig(vocab_size=len(tokenizer), num_labels=3, **size)).save_pretrained(
+        tmp_path / "m"
+    )
+    tokenizer.save_pretrained(tmp_path / "m")
+    words = [genome, "--model", str(tmp_path / "m"), "--out", str(tmp_path / "out.parquet")]
+    run = main if verb == "segment" else predict
+    assert run([*words, *(["--too_long", "window"] if verb == "window" else [])]) == 1
+    assert "it classifies tokens, and these are not single bases" in capsys.readouterr().err
+    assert not list(tmp_path.glob("out*"))
 
 
 def test_numbers_that_overflow_are_told_with_their_place(build_local, classifiers, genome, tmp_path, capsys):

@@ -495,11 +495,14 @@ class TestOneFile:
     def test_what_is_refused(self, model, genome, tmp_path, capsys):
         def fail(name: str, *words) -> str:
             capsys.readouterr()
-            assert main([genome, "--model", "no/model", "--out", str(tmp_path / name), *WINDOWS, *words]) == 1
+            assert main([genome, "--model", unloadable, "--out", str(tmp_path / name), *WINDOWS, *words]) == 1
             assert sorted(path.name for path in tmp_path.iterdir()) == before
             return capsys.readouterr().err
 
         (tmp_path / "there.bed").write_text("mine")
+        (tmp_path / "model").mkdir()
+        (tmp_path / "model/config.json").write_text("{}")
+        unloadable = str(tmp_path / "model")
         before = sorted(path.name for path in tmp_path.iterdir())
         for name in ("v.xlsx", "v.gff", "v.npz", "v.parquet.gz", "v.gz"):
             assert f"{name}: the name must end with .bed, .tsv, .csv, .parquet, .bedgraph, .bw" in fail(name)
