@@ -353,7 +353,7 @@ def test_places_that_are_not_those_of_the_bases(make_model, tmp_path, capsys):
     ("column", "values", "message"),
     [
         ("chrom", [["a"], ["b"]], "chrom \"['a']\" is no text"),
-        ("chrom", [b"\xff", b"a"], "is no text; mend the column, or write a .tsv"),
+        ("chrom", [b"\xff", b"a"], "chrom \"b'"),
         ("strand", [["+"], ["-"]], "strand \"['+']\" is no text"),
         ("start", [[0], [4]], "start '[0]' is not a position"),
     ],
