@@ -245,7 +245,7 @@ def _open_bgzip(path: str | Path, partial: Path) -> Any:
             "leave .gz out of the name"
         ) from error
     partial.open("wb").close()  # pysam 0.24 crashes the process where it cannot open a file.
-    return BGZFile(str(partial), "wb")
+    return BGZFile(str(partial), "wb", None)  # without an index
 
 
 def _close(path: str | Path, partial: Path, file: Any) -> None:
