@@ -351,7 +351,7 @@ class _Answers:
         if skipped:
             tell(
                 f"{self.scan.file}: {skipped} of {count} windows have no prediction: too many letters in them are not "
-                "A, C, G, T or U (--max_non_dna), or they are no tokens that the model takes (none, or too many)"
+                "A, C, G, T or U (--max_non_dna), or the model takes no such number of tokens"
             )
 
 
