@@ -120,6 +120,7 @@ class PublishedFiles:
         code = self.tokenizer_config.get("auto_map") or self.config.get("auto_map") or {}
         code = code.get("AutoTokenizer") if isinstance(code, dict) else code
         written = self.written
+        found: Any = None
         try:
             found = AutoTokenizer.from_pretrained(self.path, trust_remote_code=False, **self.hub, **self.options)
         except (OSError, ValueError, TypeError, AttributeError) as error:
@@ -134,7 +135,6 @@ class PublishedFiles:
                 raise InputError(f"{self.path}: the vocabulary in vocab.txt {remedy}") from error
             if written is None:
                 raise
-            found = None
         if written is None or (found is not None and _reads_like(found, written)):
             return found
         return TokenizersBackend.from_pretrained(self.path, **self.hub, **self.options)

@@ -10,6 +10,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.base import ChunkPipeline
 
 from gengram.loading.models import check_present, measure_capacity
+from gengram.pipelines.padding import find_block, find_multiple, make_batches, restore_attention, round_up
 from gengram.progress import track
 from gengram.tokenization.coordinates import NOWHERE, assign_bases
 from gengram.tokenization.windows import TooLong, cut_tokens
@@ -126,8 +127,8 @@ class Embedder:
         self.exclude_special = exclude_special or per_base
         self.per_base, self.too_long, self.batch_tokens = per_base, too_long, batch_tokens
         self.limit = choose_limit(model, tokenizer, max_length)
-        self.block = _find_block(model)
-        self.step = self.block if self.block > 1 else _STEP
+        self.block = find_block(model)
+        self.step = _STEP if self.block is None else self.block
 
     def __call__(self, sequences: Sequence[str]) -> list[Embedded]:
         """Embed B sequences; the order stays.
@@ -156,7 +157,7 @@ class Embedder:
         order = sorted(range(len(windows)), key=lambda number: -len(windows[number][1]))
         found: list[tuple[np.ndarray, int]] = [(np.empty(0), 0)] * len(windows)
         lengths = [len(positions) for _, positions in windows]
-        for batch in _make_batches(order, lengths, self.batch_tokens, self.step, self.block):
+        for batch in make_batches(order, lengths, self._count_rows, self.block):
             rows = [(encoded[windows[number][0]], windows[number][1]) for number in batch]
             for number, one in zip(batch, self._embed_batch(rows)):
                 if not np.isfinite(one[0]).all():
@@ -172,10 +173,13 @@ class Embedder:
             for tokens, part, positions, sequence in zip(encoded, parts, kept, sequences)
         ]
 
+    def _count_rows(self, longest: int) -> int:
+        return max(1, self.batch_tokens // round_up(longest, self.step))
+
     def _embed_batch(self, rows: list[tuple[Tokens, np.ndarray]]) -> list[tuple[np.ndarray, int]]:
         """The vectors of each row and how many tokens they are of."""
         B, longest = len(rows), max(len(positions) for _, positions in rows)
-        T = _round_up(max(longest, min(_round_up(longest, self.step), self.limit)), _find_multiple(self.model))
+        T = round_up(max(longest, min(round_up(longest, self.step), self.limit)), find_multiple(self.model))
         ids = np.full((B, T), self.tokenizer.pad_token_id or 0, dtype=np.int64)
         mask, special = np.zeros((B, T), dtype=np.int64), np.ones((B, T), dtype=np.int64)
         for row, (tokens, positions) in enumerate(rows):
@@ -357,10 +361,7 @@ def read_vectors(
     Raises:
         `ValueError`: `"cls"` where the first token is a base, or a model that does not give that layer.
     """
-    set_attention: Any = getattr(model, "set_attention_type", None)
-    if set_attention is not None:
-        # A short batch turns BigBird's sparse attention off for good; what a sequence gets must not depend on that.
-        set_attention(model.config.attention_type)
+    restore_attention(model)
     options = {"use_cache": False} if getattr(model.config, "use_cache", False) else {}
     if layer != -1:
         options["output_hidden_states"] = True
@@ -424,39 +425,6 @@ def join_windows(parts: Sequence[tuple[np.ndarray, int]], pool: Pool) -> np.ndar
     return weights @ np.stack(vectors) / weights.sum()
 
 
-def _make_batches(
-    order: list[int], lengths: list[int], batch_tokens: int, step: int, block: int
-) -> Iterator[list[int]]:
-    """Cut numbers in descending order of length into batches of at most `batch_tokens`, padding to a multiple of `step`
-    included, and of lengths that fill the same number of blocks."""
-    start = 0
-    while start < len(order):
-        longest = lengths[order[start]]
-        batch = order[start : start + max(1, batch_tokens // _round_up(longest, step))]
-        if block > 1:
-            batch = [number for number in batch if _round_up(lengths[number], block) == _round_up(longest, block)]
-        yield batch
-        start += len(batch)
-
-
-def _round_up(length: int, step: int) -> int:
-    return -(-length // step) * step
-
-
-def _find_multiple(model: PreTrainedModel) -> int:
-    """Tokens of which an input's length must be a multiple: a power of 2 for NTv3, 1 for all others. BigBird fills up
-    its inputs by itself."""
-    return model.config.length_multiple if model.config.model_type.startswith("ntv3") else 1
-
-
-def _find_block(model: PreTrainedModel) -> int:
-    """Tokens to a multiple of which a sequence is padded and no further, 1 where padding is not seen. BigBird's last
-    block of sparse attention sees all others, and NTv3 reads padding: padded by more, a sequence would be another."""
-    config = model.config.get_text_config()
-    is_sparse = config.model_type == "big_bird" and config.attention_type == "block_sparse"
-    return config.block_size if is_sparse else _find_multiple(model)
-
-
 class EmbeddingPipeline(ChunkPipeline):
     """The same as a transformers pipeline, task `dna-embedding`: arrays in the order of the sequences.
 
@@ -503,7 +471,7 @@ class EmbeddingPipeline(ChunkPipeline):
         limit = choose_limit(self.model, tokenizer, max_length)
         windows = find_windows(tokens, 0, len(sequence), limit, too_long)
         for number, positions in enumerate(windows, start=1):
-            filling = (0, -len(positions) % _find_multiple(self.model))
+            filling = (0, -len(positions) % find_multiple(self.model))
             columns = {
                 "input_ids": np.pad(tokens.ids[positions], filling, constant_values=tokenizer.pad_token_id or 0),
                 "attention_mask": np.pad(np.ones(len(positions), dtype=np.int64), filling),

@@ -1,5 +1,6 @@
 """What does a model with a head compute for tokenized rows? In batches of similar length, given back in their order."""
 
+import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +10,7 @@ from datasets import Dataset
 from torch.utils.data import DataLoader
 from transformers import DataCollatorWithPadding, PreTrainedModel, PreTrainedTokenizerBase
 
+from gengram.pipelines.padding import find_block, make_batches, restore_attention
 from gengram.progress import track
 
 if TYPE_CHECKING:
@@ -29,16 +31,18 @@ def compute_logits(
         model: in evaluation mode, on any device.
         tokenizer: it fills up the rows of a batch.
         encoded: rows with `input_ids` and, where there is one, `attention_mask`; other columns are not looked at.
-        batch_size: rows a forward pass.
+        batch_size: rows a forward pass; fewer where a model sees padding (`gengram.pipelines.padding`).
         progress: what a bar is called; none without a name.
     """
     inputs = encoded.select_columns([name for name in ("input_ids", "attention_mask") if name in encoded.column_names])
     lengths = pc.list_value_length(encoded.with_format("arrow")[:]["input_ids"]).to_numpy()
     order = np.argsort(-lengths, kind="stable")
-    loader = DataLoader(inputs.select(order), batch_size, collate_fn=DataCollatorWithPadding(tokenizer))
+    batches = list(make_batches(order.tolist(), lengths.tolist(), lambda longest: batch_size, find_block(model)))
+    loader = DataLoader(inputs, batch_sampler=batches, collate_fn=DataCollatorWithPadding(tokenizer))
     outputs: list[np.ndarray] = [np.empty(0)] * len(lengths)
-    rows = iter(order)
+    rows = itertools.chain.from_iterable(batches)
     for batch in track(loader, desc=progress, disable=not progress):
+        restore_attention(model)
         batch = batch.to(model.device)
         # A copy, since what is kept of torch's memory keeps it from being used for the next batch.
         logits = model(**batch).logits.float().cpu().numpy().copy()

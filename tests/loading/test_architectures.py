@@ -49,6 +49,9 @@ FORMS = {
     ),
     "bart": (AutoModelForSeq2SeqLM, SHORT | BART, 64),
     "t5": (AutoModelForSeq2SeqLM, SHORT | {"d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4}, 512),
+    # They see padding.
+    "fnet": (AutoModelForMaskedLM, SIZE | LENGTH, 64),
+    "convbert": (AutoModelForMaskedLM, SIZE | LENGTH | {"embedding_size": 32}, 64),
     "xlnet": (AutoModelForCausalLM, {"d_model": 32, "n_layer": 2, "n_head": 4, "d_inner": 48, "pad_token_id": 3}, 512),
 }
 WITHOUT_CLASSES = ("codegen",)
@@ -120,6 +123,11 @@ def test_finetune_and_predict(form, tmp_path, capsys):
         return
     assert code == 0, told
     assert predict([str(run), str(table), "--out", str(tmp_path / "out.csv")]) == 0
+    model, tokenizer = gengram.auto(run, "sequence_classification").eval(), load_tokenizer(run)
+    with torch.no_grad():
+        logits = [model(tokenizer(each, return_tensors="pt")["input_ids"]).logits[0] for each in SEQUENCES * 2]
+    found = pd.read_csv(tmp_path / "out.csv")[["probability_a", "probability_b"]].to_numpy()
+    np.testing.assert_allclose(found, torch.stack(logits).softmax(-1).numpy(), rtol=0, atol=1e-5)
 
 
 def test_a_tokenizer_gets_no_token_that_its_file_lacks(form):
