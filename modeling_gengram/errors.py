@@ -9,9 +9,15 @@ class InputError(ValueError):
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """Return a question that names the most similar of the known names, for the end of a message; empty if none is."""
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    """Return a question that names the most similar of the known names, for the end of a message; empty if none is.
+
+    Upper and lower case are alike.
+    """
+    spelled: dict[str, str] = {}
+    for each in known:
+        spelled.setdefault(each.casefold(), each)
+    close = difflib.get_close_matches(name.casefold(), spelled, n=1)
+    return f"; did you mean {spelled[close[0]]!r}?" if close else ""
 
 
 __all__ = ["InputError", "suggest"]

@@ -38,8 +38,10 @@ class OverlappingKmerTokenizer(TokenizersBackend):
             # What has an id of its own in the text, `[MASK]`, is no k-mer.
             names = set(_NAMES.values()) - {self.unk_token}
             for offsets, each in zip(converted["offset_mapping"], encodings):
+                # The library makes a new list of all tokens each time that it is asked.
+                tokens = each.tokens
                 for place, sequence in enumerate(each.sequence_ids):
-                    if sequence is not None and each.tokens[place] not in names:
+                    if sequence is not None and tokens[place] not in names:
                         end = offsets[place][1]
                         offsets[place] = (max(end - k, 0), end)
         return converted, encodings

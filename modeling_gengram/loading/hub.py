@@ -9,7 +9,7 @@ from huggingface_hub import constants, get_session, try_to_load_from_cache
 from huggingface_hub.errors import HTTPError
 
 from gengram.catalogue.uses import tell_obstacle
-from gengram.errors import InputError
+from gengram.errors import InputError, suggest
 from gengram.loading.weights import find_weights
 from gengram.progress import tell
 
@@ -47,13 +47,26 @@ def require_repository(repo_id: str, kind: Kind = "model", needs_weights: bool =
     why = "HF_HUB_OFFLINE is set" if offline else f"{constants.ENDPOINT} cannot be reached from here"
     what = "data set" if kind == "dataset" else "model"
     flag = "--dataset " if kind == "dataset" else ""
-    missing = f"{repo_id}: there is no such folder here, the {what} is not in the cache, and {why}"
+    missing = (
+        f"{repo_id}: there is no such folder here{_suggest_folder(repo_id)}, the {what} is not in the cache, and {why}"
+    )
     if kind == "model" and (obstacle := tell_obstacle(repo_id)):
         raise InputError(f"{missing}. Fetching it would not help: {obstacle}")
     raise InputError(
         f"{missing}. Where there is a network: `gengram models fetch {flag}{repo_id} --to FOLDER`; then give "
         f"FOLDER/{name_folder(repo_id)}"
     )
+
+
+def _suggest_folder(repo_id: str) -> str:
+    """Return a question with the most similar folder that is here: `runs/mime` may be an id, or a slip in a path."""
+    parent = Path(repo_id).parent
+    try:
+        known = [str(each) for each in parent.iterdir() if each.is_dir()]
+    except OSError:  # no such folder, or one that may not be read: nothing to suggest
+        return ""
+    question = suggest(repo_id, known).removeprefix("; ")
+    return question and f" ({question})"
 
 
 def name_folder(repo_id: str) -> str:

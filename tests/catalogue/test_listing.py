@@ -35,6 +35,7 @@ def ask(*words: str, capsys) -> dict:
         ([""], "the catalogue has no such model"),
         (["\x1b[31m"], "\\x1b[31m: the catalogue has no such model"),
         (["--family", "gena-lm"], "did you mean 'gena_lm'?"),
+        (["--family", "GENA-LM"], "did you mean 'gena_lm'?"),
         (["--family", ""], "there is no family ''"),
         ([ID, "--family", "evo", "--commercial_ok"], "leave out --family, --commercial_ok"),
     ],

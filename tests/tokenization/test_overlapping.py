@@ -128,3 +128,10 @@ def test_a_shift_that_no_file_gives_is_told(tmp_path, capsys):
 def test_wrong_arguments(vocabulary, stride, message):
     with pytest.raises(ValueError, match=message):
         build_overlapping_tokenizer(vocabulary, stride)
+
+
+def test_the_time_of_offsets_grows_with_the_length_and_not_with_its_square():
+    tokenizer = build_overlapping_tokenizer(list_overlapping_vocabulary(3))
+    letters = "ACGTTGCA" * 25_000  # minutes, if each token looked at all others
+    offsets = tokenizer(letters, return_offsets_mapping=True)["offset_mapping"]
+    assert offsets[1:-1] == [(start, start + 3) for start in range(len(letters) - 2)]
