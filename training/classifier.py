@@ -76,6 +76,10 @@ def prepare_config(arguments: ModelArguments, tokenizer: PreTrainedTokenizerBase
             raise InputError(f"{path} is a Gengram model and brings its own memory: leave --memory out")
         if getattr(config, "pad_token_id", None) is None or is_decoder(config):
             config.pad_token_id = tokenizer.pad_token_id
+        if config.is_encoder_decoder and tokenizer.eos_token is None:
+            tokenizer.eos_token = (
+                tokenizer.sep_token
+            )  # Heads of T5 and BART read the end; Trainer takes its id from here.
         if arguments.memory is not None:
             config = _add_memory(config, _as_mapping(arguments.memory), tokenizer)
     else:
