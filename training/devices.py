@@ -93,7 +93,8 @@ def measure_bandwidth(device: torch.device) -> float:
 
 def _time(call: Callable[[], object], device: torch.device) -> float:
     """The median of the seconds that a call takes."""
-    seconds, end = [], time.perf_counter() + _SECONDS
+    seconds: list[float] = []
+    end = time.perf_counter() + _SECONDS
     call()
     while time.perf_counter() < end or len(seconds) < 3:
         begun = time.perf_counter()

@@ -88,7 +88,7 @@ def plan_finetune(
     model, new_weights = build_classifier(
         ready.model, ready.config, ready.data.classes, ready.training.seed, ready.data.problem, empty=True
     )
-    trained = model
+    trained: Any = model
     if ready.model.peft is not None:
         from gengram.training.adapters.adapt import add_adapter
 
@@ -367,9 +367,9 @@ def _find_remedies(step: _Step, available: int) -> list[dict[str, Any]]:
         add("--gradient_checkpointing", step.estimate(step.run(rows) if dry else None, checkpoints=True))
     if step.ready.model.peft is None and step.ready.model.backbone is None and step.ready.model.memory is None:
         memory = step.estimate()
-        kept = max(memory.step - memory.gradients, memory.activations)
-        heap = memory.heap * max(kept, memory.evaluation) // max(memory.step, memory.evaluation, 1)
-        add("--peft lora", dataclasses.replace(memory, optimizer=0, gradients=0, step=kept, heap=heap))
+        frozen = max(memory.step - memory.gradients, memory.activations)
+        heap = memory.heap * max(frozen, memory.evaluation) // max(memory.step, memory.evaluation, 1)
+        add("--peft lora", dataclasses.replace(memory, optimizer=0, gradients=0, step=frozen, heap=heap))
     return sorted(found, key=lambda remedy: not remedy["fits"])
 
 

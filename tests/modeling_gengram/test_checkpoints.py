@@ -225,13 +225,13 @@ def test_a_stranger_loads_every_head_without_the_package(make_backbone, make_mod
                 print("SUM", name, float(model(ids).logits.double().sum()))
             assert type(AutoModelForPreTraining.from_pretrained(folder, **kwargs)).__name__ == type(model).__name__
             if name == "mixtral":  # bases and the end
-                assert set(range(128)) - set(model.generation_config.suppress_tokens) == {5, 6, 7, 8, 12}
+                assert set(range(128)) - set(model.generation_config.suppress_tokens) == {{5, 6, 7, 8, 12}}
             for other in (AutoModel, AutoModelForSequenceClassification, AutoModelForTokenClassification):
                 print("LOADED", type(other.from_pretrained(folder, **kwargs)).__name__)
             model.save_pretrained(folder + "-again")
             again = auto.from_pretrained(folder + "-again", **kwargs)
-            with torch.no_grad():
-                assert torch.equal(again(ids).logits, model(ids).logits)
+            with torch.no_grad():  # Where a weight begins in memory decides how a product is summed.
+                torch.testing.assert_close(again(ids).logits, model(ids).logits, rtol=0, atol=1e-6)
         print("GENGRAM", "gengram" in __import__("sys").modules)
         """,
         tmp_path / "home",
