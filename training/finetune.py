@@ -164,8 +164,9 @@ def finetune(
         baselines = measure_baselines(data, judged) if judged and training_arguments.baselines else None
         report["baselines"] = baselines and describe_baselines(baselines, data)
         report["verdict"] = judge(report, output, scores, baselines)
-        for line in (report["verdict"] or {}).get("lines", []):
-            tell(line)
+        if (verdict := report["verdict"]) is not None:
+            for line in verdict["lines"] or [verdict["lead"]]:
+                tell(line)
         report["history"] = read_histories([output / folder for folder in report["model_folders"]])
         report["plots"] = write_plots(report, output)
         write_markdown(report, output / "report.md")

@@ -46,11 +46,11 @@ def models(argv: Sequence[str] | None = None) -> int:
 
 
 def amount(text: str) -> int:
-    """Type of an argument: a number of at least 1, also with k, M or B (10^3, 10^6, 10^9) behind it."""
-    found = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)([KMB]?)", text.upper())
-    value = int(float(found[1]) * _UNITS[found[2]]) if found else 0
+    """Type of an argument: a number of at least 1, also with k, M or B (10^3, 10^6, 10^9) or bp, kb, Mb behind it."""
+    found = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)(?:([KMB]?)|([KM]?)BP?)", text.upper())
+    value = int(float(found[1]) * _UNITS[found[2] or found[3] or ""]) if found else 0
     if value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: give a number of at least 1, such as 500, 10k, 200M or 1.5B")
+        raise argparse.ArgumentTypeError(f"{text!r}: give a number of at least 1, such as 500, 10k, 5kb, 200M or 1.5B")
     return value
 
 

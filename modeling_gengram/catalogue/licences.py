@@ -18,13 +18,13 @@ NON_COMMERCIAL = frozenset(
     {"CC-BY-NC-4.0", "CC-BY-NC-SA-4.0", "InstaDeep-non-commercial", "InstaDeep-Open-Model-License"}
 )
 # Their models run by code of this package or of transformers, both Apache-2.0; the authors' code is not needed.
-_BY_OUR_CODE = ("gengram", "transformers", "convert")
+BY_OUR_CODE = ("gengram", "transformers", "convert")
 
 
 def allows_commercial_use(row: ModelRow) -> bool | None:
     """Return whether the licences of the weights and of the code that runs them allow commercial use; None: unknown."""
     licences = [row.license_weights]
-    if row.loads not in _BY_OUR_CODE:
+    if row.loads not in BY_OUR_CODE:
         licences.append(row.license_code)
     if any(licence in NON_COMMERCIAL for licence in licences):
         return False
@@ -39,4 +39,4 @@ def describe_licence(id: str) -> str | None:
     return f"the weights of {row.id} are licensed for non-commercial use only ({row.license_weights})"
 
 
-__all__ = ["COMMERCIAL", "NON_COMMERCIAL", "allows_commercial_use", "describe_licence"]
+__all__ = ["BY_OUR_CODE", "COMMERCIAL", "NON_COMMERCIAL", "allows_commercial_use", "describe_licence"]

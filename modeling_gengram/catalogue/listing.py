@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from gengram.catalogue.licences import allows_commercial_use
+from gengram.catalogue.licences import BY_OUR_CODE, allows_commercial_use
 from gengram.catalogue.rows import FACTS, LOADS, ModelRow, find_model_row, list_families, list_models
 from gengram.catalogue.uses import describe_use, suggest_id
 from gengram.command_line import Answer
@@ -64,6 +64,8 @@ def show_models(
         flags = sorted({flag for one in unknown.values() for flag in one})
         some = "1 more may fit: it lacks" if len(unknown) == 1 else f"{len(unknown)} more may fit: they lack"
         lines.append(f"{some} a fact that {' or '.join(flags)} asks for; --json names them.")
+    if fitting and not any(row.loads in BY_OUR_CODE for row in fitting):
+        lines.append("None of these loads here yet; `gengram models ID` says what can be used instead.")
     lines.append(_count(fitting))
     return Answer("\n".join(lines), {"models": [describe_row(row) for row in fitting], "unknown": unknown})
 

@@ -66,6 +66,7 @@ _KEYS: dict[str, Any] = {
     "baselines": dict[str, Any] | None,
     "verdict": dict[str, Any] | None,
     "verdict.lines": list[str],
+    "verdict.lead": str | None,
 }
 # The simple models of a report and what their columns are called; the titles in the report say more.
 _BASELINES = {"chance": "chance", "majority": "majority", "mean": "mean", "kmer": "6-mers"}

@@ -52,7 +52,7 @@ def test_what_is_not_there_is_told_with_what_is_similar(words, told, capsys):
         ["--max_parameters", "0"],
         ["--max_parameters", "-1"],
         ["--max_parameters", "many"],
-        ["--min_bases", "10kb"],
+        ["--min_bases", "10kbb"],
         ["--min_bases", "1e3"],
         ["--min_bases", "9" * 30],
         ["--loads", "pickle"],
@@ -68,6 +68,7 @@ def test_a_wrong_filter_is_a_wrong_command_line(words, capsys):
 
 def test_amounts():
     known = {"500": 500, "10k": 10_000, "10K": 10_000, "200M": 200_000_000, "1.5B": 1_500_000_000, "0.5k": 500}
+    known |= {"500bp": 500, "5kb": 5_000, "12.2kbp": 12_200, "1Mb": 1_000_000}
     assert {text: amount(text) for text in known} == known
 
 
@@ -99,6 +100,9 @@ def test_filters_keep_what_fits_and_name_what_might(capsys):
 def test_filter_by_loading(loads, capsys):
     ids = [row["id"] for row in ask("--loads", loads, capsys=capsys)["models"]]
     assert ids == [row.id for row in list_models() if row.loads == loads] and ids
+    assert main(["models", "--loads", loads]) == 0
+    told = "None of these loads here yet" in capsys.readouterr().out
+    assert told == (loads in ("remote_code", "planned", "elsewhere"))
 
 
 @pytest.mark.parametrize("family", list_families())

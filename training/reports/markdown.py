@@ -41,7 +41,7 @@ def render_markdown(report: dict[str, Any]) -> str:
     parts = [
         "# Fine-tuning report",
         _summarize(report),
-        _list_warnings(report),
+        _show_verdict(report),
         "## Results",
         _tabulate_metrics(report),
         _explain_metrics(report),
@@ -123,9 +123,11 @@ def _summarize(report: dict[str, Any]) -> str:
     )
 
 
-def _list_warnings(report: dict[str, Any]) -> str:
-    """What a reader should know before the figures: where they are no better than chance or than simple models."""
-    return "\n\n".join(f"**{escape_text(line)}**" for line in (report.get("verdict") or {}).get("lines", []))
+def _show_verdict(report: dict[str, Any]) -> str:
+    """What a reader should know before the figures: whether they are better than chance and than simple models."""
+    verdict = report.get("verdict") or {}
+    lines = [f"**{escape_text(line)}**" for line in verdict.get("lines", [])]
+    return "\n\n".join(lines or [escape_text(verdict.get("lead") or "")])
 
 
 def _tabulate_metrics(report: dict[str, Any]) -> str:

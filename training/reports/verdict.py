@@ -39,7 +39,8 @@ def judge(
         `split`, which is judged, and its number of `rows`; `chance`: `apart` (whether the result can be told from
         chance; None where the rows cannot say), the `method`, and `p` of each statistic; `baselines`: for each simple
         model the `metric` and the 95 % interval of the `difference`, above 0 where the run is better; `lines`: what
-        a reader should know, in sentences; empty for a result that is better than all of them. None without rows.
+        a reader should know, in sentences; empty for a result that is better than all of them, which `lead` then says.
+        None without rows.
     """
     split = name_judged(report)
     if split is None:
@@ -53,7 +54,8 @@ def judge(
         chance = _permute(paths, problem, report["data"]["classes"])
     differences = {} if baselines is None else _compare(problem, split, scores[split], baselines)
     verdict = {"split": split, "rows": rows, "chance": chance, "baselines": differences}
-    return {**verdict, "lines": _write_lines(report, verdict, baselines)}
+    lines = _write_lines(report, verdict, baselines)
+    return {**verdict, "lines": lines, "lead": None if lines else _write_lead(problem, verdict)}
 
 
 def name_judged(report: dict[str, Any]) -> str | None:
@@ -141,12 +143,7 @@ def _write_lines(report: dict[str, Any], verdict: dict[str, Any], baselines: Bas
 def _compare_in_words(
     problem: Problem, measured: dict[str, Any], verdict: dict[str, Any], baselines: Baselines
 ) -> list[str]:
-    lines = []
-    names = {
-        "mean": "the mean of the training rows",
-        "majority": "the guess of the most frequent class",
-        "kmer": "the guess from the neighbouring bases" if problem == "token" else "the 6-mer regression",
-    }
+    lines, names = [], _name_models(problem)
     for name, compared in verdict["baselines"].items():
         metric, interval = compared["metric"], compared["difference"]
         own = measured[metric]["mean"]
@@ -164,6 +161,23 @@ def _compare_in_words(
                 f"The result is not distinguishable from {names[name]} on these rows: {figures} ({interval_text})."
             )
     return lines
+
+
+def _write_lead(problem: Problem, verdict: dict[str, Any]) -> str:
+    """Of a result about which nothing else is to be said: what it is better than."""
+    names = _name_models(problem)
+    ahead = [names[name] for name, one in verdict["baselines"].items() if (one["difference"] or [0])[0] > 0]
+    *most, last = ["chance", *ahead]
+    better = f"{', '.join(most)} and {last}" if most else last
+    return f"The result is better than {better} on these {verdict['rows']:,} {verdict['split']} rows."
+
+
+def _name_models(problem: Problem) -> dict[str, str]:
+    return {
+        "mean": "the mean of the training rows",
+        "majority": "the guess of the most frequent class",
+        "kmer": "the guess from the neighbouring bases" if problem == "token" else "the 6-mer regression",
+    }
 
 
 def _tells_classes(chance: dict[str, Any]) -> bool:

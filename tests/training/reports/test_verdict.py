@@ -65,13 +65,18 @@ def test_a_good_result_has_no_line(tmp_path, classes):
     verdict = judge_outputs(tmp_path, "single_label", [outputs], truth, np.zeros_like(outputs))
     assert verdict["chance"]["apart"] is True and verdict["lines"] == []
     assert verdict["baselines"]["kmer"]["difference"][0] > 0
+    assert verdict["lead"] == "The result is better than chance and the 6-mer regression on these 300 test rows."
+    alone = judge_outputs(tmp_path, "single_label", [outputs], truth)
+    assert alone["lead"] == "The result is better than chance on these 300 test rows."
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_a_result_at_chance_has_a_line(tmp_path, seeds):
     _, truth = draw(300, 2, 0)
     outputs = [draw(300, 2, 0, seed + 5)[0] for seed in range(seeds)]
-    (line,) = judge_outputs(tmp_path, "single_label", outputs, truth)["lines"]
+    verdict = judge_outputs(tmp_path, "single_label", outputs, truth)
+    (line,) = verdict["lines"]
+    assert verdict["lead"] is None
     assert line.startswith("The result is not distinguishable from chance: AUROC 0.") and "300 test rows (p 0." in line
 
 
