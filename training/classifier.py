@@ -58,6 +58,9 @@ def prepare_tokenizer(arguments: ModelArguments) -> PreTrainedTokenizerBase:
             require_repository(path, needs_weights=False)
         tokenizer = require_tokenizer(path)
     except InputError as error:
+        if arguments.tokenizer_name_or_path is not None:
+            raise
+        require_config(path)  # Where that cannot be read either, another tokenizer is no remedy.
         raise InputError(f"{error}. Name one with --tokenizer_name_or_path.") from error
     return prepare_batches(tokenizer, path)
 
