@@ -52,7 +52,7 @@ class User:
     A function is sent as source text: it imports what it needs, takes and returns what JSON can hold.
     """
 
-    def __init__(self, kind: str, hub, home: Path):
+    def __init__(self, kind: str, hub, home: Path, **variables: str):
         self.home = home
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
         environment |= {
@@ -63,6 +63,7 @@ class User:
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
             "HOME": str(home),
+            **variables,
         }
         self.environment = environment
         self.process = subprocess.Popen(
@@ -119,6 +120,15 @@ def user(hub_server, tmp_path_factory):
     user = User("user", hub_server, tmp_path_factory.mktemp("user"))
     yield user
     user.close()
+
+
+@pytest.fixture
+def offline_user(hub_server, user, tmp_path_factory):
+    """A user without a network but with the cache of `user`: the libraries read that variable once, when imported."""
+    cache = user.environment["HF_HOME"]
+    offline = User("user", hub_server, tmp_path_factory.mktemp("offline"), HF_HOME=cache, HF_HUB_OFFLINE="1")
+    yield offline
+    offline.close()
 
 
 @pytest.fixture(scope="session")

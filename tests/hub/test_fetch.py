@@ -43,18 +43,10 @@ def call_fetch(argv):
     return main(["models", "fetch", *argv])
 
 
-def embed_offline(argv, offline=True):
-    """In this process: what a verb says of a model where there is no network."""
-    from huggingface_hub import constants
-
+def call_embed(argv):
     from gengram.cli import main
 
-    before = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = offline
-    try:
-        return main(["embed", *argv])
-    finally:
-        constants.HF_HUB_OFFLINE = before
+    return main(["embed", *argv])
 
 
 def test_a_model_in_a_folder_is_complete_and_without_code_and_pickles(hub, user, tmp_path):
@@ -144,16 +136,17 @@ def test_a_broken_download_goes_on(hub, user, tmp_path):
     assert user.call(call_fetch, argv=["lab/broken", "--to", str(tmp_path / "models")]) == 0, user.out
 
 
-def test_in_the_cache_a_model_is_found_without_a_network_and_another_is_told(hub, user, tmp_path):
+def test_in_the_cache_a_model_is_found_without_a_network_and_another_is_told(hub, user, offline_user, tmp_path):
     user.call(publish, repo="lab/cached", kind="model", files={}, folder=tmp_path / "a", with_model=True)
     assert user.call(call_fetch, argv=["lab/cached"]) == 0
     (tmp_path / "s.csv").write_text("sequence\nACGTACGT\n")
     words = [str(tmp_path / "s.csv"), "--out", str(tmp_path / "v.npz"), "--model"]
     hub.requests.clear()
-    assert user.call(embed_offline, argv=[*words, "lab/cached"]) == 0, user.err
+    assert offline_user.call(call_embed, argv=[*words, "lab/cached"]) == 0, offline_user.err
     assert hub.requests.total() == 0
-    assert user.call(embed_offline, argv=[*words, "lab/missing", "--overwrite"]) == 1
-    assert "HF_HUB_OFFLINE is set" in user.err and "gengram models fetch lab/missing --to FOLDER" in user.err
+    assert offline_user.call(call_embed, argv=[*words, "lab/missing", "--overwrite"]) == 1
+    assert "HF_HUB_OFFLINE is set" in offline_user.err
+    assert "gengram models fetch lab/missing --to FOLDER" in offline_user.err
 
 
 def test_code_of_a_repository_is_refused_with_what_loads_instead(hub, user):
