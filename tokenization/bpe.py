@@ -84,8 +84,11 @@ def load_bpe_tokenizer(
 
     - Lower case is read as upper case; originally each soft-masked base is `[UNK]`.
     - The offsets of a run of ten or more N cover all of it; originally only its last N.
-    - Names of special tokens in a sequence are letters; originally `[MASK]` is read as a mask.
     - `model_max_length` is set, and `token_type_ids` are returned for pairs.
+
+    Names of special tokens in a text are those tokens, as originally and with every tokenizer here, so that `fill-mask`
+    finds its mask. Call the tokenizer with `split_special_tokens=True` to read them as letters, as this package does
+    with every text of a file.
 
     `AutoTokenizer.from_pretrained` loads the original as it is.
 
@@ -159,7 +162,6 @@ def wrap_bpe(backend: Tokenizer, model_max_length: int) -> BpeTokenizer:
         **{f"{kind}_token": name for kind, name in _NAMES.items()},
         model_max_length=model_max_length,
         model_input_names=["input_ids", "token_type_ids", "attention_mask"],
-        split_special_tokens=True,
         clean_up_tokenization_spaces=False,
     )
 

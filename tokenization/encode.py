@@ -75,8 +75,15 @@ class KmerEncoder:
         self.token_ids = np.array([vocabulary[token] for token in tokens], dtype=np.int32)
         self.kinds = self._read_kinds()
 
-    def __call__(self, sequences: Sequence[str]) -> EncodedSequences:
-        """Encode sequences, `<cls>` in front of each; nothing is cut off and nothing padded."""
+    def __call__(self, sequences: Sequence[str], split_special_tokens: bool | None = None) -> EncodedSequences:
+        """Encode sequences, `<cls>` in front of each; nothing is cut off and nothing padded.
+
+        Args:
+            sequences: B texts.
+            split_special_tokens: whether names of special tokens in a text are letters; by default as the tokenizer
+                says. Give True for text of files.
+        """
+        split = self.tokenizer.split_special_tokens if split_special_tokens is None else split_special_tokens
         ids: list[np.ndarray] = []
         counts = np.empty(len(sequences), dtype=np.int64)
         block: list[str] = []
@@ -84,7 +91,7 @@ class KmerEncoder:
         for index, sequence in enumerate(sequences):
             if not sequence.isascii() or "<" in sequence or _SEPARATOR in sequence:
                 self._flush(block, ids, counts[begin:index])
-                slow = self.tokenizer(sequence, verbose=False)["input_ids"]
+                slow = self.tokenizer(sequence, split_special_tokens=split, verbose=False)["input_ids"]
                 ids.append(np.array(slow, dtype=np.int32))
                 counts[index] = len(slow)
                 block, size, begin = [], 0, index + 1

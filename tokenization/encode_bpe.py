@@ -47,26 +47,37 @@ class BpeEncoder:
         if description.get("model", {}).get("type") != "BPE":
             raise ValueError(f"{type(tokenizer).__name__} is no BPE tokenizer with a tokenizer.json")
         self.tokenizer, self.threads = tokenizer, threads
-        self._special = [token["content"] for token in description["added_tokens"]]
+        added = description["added_tokens"]
+        self._special = [token["content"] for token in added if token["special"]]
+        # Tokens of their own wherever they are written.
+        self._written = [token["content"] for token in added if not token["special"]]
         reason = self._read(description)
         self.is_fast = reason is None
         if reason is not None:
             logger.warning(f"BPE encoding at the speed of tokenizers: {reason}")
 
-    def __call__(self, sequences: Sequence[str], add_special_tokens: bool = True) -> EncodedSequences:
+    def __call__(
+        self, sequences: Sequence[str], add_special_tokens: bool = True, split_special_tokens: bool | None = None
+    ) -> EncodedSequences:
         """Encode sequences; nothing is cut off and nothing padded.
 
         Args:
             sequences: B texts.
             add_special_tokens: whether the tokenizer's `[CLS]` and `[SEP]`, or what it has, go around each.
+            split_special_tokens: whether names of special tokens in a text are letters; by default as the tokenizer
+                says. Give True for text of files.
         """
+        split = self.tokenizer.split_special_tokens if split_special_tokens is None else split_special_tokens
+        named = [*self._written, *([] if split else self._special)]
         encoded: list[np.ndarray] = [np.empty(0, dtype=np.int32)] * len(sequences)
-        quick = [index for index, sequence in enumerate(sequences) if self.is_fast and self._reads(sequence)]
+        quick = [index for index, sequence in enumerate(sequences) if self.is_fast and _reads(sequence, named)]
         slow = sorted(set(range(len(sequences))) - set(quick))
         for index, ids in zip(quick, self._encode([sequences[index] for index in quick])):
             encoded[index] = ids
         for index in slow:
-            ids = self.tokenizer(sequences[index], add_special_tokens=False, verbose=False)["input_ids"]
+            ids = self.tokenizer(sequences[index], add_special_tokens=False, split_special_tokens=split, verbose=False)[
+                "input_ids"
+            ]
             encoded[index] = np.array(ids, dtype=np.int32)
         if add_special_tokens:
             before, after = self._around
@@ -76,11 +87,6 @@ class BpeEncoder:
             counts = counts.reshape(-1, 3).sum(1)
         offsets = np.concatenate([[0], counts.cumsum()])
         return EncodedSequences(np.concatenate(encoded) if encoded else np.empty(0, dtype=np.int32), offsets)
-
-    def _reads(self, sequence: str) -> bool:
-        if not sequence.isascii() or _SEPARATOR in sequence:
-            return False
-        return not any(name in sequence for name in self._named)
 
     def _encode(self, sequences: list[str]) -> list[np.ndarray]:
         """Ids of plain sequences, without special tokens: each int32."""
@@ -176,7 +182,7 @@ class BpeEncoder:
             return "the tokenizer has no token for unknown characters"
         merges = [tuple(merge.split(" ") if isinstance(merge, str) else merge) for merge in model["merges"]]
         merged = np.array([vocabulary[left + right] for left, right in merges], dtype=np.int32)
-        named = set(self._special) | {model["unk_token"]}
+        named = {*self._special, *self._written, model["unk_token"]}
         singles = [token for token in vocabulary if len(token) == 1 and (token not in named or token == "-")]
         last_single = max((vocabulary[single] for single in singles), default=-1)
         if (np.diff(merged) <= 0).any() or last_single > merged.min(initial=2**31 - 1):
@@ -208,10 +214,9 @@ class BpeEncoder:
                 letters[byte] = alphabet[read]
         letters[ord(_SEPARATOR)] = END
         self._letters = bytes(letters)
-        # Texts with these go to the tokenizer: names that it reads as one token, and the token of a gap written out.
-        self._named = [] if getattr(self.tokenizer, "split_special_tokens", False) else self._special
+        # A text with the token of a gap written out goes to the tokenizer.
         if gap_id >= 0:
-            self._named = [*self._named, "-"]
+            self._written.append("-")
         return None
 
     def _find_special(self) -> tuple[np.ndarray, np.ndarray]:
@@ -233,6 +238,11 @@ class BpeEncoder:
         if not shortest:
             return -1, 0, not splits
         return vocabulary.get("-", -1), shortest, splits and "-" in vocabulary
+
+
+def _reads(sequence: str, named: list[str]) -> bool:
+    """Whether a text holds only what is read letter by letter: none of the names that the tokenizer makes one token."""
+    return sequence.isascii() and _SEPARATOR not in sequence and not any(name in sequence for name in named)
 
 
 __all__ = ["CHUNK", "BpeEncoder"]

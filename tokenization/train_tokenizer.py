@@ -170,7 +170,7 @@ def measure_tokenizer(tokenizer: BpeTokenizer, pieces: Sequence[str]) -> dict[st
     """
     vocabulary = {index: token for token, index in tokenizer.get_vocab().items()}
     bases = {index: len(token) for index, token in vocabulary.items() if set(token) <= set(BASES)}
-    encoded = BpeEncoder(tokenizer)(pieces, add_special_tokens=False)
+    encoded = BpeEncoder(tokenizer)(pieces, add_special_tokens=False, split_special_tokens=True)
     counts = np.bincount(encoded.ids, minlength=len(vocabulary))
     size = np.zeros(len(counts), dtype=np.int64)
     size[list(bases)] = list(bases.values())

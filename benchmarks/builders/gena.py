@@ -314,7 +314,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _read_tokens(tokenizer: PreTrainedTokenizerBase, sequence: str) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    encoded = tokenizer(sequence, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    encoded = tokenizer(
+        sequence, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True, verbose=False
+    )
     return np.array(encoded["input_ids"], dtype=np.int64), encoded["offset_mapping"]
 
 

@@ -102,7 +102,7 @@ def _compute_features(
     model: SegmentNTForTokenClassification, tokenizer: PreTrainedTokenizerBase, texts: list[str]
 ) -> np.ndarray:
     kmer_size, length = model.config.kmer_size, len(texts[0])
-    encoded = tokenizer(texts, verbose=False)["input_ids"]
+    encoded = tokenizer(texts, split_special_tokens=True, verbose=False)["input_ids"]
     if any(len(ids) != length // kmer_size + 1 for ids in encoded):
         raise ValueError(
             f"{length} bp are {len(encoded[0])} tokens, not <cls> and {length // kmer_size} {kmer_size}-mers: use the "

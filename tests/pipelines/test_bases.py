@@ -205,9 +205,7 @@ def test_masks_are_filled_with_bases(name, kind, tmp_path):
     assert len(fill(text)) == min(5, len(wanted))
 
     # Where the package is not installed, the tokens are named; the scores are the same.
-    plain = FillMaskPipeline(
-        model=fill.model, tokenizer=fill.tokenizer, device="cpu", tokenizer_kwargs={"split_special_tokens": False}
-    )
+    plain = FillMaskPipeline(model=fill.model, tokenizer=fill.tokenizer, device="cpu")
     targets = [token for token in fill.tokenizer.get_vocab() if set(token) <= set("ACGT")]
     assert plain(text, targets=targets, top_k=1000) == proposed
     anything = plain(text, top_k=fill.model.config.vocab_size)

@@ -91,9 +91,11 @@ def test_a_pair_has_the_runs_of_each_text(mended):
     assert [pair for index, pair in pairs if index == gap] == [(4, 19), (0, 11)]
 
 
-def test_special_names_in_a_sequence_are_letters(original, mended):
-    assert original.mask_token_id in original("AC[MASK]GT")["input_ids"]
-    assert mended.mask_token_id not in mended("AC[MASK]GT")["input_ids"]
+def test_special_names_in_a_sequence_are_the_original_s_unless_split(original, mended):
+    assert mended("AC[MASK]GT")["input_ids"] == original("AC[MASK]GT")["input_ids"]
+    for tokenizer in (original, mended):
+        assert tokenizer.mask_token_id in tokenizer("AC[MASK]GT")["input_ids"]
+        assert tokenizer.mask_token_id not in tokenizer("AC[MASK]GT", split_special_tokens=True)["input_ids"]
 
 
 def test_sequences_are_given_back(mended):
