@@ -121,7 +121,7 @@ def run_dry(
     inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
     counter = _Counter(model, batch)
     with _enter(counter, model, autocast):
-        outputs = model(**inputs)
+        outputs = model(**inputs, return_dict=True)
         logits = outputs["logits"]
         kept, forward_flops, answer = counter.live, counter.flops, logits.numel() * logits.element_size()
         value = loss(outputs, batch["labels"])
@@ -144,7 +144,7 @@ def run_dry_forward(model: Any, batch: dict[str, torch.Tensor], autocast: torch.
         if isinstance(module, MotifMemory):  # In evaluation it keeps tables, and compares numbers to do so.
             module.train()
     with torch.no_grad(), _enter(counter, model, autocast):
-        logits = model(**inputs)["logits"]
+        logits = model(**inputs, return_dict=True)["logits"]
         answer = logits.numel() * logits.element_size()
     model.train()
     return DryStep(0, 0, answer, counter.peak, counter.flops, counter.flops, counter.moved, counter.operations)

@@ -113,7 +113,7 @@ class StepTrainer(Trainer):
         """Return the loss whose gradient, averaged over processes as they do, is that of the step's mean loss."""
         is_filler = inputs.pop(_FILLER, False)
         labels = inputs.pop("labels")
-        outputs = model(**inputs)
+        outputs = model(**inputs, return_dict=True)
         loss = self.step_loss(outputs, labels, num_items_in_batch=num_items_in_batch)
         if num_items_in_batch is not None:
             loss = loss * self.accelerator.num_processes

@@ -340,7 +340,9 @@ class GenaBertForMaskedLM(GenaBertPreTrainedModel):
             labels (`torch.LongTensor` of shape `(B, T)`, *optional*):
                 True ids of the masked tokens, -100 elsewhere; the loss is their mean cross-entropy in nats.
         """
-        outputs = self.bert(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
+        outputs = self.bert(
+            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, return_dict=True, **kwargs
+        )
         logits = self.cls(outputs.last_hidden_state)
         loss = None
         if labels is not None:
@@ -411,7 +413,9 @@ class GenaBertForPreTraining(GenaBertForMaskedLM):
                 Masked tokens in all micro-batches of a step, as Trainer counts them; both losses are this
                 micro-batch's share of the step by its masked tokens.
         """
-        outputs = self.bert(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
+        outputs = self.bert(
+            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, return_dict=True, **kwargs
+        )
         tokens, order = self.cls(outputs.last_hidden_state, outputs.pooler_output)
         mlm_loss = nsp_loss = None
         if labels is not None:
@@ -483,7 +487,9 @@ class GenaBertForSequenceClassification(GenaBertClassifier):
         Returns:
             `SequenceClassifierOutput`: `logits` [B, C]; `loss` as `compute_loss` has it.
         """
-        outputs = self.bert(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
+        outputs = self.bert(
+            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, return_dict=True, **kwargs
+        )
         logits = self.classifier(self.dropout(outputs.pooler_output))
         loss = None
         if labels is not None:
@@ -530,7 +536,9 @@ class GenaBertForTokenClassification(GenaBertClassifier):
         Returns:
             `TokenClassifierOutput`: `logits` [B, T, C]; `loss` as `compute_loss` has it.
         """
-        outputs = self.bert(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
+        outputs = self.bert(
+            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, return_dict=True, **kwargs
+        )
         logits = self.classifier(self.dropout(outputs.last_hidden_state))
         loss = None
         if labels is not None:
@@ -596,7 +604,9 @@ class GenaBertForBinnedRegression(GenaBertClassifier):
         """
         if bins_mask is None:
             raise ValueError("bins_mask is missing: it marks the token of each bin")
-        outputs = self.bert(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
+        outputs = self.bert(
+            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, return_dict=True, **kwargs
+        )
         logits = self.classifier(self.dropout(outputs.last_hidden_state[bins_mask.bool()]))
         loss = None
         if labels is not None:

@@ -245,7 +245,8 @@ class GengramModel(GengramPreTrainedModel):
             if getattr(self.config, flag, None):
                 kwargs.setdefault(flag, True)
 
-        outputs = self.backbone(**{name: value for name, value in inputs.items() if value is not None}, **kwargs)
+        given = {name: value for name, value in inputs.items() if value is not None}
+        outputs = self.backbone(**given, return_dict=True, **kwargs)
 
         if context is not None and context.embedding and getattr(outputs, "hidden_states", None):
             # The first of them is recorded at the entry of layer 0, behind the hook that adds its memory.
@@ -531,13 +532,22 @@ class GengramForCausalLM(GengramLanguageModel, GenerationMixin):
         if getattr(self.config.backbone_config, "output_router_logits", False):
             kwargs.setdefault("output_router_logits", True)
         outputs = self.model(
-            input_ids, attention_mask, position_ids, past_key_values, inputs_embeds, use_cache, seq_idx, **kwargs
+            input_ids,
+            attention_mask,
+            position_ids,
+            past_key_values,
+            inputs_embeds,
+            use_cache,
+            seq_idx,
+            return_dict=True,
+            **kwargs,
         )
         return self.head(
             backbone_outputs=outputs,
             attention_mask=attention_mask,
             labels=labels,
             logits_to_keep=logits_to_keep,
+            return_dict=True,
             **kwargs,
         )
 
@@ -582,8 +592,10 @@ class GengramForMaskedLM(GengramLanguageModel):
             `MaskedLMOutput`: loss, logits [B, T, vocabulary], hidden_states, attentions.
         """
         num_items = kwargs.pop("num_items_in_batch", None)
-        outputs = self.model(input_ids, attention_mask, position_ids, None, inputs_embeds, seq_idx=seq_idx, **kwargs)
-        result = self.head(backbone_outputs=outputs, attention_mask=attention_mask)
+        outputs = self.model(
+            input_ids, attention_mask, position_ids, None, inputs_embeds, seq_idx=seq_idx, return_dict=True, **kwargs
+        )
+        result = self.head(backbone_outputs=outputs, attention_mask=attention_mask, return_dict=True)
         loss = None
         if labels is not None:  # here, because not every native head counts items over accumulated batches
             loss = self.loss_function(
@@ -682,7 +694,15 @@ class GengramForSequenceClassification(GengramClassifier):
         num_items = kwargs.pop("num_items_in_batch", None)
         use_cache = False if use_cache is None and past_key_values is None else use_cache
         outputs = self.model(
-            input_ids, attention_mask, position_ids, past_key_values, inputs_embeds, use_cache, seq_idx, **kwargs
+            input_ids,
+            attention_mask,
+            position_ids,
+            past_key_values,
+            inputs_embeds,
+            use_cache,
+            seq_idx,
+            return_dict=True,
+            **kwargs,
         )
         hidden_states = outputs.last_hidden_state
         real = find_real_tokens(hidden_states, input_ids, attention_mask, self.config.pad_token_id)
@@ -736,7 +756,9 @@ class GengramForTokenClassification(GengramClassifier):
         """
         num_items = kwargs.pop("num_items_in_batch", None)
         kwargs.setdefault("use_cache", False)
-        outputs = self.model(input_ids, attention_mask, position_ids, None, inputs_embeds, seq_idx=seq_idx, **kwargs)
+        outputs = self.model(
+            input_ids, attention_mask, position_ids, None, inputs_embeds, seq_idx=seq_idx, return_dict=True, **kwargs
+        )
         logits = self.classifier(self.dropout(outputs.last_hidden_state))
         loss = None
         if labels is not None:

@@ -5,8 +5,9 @@ Llama, where an output gate, a partial rotation, biases or a plain MLP take part
 
 import torch
 from torch import nn
-from transformers import LlamaForCausalLM, LlamaModel
+from transformers import Cache, LlamaForCausalLM, LlamaModel
 from transformers.activations import ACT2FN
+from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.llama.modeling_llama import (
     LlamaAttention,
@@ -15,6 +16,7 @@ from transformers.models.llama.modeling_llama import (
     eager_attention_forward,
 )
 from transformers.models.phi.modeling_phi import PhiRotaryEmbedding
+from transformers.utils import can_return_tuple
 
 from .configuration_megatron_decoder import MegatronDecoderConfig
 
@@ -103,6 +105,61 @@ class MegatronDecoderForCausalLM(LlamaForCausalLM):
         super().__init__(config)
         self.model = MegatronDecoderModel(config)
         self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        labels: torch.LongTensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        **kwargs,
+    ) -> CausalLMOutputWithPast:
+        """As that of `LlamaForCausalLM`, which cannot answer with a tuple where `config.return_dict` asks for one."""
+        outputs = self.model(
+            input_ids,
+            attention_mask,
+            position_ids,
+            past_key_values,
+            inputs_embeds,
+            use_cache=use_cache,
+            return_dict=True,
+            **kwargs,
+        )
+        logits = self.lm_head(keep_positions(outputs.last_hidden_state, logits_to_keep))
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)
+        return CausalLMOutputWithPast(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+
+def keep_positions(hidden_states: torch.Tensor, kept: int | torch.Tensor) -> torch.Tensor:
+    """
+    The hidden states that logits are wanted of.
+
+    Args:
+        hidden_states (`torch.Tensor` [B, T, D]).
+        kept: how many at the end (0: all), or int64 [N], positions of every sequence, or int64 [B, N], of each
+            sequence its own, or bool [B, T], true where wanted.
+
+    Returns:
+        `torch.Tensor` [B, N, D]; for bool those that are wanted of all sequences, [N, D].
+    """
+    if isinstance(kept, int):
+        return hidden_states[:, -kept:]
+    if kept.dim() == 2 and kept.dtype != torch.bool:
+        return hidden_states.take_along_dim(kept[..., None], dim=1)
+    return hidden_states[kept] if kept.dim() == 2 else hidden_states[:, kept]
 
 
 __all__ = ["MegatronDecoderForCausalLM", "MegatronDecoderModel"]

@@ -243,7 +243,7 @@ class NTv3ForMaskedLM(NTv3PreTrainedModel):
         Returns:
             `MaskedLMOutput`: loss, logits [B, T, alphabet], hidden_states, attentions.
         """
-        outputs = self.core(input_ids, attention_mask, inputs_embeds, **kwargs)
+        outputs = self.core(input_ids, attention_mask, inputs_embeds, return_dict=True, **kwargs)
         logits = self.core.lm_head(outputs.last_hidden_state)
         loss = None
         if labels is not None:
@@ -296,7 +296,7 @@ class NTv3ForSequenceClassification(NTv3Classifier):
         Returns:
             `SequenceClassifierOutput`: loss, logits [B, labels], hidden_states, attentions.
         """
-        outputs = self.core(input_ids, attention_mask, inputs_embeds, **kwargs)
+        outputs = self.core(input_ids, attention_mask, inputs_embeds, return_dict=True, **kwargs)
         states = outputs.last_hidden_state
         weights = torch.ones_like(states[..., :1]) if attention_mask is None else attention_mask[..., None].to(states)
         logits = self.classifier((states * weights).sum(1) / weights.sum(1).clamp(min=1))
@@ -331,7 +331,7 @@ class NTv3ForTokenClassification(NTv3Classifier):
         Returns:
             `TokenClassifierOutput`: loss, logits [B, T, labels], hidden_states, attentions.
         """
-        outputs = self.core(input_ids, attention_mask, inputs_embeds, **kwargs)
+        outputs = self.core(input_ids, attention_mask, inputs_embeds, return_dict=True, **kwargs)
         logits = self.classifier(outputs.last_hidden_state)
         loss = None
         if labels is not None:

@@ -107,7 +107,7 @@ class NTv3PostTrainedModel(NTv3PreTrainedModel):
         """
         self._check_length(input_ids if input_ids is not None else inputs_embeds)
         species = self._list_species(species_ids)
-        outputs = self.core(input_ids, attention_mask, inputs_embeds, species_ids, **kwargs)
+        outputs = self.core(input_ids, attention_mask, inputs_embeds, species_ids, return_dict=True, **kwargs)
         states = outputs.last_hidden_state
         start, end = self.config.locate_center(states.shape[1])
         center = states[:, start:end]

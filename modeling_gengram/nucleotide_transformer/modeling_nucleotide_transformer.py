@@ -310,7 +310,7 @@ class NucleotideTransformerForMaskedLM(NucleotideTransformerPreTrainedModel):
         Returns:
             `MaskedLMOutput`: loss, logits [B, T, vocabulary], hidden_states, attentions.
         """
-        outputs = self.esm(input_ids, attention_mask, position_ids, inputs_embeds, **kwargs)
+        outputs = self.esm(input_ids, attention_mask, position_ids, inputs_embeds, return_dict=True, **kwargs)
         logits = self.lm_head(outputs.last_hidden_state)
         loss = None
         if labels is not None:
@@ -359,7 +359,7 @@ class NucleotideTransformerForSequenceClassification(NucleotideTransformerPreTra
         Returns:
             `SequenceClassifierOutput`: loss, logits [B, labels], hidden_states, attentions.
         """
-        outputs = self.esm(input_ids, attention_mask, position_ids, inputs_embeds, **kwargs)
+        outputs = self.esm(input_ids, attention_mask, position_ids, inputs_embeds, return_dict=True, **kwargs)
         logits = self.classifier(outputs.last_hidden_state)
         loss = None
         if labels is not None:
@@ -437,7 +437,7 @@ class NucleotideTransformerForTokenClassification(NucleotideTransformerPreTraine
         Returns:
             `TokenClassifierOutput`: loss, logits [B, T, labels], hidden_states, attentions.
         """
-        outputs = self.esm(input_ids, attention_mask, position_ids, inputs_embeds, **kwargs)
+        outputs = self.esm(input_ids, attention_mask, position_ids, inputs_embeds, return_dict=True, **kwargs)
         logits = self.classifier(self.dropout(outputs.last_hidden_state))
         loss = None
         if labels is not None:

@@ -119,7 +119,7 @@ class SegmentNTForTokenClassification(SegmentNTPreTrainedModel):
                 f"The input has {n} k-mers behind <cls>, but the U-Net needs a multiple of {parts}: cut or pad the "
                 f"sequences to a multiple of {self.config.length_multiple} bp without N."
             )
-        outputs = self.esm(input_ids, attention_mask, position_ids, inputs_embeds, **kwargs)
+        outputs = self.esm(input_ids, attention_mask, position_ids, inputs_embeds, return_dict=True, **kwargs)
         states = self.unet(outputs.last_hidden_state[:, 1:].transpose(1, 2)).transpose(1, 2)
         logits = self.fc(states).view(len(states), n * self.config.kmer_size, self.num_labels, 2)
         loss = None

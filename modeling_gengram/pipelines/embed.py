@@ -369,7 +369,7 @@ def read_vectors(
     if training:
         model.eval()
     try:
-        outputs = model(input_ids=input_ids, attention_mask=attention_mask, **options)
+        outputs = model(input_ids=input_ids, attention_mask=attention_mask, return_dict=True, **options)
     finally:
         if training:
             model.train()

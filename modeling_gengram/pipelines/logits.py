@@ -45,7 +45,7 @@ def compute_logits(
         restore_attention(model)
         batch = batch.to(model.device)
         # A copy, since what is kept of torch's memory keeps it from being used for the next batch.
-        logits = model(**batch).logits.float().cpu().numpy().copy()
+        logits = model(**batch, return_dict=True).logits.float().cpu().numpy().copy()
         real = batch["attention_mask"].bool().cpu().numpy()
         for position in range(len(logits)):
             found = logits[position][real[position]] if logits.ndim == 3 else logits[position : position + 1]

@@ -276,7 +276,7 @@ def _compute_bases(
     if tokens := [int(one.sum()) for one in bases if one.sum() != len(texts[0])]:
         raise ValueError(f"{len(texts[0])} bp are {tokens[0]} tokens; bases need one token each")
     inputs = {name: torch.tensor(encoded[name], device=model.device) for name in names}
-    logits = model(**inputs).logits.float().cpu().numpy()
+    logits = model(**inputs, return_dict=True).logits.float().cpu().numpy()
     return np.stack([row[one] for row, one in zip(logits, bases)])
 
 

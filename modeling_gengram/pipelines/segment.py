@@ -108,7 +108,7 @@ def _compute_features(
             f"{length} bp are {len(encoded[0])} tokens, not <cls> and {length // kmer_size} {kmer_size}-mers: use the "
             "tokenizer of the model"
         )
-    logits = model(input_ids=torch.tensor(encoded, device=model.device)).logits
+    logits = model(input_ids=torch.tensor(encoded, device=model.device), return_dict=True).logits
     return logits.float().softmax(dim=-1)[..., 1].cpu().numpy()
 
 

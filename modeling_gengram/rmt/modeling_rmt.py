@@ -168,7 +168,7 @@ class RmtPreTrainedModel(PreTrainedModel):
         inputs = {"inputs_embeds": vectors, "attention_mask": attention_mask}
         if self.config.backbone_config.model_type == "gengram":
             inputs["input_ids"] = input_ids  # a motif memory reads the bases
-        outputs = self.model(**inputs, output_hidden_states=True)
+        outputs = self.model(**inputs, output_hidden_states=True, return_dict=True)
         hidden_states = outputs.hidden_states[-1]
         answer = hidden_states if outputs.get("logits") is None else outputs.logits
         return answer, hidden_states[:, start : start + M]
