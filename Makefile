@@ -10,7 +10,7 @@ export OMP_WAIT_POLICY = PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-all fuzz lint typecheck docs-test models-page links clean
+.PHONY: help install quickstart test test-all conformance fuzz lint typecheck docs-test models-page links clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -26,6 +26,10 @@ test: $(INSTALLED)  ## run the tests, with coverage
 
 test-all: $(INSTALLED)  ## run every test, the slow ones too
 	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 --dist loadfile
+
+# make conformance ARGUMENTS="--suite models --family 'rmt-*' --transformers 5.17.0" runs less.
+conformance: $(INSTALLED)  ## transformers' and PEFT's own tests on every family, for both supported transformers
+	$(VENV)/bin/python tests/conformance/program.py --page docs/conformance.md $(ARGUMENTS)
 
 # make fuzz ARGUMENTS="csv fasta --inputs 100000" reads more of less.
 fuzz: $(INSTALLED)  ## every reader on 10,000 changed copies of sound files: read or refused, nothing else
@@ -51,7 +55,7 @@ links:
 	@for package in $(PACKAGES); do ln -s "$(CURDIR)"/$$package .typing/gengram/$$package; done
 
 clean:  ## remove the virtual environment and everything that tools leave behind
-	rm -rf $(VENV) .typing build dist runs *.egg-info .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .typing .conformance build dist runs *.egg-info .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "gengram needs Python 3.10 or newer, and $(PYTHON) is " + sys.version.split()[0] + ": run make PYTHON=/path/to/python3.12 ...")'

@@ -1,0 +1,115 @@
+"""`make conformance`: transformers' and PEFT's own tests on every family, for every supported transformers.
+
+    python tests/conformance/program.py [--suite NAME ...] [--family PATTERN ...] [--transformers VERSION ...]
+                                        [--jobs 2] [--fetch] [--slice] [--offline]
+
+Outcomes are kept in `.conformance/outcomes/`, a file a suite and version; what is run again takes the place of what was
+there, and the table of docs/conformance.md is made of all of them. The exit code is 1 where a test fails that
+`not_applicable.yaml` does not name, or one passes that it names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+from conformance import layout  # noqa: E402
+
+OUTCOMES = layout.CACHE / "outcomes"
+
+
+def read_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the options of the command line."""
+    parser = argparse.ArgumentParser(prog="make conformance", description=__doc__.split("\n")[0])
+    suites, versions = layout.list_suites(), [source.version for source in layout.list_sources("transformers")]
+    parser.add_argument("--suite", action="append", choices=suites, help="only this suite; again for more")
+    parser.add_argument(
+        "--family", action="append", default=[], help="only variants that fit this pattern, e.g. 'rmt-*'"
+    )
+    parser.add_argument("--transformers", action="append", choices=versions, help="only this version; again for more")
+    parser.add_argument("--test", help="only tests whose name has this (pytest's -k)")
+    parser.add_argument("--jobs", type=int, default=2, help="processes of one thread each (2)")
+    parser.add_argument("--fetch", action="store_true", help="fetch what is missing, and end")
+    parser.add_argument("--offline", action="store_true", help="skip what would have to be fetched, and say so")
+    parser.add_argument("--page", type=Path, help="page whose table is written anew, from all outcomes that are kept")
+    return parser.parse_args(argv)
+
+
+def run_suite(suite: str, version: str, arguments: argparse.Namespace, folder: Path) -> list[dict]:
+    """
+    Run a suite in a folder that was laid out for a version; return its outcomes, see `outcomes`.
+
+    Raises:
+        SystemExit: pytest could not run the suite at all.
+    """
+    path = [str(folder)]
+    if version != importlib.metadata.version("transformers"):
+        path.append(str(layout.fetch_version(version, download=not arguments.offline)))
+    told = folder / f"{suite}.jsonl"
+    told.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "conformance.outcomes", "--tb=short", "--no-header"]
+    command += ["--outcomes", str(told), "--suite", suite, *(f"--family={one}" for one in arguments.family)]
+    command += ["-n", str(arguments.jobs), "--dist", "loadscope"] if arguments.jobs > 1 else []
+    command += ["-k", arguments.test] if arguments.test else []
+    offline = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    environment = {**os.environ, **offline, "PYTHONPATH": os.pathsep.join(path)}
+    done = subprocess.run([*command, str(layout.find_module(suite, folder))], cwd=folder, env=environment)
+    if done.returncode not in (0, 1, 5):  # passed, failed, none chosen
+        sys.exit(f"suite {suite}, transformers {version}: pytest could not run it (exit code {done.returncode})")
+    return [json.loads(line) for line in told.read_text().splitlines()] if told.is_file() else []
+
+
+def keep_outcomes(suite: str, version: str, outcomes: list[dict]) -> None:
+    """Put outcomes into the file of a suite and version, in the place of those of the same tests."""
+    path = OUTCOMES / version / f"{suite}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kept = {}
+    for line in [*(path.read_text().splitlines() if path.is_file() else []), *map(json.dumps, outcomes)]:
+        outcome = json.loads(line)
+        kept[outcome["family"], outcome["test"]] = line
+    path.write_text("".join(f"{kept[key]}\n" for key in sorted(kept)))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run what was asked for; return the exit code."""
+    arguments = read_arguments(argv)
+    download = not arguments.offline
+    versions = arguments.transformers or [source.version for source in layout.list_sources("transformers")]
+    suites = arguments.suite or layout.list_suites()
+    failed = 0
+    for version in versions:
+        try:
+            peft = next(iter(layout.list_sources("peft"))) if set(suites) & set(layout.SUITES_OF_PEFT) else None
+            with tempfile.TemporaryDirectory(prefix="conformance-") as temporary:
+                folder = layout.lay_out(
+                    layout.find_source("transformers", version), peft, Path(temporary), download=download
+                )
+                if arguments.fetch:
+                    if version != importlib.metadata.version("transformers"):
+                        layout.fetch_version(version)
+                    continue
+                for suite in suites:
+                    outcomes = run_suite(suite, version, arguments, folder)
+                    keep_outcomes(suite, version, outcomes)
+                    counts = Counter(outcome["outcome"] for outcome in outcomes)
+                    failed += counts["failed"]
+                    told = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
+                    print(f"{suite}, transformers {version}: {told or 'no such test'}")
+        except layout.Unavailable as reason:
+            print(f"skipped: transformers {version}: {reason}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

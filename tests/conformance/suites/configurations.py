@@ -1,0 +1,42 @@
+"""transformers' common tests of a configuration: its fields, to and from JSON, sub-configurations, labels."""
+
+from dataclasses import fields
+from typing import Any
+
+from conformance.cases import FamilyCase, build_cases
+from transformers import PreTrainedConfig
+
+from ..test_configuration_common import ConfigTester
+
+_TESTS = [name for name in vars(ConfigTester) if name.startswith(("create_and_test", "check_config"))]
+
+
+class ConfigurationCase(FamilyCase):
+    """One test a check of `ConfigTester`, so that each has an outcome."""
+
+    def setUp(self):
+        super().setUp()
+        config = self.model_tester.get_config()
+        for sub in config.sub_configs:  # A folder's name is a property of loading.
+            del getattr(config, sub)._name_or_path
+        self.checks = ConfigTester(self, type(config), **_list_fields(config))
+
+
+def _list_fields(config: PreTrainedConfig) -> dict[str, Any]:
+    """Return the fields of the family's own that differ from its defaults, as JSON has them."""
+    own = {field.name for field in fields(config)} - {field.name for field in fields(PreTrainedConfig)}
+    given, usual = config.to_dict(), type(config)().to_dict()
+    return {name: given[name] for name in sorted(own & given.keys()) if given[name] != usual.get(name)}
+
+
+def _write_test(name: str):
+    def test(self):
+        getattr(self.checks, name)()
+
+    return test
+
+
+for _name in _TESTS:
+    setattr(ConfigurationCase, f"test_{_name.removeprefix('create_and_test_')}", _write_test(_name))
+
+build_cases(globals(), ConfigurationCase)
