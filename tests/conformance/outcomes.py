@@ -3,8 +3,8 @@
     python -m pytest -p conformance.outcomes --outcomes FILE --suite models --family 'gengram-*' tests/families/...
 
 A test that `not_applicable.yaml` names for its family and the version is run all the same and must fail: one that
-passes is a failure, since the list is then out of date. A line has `suite`, `family`, `test`, `outcome` (`passed`, `failed`,
-`skipped`, `not applicable`), `seconds`, and `reason` of what did not pass.
+passes is a failure, since the list is then out of date. A line has `suite`, `family`, `test`, `seconds`, `outcome`
+(`passed`, `failed`, `skipped`, `not applicable`), and the `reason` of what did not pass.
 """
 
 from __future__ import annotations
