@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from tokenizers import Encoding, Regex, Tokenizer
+from tokenizers.decoders import Fuse
 from tokenizers.normalizers import Replace
 from tokenizers.normalizers import Sequence as NormalizerSequence
 from transformers import TokenizersBackend
@@ -84,6 +85,7 @@ def load_bpe_tokenizer(
 
     - Lower case is read as upper case; originally each soft-masked base is `[UNK]`.
     - The offsets of a run of ten or more N cover all of it; originally only its last N.
+    - `decode` writes tokens without blanks between them, so that what a model generates can be read again.
     - `model_max_length` is set, and `token_type_ids` are returned for pairs.
 
     Names of special tokens in a text are those tokens, as originally and with every tokenizer here, so that `fill-mask`
@@ -147,6 +149,13 @@ def fold_letters(letters: set[str], *, case: Case, uracil: Uracil) -> list[Repla
     return [Replace(Regex(f"[{''.join(sorted(group))}]"), base) for base, group in sorted(groups.items())]
 
 
+def fuse_tokens(backend: Tokenizer) -> None:
+    """Let `decode` write tokens one after the other, in place; without a decoder it puts a blank between them, which is
+    no DNA: what a model generates could not be read again."""
+    if backend.decoder is None:
+        backend.decoder = Fuse()
+
+
 def wrap_bpe(backend: Tokenizer, model_max_length: int) -> BpeTokenizer:
     """Make a tokenizer for transformers of one with GENA-LM's special tokens.
 
@@ -157,6 +166,7 @@ def wrap_bpe(backend: Tokenizer, model_max_length: int) -> BpeTokenizer:
         raise ValueError(f"model_max_length={model_max_length}: give the model's length in tokens, 1 or more")
     if lacking := [name for name in _NAMES.values() if backend.token_to_id(name) is None]:
         raise ValueError(f"the tokenizer has no {lacking[0]}: GENA-LM's have {', '.join(_NAMES.values())}")
+    fuse_tokens(backend)
     return BpeTokenizer(
         tokenizer_object=backend,
         **{f"{kind}_token": name for kind, name in _NAMES.items()},
@@ -184,6 +194,7 @@ __all__ = [
     "GAP",
     "BpeTokenizer",
     "fold_letters",
+    "fuse_tokens",
     "load_bpe_tokenizer",
     "load_published",
     "recognizes_published",

@@ -7,7 +7,7 @@ from tokenizers.normalizers import Sequence as NormalizerSequence
 from transformers import PreTrainedTokenizerBase, TokenizersBackend
 
 from gengram.genome.alphabet import ANY_BASE, BASES, IUPAC_BASES
-from gengram.tokenization.bpe import fold_letters
+from gengram.tokenization.bpe import fold_letters, fuse_tokens
 from gengram.tokenization.published import PublishedFiles
 
 _TRAINED = ("BPE", "Unigram", "WordPiece")
@@ -29,7 +29,8 @@ def recognizes_published(files: PublishedFiles) -> bool:
 
 
 def load_published(files: PublishedFiles) -> PreTrainedTokenizerBase:
-    """Load it as written, with lower case read as upper case and U as T in front of everything else.
+    """Load it as written, with lower case read as upper case and U as T in front of everything else, and tokens written
+    without blanks between them.
 
     Without a `tokenizer.json` it is the one that transformers makes of `vocab.json` and `merges.txt`.
     """
@@ -46,6 +47,7 @@ def load_published(files: PublishedFiles) -> PreTrainedTokenizerBase:
     letters = {*BASES, ANY_BASE, *"".join(_list_words(tokenizer))}
     steps = fold_letters(letters, case="fold", uracil="thymine")
     backend.normalizer = NormalizerSequence([*steps, *([backend.normalizer] if backend.normalizer is not None else [])])
+    fuse_tokens(backend)
     return tokenizer
 
 

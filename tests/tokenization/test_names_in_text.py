@@ -5,86 +5,23 @@ import json
 import os
 import subprocess
 import sys
-from itertools import product
 from pathlib import Path
 
 import pytest
 import torch
-from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from conformance.tokenizer_kinds import BRACKETS, TOKENIZERS, train_published
 from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, FillMaskPipeline, TokenizersBackend, pipeline
 
 from gengram.loading import load_tokenizer
 from gengram.pipelines import BaseFillMaskPipeline
 from gengram.pipelines.embed import tokenize_sequences
-from gengram.tokenization import (
-    BpeEncoder,
-    KmerEncoder,
-    build_kmer_tokenizer,
-    build_nucleotide_tokenizer,
-    list_base_tokens,
-    load_bpe_tokenizer,
-)
-from gengram.tokenization.ntv3 import build_ntv3_tokenizer
-from gengram.tokenization.overlapping import build_overlapping_tokenizer, list_overlapping_vocabulary
-from gengram.tokenization.train_tokenizer import train_bpe_tokenizer
-from gengram.tokenization.whole_kmer import build_whole_kmer_tokenizer
-
-BRACKETS = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"]
-GENERATOR = ["<oov>", "<s>", "</s>", "<pad>", "<mask>", *("".join(letters) for letters in product("ATCG", repeat=3))]
-ESM = ["<unk>", "<pad>", "<mask>", "<cls>", *("".join(letters) for letters in product("ATCG", repeat=3)), *"ATCGN"]
-DNA = ["GATTACAGATTACATTAGGGTTAGGG" * 20, "AACCGGTTACGTTGCA" * 30]
-
-
-def train_published(path, names: list[str], **options):
-    """A BPE as others publish it, with special tokens by these names."""
-    backend = Tokenizer(models.BPE(unk_token=names[0]))
-    backend.normalizer = normalizers.Sequence([normalizers.Strip(), normalizers.Replace(Regex("N{10,}"), "-")])
-    backend.pre_tokenizer = pre_tokenizers.Split("-", "isolated")
-    special = [AddedToken(name, special=True, normalized=False) for name in [*names, "-"]]
-    backend.train_from_iterator(DNA, trainers.BpeTrainer(vocab_size=80, special_tokens=special, show_progress=False))
-    backend.post_processor = processors.BertProcessing((names[2], 2), (names[1], 1))
-    kinds = ("unk_token", "cls_token", "sep_token", "pad_token", "mask_token")
-    TokenizersBackend(tokenizer_object=backend, **dict(zip(kinds, names)), **options).save_pretrained(path)
-    return path
-
-
-def publish(path, name: str, lines: list[str], **settings):
-    path.mkdir()
-    (path / name).write_text("\n".join(lines))
-    (path / "tokenizer_config.json").write_text(json.dumps(settings))
-    return path
-
-
-MAKERS = {
-    "nucleotide": lambda path: build_nucleotide_tokenizer(),
-    "nucleotide, cls_sep": lambda path: build_nucleotide_tokenizer(template="cls_sep"),
-    "nucleotide, unknown": lambda path: build_nucleotide_tokenizer(
-        case="unknown", uracil="unknown", ambiguous="unknown"
-    ),
-    "kmer, v1": lambda path: build_kmer_tokenizer(3, "v1"),
-    "kmer, v2": lambda path: build_kmer_tokenizer(3),
-    "kmer, one": lambda path: build_kmer_tokenizer(1),
-    "kmer, of ESM's files": lambda path: load_tokenizer(publish(path, "vocab.txt", [*ESM, "<eos>"], eos_token="<eos>")),
-    "overlapping": lambda path: build_overlapping_tokenizer(list_overlapping_vocabulary(3)),
-    "overlapping, stride 2": lambda path: build_overlapping_tokenizer(list_overlapping_vocabulary(4), 2),
-    "overlapping, of files": lambda path: load_tokenizer(publish(path, "vocab.txt", list_overlapping_vocabulary(3))),
-    "whole kmer": lambda path: build_whole_kmer_tokenizer(GENERATOR),
-    "whole kmer, of files": lambda path: load_tokenizer(publish(path, "vocab.txt", GENERATOR, add_eos_token=False)),
-    "BPE, trained": lambda path: train_bpe_tokenizer(DNA, vocab_size=60),
-    "BPE, as published": lambda path: AutoTokenizer.from_pretrained(train_published(path, BRACKETS)),
-    "BPE, mended": lambda path: load_bpe_tokenizer(train_published(path, BRACKETS)),
-    "BPE, of files": lambda path: load_tokenizer(train_published(path, BRACKETS)),
-    "BPE, other names": lambda path: load_tokenizer(
-        train_published(path, ["<unk>", "<cls>", "<sep>", "<pad>", "<mask>"])
-    ),
-    "ntv3": lambda path: build_ntv3_tokenizer(),
-}
+from gengram.tokenization import BpeEncoder, KmerEncoder, list_base_tokens
 
 
 @pytest.fixture(scope="module")
 def tokenizers(tmp_path_factory):
     folder = tmp_path_factory.mktemp("published")
-    return {name: make(folder / str(number)) for number, (name, make) in enumerate(MAKERS.items())}
+    return {name: make(folder / str(number)) for number, (name, make) in enumerate(TOKENIZERS.items())}
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +37,7 @@ def folders(tokenizers, tmp_path_factory):
     return found
 
 
-@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("name", TOKENIZERS)
 def test_a_mask_that_somebody_writes_is_a_mask(name, tokenizers, folders):
     text = f"ACGTACGT{tokenizers[name].mask_token}TTGCATGC"
     made = tokenizers[name](text)["input_ids"]
@@ -109,7 +46,7 @@ def test_a_mask_that_somebody_writes_is_a_mask(name, tokenizers, folders):
         assert read(folders[name])(text)["input_ids"] == made
 
 
-@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("name", TOKENIZERS)
 def test_names_in_data_are_letters(name, tokenizers, folders):
     """As the verbs read them; whatever is put around a sequence is there once."""
     for tokenizer in (tokenizers[name], AutoTokenizer.from_pretrained(folders[name])):
@@ -126,7 +63,7 @@ def test_names_in_data_are_letters(name, tokenizers, folders):
             assert tokenizer.mask_token_id in tokenizer(f"ACGT{tokenizer.mask_token}ACGT")["input_ids"]
 
 
-@pytest.mark.parametrize("name", [name for name in MAKERS if name.startswith(("kmer, v", "BPE"))])
+@pytest.mark.parametrize("name", [name for name in TOKENIZERS if name.startswith(("kmer-v", "bpe"))])
 def test_the_bulk_encoders_read_them_as_they_are_told(name, tokenizers):
     tokenizer = tokenizers[name]
     encoder = (KmerEncoder if name.startswith("kmer") else BpeEncoder)(tokenizer)
@@ -138,7 +75,7 @@ def test_the_bulk_encoders_read_them_as_they_are_told(name, tokenizers):
         assert (tokenizer.mask_token_id in expected[1]) is not (split is True)
 
 
-@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("name", TOKENIZERS)
 def test_fill_mask_works_as_it_comes(name, folders):
     fill = pipeline("fill-mask", model=str(folders[name]), device="cpu")
     assert type(fill) is BaseFillMaskPipeline
@@ -187,7 +124,7 @@ def test_fill_mask_works_where_the_package_is_not_installed(folders, tmp_path):
         assert [one["score"] for one in found[name]] == pytest.approx([one["score"] for one in expected])
 
 
-@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("name", TOKENIZERS)
 def test_a_tokenizer_can_be_told_to_split_always(name, folders):
     tokenizer = load_tokenizer(folders[name], split_special_tokens=True)
     assert tokenizer.mask_token_id not in tokenizer(f"ACGT{tokenizer.mask_token}ACGT")["input_ids"]
