@@ -46,6 +46,16 @@ class GenaBertConfig(BertConfig):
         "AutoModelForSequenceClassification": "modeling_gena.GenaBertForSequenceClassification",
         "AutoModelForTokenClassification": "modeling_gena.GenaBertForTokenClassification",
     }
+    # How tensor parallelism spreads the encoder.
+    base_model_tp_plan: ClassVar[dict[str, str]] = {
+        "embeddings.word_embeddings": "embedding_rowwise",
+        "encoder.layer.*.attention.self.query": "colwise",
+        "encoder.layer.*.attention.self.key": "colwise",
+        "encoder.layer.*.attention.self.value": "colwise",
+        "encoder.layer.*.attention.output.dense": "rowwise",
+        "encoder.layer.*.intermediate.dense": "colwise",
+        "encoder.layer.*.output.dense": "rowwise",
+    }
 
     vocab_size: int = 32000
     max_position_embeddings: int = 512
@@ -58,6 +68,11 @@ class GenaBertConfig(BertConfig):
     rotary_base: float | int = 10000
     rotary_dim: int | None = None
     add_head_dense: int = 0
+
+    def __post_init__(self, **kwargs):
+        super().__post_init__(**kwargs)
+        # Where embeddings are tied, transformers 5.17 adds a rule for theirs under Llama's name.
+        vars(self).pop("base_model_tp_plan", None)
 
     def validate_variant(self):
         """Refuse what none of GENA-LM's encoders is."""

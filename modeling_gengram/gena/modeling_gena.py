@@ -310,6 +310,7 @@ class GenaBertForMaskedLM(GenaBertPreTrainedModel):
         "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
         "cls.predictions.decoder.bias": "cls.predictions.bias",
     }
+    _tp_plan = {"cls.predictions.decoder": "colwise_gather_output", "cls.predictions.bias": "colwise"}
 
     def __init__(self, config: GenaBertConfig):
         super().__init__(config)

@@ -39,6 +39,7 @@ from .configuration_gengram import GengramConfig
 from .kmer_index import INVALID_LETTER, KmerContext, find_documents
 from .memory_cache import MotifMemoryLayer, find_memory_layer
 from .motif_memory import MotifConvolution, MotifMemory, MotifProjection, MotifTable, make_window
+from .tensor_parallel import sum_norm_gradients
 
 # The keyword argument under which the context travels through the backbone to its layers.
 CONTEXT = "kmer_context"
@@ -78,6 +79,10 @@ class GengramPreTrainedModel(PreTrainedModel):
                 init.uniform_(module.weight, -bound, bound)
         else:
             super()._init_weights(module)
+
+    def init_parallel_plans(self):
+        super().init_parallel_plans()
+        self._tp_plan = sum_norm_gradients(self._tp_plan)
 
     def get_input_embeddings(self) -> nn.Module:
         return self.base_model.get_input_embeddings()

@@ -38,5 +38,28 @@ class MegatronDecoderConfig(LlamaConfig):
     query_key_norm: bool = False
     gated_mlp: bool = True
 
+    def __post_init__(self, **kwargs):
+        super().__post_init__(**kwargs)
+        # Where embeddings are tied, transformers 5.17 keeps the plan of this moment.
+        vars(self).pop("base_model_tp_plan", None)
+
+    @property
+    def base_model_tp_plan(self) -> dict[str, str]:
+        """Llama's, for the modules that this configuration has."""
+        if (given := vars(self).get("base_model_tp_plan")) is not None:
+            return given
+        plan = {"embed_tokens": "embedding_rowwise"}
+        plan |= {f"layers.*.self_attn.{name}": "colwise" for name in ("q_proj", "k_proj", "v_proj")}
+        if self.attention_output_gate:
+            plan["layers.*.self_attn.gate_proj"] = "colwise"
+        plan["layers.*.self_attn.o_proj"] = "rowwise"
+        if self.gated_mlp:
+            plan["layers.*.mlp.gate_proj"] = "colwise"
+        return plan | {"layers.*.mlp.up_proj": "colwise", "layers.*.mlp.down_proj": "rowwise"}
+
+    @base_model_tp_plan.setter
+    def base_model_tp_plan(self, plan: dict[str, str]):
+        vars(self)["base_model_tp_plan"] = plan
+
 
 __all__ = ["MegatronDecoderConfig"]

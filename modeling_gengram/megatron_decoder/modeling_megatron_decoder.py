@@ -5,12 +5,15 @@ Llama, where an output gate, a partial rotation, biases or a plain MLP take part
 
 import torch
 from torch import nn
-from transformers import Cache, LlamaForCausalLM, LlamaModel
+from torch.distributed.tensor import DTensor, Partial, Replicate
+from torch.func import functional_call
+from transformers import Cache, LlamaForCausalLM, LlamaModel, LlamaPreTrainedModel, PreTrainedModel
 from transformers.activations import ACT2FN
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.llama.modeling_llama import (
     LlamaAttention,
+    LlamaDecoderLayer,
     LlamaRMSNorm,
     apply_rotary_pos_emb,
     eager_attention_forward,
@@ -57,7 +60,8 @@ class MegatronDecoderAttention(LlamaAttention):
             proj(hidden_states).view(B, T, -1, self.head_dim) for proj in (self.q_proj, self.k_proj, self.v_proj)
         )
         if self.q_norm is not None:
-            query, key = self.q_norm(query), self.k_norm(key)
+            query = normalize_heads(self.q_norm, query, self.q_proj)
+            key = normalize_heads(self.k_norm, key, self.k_proj)
         query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
         cos, sin = position_embeddings
         turned = cos.shape[-1]
@@ -77,33 +81,66 @@ class MegatronDecoderAttention(LlamaAttention):
         return self.o_proj(output), weights
 
 
-class MegatronDecoderModel(LlamaModel):
+def normalize_heads(norm: LlamaRMSNorm, heads: torch.Tensor, projection: nn.Linear) -> torch.Tensor:
+    """
+    Norm each head, [B, T, heads, head width] -> the same.
+
+    Under tensor parallelism a process has some of the projection's heads, and with them a part of the norm's gradient:
+    it is summed on its way to the weight, so that several backward passes can be accumulated.
+    """
+    if not isinstance(projection.weight, DTensor):
+        return norm(heads)
+    shared = DTensor.from_local(norm.weight, projection.weight.device_mesh, [Replicate()], run_check=False)
+    return functional_call(norm, {"weight": shared.to_local(grad_placements=[Partial()])}, (heads,))
+
+
+class MegatronDecoderLayer(LlamaDecoderLayer):
+    """A Llama layer with this attention, and with the MLP that the configuration names."""
+
+    def __init__(self, config: MegatronDecoderConfig, layer_idx: int):
+        super().__init__(config, layer_idx)
+        self.self_attn = MegatronDecoderAttention(config, layer_idx)
+        if not config.gated_mlp:
+            self.mlp = MegatronDecoderMLP(config)
+
+
+class MegatronDecoderPreTrainedModel(LlamaPreTrainedModel):
+    """What every Megatron decoder can do; see `LlamaPreTrainedModel`."""
+
+    config: MegatronDecoderConfig
+    _no_split_modules = ["MegatronDecoderLayer"]
+    _can_record_outputs = {"hidden_states": MegatronDecoderLayer, "attentions": MegatronDecoderAttention}
+
+
+# Both constructors go past Llama's: its parts would be made twice, and what `post_init` reads from the configuration
+# and then deletes there (gradient checkpointing) would be set on parts that are thrown away.
+class MegatronDecoderModel(MegatronDecoderPreTrainedModel, LlamaModel):
     """`LlamaModel` with these layers; see `MegatronDecoderConfig`."""
 
     _auto_class = "AutoModel"
 
-    config: MegatronDecoderConfig
-
     def __init__(self, config: MegatronDecoderConfig):
-        super().__init__(config)
-        for index, layer in enumerate(self.layers):
-            layer.self_attn = MegatronDecoderAttention(config, index)
-            if not config.gated_mlp:
-                layer.mlp = MegatronDecoderMLP(config)
+        PreTrainedModel.__init__(self, config)
+        self.padding_idx = config.pad_token_id
+        self.vocab_size = config.vocab_size
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, self.padding_idx)
+        self.layers = nn.ModuleList([MegatronDecoderLayer(config, index) for index in range(config.num_hidden_layers)])
+        self.norm = LlamaRMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.rotary_emb = PhiRotaryEmbedding(config=config)
+        self.gradient_checkpointing = False
         self.post_init()
 
 
-class MegatronDecoderForCausalLM(LlamaForCausalLM):
+class MegatronDecoderForCausalLM(MegatronDecoderPreTrainedModel, LlamaForCausalLM):
     """`LlamaForCausalLM` with these layers."""
 
     _auto_class = "AutoModelForCausalLM"
 
-    config: MegatronDecoderConfig
-
     def __init__(self, config: MegatronDecoderConfig):
-        super().__init__(config)
+        PreTrainedModel.__init__(self, config)
         self.model = MegatronDecoderModel(config)
+        self.vocab_size = config.vocab_size
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
 
     @can_return_tuple
@@ -162,4 +199,4 @@ def keep_positions(hidden_states: torch.Tensor, kept: int | torch.Tensor) -> tor
     return hidden_states[kept] if kept.dim() == 2 else hidden_states[:, kept]
 
 
-__all__ = ["MegatronDecoderForCausalLM", "MegatronDecoderModel"]
+__all__ = ["MegatronDecoderForCausalLM", "MegatronDecoderModel", "MegatronDecoderPreTrainedModel"]

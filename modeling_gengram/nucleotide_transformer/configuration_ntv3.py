@@ -75,6 +75,16 @@ class NTv3Config(PreTrainedConfig):
         "AutoModelForSequenceClassification": "modeling_ntv3.NTv3ForSequenceClassification",
         "AutoModelForTokenClassification": "modeling_ntv3.NTv3ForTokenClassification",
     }
+    # How tensor parallelism spreads the transformer; convolutions are on every process.
+    base_model_tp_plan: ClassVar[dict[str, str]] = {
+        "embed_layer": "embedding_rowwise",
+        "transformer_blocks.*.sa_layer.query_head.linear": "colwise",
+        "transformer_blocks.*.sa_layer.key_head.linear": "colwise",
+        "transformer_blocks.*.sa_layer.value_head.linear": "colwise",
+        "transformer_blocks.*.sa_layer.mha_output": "rowwise",
+        "transformer_blocks.*.fc1": "packed_colwise",
+        "transformer_blocks.*.fc2": "rowwise",
+    }
     # Rotation: the same in every model.
     rope_theta: ClassVar[float] = 10000.0
     rescaling_factor: ClassVar[float | None] = None
@@ -100,6 +110,11 @@ class NTv3Config(PreTrainedConfig):
     bos_token_id: int | None = None
     eos_token_id: int | None = None
     tie_word_embeddings: bool = False
+
+    def __post_init__(self, **kwargs):
+        super().__post_init__(**kwargs)
+        # Where embeddings are tied, transformers 5.17 adds a rule for theirs under Llama's name.
+        vars(self).pop("base_model_tp_plan", None)
 
     def validate_architecture(self):
         """Checks across fields; runs when a configuration is made and when it is saved."""

@@ -108,6 +108,31 @@ class NucleotideTransformerConfig(PreTrainedConfig):
     eos_token_id: int | None = None
     tie_word_embeddings: bool = False
 
+    def __post_init__(self, **kwargs):
+        super().__post_init__(**kwargs)
+        # Where embeddings are tied, transformers 5.17 adds a rule for theirs under Llama's name.
+        vars(self).pop("base_model_tp_plan", None)
+
+    @property
+    def base_model_tp_plan(self) -> dict[str, str]:
+        """How tensor parallelism spreads the encoder."""
+        if (given := vars(self).get("base_model_tp_plan")) is not None:
+            return given
+        layer = "encoder.layer.*"
+        plan = {"embeddings.word_embeddings": "embedding_rowwise"}
+        plan |= {f"{layer}.attention.self.{name}": "colwise" for name in ("query", "key", "value")}
+        plan[f"{layer}.attention.output.dense"] = "rowwise"
+        if self.gated_mlp and self.mlp_bias:
+            # Gate and up lie in one projection, whose bias transformers would cut otherwise than its weight.
+            mlp = "colwise_gather_output", "rowwise_split_input"
+        else:
+            mlp = "packed_colwise" if self.gated_mlp else "colwise", "rowwise"
+        return plan | {f"{layer}.intermediate.dense": mlp[0], f"{layer}.output.dense": mlp[1]}
+
+    @base_model_tp_plan.setter
+    def base_model_tp_plan(self, plan: dict[str, str]):
+        vars(self)["base_model_tp_plan"] = plan
+
     def validate_architecture(self):
         """Checks across fields; runs when a configuration is made and when it is saved."""
         if self.hidden_size % self.num_attention_heads:

@@ -266,6 +266,7 @@ class NucleotideTransformerForMaskedLM(NucleotideTransformerPreTrainedModel):
     _auto_class = "AutoModelForMaskedLM"
 
     _tied_weights_keys = {"lm_head.decoder.weight": "esm.embeddings.word_embeddings.weight"}
+    _tp_plan = {"lm_head.decoder": "colwise_gather_output"}
 
     def __init__(self, config: NucleotideTransformerConfig):
         super().__init__(config)
