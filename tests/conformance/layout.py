@@ -135,9 +135,11 @@ def lay_out(transformers: Source, peft: Source | None, folder: Path, *, download
     (folder / "conformance").symlink_to(HERE, target_is_directory=True)
     tests = folder / "tests"
     unpack_tests(fetch_source(transformers, download=download), tests)
+    standins = []
     for path in sorted((HERE / "standins").rglob("*.py")):
         target = tests / path.relative_to(HERE / "standins")
         if not target.exists():
+            standins.append(str(target.relative_to(folder)))
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
     (tests / "families").mkdir()
@@ -152,10 +154,10 @@ def lay_out(transformers: Source, peft: Source | None, folder: Path, *, download
         for suite in SUITES_OF_PEFT:
             if (path := HERE / "suites" / f"{suite}.py").is_file():
                 shutil.copyfile(path, folder / "peft_tests" / "test_families.py")
-    markers = "\n    ".join(
-        ("generate", "is_pipeline_test", "torch_compile_test", "torch_export_test", "flash_attn_test")
-    )
-    (folder / "pytest.ini").write_text(f"[pytest]\naddopts = -p no:cacheprovider\nmarkers =\n    {markers}\n")
+    markers = ("generate", "is_pipeline_test", "torch_compile_test", "torch_export_test", "flash_attn_test")
+    settings = {"addopts": ["-p no:cacheprovider"], "markers": markers, "standins": standins}
+    lines = [f"{name} =\n    " + "\n    ".join(values) for name, values in settings.items()]
+    (folder / "pytest.ini").write_text("[pytest]\n" + "\n".join(lines) + "\n")
     return folder
 
 

@@ -4,12 +4,14 @@
 
 A test that `not_applicable.yaml` names for its family and the version is run all the same and must fail: one that
 passes is a failure, since the list is then out of date. A line has `suite`, `family`, `test`, `seconds`, `outcome`
-(`passed`, `failed`, `skipped`, `not applicable`), and the `reason` of what did not pass.
+(`passed`, `failed`, `skipped`, `not applicable`), `standin` (whether the test is one of our stand-ins), and the
+`reason` of what did not pass.
 """
 
 from __future__ import annotations
 
 import fnmatch
+import inspect
 import json
 from functools import cache
 from pathlib import Path
@@ -78,7 +80,14 @@ def find_test(item: Any) -> str:
     return name.replace(f"[{find_family(item)}]", "").replace(f"[{find_family(item)}-", "[")
 
 
+def is_standin(item: Any) -> bool:
+    """Whether a test is written in a stand-in of ours, and not in the distribution: pytest.ini lists those."""
+    file = inspect.getsourcefile(inspect.unwrap(item.function)) or ""
+    return Path(file) in item.config.getini("standins")
+
+
 def pytest_addoption(parser):
+    parser.addini("standins", "files that the distribution lacks", type="paths")
     group = parser.getgroup("conformance")
     group.addoption("--outcomes", help="file to which a JSON line a test is added")
     group.addoption("--suite", default="", help="name of the suite, as the list has it")
@@ -103,7 +112,7 @@ def pytest_collection_modifyitems(config, items):
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     report = yield
-    report.conformance = {"family": find_family(item), "test": find_test(item)}
+    report.conformance = {"family": find_family(item), "test": find_test(item), "standin": is_standin(item)}
     return report
 
 

@@ -25,8 +25,12 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from conformance import layout  # noqa: E402
+from conformance.page import OUTCOMES, write_page  # noqa: E402
+from conformance.testers import SLICE  # noqa: E402
 
-OUTCOMES = layout.CACHE / "outcomes"
+SLICE_SUITES = ("configurations", "models")
+SLICE_TESTS = "not test_eager_matches_sdpa or 12_fp32"
+"""Of 25 forms of one test, one."""
 
 
 def read_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -41,6 +45,7 @@ def read_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--test", help="only tests whose name has this (pytest's -k)")
     parser.add_argument("--jobs", type=int, default=2, help="processes of one thread each (2)")
     parser.add_argument("--fetch", action="store_true", help="fetch what is missing, and end")
+    parser.add_argument("--slice", action="store_true", help="one family of each kind, the installed transformers")
     parser.add_argument("--offline", action="store_true", help="skip what would have to be fetched, and say so")
     parser.add_argument("--page", type=Path, help="page whose table is written anew, from all outcomes that are kept")
     return parser.parse_args(argv)
@@ -84,31 +89,55 @@ def keep_outcomes(suite: str, version: str, outcomes: list[dict]) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what was asked for; return the exit code."""
     arguments = read_arguments(argv)
-    download = not arguments.offline
     versions = arguments.transformers or [source.version for source in layout.list_sources("transformers")]
     suites = arguments.suite or layout.list_suites()
+    if arguments.slice:
+        versions, suites = [importlib.metadata.version("transformers")], list(SLICE_SUITES)
+        arguments.family, arguments.test = list(SLICE), SLICE_TESTS
     failed = 0
     for version in versions:
         try:
-            peft = next(iter(layout.list_sources("peft"))) if set(suites) & set(layout.SUITES_OF_PEFT) else None
-            with tempfile.TemporaryDirectory(prefix="conformance-") as temporary:
-                folder = layout.lay_out(
-                    layout.find_source("transformers", version), peft, Path(temporary), download=download
-                )
-                if arguments.fetch:
-                    if version != importlib.metadata.version("transformers"):
-                        layout.fetch_version(version)
-                    continue
-                for suite in suites:
-                    outcomes = run_suite(suite, version, arguments, folder)
-                    keep_outcomes(suite, version, outcomes)
-                    counts = Counter(outcome["outcome"] for outcome in outcomes)
-                    failed += counts["failed"]
-                    told = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
-                    print(f"{suite}, transformers {version}: {told or 'no such test'}")
+            if arguments.fetch:
+                fetch(version, suites)
+            else:
+                failed += run_version(version, suites, arguments)
         except layout.Unavailable as reason:
             print(f"skipped: transformers {version}: {reason}")
+    if arguments.page is not None and not arguments.fetch:
+        write_page(arguments.page)
     return 1 if failed else 0
+
+
+def fetch(version: str, suites: Sequence[str]) -> None:
+    """Bring what the suites of a version need into `.conformance/`."""
+    layout.fetch_source(layout.find_source("transformers", version))
+    if (peft := find_peft(suites)) is not None:
+        layout.fetch_source(peft)
+    if version != importlib.metadata.version("transformers"):
+        layout.fetch_version(version)
+
+
+def find_peft(suites: Sequence[str]) -> layout.Source | None:
+    """Return PEFT's distribution, if one of the suites needs it."""
+    needed = set(suites) & set(layout.SUITES_OF_PEFT)
+    return layout.find_source("peft", importlib.metadata.version("peft")) if needed else None
+
+
+def run_version(version: str, suites: Sequence[str], arguments: argparse.Namespace) -> int:
+    """Run suites with one version, say what came of each, and return how many tests failed."""
+    failed = 0
+    with tempfile.TemporaryDirectory(prefix="conformance-") as temporary:
+        source = layout.find_source("transformers", version)
+        folder = layout.lay_out(source, find_peft(suites), Path(temporary), download=not arguments.offline)
+        for suite in suites:
+            outcomes = run_suite(suite, version, arguments, folder)
+            if not arguments.slice:
+                keep_outcomes(suite, version, outcomes)
+            counts = Counter(outcome["outcome"] for outcome in outcomes)
+            failed += counts["failed"]
+            told = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
+            print(f"{suite}, transformers {version}: {told or 'no such test'}", flush=True)
+    return failed
 
 
 if __name__ == "__main__":
