@@ -109,7 +109,11 @@ class GenaBertConfig(BertConfig):
     def get_config_dict(cls, pretrained_model_name_or_path, **kwargs) -> tuple[dict[str, Any], dict[str, Any]]:
         """Read a configuration file, a published one with its keys as this class names them."""
         fields, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
-        return (fields if fields.get("model_type") == cls.model_type else cls.read_published(fields)), kwargs
+        # A model around this encoder has it as a part, which transformers takes out.
+        own = any(
+            part.get("model_type") == cls.model_type for part in (fields, *fields.values()) if isinstance(part, dict)
+        )
+        return (fields if own else cls.read_published(fields)), kwargs
 
     @classmethod
     def read_published(cls, fields: dict[str, Any]) -> dict[str, Any]:

@@ -167,7 +167,9 @@ class NucleotideTransformerConfig(PreTrainedConfig):
     @classmethod
     def get_config_dict(cls, pretrained_model_name_or_path, **kwargs) -> tuple[dict[str, Any], dict[str, Any]]:
         fields, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
-        return cls.read_published(fields), kwargs
+        # A model around this encoder has it as a part, which transformers takes out.
+        part = any(part.get("model_type") == cls.model_type for part in fields.values() if isinstance(part, dict))
+        return (fields if part else cls.read_published(fields)), kwargs
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs) -> "NucleotideTransformerConfig":

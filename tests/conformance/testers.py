@@ -142,7 +142,8 @@ def _llama() -> LlamaConfig:
 
 
 def _mixtral() -> MixtralConfig:
-    return MixtralConfig(**_CAUSAL, **_EXPERTS, num_key_value_heads=2, num_local_experts=4)
+    # transformers scales the rotation of a Mixtral with an explicit head_dim only.
+    return MixtralConfig(**_CAUSAL, **_EXPERTS, num_key_value_heads=2, head_dim=8, num_local_experts=4)
 
 
 def _qwen3_moe() -> Qwen3MoeConfig:

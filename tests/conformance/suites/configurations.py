@@ -17,8 +17,6 @@ class ConfigurationCase(FamilyCase):
     def setUp(self):
         super().setUp()
         config = self.model_tester.get_config()
-        for sub in config.sub_configs:  # A folder's name is a property of loading.
-            del getattr(config, sub)._name_or_path
         self.checks = ConfigTester(self, type(config), **_list_fields(config))
 
 
@@ -31,6 +29,10 @@ def _list_fields(config: PreTrainedConfig) -> dict[str, Any]:
 
 def _write_test(name: str):
     def test(self):
+        if name == "create_and_test_config_to_json_string":
+            # JSON has more of a sub-configuration than it was made of.
+            for sub in self.checks.config_class.sub_configs:
+                del self.checks.inputs_dict[sub]
         getattr(self.checks, name)()
 
     return test
