@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+import weakref
 from dataclasses import dataclass
 
 import torch
@@ -220,6 +221,19 @@ class FusedStep:
         return output, gated
 
 
+class KeptSteps(weakref.WeakKeyDictionary):
+    """
+    The `FusedStep` of one memory for each cache that goes on, as long as there is that cache, which itself holds no
+    weights. Copies and pickles of a model leave them behind.
+    """
+
+    def __deepcopy__(self, memo) -> "KeptSteps":
+        return KeptSteps()
+
+    def __reduce__(self):
+        return KeptSteps, ()
+
+
 @functools.cache
 def _list_sizes(window: KmerWindow) -> torch.Tensor:
     return torch.tensor(sorted(window.kmer_sizes))
@@ -254,4 +268,4 @@ class _Fused(torch.autograd.Function):
         return None, grad_hidden, grad_rows, bias, summed[2], summed[3], None if conv is None else summed[4:]
 
 
-__all__ = ["FusedStep", "Gating", "read_fused", "run_fused"]
+__all__ = ["FusedStep", "Gating", "KeptSteps", "read_fused", "run_fused"]

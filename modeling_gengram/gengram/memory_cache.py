@@ -1,30 +1,30 @@
 """What generation must remember of the past for the memory, kept beside the keys and values of attention."""
 
+from collections.abc import Callable
+
 import torch
-import torch.nn.functional as F
-from torch import nn
 from transformers import Cache, StaticCache
 from transformers.cache_utils import CacheLayerMixin
 
-from .cpu_kernel import FusedStep
 from .kmer_index import INVALID_LETTER
 
 # Positions kept beyond what the next step needs, so that a rollback (assisted generation) finds its past.
 ROLLBACK = 128
+LETTERS = "letters"  # under which name the letters are kept
 
 
 class MotifMemoryLayer(CacheLayerMixin):
     """
     One more layer at the end of a transformers `Cache`: the last letters, which all memory layers share, and the last
     gated vectors of each memory layer for its convolution. As a layer it is reordered, repeated, selected, cropped
-    and reset together with the keys and values.
+    and reset together with the keys and values. It holds tensors, and no number that changes from step to step: it
+    can be copied, flattened and put together again, and a step of it be exported.
 
     Attributes:
-        latest (`dict[int | None, Latest]`): memory layer -> gated vectors [B, S, D] of its latest S positions;
-            `None` -> letters [B, S].
-        steps (`dict[int, tuple]`): memory layer -> memory and `FusedStep`, what its steps on a CPU have in common.
-            Copies leave it behind.
-        seen (`int`; a tensor beside static layers): tokens seen so far.
+        past (`dict[str, torch.Tensor]`): letters [B, S] under `"letters"`, gated vectors [B, S, D] under the number of
+            their memory layer: those of the latest S positions. Before the first token is no base, and a zero vector.
+        seen (`torch.Tensor` int64 []): tokens seen so far.
+        furthest (`torch.Tensor` int64 []): the most that it had seen before some of them were forgotten.
     """
 
     is_compileable = False
@@ -34,16 +34,12 @@ class MotifMemoryLayer(CacheLayerMixin):
 
     def __init__(self):
         super().__init__()
-        self.reset()
+        self.past: dict[str, torch.Tensor] = {}
+        self.seen, self.furthest = torch.tensor(0), torch.tensor(0)
 
     def reset(self) -> None:
-        self.latest: dict[int | None, Latest] = {}
-        self.history: dict[int | None, int] = {}  # positions that each of them needs
-        self.steps: dict[int, tuple[nn.Module, FusedStep]] = {}
-        self.seen: int | torch.Tensor = 0
-
-    def __getstate__(self) -> dict:
-        return {**self.__dict__, "steps": {}}
+        self.past = {}
+        self.seen, self.furthest = torch.zeros_like(self.seen), torch.zeros_like(self.furthest)
 
     def extend_letters(self, letters: torch.Tensor, history: int) -> tuple[torch.Tensor, int]:
         """
@@ -53,42 +49,38 @@ class MotifMemoryLayer(CacheLayerMixin):
             letters (`torch.Tensor` int64 [B, T]), history (`int`): positions wanted in front.
 
         Returns:
-            letters [B, H + T] with H <= history, and H.
+            letters [B, H + T], and H: `history`, or 0 where nothing is remembered yet.
         """
-        T = letters.shape[1]
-        before = self._find(None, history) if T > ROLLBACK else None
-        self._add(None, letters, history)
-        self.seen += T
-        if T > ROLLBACK:  # more than is remembered
-            found = letters if before is None else torch.cat([before, letters], dim=1)
-        else:
-            found = self._find(None, history + T)
-        return found, found.shape[1] - T
+        self._count(letters.shape[1], letters.device)
+        before = self._find(LETTERS, history)
+        found = letters if before is None else torch.cat([before, letters], dim=1)
+        self._append(LETTERS, letters, history)
+        return found, 0 if before is None else history
 
     def find_gated(self, layer_idx: int, history: int) -> torch.Tensor | None:
         """The gated vectors of one memory layer at the last `history` positions, [B, history, D]; None before them."""
-        gated = self._find(layer_idx, history)
-        if gated is None or gated.shape[1] == history:
-            return gated
-        return F.pad(gated, (0, 0, history - gated.shape[1], 0))
+        return self._find(str(layer_idx), history)
 
     def add_gated(self, layer_idx: int, gated: torch.Tensor, history: int) -> None:
         """Remember the gated vectors [B, T, D] of the latest positions of one memory layer."""
-        self._add(layer_idx, gated, history)
+        self._append(str(layer_idx), gated, history)
 
-    def _find(self, name: int | None, history: int) -> torch.Tensor | None:
-        latest = self.latest.get(name)
-        return None if latest is None else latest.values[:, max(latest.size - history, 0) :]
+    def _count(self, T: int, device: torch.device) -> None:
+        self.seen = self.seen.to(device) + T
+        self.furthest = torch.maximum(self.furthest.to(device), self.seen)
 
-    def _add(self, name: int | None, values: torch.Tensor, history: int) -> None:
-        if name not in self.latest:
-            self.latest[name] = Latest(history + ROLLBACK)
-        self.history[name] = history
-        self.latest[name].append(values)
+    def _find(self, name: str, history: int) -> torch.Tensor | None:
+        return _keep_last(self.past[name], history) if name in self.past else None
 
-    def _map(self, change) -> None:
-        for latest in self.latest.values():
-            latest.values = change(latest.values)
+    def _append(self, name: str, new: torch.Tensor, history: int) -> None:
+        length = history + ROLLBACK
+        past = self.past[name] if name in self.past else _make_empty(name, new, length)
+        if not torch.compiler.is_compiling():  # a graph takes any number of positions
+            new = _keep_last(new, length)
+        self.past[name] = _keep_last(torch.cat([past, new], dim=1), length)
+
+    def _map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        self.past = {name: change(values) for name, values in self.past.items()}
 
     def reorder_cache(self, beam_idx: torch.LongTensor) -> None:
         self._map(lambda x: x.index_select(0, beam_idx.to(x.device)))
@@ -97,24 +89,27 @@ class MotifMemoryLayer(CacheLayerMixin):
         self._map(lambda x: x.repeat_interleave(repeats, dim=0))
 
     def batch_select_indices(self, indices: torch.Tensor) -> None:
-        self._map(lambda x: x[indices])
+        self._map(lambda x: x[indices.to(x.device)])
 
     def crop(self, tokens_to_remove: int) -> None:
         """Forget the latest `-tokens_to_remove` tokens; a positive number is the length to keep (before 5.18)."""
-        remove = max(self.seen - tokens_to_remove, 0) if tokens_to_remove > 0 else -tokens_to_remove
-        if remove == 0 or not self.latest:
+        seen, furthest = int(self.seen), int(self.furthest)
+        remove = max(seen - tokens_to_remove, 0) if tokens_to_remove > 0 else -tokens_to_remove
+        if remove == 0 or not self.past:
             return
-        if remove >= self.seen:
+        if remove >= seen:
             return self.reset()
-        seen = self.seen - remove
-        for name, latest in self.latest.items():
-            if latest.size - remove < min(self.history[name], seen):
+        for values in self.past.values():
+            needed = max(seen - remove - (values.shape[1] - ROLLBACK), 0)  # the first position that the next step reads
+            if needed < furthest - values.shape[1]:
                 raise RuntimeError(
                     f"The cache cannot forget {remove} tokens: the motif memory keeps the past of the last {ROLLBACK} "
                     "tokens only. Start again from an empty cache."
                 )
-        self.seen = seen
-        self._map(lambda x: x[:, : x.shape[1] - remove])
+        self.seen = self.seen - remove
+        for name, values in self.past.items():
+            kept = values[:, : values.shape[1] - remove]
+            self.past[name] = torch.cat([_make_empty(name, values, remove), kept], dim=1)
 
     def offload(self) -> None:
         """Stays where it is: a few hundred positions."""
@@ -130,7 +125,7 @@ class MotifMemoryLayer(CacheLayerMixin):
         raise NotImplementedError("A motif memory layer holds no keys and values.")
 
     def get_seq_length(self) -> int | torch.Tensor:
-        return self.seen
+        return int(self.seen)
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return int(self.seen) + query_length, 0
@@ -142,43 +137,56 @@ class MotifMemoryLayer(CacheLayerMixin):
 class StaticMotifMemoryLayer(MotifMemoryLayer):
     """
     The same beside static layers: tensors of one size, changed in place, so that a step of generation is compiled once.
-    What lies before the first token is no base and a vector of zeros. Only the past of the next step is kept: no crop.
+    Only the past of the next step is kept: no crop.
+
+    Attributes:
+        filled (`list[str]`): names in `past` that have been written to since the last reset.
     """
 
     is_compileable = True
     is_croppable = False
 
+    def __init__(self):
+        super().__init__()
+        self.filled: list[str] = []
+
     def reset(self) -> None:
-        super().reset()
-        self.static: dict[int | None, torch.Tensor] = {}  # as `latest`, [B, history, ...]
-        self.seen = torch.tensor(0)  # an integer would compile each step anew
+        """Everything stays at its address: compiled steps know it."""
+        for name, values in self.past.items():
+            values.copy_(_make_empty(name, values, values.shape[1]))
+        self.seen.zero_()
+        self.filled = []
 
-    def extend_letters(self, letters: torch.Tensor, history: int) -> tuple[torch.Tensor, int]:
-        if not self.static:
-            self.seen = _mark_static(self.seen.to(letters.device))
-        self.seen.add_(letters.shape[1])
-        return self._append(None, letters, history, INVALID_LETTER), history
+    def _count(self, T: int, device: torch.device) -> None:
+        if not self.past:
+            self.seen = _mark_static(self.seen.to(device))
+        self.seen.add_(T)
 
-    def find_gated(self, layer_idx: int, history: int) -> torch.Tensor | None:
-        return self.static.get(layer_idx)
+    def _find(self, name: str, history: int) -> torch.Tensor | None:
+        return super()._find(name, history) if name in self.filled else None
 
-    def add_gated(self, layer_idx: int, gated: torch.Tensor, history: int) -> None:
-        self._append(layer_idx, gated, history, 0)
-
-    def _append(self, name: int | None, new: torch.Tensor, history: int, before: float) -> torch.Tensor:
-        """The new values behind those that are kept; then the last of them are kept."""
-        if name not in self.static:
-            shape = new.shape[0], history, *new.shape[2:]
-            self.static[name] = _mark_static(new.new_full(shape, before))
-        both = torch.cat([self.static[name], new], dim=1)
-        self.static[name].copy_(both[:, both.shape[1] - history :])
-        return both
-
-    def _map(self, change) -> None:
-        self.static = {name: change(values) for name, values in self.static.items()}
+    def _append(self, name: str, new: torch.Tensor, history: int) -> None:
+        if name not in self.past:
+            self.past[name] = _mark_static(_make_empty(name, new, history))
+        if name not in self.filled:
+            self.filled.append(name)
+        self.past[name].copy_(_keep_last(torch.cat([self.past[name], new], dim=1), history))
 
     def crop(self, tokens_to_remove: int) -> None:
         raise RuntimeError("A static cache cannot forget its last tokens; use a dynamic one.")
+
+    def get_seq_length(self) -> int | torch.Tensor:
+        return self.seen
+
+
+def _make_empty(name: str, like: torch.Tensor, length: int) -> torch.Tensor:
+    """What lies before the first token, [B, length, ...]."""
+    return like.new_full((like.shape[0], length, *like.shape[2:]), INVALID_LETTER if name == LETTERS else 0)
+
+
+def _keep_last(x: torch.Tensor, length: int) -> torch.Tensor:
+    """The last positions of [B, S, ...]; all where there are fewer."""
+    return x[:, -length:] if length else x[:, :0]
 
 
 def _mark_static(x: torch.Tensor) -> torch.Tensor:
@@ -186,45 +194,6 @@ def _mark_static(x: torch.Tensor) -> torch.Tensor:
     if not torch.compiler.is_compiling():
         torch._dynamo.mark_static_address(x)
     return x
-
-
-class Latest:
-    """
-    The end of a growing sequence of letters or vectors. They lie in a buffer with room for as many again,
-    so that a step writes its own and moves the others only once in a while.
-
-    Args:
-        length (`int`): positions to keep, at least.
-
-    Attributes:
-        values (`torch.Tensor` [B, S, ...]): the latest S positions, at most twice `length`.
-    """
-
-    def __init__(self, length: int):
-        self.length = length
-        self.buffer: torch.Tensor | None = None
-        self.size = 0
-
-    @property
-    def values(self) -> torch.Tensor:
-        return self.buffer[:, : self.size]
-
-    @values.setter
-    def values(self, values: torch.Tensor) -> None:
-        self.buffer, self.size = values, values.shape[1]  # full: the next one to come makes room
-
-    def append(self, x: torch.Tensor) -> None:
-        """Add T positions behind."""
-        T = x.shape[1]
-        # What was made in inference mode cannot be written to outside of it.
-        locked = self.buffer is not None and self.buffer.is_inference() and not torch.is_inference_mode_enabled()
-        if self.buffer is None or locked or self.size + T > self.buffer.shape[1]:
-            stored = x if self.buffer is None else torch.cat([self.values, x], dim=1)
-            stored = stored[:, -self.length :]
-            self.buffer = x.new_empty(x.shape[0], 2 * self.length, *x.shape[2:])
-            self.size, T, x = 0, stored.shape[1], stored
-        self.buffer[:, self.size : self.size + T] = x
-        self.size += T
 
 
 def find_memory_layer(cache: Cache, num_hidden_layers: int) -> MotifMemoryLayer:
@@ -254,4 +223,13 @@ def find_memory_layer(cache: Cache, num_hidden_layers: int) -> MotifMemoryLayer:
     return layer
 
 
-__all__ = ["MotifMemoryLayer", "find_memory_layer"]
+def count_seen(cache: Cache | None) -> int | torch.Tensor:
+    """Tokens that a cache's motif memory layer has seen."""
+    layers = [] if cache is None else [layer for layer in cache.layers if isinstance(layer, MotifMemoryLayer)]
+    if not layers:
+        return 0
+    # The keys have the same number in their shape, which needs no look at a tensor and may be unknown in a graph.
+    return layers[0].seen if isinstance(layers[0], StaticMotifMemoryLayer) else cache.get_seq_length()
+
+
+__all__ = ["MotifMemoryLayer", "count_seen", "find_memory_layer"]

@@ -37,7 +37,7 @@ from transformers.utils import can_return_tuple
 
 from .configuration_gengram import GengramConfig
 from .kmer_index import INVALID_LETTER, KmerContext, find_documents
-from .memory_cache import MotifMemoryLayer, find_memory_layer
+from .memory_cache import count_seen, find_memory_layer
 from .motif_memory import MotifConvolution, MotifMemory, MotifProjection, MotifTable, make_window
 from .tensor_parallel import sum_norm_gradients
 
@@ -83,6 +83,16 @@ class GengramPreTrainedModel(PreTrainedModel):
     def init_parallel_plans(self):
         super().init_parallel_plans()
         self._tp_plan = sum_norm_gradients(self._tp_plan)
+
+    def initialize_weights(self):
+        """
+        As `PreTrainedModel.initialize_weights`; a model inside is initialised by its own class. (From a class that is
+        not of transformers it would be done without what the model says of modules made of others.)
+        """
+        for part in self.children():
+            if isinstance(part, PreTrainedModel):
+                part.initialize_weights()
+        super().initialize_weights()
 
     def get_input_embeddings(self) -> nn.Module:
         return self.base_model.get_input_embeddings()
@@ -278,7 +288,7 @@ class GengramModel(GengramPreTrainedModel):
         if torch.compiler.is_compiling():
             return documents
         cut = documents[:, -1] > 0
-        real = read_padding(attention_mask, documents.shape[1], _count_seen(cache))
+        real = read_padding(attention_mask, documents.shape[1], count_seen(cache))
         if seq_idx is None and real is not None:  # positions of padding may be anything: those of the others count
             previous = torch.where(real, torch.arange(real.shape[1], device=real.device), -1).cummax(1).values[:, :-1]
             positions = position_ids.expand_as(input_ids)
@@ -304,7 +314,7 @@ class GengramModel(GengramPreTrainedModel):
         if cuts_attention:
             attention_cut = (documents[:, :, None] == documents[:, None, :])[:, None]
             attention_cut = attention_cut.tril() if self.config.is_causal else attention_cut
-        real = read_padding(attention_mask, input_ids.shape[1], _count_seen(cache))
+        real = read_padding(attention_mask, input_ids.shape[1], count_seen(cache))
         letters = find_letters(input_ids, self.config.base_token_ids, real)
         state, history = None, 0
         if cache is not None and self.config.memory_layers:
@@ -499,6 +509,61 @@ class GengramForCausalLM(GengramLanguageModel, GenerationMixin):
             ends = settings.eos_token_id if isinstance(settings.eos_token_id, list) else [settings.eos_token_id]
             wanted = {*self.config.base_token_ids[:4], *ends}
             settings.suppress_tokens = [token for token in range(self.config.vocab_size) if token not in wanted]
+
+    def generate(self, inputs: torch.Tensor | None = None, *args, **kwargs):
+        """
+        As `GenerationMixin.generate`. A memory reads the ids of a prompt also where the backbone takes embeddings:
+        `generate(input_ids, inputs_embeds=...)`.
+
+        Raises:
+            ValueError: embeddings without ids, or not one embedding an id.
+        """
+        ids, embeddings = kwargs.get("input_ids") if inputs is None else inputs, kwargs.get("inputs_embeds")
+        if self.config.memory_layers and embeddings is not None:
+            shape = None if ids is None else tuple(ids.shape)
+            if shape != tuple(embeddings.shape[:2]):
+                raise ValueError(
+                    f"The motif memory reads the bases: generate(input_ids, inputs_embeds=...) needs the ids of all "
+                    f"{embeddings.shape[0]} x {embeddings.shape[1]} embeddings, and got "
+                    f"{'none' if shape is None else ' x '.join(map(str, shape))}."
+                )
+        return super().generate(inputs, *args, **kwargs)
+
+    def prepare_inputs_for_generation(
+        self,
+        input_ids: torch.LongTensor,
+        next_sequence_length: int | None = None,
+        past_key_values: Cache | None = None,
+        attention_mask: torch.Tensor | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        is_first_iteration: bool | None = False,
+        **kwargs,
+    ) -> dict[str, Any]:
+        """
+        The inputs of the next step. Of a prompt of ids and embeddings they are both, of the same positions: also of a
+        piece of it, and of candidates behind it, which have ids alone.
+        """
+        if self.config.memory_layers and inputs_embeds is not None and is_first_iteration:
+            seen = 0 if past_key_values is None else int(past_key_values.get_seq_length())
+            input_ids = input_ids if next_sequence_length is None else input_ids[:, -next_sequence_length:]
+            next_sequence_length = None
+            given = inputs_embeds[:, seen : seen + input_ids.shape[1]]
+            if (rest := input_ids[:, given.shape[1] :]).shape[1]:
+                embedded = self.get_input_embeddings()(rest.to(given.device))
+                given = torch.cat([given, embedded.to(given.dtype)], dim=1)
+            inputs_embeds = given
+        inputs = super().prepare_inputs_for_generation(
+            input_ids,
+            next_sequence_length=next_sequence_length,
+            past_key_values=past_key_values,
+            attention_mask=attention_mask,
+            inputs_embeds=inputs_embeds,
+            is_first_iteration=is_first_iteration,
+            **kwargs,
+        )
+        if self.config.memory_layers and inputs.get("inputs_embeds") is not None:
+            inputs["input_ids"] = input_ids.to(inputs["inputs_embeds"].device, memory_format=torch.contiguous_format)
+        return inputs
 
     def create_masks_for_generate(self, config: PreTrainedConfig, inputs_embeds: torch.Tensor, **kwargs) -> Any:
         """
@@ -848,12 +913,6 @@ def read_padding(attention_mask: Any, T: int, seen: int | torch.Tensor = 0) -> t
         return attention_mask.bool()
     start = seen if attention_mask.shape[1] >= seen + T else attention_mask.shape[1] - T
     return attention_mask[:, start : start + T].bool()
-
-
-def _count_seen(cache: Cache | None) -> int | torch.Tensor:
-    """Tokens that a cache's motif memory layer has seen."""
-    layers = [] if cache is None else [layer for layer in cache.layers if isinstance(layer, MotifMemoryLayer)]
-    return layers[0].seen if layers else 0
 
 
 def find_real_tokens(

@@ -9,7 +9,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .configuration_gengram import GengramConfig
 from .context_parallel import ContextParallel
-from .cpu_kernel import FusedStep, Gating, read_fused, run_fused
+from .cpu_kernel import FusedStep, Gating, KeptSteps, read_fused, run_fused
 from .cpu_library import load_kernel
 from .gpu_kernel import can_run_kernels, mix_gated, pool_rows, project_tables, read_rows, score_gate
 from .kmer_index import NUM_LETTERS, KmerContext, KmerWindow, shift
@@ -99,7 +99,7 @@ class MotifMemory(GradientCheckpointingLayer):
         super().__init__()
         D, width = config.hidden_size, len(config.kmer_sizes) * config.memory_dim
         self.layer_idx = layer_idx
-        self.table_cache = TableCache()
+        self.table_cache, self.steps = TableCache(), KeptSteps()
         self.window = make_window(config)
         if config.window_sums == "prefix":
             self.path = "prefix"
@@ -318,14 +318,16 @@ class MotifMemory(GradientCheckpointingLayer):
         if conv is not None and state is not None:
             state.add_gated(self.layer_idx, gated, history)
             if self._keeps_tables():
-                state.steps[self.layer_idx] = self, FusedStep(gating, *weights)
+                self.steps[state] = FusedStep(gating, *weights)
         return residual, mixes
 
     def _find_step(self, context: KmerContext) -> FusedStep | None:
         if context.state is None or torch.is_grad_enabled() or torch.compiler.is_compiling():
             return None
-        owner, step = context.state.steps.get(self.layer_idx, (None, None))
-        return step if owner is self and step.serves(context) else None
+        step = self.steps.get(context.state)
+        if step is None or context.state.find_gated(self.layer_idx, step.history) is None:  # a cache that begins anew
+            return None
+        return step if step.serves(context) else None
 
     def _take_step(self, step: FusedStep, hidden_states: torch.Tensor, context: KmerContext) -> torch.Tensor:
         state, history = context.state, step.history

@@ -93,6 +93,16 @@ class RmtPreTrainedModel(PreTrainedModel):
         else:
             super()._init_weights(module)
 
+    def initialize_weights(self):
+        """
+        As `PreTrainedModel.initialize_weights`; a model inside is initialised by its own class. (From a class that is
+        not of transformers it would be done without what the model says of modules made of others.)
+        """
+        for part in self.children():
+            if isinstance(part, PreTrainedModel):
+                part.initialize_weights()
+        super().initialize_weights()
+
     def get_input_embeddings(self) -> nn.Module:
         return self.model.get_input_embeddings()
 

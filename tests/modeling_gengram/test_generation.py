@@ -165,14 +165,14 @@ def test_a_cache_keeps_a_bounded_past_and_says_so(make_backbone, make_model, mak
         cache = model(ids, use_cache=True).past_key_values
     layer = find_memory_layer(cache, 3)
     window, conv = model.model.memory["0"].window, model.model.memory["0"].short_conv
-    shapes = {name: latest.values.shape for name, latest in layer.latest.items()}
-    assert shapes.pop(None) == (1, window.history + 4)
+    shapes = {name: values.shape for name, values in layer.past.items()}
+    assert shapes.pop("letters") == (1, window.history + 4)
     assert set(shapes.values()) == {(1, conv.history + 4, 32)}
     layer.crop(-4)
     with pytest.raises(RuntimeError, match="cannot forget 1 tokens"):
         layer.crop(-1)
     layer.crop(-56)
-    assert layer.get_seq_length() == 0 and not layer.latest
+    assert layer.get_seq_length() == 0 and not layer.past
 
 
 def test_steps_of_one_generation_look_their_weights_up_once(make_backbone, make_model, make_ids, monkeypatch):
@@ -189,7 +189,7 @@ def test_steps_of_one_generation_look_their_weights_up_once(make_backbone, make_
     with torch.no_grad():
         cache = model(ids[:, :30], use_cache=True).past_key_values
         copied = copy.deepcopy(cache)
-        assert find_memory_layer(cache, 3).steps and not find_memory_layer(copied, 3).steps
+        assert find_memory_layer(cache, 3) in memory.steps and find_memory_layer(copied, 3) not in memory.steps
         for some in (cache, copied):
             parts = [model(ids[:, t : t + 2], past_key_values=some, use_cache=True).logits for t in range(30, 40, 2)]
             torch.testing.assert_close(torch.cat(parts, dim=1), expected, rtol=0, atol=1e-9)
@@ -233,7 +233,7 @@ def test_batch_operations_of_the_cache(make_backbone, make_model, make_ids):
     torch.testing.assert_close(step, expected, rtol=0, atol=1e-9)
     layer = find_memory_layer(cache, 3)
     layer.reset()
-    assert not layer.latest and layer.get_seq_length() == 0
+    assert not layer.past and layer.get_seq_length() == 0
 
 
 def test_a_cache_from_inference_mode_goes_on_without_it(make_backbone, make_model, make_ids):
