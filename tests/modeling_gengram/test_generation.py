@@ -1,6 +1,7 @@
 """Generation with a cache is the full forward, token for token."""
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -256,3 +257,152 @@ def test_a_step_is_that_of_the_model_that_is_called(make_backbone, make_model, m
         copied = copy.deepcopy(cache)  # without the steps
         found, expected = (two(make_ids(1, 1), past_key_values=some, use_cache=True).logits for some in (cache, copied))
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)
+
+
+WAYS = [
+    pytest.param({}, id="greedy"),
+    pytest.param({"do_sample": True}, id="sample"),
+    pytest.param({"num_beams": 3, "num_return_sequences": 2}, id="beams"),
+    pytest.param({"cache_implementation": "static"}, id="static"),
+    pytest.param({"prefill_chunk_size": 7}, id="chunked-prefill"),
+    pytest.param({"use_cache": False}, id="no-cache"),
+]
+
+
+@pytest.mark.parametrize("kwargs", WAYS)
+@pytest.mark.parametrize("rows", [slice(1, 2), slice(0, 2)], ids=["one", "left-padded"])
+def test_embeddings_beside_ids_generate_the_same(causal_config, make_model, prompt, kwargs, rows):
+    model = make_model(causal_config)
+    ids, mask = prompt[0][rows], prompt[1][rows]
+    kwargs = {"attention_mask": mask, "max_new_tokens": 8, "do_sample": False, "eos_token_id": None, **kwargs}
+    embeddings = model.get_input_embeddings()(ids).detach()
+    torch.manual_seed(1)
+    expected = model.generate(ids, **kwargs)
+    torch.manual_seed(1)
+    assert torch.equal(model.generate(ids, inputs_embeds=embeddings, **kwargs), expected)
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"prefill_chunk_size": 7}, {"prompt_lookup_num_tokens": 3}])
+def test_embeddings_of_a_prompt_are_read_beside_its_ids(make_backbone, make_model, make_ids, kwargs):
+    """Embeddings of their own, as a trained prompt has them: the backbone reads these, and new ids behind them."""
+    model, ids = make_model(make_backbone("llama-mha")), make_ids(1, 26)
+    torch.manual_seed(0)
+    given = torch.randn(1, 26, 32, dtype=torch.float64)
+    expected = ids
+    for _ in range(8):
+        embeddings = torch.cat([given, model.get_input_embeddings()(expected[:, 26:])], dim=1)
+        with torch.no_grad():
+            logits = model(expected, inputs_embeds=embeddings, use_cache=False).logits[:, -1]
+        chosen = logits[:, model.config.base_token_ids[:4]].argmax(-1)
+        expected = torch.cat([expected, torch.tensor(model.config.base_token_ids)[chosen][:, None]], dim=1)
+    kwargs = {"max_new_tokens": 8, "do_sample": False, "eos_token_id": None, **kwargs}
+    found = model.generate(
+        ids, inputs_embeds=given, suppress_tokens=[t for t in range(128) if t not in [5, 6, 7, 8]], **kwargs
+    )
+    assert torch.equal(found, expected)
+    assert not torch.equal(model.generate(ids, **kwargs), expected)
+
+
+@pytest.mark.parametrize("length", [None, 5])
+def test_embeddings_alone_are_refused_before_the_first_step(make_backbone, make_model, make_ids, length):
+    model, ids = make_model(make_backbone("llama-mha")), make_ids(2, 12)
+    given = {} if length is None else {"input_ids": ids[:, :length]}
+    with pytest.raises(ValueError, match=r"generate\(input_ids, inputs_embeds=\.\.\.\) needs the ids of all 2 x 12"):
+        model.generate(inputs_embeds=model.get_input_embeddings()(ids), max_new_tokens=3, **given)
+    plain = make_model(make_backbone("llama-mha"), memory_layers=[])
+    assert plain.generate(inputs_embeds=plain.get_input_embeddings()(ids), max_new_tokens=3).shape == (2, 3)
+
+
+def find_tensors(x) -> list[torch.Tensor]:
+    """Every tensor that can be reached from an object."""
+    seen, found, todo = set(), [], [x]
+    while todo:
+        one = todo.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        assert not isinstance(one, torch.nn.Module)
+        if isinstance(one, torch.Tensor):
+            found.append(one)
+        elif isinstance(one, dict):
+            todo += one.values()
+        elif isinstance(one, (list, tuple, set)):
+            todo += one
+        elif hasattr(one, "__dict__") and not isinstance(one, type):
+            todo += vars(one).values()
+    return found
+
+
+@pytest.mark.parametrize("make_cache", [lambda config: DynamicCache(), lambda config: StaticCache(config, 64)])
+def test_a_cache_holds_tensors_and_none_of_the_model(make_backbone, make_model, make_ids, make_cache):
+    model, ids = make_model(make_backbone("llama-mha")), make_ids(2, 40)
+    cache = make_cache(model.config.backbone_config)
+    with torch.no_grad():
+        expected = model(ids, use_cache=False).logits
+        model(ids[:, :30], past_key_values=cache, use_cache=True)
+        model(ids[:, 30:31], past_key_values=cache, use_cache=True)
+        weights = {x.untyped_storage().data_ptr() for x in (*model.parameters(), *model.buffers())}
+        kept = find_tensors(cache)
+        assert kept and not weights & {x.untyped_storage().data_ptr() for x in kept}
+        assert all(torch.isfinite(x).all() for x in kept if x.is_floating_point())  # nothing that nobody wrote
+        again = pickle.loads(pickle.dumps(cache))
+        for some in (copy.deepcopy(cache), again, cache):
+            logits = model(ids[:, 31:], past_key_values=some, use_cache=True).logits
+            torch.testing.assert_close(logits, expected[:, 31:], rtol=0, atol=1e-9)
+    assert list(cache)[-1][:2] == (None, None) if isinstance(cache, DynamicCache) else True
+
+
+def test_a_model_that_has_generated_is_copied_and_pickled(make_backbone, make_model, make_ids):
+    model, ids = make_model(make_backbone("llama-mha")), make_ids(1, 30)
+    with torch.no_grad():
+        cache = model(ids, use_cache=True).past_key_values  # goes on while the model is copied
+        for again in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+            assert torch.equal(again(ids, use_cache=False).logits, model(ids, use_cache=False).logits)
+            assert not again.model.memory["0"].steps
+    del cache
+    assert not model.model.memory["0"].steps  # no longer than the cache
+
+
+@pytest.mark.parametrize("make_cache", [lambda config: DynamicCache(), lambda config: StaticCache(config, 64)])
+def test_a_cache_begins_anew_with_other_weights(make_backbone, make_model, make_ids, make_cache):
+    model, ids = make_model(make_backbone("llama-mha")), make_ids(2, 40)
+    cache = make_cache(model.config.backbone_config)
+    with torch.no_grad():
+        for scale in (1.0, 1.5):
+            for parameter in model.parameters():
+                parameter.mul_(scale)
+            cache.reset() if isinstance(cache, StaticCache) else cache.crop(-40)
+            parts = [
+                model(part, past_key_values=cache, use_cache=True).logits for part in ids.split([30, 1, 1, 8], dim=1)
+            ]
+            expected = model(ids, use_cache=False).logits
+            torch.testing.assert_close(torch.cat(parts, dim=1), expected, rtol=0, atol=1e-9)
+
+
+def test_a_static_cache_keeps_its_addresses(make_backbone, make_model, make_ids):
+    """Compiled steps know them: also after the cache was reset."""
+    model, ids = make_model(make_backbone("llama-mha")), make_ids(2, 20)
+    cache = StaticCache(model.config.backbone_config, 64)
+    places = []
+    with torch.no_grad():
+        for part in (ids, ids[:, :1]):
+            model(part, past_key_values=cache, use_cache=True)
+            layer = find_memory_layer(cache, 3)
+            places.append([x.data_ptr() for x in (*layer.past.values(), layer.seen)])
+            cache.reset()
+            assert int(layer.get_seq_length()) == 0
+    assert places[0] == places[1]
+
+
+def test_crops_one_after_the_other(make_backbone, make_model, make_ids):
+    model, ids = make_model(make_backbone("llama-mha")), make_ids(1, 64)
+    with torch.no_grad():
+        expected = model(ids, use_cache=False).logits
+        cache = model(ids[:, :40], use_cache=True).past_key_values
+        cache.crop(-10)
+        model(ids[:, 30:35], past_key_values=cache, use_cache=True)
+        cache.crop(-20)
+        model(ids[:, 15:50], past_key_values=cache, use_cache=True)
+        cache.crop(-1)
+        again = model(ids[:, 49:], past_key_values=cache, use_cache=True).logits
+    torch.testing.assert_close(again, expected[:, 49:], rtol=0, atol=1e-9)
