@@ -543,8 +543,9 @@ class GengramForCausalLM(GengramLanguageModel, GenerationMixin):
         The inputs of the next step. Of a prompt of ids and embeddings they are both, of the same positions: also of a
         piece of it, and of candidates behind it, which have ids alone.
         """
-        if self.config.memory_layers and inputs_embeds is not None and is_first_iteration:
-            seen = 0 if past_key_values is None else int(past_key_values.get_seq_length())
+        seen = 0 if inputs_embeds is None or past_key_values is None else int(past_key_values.get_seq_length())
+        if self.config.memory_layers and inputs_embeds is not None and seen < inputs_embeds.shape[1]:
+            is_first_iteration = True  # of embeddings, which transformers drops in all others
             input_ids = input_ids if next_sequence_length is None else input_ids[:, -next_sequence_length:]
             next_sequence_length = None
             given = inputs_embeds[:, seen : seen + input_ids.shape[1]]
