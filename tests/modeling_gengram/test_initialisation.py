@@ -7,7 +7,6 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, ModernBertConfig
 
 from gengram import (
-    GengramConfig,
     GengramForCausalLM,
     GengramForMaskedLM,
     GengramForSequenceClassification,
