@@ -67,9 +67,8 @@ class GenaBertEmbeddings(BertEmbeddings):
         """Embed ids [B, T] or vectors [B, T, D] at positions [1 or B, T]: [B, T, D]."""
         embeddings = self.word_embeddings(input_ids) if inputs_embeds is None else inputs_embeds
         if token_type_ids is None:
-            embeddings = embeddings + self.token_type_embeddings.weight[0]
-        else:
-            embeddings = embeddings + self.token_type_embeddings(token_type_ids)
+            token_type_ids = torch.zeros(1, 1, dtype=torch.long, device=embeddings.device)
+        embeddings = embeddings + self.token_type_embeddings(token_type_ids)
         if hasattr(self, "position_embeddings"):
             embeddings = embeddings + self.position_embeddings(position_ids)
         return self.dropout(self.LayerNorm(embeddings))
@@ -272,8 +271,8 @@ class GenaBertModel(GenaBertPreTrainedModel):
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give either input_ids or inputs_embeds")
-        T = input_ids.shape[1] if inputs_embeds is None else inputs_embeds.shape[1]
-        device = self.embeddings.word_embeddings.weight.device
+        given = input_ids if inputs_embeds is None else inputs_embeds
+        T = given.shape[1]
         if position_ids is None:
             absolute = self.config.position_embedding_type == "absolute"
             if absolute and self.config.max_position_embeddings < T:
@@ -281,7 +280,7 @@ class GenaBertModel(GenaBertPreTrainedModel):
                     f"the input has {T} tokens, but the model has {self.config.max_position_embeddings} positions. Cut "
                     "the sequences, or read them in segments with a recurrent memory."
                 )
-            position_ids = torch.arange(T, device=device)[None]
+            position_ids = torch.arange(T, device=given.device)[None]
         hidden_states = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds)
         mask = create_bidirectional_mask(config=self.config, inputs_embeds=hidden_states, attention_mask=attention_mask)
         rotation = self._rotate(position_ids, hidden_states.dtype)

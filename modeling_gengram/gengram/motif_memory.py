@@ -24,6 +24,7 @@ from .memory_ops import (
     read_merged,
 )
 from .merged_tables import MergedTables, accumulation_dtype, merge_tables
+from .offloaded_weights import bring_in, is_offloaded
 from .prefix_sums import pool_by_prefix_sums
 from .table_cache import TableCache
 
@@ -47,7 +48,11 @@ class MotifProjection(nn.Linear):
 
 
 class MotifConvolution(nn.Conv1d):
-    """Depthwise weight [D, 1, taps] of the short convolution."""
+    """Depthwise weight [D, 1, taps], causal and dilated."""
+
+    def forward(self, x: torch.Tensor, documents: torch.Tensor | None = None) -> torch.Tensor:
+        """x [B, S, D] -> [B, S, D]; `documents` [B, S] cut the taps."""
+        return convolve_causal(x, self.weight.to(x.dtype), self.dilation[0], documents)
 
 
 class ShortConvolution(nn.Module):
@@ -62,16 +67,20 @@ class ShortConvolution(nn.Module):
 
     def forward(self, x: torch.Tensor, documents: torch.Tensor | None = None) -> torch.Tensor:
         """x [B, S, D] -> [B, S, D]; `documents` [B, S] cut the taps."""
-        return convolve_causal(x, self.read_taps().to(x.dtype).T[:, None], self.conv.dilation[0], documents)
+        self._refuse_adapter()
+        return self.conv(x, documents)
 
     def read_taps(self) -> torch.Tensor:
         """The weight as [taps, D]."""
-        if type(self.conv) is not MotifConvolution:
+        self._refuse_adapter()
+        return self.conv.weight[:, 0].T
+
+    def _refuse_adapter(self) -> None:
+        if not isinstance(self.conv, MotifConvolution):
             raise TypeError(
                 f"The memory's convolution is wrapped ({type(self.conv).__name__}): adapters reach its tables, "
                 "projections and norms, not the convolution. Leave `conv` out of the target modules."
             )
-        return self.conv.weight[:, 0].T
 
 
 class MotifMemory(GradientCheckpointingLayer):
@@ -253,6 +262,22 @@ class MotifMemory(GradientCheckpointingLayer):
             carries what is in front of it. Norms, gate and convolution are computed in float32 or better. Long
             sequences are evaluated a piece at a time.
         """
+        # A step of generation has all that it needs, and none is made of weights that are elsewhere.
+        steps = context.state is not None and not torch.compiler.is_compiling() and context.state in self.steps
+        if not steps and is_offloaded(self):
+            return self._run_offloaded(hidden_states, context)
+        return self._run(hidden_states, context)
+
+    @torch.compiler.disable
+    def _run_offloaded(self, hidden_states: torch.Tensor, context: KmerContext) -> torch.Tensor:
+        """The same with weights that are away between calls, and with them what was made of them."""
+        try:
+            with bring_in(self):
+                return self._run(hidden_states, context)
+        finally:
+            self.table_cache.clear()
+
+    def _run(self, hidden_states: torch.Tensor, context: KmerContext) -> torch.Tensor:
         if self.path == "prefix":
             if self.context_parallel is not None:
                 raise ValueError("window_sums='prefix' has no context parallelism; use window_sums='exact'.")
@@ -317,7 +342,7 @@ class MotifMemory(GradientCheckpointingLayer):
         residual, gated = run_fused(gating, hidden_states.to(compute), *weights)
         if conv is not None and state is not None:
             state.add_gated(self.layer_idx, gated, history)
-            if self._keeps_tables():
+            if self._keeps_tables() and not is_offloaded(self):
                 self.steps[state] = FusedStep(gating, *weights)
         return residual, mixes
 
@@ -393,8 +418,6 @@ def make_window(config: GengramConfig) -> KmerWindow:
 def _rows_of(table: nn.Module, k: int) -> torch.Tensor:
     """A table [5**k, E]; of a table that an adapter wraps, what the adapter makes of it."""
     if type(table) is MotifTable:
-        if table.weight.device.type == "meta" and hasattr(table, "_hf_hook"):
-            raise RuntimeError("The motif memory is offloaded; give `memory` a device of its own in the device_map.")
         return table.weight
     device = next(table.parameters()).device
     return table(torch.arange(5**k, device=device))

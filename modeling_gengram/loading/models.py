@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import has_offloaded_params
 from torch import nn
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
@@ -213,17 +214,33 @@ def is_finite(weight: torch.Tensor) -> bool:
 
 
 def check_present(model: Any) -> None:
-    """Refuse a model whose weights are not in memory: `device_map` has left some of them on disk.
+    """Refuse a model some of whose weights are nowhere; those that accelerate brings in where they are needed are not.
 
     Raises:
         `InputError`: naming the first of them.
     """
-    away = [name for name, weight in model.named_parameters() if weight.is_meta]
+    away = [
+        f"{prefix}.{name}".lstrip(".")
+        for prefix, part in model.named_modules()
+        for name, weight in part.named_parameters(recurse=False)
+        if weight.is_meta and not has_offloaded_params(part)
+    ]
     if away:
         raise InputError(
-            f"{type(model).__name__}: {len(away)} weights are not in memory (on the device 'meta', or offloaded to "
-            f"disk), e.g. {away[0]}. Load the model without device_map, or with one that has room for all of it"
+            f"{type(model).__name__}: {len(away)} weights have no values (device 'meta'), e.g. {away[0]}. Load the "
+            "model with from_pretrained or gengram.auto; with a device_map, to what it places on disk it gives an "
+            "offload_folder"
         )
+
+
+def find_device(model: Any) -> torch.device:
+    """Return where inputs go: to a model's first weight, or, where that is away between calls, to where it comes."""
+    for part in model.modules():
+        for weight in part.parameters(recurse=False):
+            if has_offloaded_params(part):
+                return torch.device(part._hf_hook.execution_device)
+            return weight.device
+    return torch.device("cpu")
 
 
 def count_embeddings(model: Any) -> int:
@@ -410,6 +427,7 @@ __all__ = [
     "check_present",
     "choose_device",
     "count_embeddings",
+    "find_device",
     "find_head",
     "is_decoder",
     "is_finite",

@@ -9,7 +9,7 @@ from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.base import ChunkPipeline
 
-from gengram.loading.models import check_present, measure_capacity
+from gengram.loading.models import check_present, find_device, measure_capacity
 from gengram.pipelines.padding import find_block, find_multiple, make_batches, restore_attention, round_up
 from gengram.progress import track
 from gengram.tokenization.coordinates import NOWHERE, assign_bases
@@ -186,7 +186,7 @@ class Embedder:
             ids[row, : len(positions)] = tokens.ids[positions]
             special[row, : len(positions)] = tokens.special[positions]
             mask[row, : len(positions)] = 1
-        on_device = (torch.from_numpy(array).to(self.model.device) for array in (ids, mask, special))
+        on_device = (torch.from_numpy(array).to(find_device(self.model)) for array in (ids, mask, special))
         input_ids, attention_mask, added = on_device
         vectors, counted = read_vectors(
             self.model, input_ids, attention_mask, added, self.layer, self.pool, self.exclude_special

@@ -10,6 +10,7 @@ from datasets import Dataset
 from torch.utils.data import DataLoader
 from transformers import DataCollatorWithPadding, PreTrainedModel, PreTrainedTokenizerBase
 
+from gengram.loading.models import find_device
 from gengram.pipelines.padding import find_block, make_batches, restore_attention
 from gengram.progress import track
 
@@ -43,7 +44,7 @@ def compute_logits(
     rows = itertools.chain.from_iterable(batches)
     for batch in track(loader, desc=progress, disable=not progress):
         restore_attention(model)
-        batch = batch.to(model.device)
+        batch = batch.to(find_device(model))
         # A copy, since what is kept of torch's memory keeps it from being used for the next batch.
         logits = model(**batch, return_dict=True).logits.float().cpu().numpy().copy()
         real = batch["attention_mask"].bool().cpu().numpy()

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from gengram.genome.alphabet import BASES, URACIL, reverse_complement
 from gengram.genome.letters import MAX_NON_DNA
+from gengram.loading.models import find_device
 from gengram.pipelines.logits import compute_logits
 from gengram.pipelines.predictions import find_missing
 from gengram.pipelines.windows import place_windows, share_bases, stitch_windows
@@ -275,7 +276,7 @@ def _compute_bases(
     bases = [find_bases(ids, tokenizer) for ids in encoded["input_ids"]]
     if tokens := [int(one.sum()) for one in bases if one.sum() != len(texts[0])]:
         raise ValueError(f"{len(texts[0])} bp are {tokens[0]} tokens; bases need one token each")
-    inputs = {name: torch.tensor(encoded[name], device=model.device) for name in names}
+    inputs = {name: torch.tensor(encoded[name], device=find_device(model)) for name in names}
     logits = model(**inputs, return_dict=True).logits.float().cpu().numpy()
     return np.stack([row[one] for row, one in zip(logits, bases)])
 

@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from gengram.genome.alphabet import reverse_complement
-from gengram.loading.models import check_present
+from gengram.loading.models import check_present, find_device
 from gengram.pipelines.windows import share_bases, stitch_windows
 
 from ..nucleotide_transformer.configuration_segment_nt import TRAINED_TOKENS, SegmentNTConfig
@@ -108,7 +108,7 @@ def _compute_features(
             f"{length} bp are {len(encoded[0])} tokens, not <cls> and {length // kmer_size} {kmer_size}-mers: use the "
             "tokenizer of the model"
         )
-    logits = model(input_ids=torch.tensor(encoded, device=model.device), return_dict=True).logits
+    logits = model(input_ids=torch.tensor(encoded, device=find_device(model)), return_dict=True).logits
     return logits.float().softmax(dim=-1)[..., 1].cpu().numpy()
 
 
