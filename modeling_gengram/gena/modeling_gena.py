@@ -666,6 +666,10 @@ def compute_loss(
         ValueError: an unknown problem type.
     """
     logits = logits.float()
+    # Of a model that is spread over devices, the answer is on the last one.
+    labels = labels.to(logits.device)
+    labels_mask = None if labels_mask is None else labels_mask.to(logits.device)
+    pos_weight = None if pos_weight is None else pos_weight.to(logits.device)
     if problem_type == "single_label_classification":
         if labels_mask is not None:
             share = _find_share(labels, num_items_in_batch)
@@ -695,7 +699,9 @@ def compute_loss(
 
 def _find_share(labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None) -> torch.Tensor | float:
     """Share of this micro-batch in the step, by labels: Trainer does not divide the loss by the micro-batches."""
-    return 1.0 if num_items_in_batch is None else (labels != -100).sum() / num_items_in_batch
+    if num_items_in_batch is None:
+        return 1.0
+    return (labels != -100).sum() / torch.as_tensor(num_items_in_batch, device=labels.device)
 
 
 def _list_names(what: str, names: list[str], shown: int = 4) -> str:

@@ -51,7 +51,7 @@ class GengramPreTrainedModel(PreTrainedModel):
     config: GengramConfig
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
-    _no_split_modules = ["MotifMemory"]
+    _no_split_modules = ["MotifMemory", "EsmLMHead"]  # of parts that are not at home on two devices
     _skip_keys_device_placement = ["past_key_values"]
     # Each of these is the backbone's to support or to refuse.
     _supports_sdpa = True
@@ -791,7 +791,7 @@ class GengramForSequenceClassification(GengramClassifier):
             )
             if num_items is not None and not is_class:
                 # transformers' loss is then a mean that leaves the other micro-batches of the step out.
-                loss = loss * (labels != -100).sum() / num_items
+                loss = loss * ((labels != -100).sum() / num_items).to(loss.device)
         return SequenceClassifierOutputWithPast(
             loss=loss,
             logits=logits,

@@ -118,7 +118,7 @@ class NucleotideTransformerPreTrainedModel(PreTrainedModel):
     config: NucleotideTransformerConfig
     base_model_prefix = "esm"
     supports_gradient_checkpointing = True
-    _no_split_modules = ["NucleotideTransformerEmbeddings", "NucleotideTransformerLayer"]
+    _no_split_modules = ["NucleotideTransformerEmbeddings", "NucleotideTransformerLayer", "EsmLMHead"]
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
@@ -394,7 +394,7 @@ def compute_sequence_loss(
     )
     if num_items_in_batch is not None and not is_class:
         # transformers' loss is then a mean that leaves the other micro-batches of the step out.
-        loss = loss * (labels != -100).sum() / num_items_in_batch
+        loss = loss * ((labels != -100).sum() / num_items_in_batch).to(loss.device)
     return loss
 
 

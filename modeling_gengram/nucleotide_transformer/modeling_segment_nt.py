@@ -52,7 +52,8 @@ class SegmentNTUNet(nn.Module):
             skipped.append(block(states))
             states = nn.functional.avg_pool1d(skipped[-1], 2)
         for block in self._upsample_blocks:
-            states = nn.functional.interpolate(block(states), scale_factor=2.0, mode="nearest") + skipped.pop()
+            states = nn.functional.interpolate(block(states), scale_factor=2.0, mode="nearest")
+            states = states + skipped.pop().to(states.device)  # perhaps of another one
         return self.final_block(states)
 
 
@@ -147,11 +148,12 @@ def compute_focal_loss(
     Returns:
         `torch.Tensor`: a float32 scalar.
     """
+    labels = labels.to(logits.device)
     given = labels != -100
     chosen = torch.where(given, labels, 0)[..., None]
     log_p = logits.float().log_softmax(dim=-1).gather(-1, chosen)[..., 0]
     losses = -((1 - log_p.exp()) ** gamma) * log_p
-    count = given.sum() if num_items_in_batch is None else num_items_in_batch
+    count = given.sum() if num_items_in_batch is None else torch.as_tensor(num_items_in_batch, device=logits.device)
     return losses.masked_fill(~given, 0.0).sum() / count
 
 

@@ -174,14 +174,15 @@ class RmtPreTrainedModel(PreTrainedModel):
         """
         start, M = int(self.config.cls_token_id >= 0), self.config.num_memory_tokens
         vectors = self.get_input_embeddings()(input_ids)
-        vectors = torch.cat([vectors[:, :start], memory.to(vectors.dtype), vectors[:, start + M :]], dim=1)
+        vectors = torch.cat([vectors[:, :start], memory.to(vectors), vectors[:, start + M :]], dim=1)
         inputs = {"inputs_embeds": vectors, "attention_mask": attention_mask}
         if self.config.backbone_config.model_type == "gengram":
             inputs["input_ids"] = input_ids  # a motif memory reads the bases
         outputs = self.model(**inputs, output_hidden_states=True, return_dict=True)
         hidden_states = outputs.hidden_states[-1]
         answer = hidden_states if outputs.get("logits") is None else outputs.logits
-        return answer, hidden_states[:, start : start + M]
+        # A model that is spread over devices answers on its last one; everything else is where the input is.
+        return answer.to(input_ids.device), hidden_states[:, start : start + M].to(input_ids.device)
 
     def read_sequences(
         self,
@@ -209,7 +210,7 @@ class RmtPreTrainedModel(PreTrainedModel):
         steps = plan_steps(
             input_ids, attention_mask, dropped, config.content_length, config.max_segments, config.segment_alignment
         )
-        state = self.memory_tokens(len(input_ids)) if memory is None else memory
+        state = (self.memory_tokens(len(input_ids)) if memory is None else memory).to(input_ids.device)
         if (
             config.compat is not None
             and config.bptt_depth is not None
@@ -263,7 +264,7 @@ class RmtPreTrainedModel(PreTrainedModel):
         if self.config.compat is not None:
             return cut
         # The value stays; the gradient goes to the memory tokens, which would otherwise never be trained.
-        start = self.memory_tokens(len(cut))
+        start = self.memory_tokens(len(cut)).to(cut.device)
         return cut + (start - start.detach())
 
     def _select_content(self, step: Step, answer: torch.Tensor) -> torch.Tensor:

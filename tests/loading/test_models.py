@@ -19,7 +19,7 @@ from transformers import (
 
 import gengram
 from gengram.errors import InputError
-from gengram.loading.models import check_present, is_finite, load_weights, require_config, require_model
+from gengram.loading.models import check_present, find_device, is_finite, load_weights, require_config, require_model
 from gengram.pipelines.embed import embed_sequences
 from gengram.tokenization import build_nucleotide_tokenizer
 
@@ -153,20 +153,24 @@ def test_shards_and_tied_weights_are_the_same_model(lm, tmp_path):
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in model.state_dict().items())
 
 
-def test_weights_that_are_not_in_memory_are_refused_by_name(small):
+def test_weights_without_values_are_refused_by_name(small):
     with torch.device("meta"):
         model = BertModel(BertConfig(vocab_size=128, **small)).eval()
-    with pytest.raises(InputError, match=r"BertModel: \d+ weights are not in memory .*word_embeddings.*device_map"):
+    with pytest.raises(InputError, match=r"BertModel: \d+ weights have no values .*word_embeddings.*offload_folder"):
         check_present(model)
-    with pytest.raises(ValueError, match="are not in memory"):
+    with pytest.raises(ValueError, match="have no values"):
         embed_sequences(model, build_nucleotide_tokenizer(), ["ACGT"])
 
 
-def test_a_model_that_is_offloaded_to_disk_is_refused_by_name(lm, tmp_path):
-    device_map = {"embeddings": "cpu", "encoder": "disk", "pooler": "cpu"}
+@pytest.mark.parametrize("device_map", [{"": "disk"}, {"embeddings": "cpu", "encoder": "disk", "pooler": "cpu"}])
+def test_a_model_that_is_offloaded_to_disk_embeds_as_in_memory(lm, device_map, tmp_path):
+    tokenizer, sequences = build_nucleotide_tokenizer(), ["ACGT", "TTGACCAN"]
     model = gengram.auto(lm, device_map=device_map, offload_folder=str(tmp_path / "offloaded"))
-    with pytest.raises(ValueError, match=r"are not in memory .*e\.g\. encoder\.layer\.0"):
-        embed_sequences(model.eval(), build_nucleotide_tokenizer(), ["ACGT"])
+    assert any(weight.is_meta for weight in model.parameters()) and find_device(model) == torch.device("cpu")
+    for found, expected in zip(
+        embed_sequences(model.eval(), tokenizer, sequences), embed_sequences(gengram.auto(lm), tokenizer, sequences)
+    ):
+        assert (found == expected).all()
 
 
 def test_a_folder_that_is_not_there_is_told_where_its_name_looks_like_an_id(tmp_path, monkeypatch):

@@ -271,12 +271,14 @@ def test_half_precision(name, model_class, dtype, saved):
     path, inputs, expected = saved(name, model_class)
     half = speed_up(model_class.from_pretrained(path, dtype=dtype))
     assert {weight.dtype for weight in half.parameters()} == {dtype}
+    exact = {name for name, value in half.named_buffers() if value.dtype in (torch.float32, torch.float64)}
+    assert all(name.endswith(("inv_freq", "e_score_correction_bias")) for name in exact)  # as transformers has them
     found = answer(half, inputs)
     for key, value in expected.items():
         if key != "loss":
             assert found[key].dtype == dtype, key
         # On average: where two experts are near each other, rounding sends a token to the other one.
-        assert (found[key].float() - value).norm() < 0.1 * value.norm(), key
+        assert (found[key].float() - value).norm() < (0.05 if dtype is torch.bfloat16 else 0.01) * value.norm(), key
 
 
 @pytest.mark.parametrize("name,model_class", [case for case in CASES if case[1].__name__.endswith("CausalLM")])
@@ -296,3 +298,11 @@ def test_a_placed_model_is_saved_whole(name, saved, tmp_path):
     before, after = (model_class.from_pretrained(one).state_dict() for one in (path, tmp_path / "again"))
     assert before.keys() == after.keys()
     assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_a_placed_model_in_half_precision_says_the_same(saved, tmp_path):
+    case = next(case for case in CASES if case[0] == "gengram, llama")
+    path, inputs, _ = saved(*case)
+    expected = answer(case[1].from_pretrained(path, dtype=torch.bfloat16), inputs)
+    placed = case[1].from_pretrained(path, dtype=torch.bfloat16, device_map={"": "disk"}, offload_folder=tmp_path)
+    assert all(torch.equal(value, expected[key]) for key, value in answer(placed, inputs).items())
