@@ -56,6 +56,8 @@ class GenaBertConfig(BertConfig):
         "encoder.layer.*.intermediate.dense": "colwise",
         "encoder.layer.*.output.dense": "rowwise",
     }
+    # What is gathered on its own when weights are sharded; the rest, and heads, once for the whole pass.
+    base_model_fsdp_plan: ClassVar[dict[str, str]] = {"encoder.layer.*": "free_full_weight"}
 
     vocab_size: int = 32000
     max_position_embeddings: int = 512

@@ -85,6 +85,12 @@ class NTv3Config(PreTrainedConfig):
         "transformer_blocks.*.fc1": "packed_colwise",
         "transformer_blocks.*.fc2": "rowwise",
     }
+    # What is gathered on its own when weights are sharded; the rest, and heads, once for the whole pass.
+    base_model_fsdp_plan: ClassVar[dict[str, str]] = {
+        "conv_tower_blocks.*": "free_full_weight",
+        "transformer_blocks.*": "free_full_weight",
+        "deconv_tower_blocks.*": "free_full_weight",
+    }
     # Rotation: the same in every model.
     rope_theta: ClassVar[float] = 10000.0
     rescaling_factor: ClassVar[float | None] = None

@@ -79,6 +79,8 @@ class NucleotideTransformerConfig(PreTrainedConfig):
             "modeling_nucleotide_transformer.NucleotideTransformerForTokenClassification"
         ),
     }
+    # What is gathered on its own when weights are sharded; the rest, and heads, once for the whole pass.
+    base_model_fsdp_plan: ClassVar[dict[str, str]] = {"encoder.layer.*": "free_full_weight"}
     # What transformers' ESM modules ask for and no Nucleotide Transformer has.
     is_decoder: ClassVar[bool] = False
     add_cross_attention: ClassVar[bool] = False

@@ -74,6 +74,7 @@ class FamilyCase:
 
     family: str
     tester: Tester
+    model_tester: Any = None  # by `setUp`; some mixins have an abstract property of this name
     all_model_classes: tuple[type[PreTrainedModel], ...] = ()
 
     def setUp(self):

@@ -155,6 +155,7 @@ def lay_out(transformers: Source, peft: Source | None, folder: Path, *, download
             if (path := HERE / "suites" / f"{suite}.py").is_file():
                 shutil.copyfile(path, folder / "peft_tests" / "test_families.py")
     markers = ("generate", "is_pipeline_test", "torch_compile_test", "torch_export_test", "flash_attn_test")
+    markers += ("is_training_test", "is_tensor_parallel_test", "is_expert_parallel_test", "is_fsdp_test")
     settings = {"addopts": ["-p no:cacheprovider"], "markers": markers, "standins": standins}
     lines = [f"{name} =\n    " + "\n    ".join(values) for name, values in settings.items()]
     (folder / "pytest.ini").write_text("[pytest]\n" + "\n".join(lines) + "\n")
