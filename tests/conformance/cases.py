@@ -48,7 +48,7 @@ class ModelTester:
         config = tester.build_configuration()
         text = config.get_text_config()
         self.batch_size, self.seq_length = BATCH, tester.tokens
-        self.encoder_seq_length = self.key_length = tester.tokens
+        self.encoder_seq_length = self.key_length = tester.attended or tester.tokens
         self.hidden_size = text.hidden_size
         self.num_hidden_layers = text.num_hidden_layers
         self.num_attention_heads = text.num_attention_heads
@@ -123,6 +123,8 @@ def build_cases(
             "tester": tester,
             "all_model_classes": classes,
             "has_attentions": tester.has_attentions,
+            "test_all_params_have_gradient": tester.trains_all,
+            "additional_model_inputs": list(tester.draw_more(tester.build_configuration(), BATCH)),
             **dict.fromkeys(dropped),
         }
         module[name] = type(name, (*bases, *choose(tester), unittest.TestCase), content)
