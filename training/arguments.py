@@ -257,6 +257,13 @@ class DataArguments:
             "are one group and stay on one side. 1: only copies and reverse complements are."
         },
     )
+    group_column: str | None = field(
+        default=None,
+        metadata={
+            "help": "Column whose rows of one value stay on one side too: the sequence that variants are of, a gene, a "
+            "patient."
+        },
+    )
     validation_chromosomes: list[str] | None = field(
         default=None,
         metadata={
@@ -308,6 +315,10 @@ class DataArguments:
             raise ValueError(f"validation_fraction={self.validation_fraction}: give a share of at least 0, below 1")
         if not 0.8 <= self.group_similarity <= 1:
             raise ValueError(f"group_similarity={self.group_similarity}: give a share from 0.8 to 1")
+        if self.group_column is not None and (
+            self.validation_file or self.validation_chromosomes or self.validation_fraction == 0
+        ):
+            raise ValueError("group_column is read only where validation rows are drawn from those for training")
         for name in ("validation", "test"):
             if isinstance(chromosomes := getattr(self, f"{name}_chromosomes"), str):
                 setattr(self, f"{name}_chromosomes", [chromosomes])

@@ -72,6 +72,7 @@ OPTIONS: dict[str, tuple[dict, dict] | tuple[dict, dict, str]] = {
     "mask_labels": ({**SCRATCH, **TOKENS}, {"mask_labels": ["y"]}),
     "validation_fraction": (SCRATCH, {"validation_fraction": 0.3}),
     "group_similarity": ({**SCRATCH, "train_file": "{alike}", "test_file": None}, {"group_similarity": 1}),
+    "group_column": (SCRATCH, {"group_column": "chrom"}),
     "validation_chromosomes": (SCRATCH, {"validation_chromosomes": ["chr1"]}),
     "test_chromosomes": ({**SCRATCH, "test_file": None}, {"test_chromosomes": ["chr1"]}),
     "split_seed": (SCRATCH, {"split_seed": 1}),

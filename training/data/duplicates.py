@@ -1,28 +1,25 @@
 """Which sequences are the same, or nearly? Groups of rows that must not be on both sides of a split.
 
 Two sequences are nearly the same if the sets of their canonical k-mers (a k-mer and its reverse complement are one)
-have a Jaccard similarity of 0.9 or more. Candidates are found by MinHash (Broder 1997, doi:10.1109/SEQUEN.1997.666900):
-pairs of minimal hashes are keys, sequences that share a key are candidates, and every candidate is checked exactly.
+have a Jaccard similarity of 0.9 or more. Candidates are those that share a key of their MinHash sketches
+(`gengram.training.data.minhash`); those whose sketches are alike are checked exactly.
 """
 
 import math
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from scipy.sparse import csr_matrix
 
 from gengram.genome.alphabet import reverse_complement
+from gengram.progress import track
 from gengram.training.arguments import SIMILARITY
+from gengram.training.data.minhash import find_kmers, list_blocks, sketch_sequences, sketch_with_keys
 
-# With 12 keys of 2 minimal hashes each, a pair of similarity 0.9 shares no key with probability (1 - 0.9^2)^12 = 2e-9.
-_KEYS, _HASHES_A_KEY = 12, 2
-# Odd 64-bit multipliers from fixed random bits: a multiplication modulo 2^64, mixed by shifts, orders the k-mers anew.
-_MULTIPLIERS = np.random.default_rng(20240607).integers(2**63, size=_KEYS * _HASHES_A_KEY, dtype=np.uint64) | np.uint64(
-    1
-)
-_CODES = np.full(256, 4, dtype=np.uint8)
-_CODES[np.frombuffer(b"ACGTacgtUu", dtype=np.uint8)] = [0, 1, 2, 3, 0, 1, 2, 3, 3, 3]
+_SMALL = 64  # rows of one key whose pairs are all looked at together
+_PAIRS = 1 << 18  # looked at together
+_HASHES = 512  # of rows many of which share keys, as those of a library of variants do
+_LETTERS = 1 << 23  # of sequences whose k-mers are kept while they are compared
 
 
 def fold_strands(sequence: str) -> str:
@@ -63,9 +60,10 @@ def group_sequences(sequences: Iterable[str], similarity: float = SIMILARITY) ->
     parents = np.arange(len(names))
     if similarity < 1 and names:
         kmer_size = choose_kmer_size(float(np.median([len(name) for name in names])))
-        kmers = [list_kmers(name, kmer_size) for name in names]
-        _join_similar(kmers, similarity, parents)
-    roots = np.array([_find_root(parents, position[name]) for name in folded])
+        joining = _Joining(names, kmer_size, similarity, parents)
+        for number in track(range(len(joining.keys)), desc="near-duplicates: keys", unit=" keys"):
+            joining.join_by_key(number)
+    roots = _find_roots(parents, np.fromiter((position[name] for name in folded), dtype=np.int64, count=len(folded)))
     _, first, numbers = np.unique(roots, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[numbers]
 
@@ -77,17 +75,8 @@ def list_kmers(sequence: str, k: int) -> np.ndarray:
         sequence: any case, `U` is `T`.
         k: 1 to 31.
     """
-    codes = _CODES[np.frombuffer(sequence.encode("ascii", "replace"), dtype=np.uint8)]
-    places = len(codes) - k + 1
-    if places < 1:
-        return np.empty(0, dtype=np.uint64)
-    forward, backward, valid = (np.zeros(places, dtype=np.uint64) for _ in range(3))
-    for offset in range(k):
-        letters = codes[offset : offset + places].astype(np.uint64)
-        forward = forward << np.uint64(2) | letters & np.uint64(3)
-        backward |= (np.uint64(3) - (letters & np.uint64(3))) << np.uint64(2 * offset)
-        valid += letters > 3
-    return np.unique(np.minimum(forward, backward)[valid == 0])
+    kmers, valid, _ = find_kmers([sequence], k)
+    return np.unique(kmers[valid])
 
 
 def count_duplicates(first: Iterable[str], second: Iterable[str]) -> dict[str, int]:
@@ -106,56 +95,121 @@ def count_duplicates(first: Iterable[str], second: Iterable[str]) -> dict[str, i
     return {"exact": exact, "reverse_complement": both - exact}
 
 
-def _join_similar(kmers: list[np.ndarray], similarity: float, parents: np.ndarray) -> None:
-    minima = np.full((len(kmers), len(_MULTIPLIERS)), np.iinfo(np.uint64).max, dtype=np.uint64)
-    for row, numbers in enumerate(kmers):
-        if len(numbers):
-            for column, multiplier in enumerate(_MULTIPLIERS):
-                mixed = (numbers + np.uint64(1)) * multiplier
-                minima[row, column] = (mixed ^ mixed >> np.uint64(32)).min()
-    sizes = np.array([len(numbers) for numbers in kmers])
-    for key in range(_KEYS):
-        pair = minima[:, key * _HASHES_A_KEY : (key + 1) * _HASHES_A_KEY]
-        buckets = defaultdict(list)
-        for row, hashes in enumerate(map(bytes, np.ascontiguousarray(pair))):
-            if sizes[row]:
-                buckets[hashes].append(row)
-        earlier = minima[:, : key * _HASHES_A_KEY].reshape(len(kmers), key, _HASHES_A_KEY)
-        for members in buckets.values():
-            if len(members) > 1:
-                _join_bucket(np.array(members), kmers, sizes, earlier, similarity, parents)
+class _Joining:
+    """Joins the trees of rows that are similar.
+
+    Args:
+        names: N distinct sequences.
+        k: see `find_kmers`.
+        similarity: from which on two are joined.
+        parents: int64 (N,), changed.
+    """
+
+    def __init__(self, names: list[str], k: int, similarity: float, parents: np.ndarray):
+        self.names, self.k, self.similarity, self.parents = names, k, similarity, parents
+        self.sketches, self.keys, has_kmers = sketch_with_keys(names, k, similarity)
+        self.rows = np.flatnonzero(has_kmers)
+
+    def join_by_key(self, number: int) -> None:
+        """Look at all rows that share the key of this number."""
+        keys = self.keys[number][self.rows]
+        order = np.argsort(keys, kind="stable")
+        starts = np.flatnonzero(np.concatenate([[True], keys[order][1:] != keys[order][:-1]]))
+        sizes = np.diff(np.concatenate([starts, [len(order)]]))
+        rows = self.rows[order]
+        for one, other in _list_pairs(rows, starts, sizes):
+            chosen = self._choose(one, other, number)
+            members, places = np.unique(np.concatenate([one[chosen], other[chosen]]), return_inverse=True)
+            self._join(members, *places.reshape(2, -1))
+        for start, size in zip(starts[sizes > _SMALL], sizes[sizes > _SMALL], strict=True):
+            self._join_many(rows[start : start + size], number)
+
+    def _join_many(self, members: np.ndarray, number: int) -> None:
+        """Look at the pairs of many rows that share a key: of one with all others, then of two, four and so on, as
+        rows that are alike are soon in one tree and need no further look."""
+        sketches = kmers = None
+        first, step = 0, 1
+        while first < len(members) - 1:
+            roots = _find_roots(self.parents, members[first:])
+            if (roots == roots[0]).all():
+                return
+            one, other = np.nonzero(np.triu(roots[:step, None] != roots))
+            one, other = first + one, first + other
+            first, step = first + step, max(1, min(2 * step, _PAIRS // len(members)))
+            chosen = self._choose(members[one], members[other], number)
+            if len(chosen) > _SMALL and sketches is None:
+                names = [self.names[row] for row in members]
+                sketches = sketch_sequences(names, self.k, _HASHES, self.similarity)
+                kmers = _KmerSets(names, self.k) if sum(map(len, names)) < _LETTERS else None
+            if sketches is not None:
+                chosen = chosen[sketches.are_alike(one[chosen], other[chosen])]
+            self._join(members, one[chosen], other[chosen], kmers)
+
+    def _choose(self, one: np.ndarray, other: np.ndarray, number: int) -> np.ndarray:
+        """Return the places of those of P pairs of rows, which share the key of this number, that are in two trees,
+        can be similar, and have not been looked at: a pair that shares an earlier key has been."""
+        chosen = np.flatnonzero(_find_roots(self.parents, one) != _find_roots(self.parents, other))
+        chosen = chosen[self.sketches.are_alike(one[chosen], other[chosen])]
+        known = (self.keys[:number, one[chosen]] == self.keys[:number, other[chosen]]).any(axis=0)
+        return chosen[~known]
+
+    def _join(self, members: np.ndarray, one: np.ndarray, other: np.ndarray, kmers: "_KmerSets | None" = None) -> None:
+        """Join the similar ones of P pairs: places (P,) and (P,) in the rows `members`."""
+        if not len(one):
+            return
+        if kmers is None:
+            needed, places = np.unique(np.concatenate([one, other]), return_inverse=True)
+            members, (one, other) = members[needed], places.reshape(2, -1)
+            kmers = _KmerSets([self.names[row] for row in members], self.k)
+        similar = kmers.measure_jaccard(one, other) >= self.similarity
+        for first, second in zip(members[one[similar]].tolist(), members[other[similar]].tolist(), strict=True):
+            roots = _find_root(self.parents, first), _find_root(self.parents, second)
+            self.parents[max(roots)] = min(roots)
 
 
-def _join_bucket(
-    members: np.ndarray,
-    kmers: list[np.ndarray],
-    sizes: np.ndarray,
-    earlier: np.ndarray,
-    similarity: float,
-    parents: np.ndarray,
-) -> None:
-    """Check the pairs of rows that share a key, each row with all others at once; `earlier` are the keys (N, keys,
-    hashes) before this one: a pair that shares one of those has been checked."""
-    if len(set(_find_roots(parents, members).tolist())) == 1:
-        return
-    _, columns = np.unique(np.concatenate([kmers[row] for row in members]), return_inverse=True)
-    ends = np.cumsum([0, *sizes[members]])
-    # Which k-mers each row has, as a matrix of ones.
-    presence = csr_matrix((np.ones(len(columns), dtype=np.int32), columns, ends))
-    for place, row in enumerate(members[:-1]):
-        others = members[place + 1 :]
-        # Sets whose sizes differ too much cannot be similar.
-        small, large = np.minimum(sizes[others], sizes[row]), np.maximum(sizes[others], sizes[row])
-        apart = _find_roots(parents, others) != _find_root(parents, row)
-        places = place + 1 + np.flatnonzero(apart & (small >= similarity * large))
-        others = members[places]
-        known = (earlier[others] == earlier[row]).all(axis=2).any(axis=1)
-        places, others = places[~known], others[~known]
-        if len(places):
-            shared = presence[places] @ presence[[place]].toarray()[0]
-            for other in others[shared >= similarity * (sizes[row] + sizes[others] - shared)]:
-                one, two = _find_root(parents, row), _find_root(parents, other)
-                parents[max(one, two)] = min(one, two)
+class _KmerSets:
+    """Which k-mers sequences have, as a sparse matrix of ones.
+
+    Args:
+        sequences: R texts.
+        k: see `find_kmers`.
+    """
+
+    def __init__(self, sequences: list[str], k: int):
+        kmers, rows = [], []
+        for first, last in list_blocks(sequences):
+            numbers, valid, starts = find_kmers(sequences[first:last], k)
+            lengths = np.diff(starts, append=len(numbers))
+            kmers.append(numbers[valid])
+            rows.append(np.repeat(np.arange(first, last), lengths)[valid])
+        distinct, columns = np.unique(np.concatenate(kmers), return_inverse=True)
+        entries = np.sort(np.concatenate(rows) * len(distinct) + columns)
+        entries = entries[np.diff(entries, prepend=-1) > 0]
+        self.sizes = np.bincount(entries // len(distinct), minlength=len(sequences))
+        ones = np.ones(len(entries), dtype=np.int32)
+        ends = np.concatenate([[0], np.cumsum(self.sizes)])
+        self.matrix = csr_matrix((ones, entries % len(distinct), ends), shape=(len(sequences), len(distinct)))
+
+    def measure_jaccard(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        """Return the Jaccard similarity of P pairs, places (P,) and (P,) of the sequences: float64 (P,)."""
+        shared = np.empty(len(one), dtype=np.int64)
+        step = max(_LETTERS // int(self.sizes.max()) // 4, 1)
+        for first in range(0, len(one), step):
+            block = slice(first, first + step)
+            both = self.matrix[one[block]].multiply(self.matrix[other[block]])
+            shared[block] = np.asarray(both.sum(axis=1)).ravel()
+        return shared / (self.sizes[one] + self.sizes[other] - shared)
+
+
+def _list_pairs(rows: np.ndarray, starts: np.ndarray, sizes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the pairs of rows that lie in one bucket, for buckets of few rows; `starts` and `sizes` are of those."""
+    for size in np.unique(sizes[(sizes > 1) & (sizes <= _SMALL)]):
+        one, other = np.triu_indices(size, 1)
+        chosen = starts[sizes == size]
+        step = max(_PAIRS // len(one), 1)
+        for first in range(0, len(chosen), step):
+            block = chosen[first : first + step, None]
+            yield rows[(block + one).ravel()], rows[(block + other).ravel()]
 
 
 def _find_roots(parents: np.ndarray, numbers: np.ndarray) -> np.ndarray:

@@ -102,7 +102,16 @@ def prepare_splits(
     if "validation" not in sources and arguments.validation_fraction > 0:
         sources["validation"], cut["validation"] = sources["train"], cut["train"]
         splits["train"], splits["validation"] = split_validation(
-            splits["train"], arguments.validation_fraction, arguments.split_seed, arguments.group_similarity
+            splits["train"],
+            arguments.validation_fraction,
+            arguments.split_seed,
+            arguments.group_similarity,
+            arguments.group_column,
+            sources["train"].name,
+        )
+    elif arguments.group_column is not None:
+        raise InputError(
+            f"{sources['validation'].name}: these rows are for validation; leave --group_column out, it is for a split"
         )
     report: dict[str, Any] = {"problem": problem, "classes": classes, "max_length": limit}
     report |= {"renamed_contigs": genome.renamed if genome else {}, "renamed_chromosomes": renamed}

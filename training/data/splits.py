@@ -1,4 +1,4 @@
-"""Which rows train and which validate? Splits by groups of similar sequences, or by chromosome."""
+"""Which rows train and which validate? Splits by groups of similar sequences, by a column, or by chromosome."""
 
 import difflib
 import unicodedata
@@ -6,6 +6,8 @@ import unicodedata
 import numpy as np
 import pyarrow as pa
 from datasets import ClassLabel, Dataset
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import train_test_split
 
 from gengram.errors import InputError
@@ -18,9 +20,19 @@ from gengram.training.data.duplicates import group_sequences
 CHROMOSOME_COLUMNS = ("chrom", "chr", "chromosome", "contig", "seqname")
 """Names under which the column of chromosomes is looked for, in this order; upper and lower case are the same."""
 
+_VARIANTS = (
+    "Are they variants of a few sequences? --group_column COLUMN divides by the sequence that they are of, and "
+    "--group_similarity 1 lets variants of one sequence train and validate. "
+)
+
 
 def split_validation(
-    dataset: Dataset, fraction: float, seed: int, similarity: float = SIMILARITY
+    dataset: Dataset,
+    fraction: float,
+    seed: int,
+    similarity: float = SIMILARITY,
+    group_column: str | None = None,
+    path: str = "",
 ) -> tuple[Dataset, Dataset]:
     """Split rows into training and validation; rows with one class each are stratified by class.
 
@@ -33,14 +45,19 @@ def split_validation(
         fraction: share of the groups that validate, between 0 and 1.
         seed: of the split; the same seed gives the same split, whatever the seed of the training.
         similarity: from which on two sequences are near-duplicates; 1: only copies and reverse complements are.
+        group_column: whose rows of one value go to the same side too, with the near-duplicates of each.
+        path: where the rows are from, for messages.
 
     Returns:
         The training and the validation rows, both in the order of the file.
 
     Raises:
-        `InputError`: a class with fewer than two groups, or too few groups for each class on each side.
+        `InputError`: a class with fewer than two groups, or too few groups for each class on each side; no such column,
+            or a row without a value.
     """
     groups = group_sequences(dataset["sequence"], similarity)
+    if group_column is not None:
+        groups = _join_values(groups, dataset, group_column, path)
     distinct, first_rows = np.unique(groups, return_index=True)
     feature = dataset.features.get("label")
     strata = np.asarray(dataset["label"])[first_rows] if isinstance(feature, ClassLabel) else None
@@ -53,8 +70,10 @@ def split_validation(
             f"validation_fraction={fraction}: cannot put {'every class' if rarest else 'rows'} on both sides of a "
             f"split of {len(distinct)} distinct sequences"
             + (f" (the rarest class, {rarest!r}, has {counts.min()})" if rarest else "")
-            + f"; near-duplicates, similarity {similarity} or more, count as one. Give a validation_file, another "
-            "fraction, or validation_fraction=0 to train without validation."
+            + f"; near-duplicates, similarity {similarity} or more, count as one"
+            + (f", and so do rows with one {group_column!r}. " if group_column is not None else ". ")
+            + (_VARIANTS if similarity < 1 and len(dataset) > 2 * len(distinct) else "")
+            + "Give a validation_file, another fraction, or validation_fraction=0 to train without validation."
         )
     _, validation_groups = train_test_split(distinct, test_size=held_out, stratify=strata, random_state=seed)
     return _divide(dataset, np.isin(groups, validation_groups))
@@ -86,7 +105,7 @@ def split_chromosomes(
             f"{path}: {argument} needs a column {' or '.join(map(repr, CHROMOSOME_COLUMNS))}; the columns are "
             f"{shorten([name for name in dataset.column_names if name not in ('input_ids', 'attention_mask')])}"
         )
-    values = _read_contigs(dataset, column, path)
+    values = _read_values(dataset, column, path)
     chromosomes = [unicodedata.normalize("NFC", chromosome) for chromosome in chromosomes]
     present = sorted(set(values.tolist()))
     meant: dict[str, str] = {}
@@ -116,8 +135,25 @@ def split_chromosomes(
     return *_divide(dataset, taken), renamed
 
 
-def _read_contigs(dataset: Dataset, column: str, path: str) -> np.ndarray:
-    """Return the contig of each row: text as it is, 7 and 7.0 of other formats as `7`, an id of a class as its name."""
+def _join_values(groups: np.ndarray, dataset: Dataset, column: str, path: str) -> np.ndarray:
+    """Join groups, int64 (N,), that have rows with one value of a column; numbered in the order of their first rows."""
+    if column not in dataset.column_names:
+        close = difflib.get_close_matches(column, dataset.column_names, n=1)
+        raise InputError(
+            f"{path}: group_column: no column {column!r}{f'; did you mean {close[0]!r}?' if close else ''} The columns "
+            f"are {shorten([name for name in dataset.column_names if name not in ('input_ids', 'attention_mask')])}"
+        )
+    _, values = np.unique(_read_values(dataset, column, path), return_inverse=True)
+    edges = coo_matrix((np.ones(len(groups), dtype=np.int8), (groups, groups.max() + 1 + values)))
+    size = int(groups.max() + values.max()) + 2
+    edges.resize(size, size)
+    _, joined = connected_components(edges, directed=False)
+    _, first, numbers = np.unique(joined[groups], return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[numbers]
+
+
+def _read_values(dataset: Dataset, column: str, path: str) -> np.ndarray:
+    """Return a name for each row: text as it is, 7 and 7.0 of other formats as `7`, an id of a class as its name."""
     feature, values = dataset.features[column], dataset.with_format("arrow")[:][column]
     if isinstance(feature, ClassLabel) and feature.names:
         names = [feature.names[one] if one is not None and one >= 0 else None for one in values.to_pylist()]

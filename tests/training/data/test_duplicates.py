@@ -65,25 +65,84 @@ def test_copies_and_reverse_complements_share_a_group(sequences, similarity):
         assert len(first) == len({fold_strands(sequence) for sequence in sequences})
 
 
-def test_groups_are_the_connected_components_of_the_definition():
-    random = np.random.default_rng(0)
-    sequences = []
-    for sequence in draw(25, 300):
-        # A chain of ever more substitutions: neighbours are similar, ends are not.
-        for _ in range(4):
-            sequences.append(sequence if random.random() < 0.5 else reverse_complement(sequence))
-            place = random.integers(300)
-            sequence = sequence[:place] + "ACGT"[random.integers(4)] + sequence[place + 1 :]
-    k = choose_kmer_size(300)
-    expected = np.arange(len(sequences))
-    for one in range(len(sequences)):
+def group_by_definition(sequences: list[str], similarity: float) -> np.ndarray:
+    """Connected components over all pairs, from sets of strings."""
+    names = list(dict.fromkeys(map(fold_strands, sequences)))
+    k = choose_kmer_size(float(np.median([len(name) for name in names])))
+    sets = [
+        {fold_strands(name[i : i + k]) for i in range(len(name) - k + 1) if set(name[i : i + k]) <= set("ACGT")}
+        for name in names
+    ]
+    component = list(range(len(names)))
+    for one, kmers in enumerate(sets):
         for other in range(one):
-            if find_jaccard(sequences[one], sequences[other], k) >= 0.9:
-                expected[expected == expected[one]] = expected[other]
-    groups = group_sequences(sequences)
-    assert len(set(groups.tolist())) == len(set(expected.tolist())) < 60
-    for group in set(groups.tolist()):
-        assert len(set(expected[groups == group].tolist())) == 1
+            shared = len(kmers & sets[other])
+            if shared and shared >= similarity * len(kmers | sets[other]) and component[one] != component[other]:
+                component = [component[other] if number == component[one] else number for number in component]
+    number = dict(zip(names, component, strict=True))
+    return np.array([number[fold_strands(sequence)] for sequence in sequences])
+
+
+def substitute(sequence: str, places, random) -> str:
+    letters = list(sequence)
+    for place in places:
+        letters[place] = "ACGT"[random.integers(4)]
+    return "".join(letters)
+
+
+def draw_chains(random) -> list[str]:
+    """Ever more substitutions: neighbours are similar, ends are not."""
+    rows = []
+    for sequence in draw(12, 300, random.integers(99)):
+        for _ in range(5):
+            rows.append(sequence if random.random() < 0.5 else reverse_complement(sequence))
+            sequence = substitute(sequence, [random.integers(300)], random)
+    return rows
+
+
+def draw_threshold(random) -> list[str]:
+    """Pairs just above and just below the similarity: 0 to 6 substitutions that lie apart or together."""
+    rows = []
+    for sequence in draw(25, 250, random.integers(99)):
+        places = random.choice(250, random.integers(7), replace=False)
+        if random.random() < 0.3:
+            places = random.integers(200) + np.arange(len(places))
+        rows += [sequence, substitute(sequence, places, random)]
+    return rows
+
+
+def draw_library(random) -> list[str]:
+    """Variants of one sequence: nearly all pairs share keys, and there are more than one bucket's worth."""
+    (parent,) = draw(1, 120, random.integers(99))
+    return [substitute(parent, random.choice(120, 2, replace=False), random) for _ in range(150)]
+
+
+def draw_tiles(random) -> list[str]:
+    (genome,) = draw(1, 1500, random.integers(99))
+    step = int(random.integers(3, 30))
+    return [genome[start : start + 200] for start in range(0, 1300, step)]
+
+
+def draw_lengths(random) -> list[str]:
+    """Ends cut off, N runs, repeats, copies and other strands, all lengths."""
+    rows = []
+    for sequence in draw(15, 200, random.integers(99)):
+        cut = int(random.integers(1, 40))
+        place = int(random.integers(150))
+        rows += [sequence, sequence[cut:], sequence[:place] + "N" * 12 + sequence[place + 12 :], sequence.lower()]
+        rows += [reverse_complement(sequence), "AC" * int(random.integers(5, 120)), "A" * int(random.integers(1, 99))]
+    return rows
+
+
+@pytest.mark.parametrize("similarity", [0.9, 0.8, 0.97])
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("make", [draw_chains, draw_threshold, draw_library, draw_tiles, draw_lengths])
+def test_groups_are_the_connected_components_of_the_definition(make, seed, similarity):
+    sequences = make(np.random.default_rng(seed))
+    groups, expected = group_sequences(sequences, similarity), group_by_definition(sequences, similarity)
+    # Each group is one of the definition, and the other way round.
+    pairs = set(zip(groups.tolist(), expected.tolist(), strict=True))
+    assert len(pairs) == len(set(groups.tolist())) == len(set(expected.tolist()))
 
 
 def test_a_library_of_variants_of_one_sequence_is_grouped_in_seconds():
@@ -101,6 +160,14 @@ def test_a_library_of_variants_of_one_sequence_is_grouped_in_seconds():
     for one, other in random.choice(800, (300, 2)):
         assert groups[one] == groups[other] or find_jaccard(library[one], library[other], k) < 0.9
     assert 100 < len(set(groups.tolist())) < 700
+
+
+def test_a_cluster_of_any_size_is_one_group():
+    """More rows than are looked at together, and more than are kept: each one substitution from the same sequence."""
+    random = np.random.default_rng(0)
+    (parent,) = draw(1, 300)
+    rows = [parent, *(substitute(parent, [random.integers(300)], random) for _ in range(3000))]
+    assert not group_sequences(rows).any()
 
 
 def test_unrelated_sequences_have_groups_of_their_own():

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from datasets import ClassLabel, Dataset
+from datasets import ClassLabel, Dataset, concatenate_datasets
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -82,6 +82,37 @@ def test_rows_without_classes_are_split_too():
     assert (len(train), len(validation)) == (40, 10)
     with pytest.raises(InputError, match="cannot put rows on both sides of a split of 1 distinct sequences;"):
         split_validation(Dataset.from_dict({"sequence": ["ACGT", "ACGT"]}), 0.5, seed=0)
+
+
+def test_rows_of_one_value_stay_together_with_their_near_duplicates():
+    rows = draw_rows(60)
+    rows = rows.add_column("gene", [f"g{row // 6}" for row in range(60)])
+    copied = concatenate_datasets([rows, rows.select([0]).map(lambda row: {"gene": "g9", "row": 60})])
+    train, validation = split_validation(copied, 0.25, 0, group_column="gene", path="t.csv")
+    together = [
+        {"g0", "g9"} if {"g0", "g9"} & side else set() for side in (set(train["gene"]), set(validation["gene"]))
+    ]
+    assert not set(train["gene"]) & set(validation["gene"]) and sorted(map(len, together)) == [0, 2]
+    assert len(set(validation["gene"])) >= 3 and sorted([*train["row"], *validation["row"]]) == list(range(61))
+
+
+def test_a_column_of_groups_that_is_not_there_or_has_gaps():
+    rows = draw_rows(12).add_column("parent", ["a", None, *"bcdefghijk"])
+    with pytest.raises(InputError, match=r"t\.csv: group_column: no column 'parnet'; did you mean 'parent'\?"):
+        split_validation(rows, 0.25, 0, group_column="parnet", path="t.csv")
+    with pytest.raises(InputError, match=r"t\.csv, data row 2"):
+        split_validation(rows, 0.25, 0, group_column="parent", path="t.csv")
+
+
+def test_a_library_of_one_sequence_is_told_what_to_do():
+    parent = "".join(draw_rows(8)["sequence"])
+    variants = [parent[:place] + "ACGT"[place % 4] + parent[place + 1 :] for place in range(0, 240, 3)]
+    with pytest.raises(
+        InputError, match=r"variants of a few sequences.*--group_column COLUMN.*--group_similarity 1 lets"
+    ):
+        split_validation(make_rows(variants, [0, 1] * 40), 0.2, 0)
+    train, validation = split_validation(make_rows(variants, [0, 1] * 40), 0.2, 0, similarity=1)
+    assert len(train) > len(validation) > 10
 
 
 @pytest.mark.parametrize("column", ["chrom", "CHR", "contig"])
