@@ -72,7 +72,10 @@ OPTIONS: dict[str, tuple[dict, dict] | tuple[dict, dict, str]] = {
     "mask_labels": ({**SCRATCH, **TOKENS}, {"mask_labels": ["y"]}),
     "validation_fraction": (SCRATCH, {"validation_fraction": 0.3}),
     "group_similarity": ({**SCRATCH, "train_file": "{alike}", "test_file": None}, {"group_similarity": 1}),
-    "group_column": (SCRATCH, {"group_column": "chrom"}),
+    "group_column": (
+        {**SCRATCH, "train_file": "{alike}", "test_file": None, "group_similarity": 1, "validation_fraction": 0.2},
+        {"group_column": "parent"},
+    ),
     "validation_chromosomes": (SCRATCH, {"validation_chromosomes": ["chr1"]}),
     "test_chromosomes": ({**SCRATCH, "test_file": None}, {"test_chromosomes": ["chr1"]}),
     "split_seed": (SCRATCH, {"split_seed": 1}),
@@ -144,7 +147,10 @@ def make_files(files, draw_table, command):
     write("several", table.assign(label=["a;b" if row % 3 else "a" if row % 2 else "" for row in range(60)]))
     # Fifteen groups of four that differ in their last base.
     alike = ["".join(table["seq"][row // 4 : row // 4 + 2])[:30] + "ACGT"[row % 4] for row in range(60)]
-    write("alike", table.assign(seq=alike, label=[row // 4 % 2 for row in range(60)]))
+    write(
+        "alike",
+        table.assign(seq=alike, label=[row // 4 % 2 for row in range(60)], parent=[row // 4 for row in range(60)]),
+    )
     write("bases", table.assign(label=["xyz"[row % 3] * len(seq) for row, seq in enumerate(table["seq"])]))
     write("late", table.assign(label=["xy" * 5 for _ in range(60)]))
     write("labels", pd.DataFrame({"label": [f"l{row % 2}" for row in range(60)]}))
