@@ -131,9 +131,11 @@ def build_classifier(
     if not isinstance(config, RmtConfig) or encoder is config:
         return model, new
     rmt_class = RmtForTokenClassification if problem == "token" else RmtForSequenceClassification
+    made = {id(parameter) for name, parameter in model.named_parameters() if name in new}
     with _place(empty):
         model = rmt_class(config, model)
-    return model, ["memory_tokens.weight", *(f"model.{name}" for name in new)]
+    made.add(id(model.memory_tokens.weight))
+    return model, [name for name, parameter in model.named_parameters() if id(parameter) in made]
 
 
 def _build_encoder(

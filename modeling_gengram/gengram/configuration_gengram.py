@@ -79,6 +79,17 @@ _COMMON_SIZE = {
     "tie_word_embeddings": False,
 }
 
+# What describes a checkpoint or a model as a whole, and never an architecture.
+_OWN = ("auto_map", "custom_pipelines", "quantization_config")
+# Of the backbone's, what not every backbone has.
+_DEFAULTS = {
+    "max_position_embeddings": None,
+    "tie_word_embeddings": False,
+    "pad_token_id": None,
+    "bos_token_id": None,
+    "eos_token_id": None,
+}
+
 
 @strict
 class GengramConfig(PreTrainedConfig):
@@ -266,33 +277,48 @@ class GengramConfig(PreTrainedConfig):
     def get_text_config(self, decoder=None, encoder=None) -> PreTrainedConfig:
         return self.backbone_config.get_text_config(decoder=decoder, encoder=encoder)
 
-    @property
-    def vocab_size(self) -> int:
-        return self.backbone_config.vocab_size
+    # What this configuration does not have itself is the backbone's: to read, to set and to save.
+    def __getattr__(self, name: str) -> Any:
+        backbone = self.__dict__.get("backbone_config")
+        if not isinstance(backbone, PreTrainedConfig) or name.startswith("_") or name in _OWN:
+            raise AttributeError(f"{type(self).__name__} has no {name}")
+        if name in _DEFAULTS:
+            return getattr(backbone, name, _DEFAULTS[name])
+        return getattr(backbone, name)
 
-    @vocab_size.setter
-    def vocab_size(self, value: int):
-        self.backbone_config.vocab_size = value
+    def __setattr__(self, name: str, value: Any):
+        if self._hands_on(name):
+            setattr(self.backbone_config, name, value)
+        else:
+            super().__setattr__(name, value)
 
-    @property
-    def hidden_size(self) -> int:
-        return self.backbone_config.hidden_size
+    def __delattr__(self, name: str):
+        if self._hands_on(name):
+            delattr(self.backbone_config, name)
+        else:
+            super().__delattr__(name)
 
-    @property
-    def num_hidden_layers(self) -> int:
-        return self.backbone_config.num_hidden_layers
+    def _hands_on(self, name: str) -> bool:
+        """Whether a name is the backbone's."""
+        backbone = self.__dict__.get("backbone_config")
+        if not isinstance(backbone, PreTrainedConfig) or name.startswith("_") or name in _OWN:
+            return False
+        if name in self.__dict__ or hasattr(type(self), name):
+            return False
+        return name in _DEFAULTS or hasattr(backbone, name)
 
-    @property
-    def max_position_embeddings(self) -> int | None:
-        return getattr(self.backbone_config, "max_position_embeddings", None)
+    # The backbone's configuration has done so itself.
+    def convert_rope_params_to_dict(self, *args, **kwargs) -> dict[str, Any]:
+        return kwargs
 
-    @property
-    def tie_word_embeddings(self) -> bool:
-        return getattr(self.backbone_config, "tie_word_embeddings", False)
+    def validate_rope(self):
+        """Nothing is rotated but in the backbone."""
 
-    @tie_word_embeddings.setter
-    def tie_word_embeddings(self, value: bool):
-        self.backbone_config.tie_word_embeddings = value
+    def validate_architecture(self):
+        """What the backbone can be is checked in its own configuration."""
+
+    def validate_layer_type(self):
+        """Likewise."""
 
     @property
     def use_cache(self) -> bool:
@@ -301,30 +327,6 @@ class GengramConfig(PreTrainedConfig):
     @use_cache.setter
     def use_cache(self, value: bool):
         self.backbone_config.use_cache = value
-
-    @property
-    def pad_token_id(self) -> int | None:
-        return getattr(self.backbone_config, "pad_token_id", None)
-
-    @pad_token_id.setter
-    def pad_token_id(self, value: int | None):
-        self.backbone_config.pad_token_id = value
-
-    @property
-    def bos_token_id(self) -> int | None:
-        return getattr(self.backbone_config, "bos_token_id", None)
-
-    @bos_token_id.setter
-    def bos_token_id(self, value: int | None):
-        self.backbone_config.bos_token_id = value
-
-    @property
-    def eos_token_id(self) -> int | list[int] | None:
-        return getattr(self.backbone_config, "eos_token_id", None)
-
-    @eos_token_id.setter
-    def eos_token_id(self, value: int | list[int] | None):
-        self.backbone_config.eos_token_id = value
 
     @property
     def is_causal(self) -> bool:

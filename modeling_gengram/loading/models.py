@@ -351,9 +351,7 @@ def _list_random(found: dict[str, Any]) -> list[str]:
 
 
 def _list_body(model: PreTrainedModel) -> set[str]:
-    # The base model of a recurrent memory is the encoder with its head.
-    inner: Any = model.base_model
-    body = {id(parameter) for parameter in inner.base_model.parameters()}
+    body = {id(parameter) for parameter in model.base_model.parameters()}
     return {name for name, parameter in model.named_parameters() if id(parameter) in body}
 
 

@@ -10,6 +10,9 @@ _WITHOUT_SEGMENTS = ("ntv3", "ntv3_posttrained", "segment_nt")
 _LEARNED = ("bert", "big_bird", "electra", "roberta", "xlm-roberta")
 _FROM_PADDING = ("esm", "roberta", "xlm-roberta")  # positions begin behind that of padding
 
+# What describes a checkpoint or a model as a whole, and never an architecture.
+_OWN = ("auto_map", "custom_pipelines", "quantization_config")
+
 
 @strict
 class RmtConfig(PreTrainedConfig):
@@ -141,21 +144,46 @@ class RmtConfig(PreTrainedConfig):
     def get_text_config(self, decoder=None, encoder=None) -> PreTrainedConfig:
         return self.backbone_config.get_text_config(decoder=decoder, encoder=encoder)
 
-    @property
-    def vocab_size(self) -> int:
-        return self.backbone_config.vocab_size
+    # What this configuration does not have itself is the encoder's: to read, to set and to save.
+    def __getattr__(self, name: str) -> Any:
+        backbone = self.__dict__.get("backbone_config")
+        if not isinstance(backbone, PreTrainedConfig) or name.startswith("_") or name in _OWN:
+            raise AttributeError(f"{type(self).__name__} has no {name}")
+        return getattr(backbone, name)
 
-    @vocab_size.setter
-    def vocab_size(self, value: int):
-        self.backbone_config.vocab_size = value
+    def __setattr__(self, name: str, value: Any):
+        if self._hands_on(name):
+            setattr(self.backbone_config, name, value)
+        else:
+            super().__setattr__(name, value)
 
-    @property
-    def hidden_size(self) -> int:
-        return self.backbone_config.hidden_size
+    def __delattr__(self, name: str):
+        if self._hands_on(name):
+            delattr(self.backbone_config, name)
+        else:
+            super().__delattr__(name)
 
-    @property
-    def num_hidden_layers(self) -> int:
-        return self.backbone_config.num_hidden_layers
+    def _hands_on(self, name: str) -> bool:
+        """Whether a name is the encoder's."""
+        backbone = self.__dict__.get("backbone_config")
+        if not isinstance(backbone, PreTrainedConfig) or name.startswith("_") or name in _OWN:
+            return False
+        if name in self.__dict__ or hasattr(type(self), name):
+            return False
+        return hasattr(backbone, name)
+
+    # The encoder's configuration has done so itself.
+    def convert_rope_params_to_dict(self, *args, **kwargs) -> dict[str, Any]:
+        return kwargs
+
+    def validate_rope(self):
+        """Nothing is rotated but in the encoder."""
+
+    def validate_architecture(self):
+        """What the encoder can be is checked in its own configuration."""
+
+    def validate_layer_type(self):
+        """Likewise."""
 
 
 def _count_positions(encoder: PreTrainedConfig) -> int | None:

@@ -7,6 +7,9 @@ Dimensions: B sequences of T tokens; a step reads R of them, S tokens each, N of
 hidden; C classes, labels or targets.
 """
 
+import copy
+import itertools
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -19,6 +22,7 @@ from transformers import (
     AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
+    PreTrainedConfig,
     PreTrainedModel,
 )
 from transformers import initialization as init
@@ -27,6 +31,9 @@ from transformers.utils import can_return_tuple
 
 from .configuration_rmt import RmtConfig
 from .segments import Step, plan_steps
+
+# Arguments that say where a file is.
+_HUB = {"cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token"}
 
 
 @dataclass
@@ -59,6 +66,31 @@ class RmtMemory(nn.Module):
         return self.weight.expand(B, -1, -1)
 
 
+class BorrowedEncoder(nn.Module):
+    """
+    Stands where a transformers head model has its encoder, which lies in the base model: calls and attributes are the
+    encoder's.
+
+    Args:
+        owner (`RmtModel`): whose encoder it is.
+    """
+
+    def __init__(self, owner: "RmtModel"):
+        super().__init__()
+        self._owner = (owner,)  # In a tuple, or its weights would be listed here as well.
+
+    def forward(self, *args, **kwargs) -> ModelOutput:
+        return self._owner[0].backbone(*args, **{**kwargs, "return_dict": True})
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name.startswith("_"):
+                raise
+            return getattr(self._owner[0].backbone, name)
+
+
 class RmtPreTrainedModel(PreTrainedModel):
     """
     What every model with a recurrent memory can do; see `PreTrainedModel`.
@@ -66,7 +98,7 @@ class RmtPreTrainedModel(PreTrainedModel):
     Args:
         config (`RmtConfig`)
         native (`PreTrainedModel`, *optional*): the encoder with its head, to build around; made from the configuration
-            if not given.
+            if not given. Its weights are used, not copied, and it stays what it is.
     """
 
     config: RmtConfig
@@ -83,9 +115,22 @@ class RmtPreTrainedModel(PreTrainedModel):
     def __init__(self, config: RmtConfig, native: PreTrainedModel | None = None):
         super().__init__(config)
         config.backbone_config.id2label, config.backbone_config.label2id = config.id2label, config.label2id
-        self.model = self.native_class.from_config(config.backbone_config) if native is None else native
-        self.memory_tokens = RmtMemory(config.num_memory_tokens, config.hidden_size)
+        self._build(self._make_native(config) if native is None else native)
+        self.register_load_state_dict_pre_hook(rename_old_weights)
         self.post_init()
+
+    def _build(self, native: PreTrainedModel):
+        """Take the parts of the encoder, with its head where the class has one."""
+        raise NotImplementedError
+
+    @property
+    def reader(self) -> nn.Module:
+        """What reads a segment: the encoder, with its head where the class has one."""
+        raise NotImplementedError
+
+    @classmethod
+    def _make_native(cls, config: RmtConfig) -> PreTrainedModel:
+        return cls.native_class.from_config(config.backbone_config)
 
     def _init_weights(self, module: nn.Module):
         if isinstance(module, RmtMemory):
@@ -104,10 +149,10 @@ class RmtPreTrainedModel(PreTrainedModel):
         super().initialize_weights()
 
     def get_input_embeddings(self) -> nn.Module:
-        return self.model.get_input_embeddings()
+        return self.base_model.get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Module):
-        self.model.set_input_embeddings(value)
+        self.base_model.set_input_embeddings(value)
 
     @classmethod
     def from_backbone(cls, native: PreTrainedModel, **fields) -> "RmtPreTrainedModel":
@@ -117,6 +162,9 @@ class RmtPreTrainedModel(PreTrainedModel):
         Args:
             native (`PreTrainedModel`): an encoder with the head of this class, e.g. a sequence classifier.
             fields: of `RmtConfig`, e.g. `num_memory_tokens=10, segment_length=512`.
+
+        Raises:
+            ValueError: an encoder without head, for a class with one.
         """
         names = {"id2label": native.config.id2label, "problem_type": native.config.problem_type}
         config = RmtConfig(backbone_config=native.config, **{**names, **fields})
@@ -126,33 +174,86 @@ class RmtPreTrainedModel(PreTrainedModel):
         return model
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path, *args, output_loading_info: bool = False, **kwargs):
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path,
+        *args,
+        config=None,
+        key_mapping: dict[str, str] | None = None,
+        output_loading_info: bool = False,
+        **kwargs,
+    ):
         """
-        As `PreTrainedModel.from_pretrained`; new may only be the head over the encoder.
+        As `PreTrainedModel.from_pretrained`, from a checkpoint of any class of the family, names of version 0.1 too;
+        new may only be the head over the encoder.
 
         Raises:
             ValueError: weights of the encoder or the memory tokens are missing in the checkpoint.
         """
-        loaded: Any = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
+        known = config
+        if not isinstance(config, PreTrainedConfig):
+            hub = {name: kwargs[name] for name in _HUB & kwargs.keys()}
+            known = RmtConfig.from_pretrained(config or pretrained_model_name_or_path, **hub)
+        with torch.device("meta"):
+            native = cls._make_native(known)
+        old_names = cls._list_old_names(native.base_model, native)
+        loaded: Any = super().from_pretrained(
+            pretrained_model_name_or_path,
+            *args,
+            config=config,
+            key_mapping={**(key_mapping or {}), **old_names},
+            output_loading_info=True,
+            **kwargs,
+        )
         model, found = loaded
-        body = {
-            id(parameter) for parameter in (*model.model.base_model.parameters(), *model.memory_tokens.parameters())
-        }
+        body = {id(parameter) for parameter in model.base_model.parameters()}
         names = {name for name, parameter in model.named_parameters() if id(parameter) in body}
-        if lacking := sorted(name for name in found["missing_keys"] & names if "pooler." not in name):
+        lacking = sorted(found["missing_keys"] & names)
+        if faults := [name for name in lacking if "pooler." not in name]:
             raise ValueError(
-                f"{pretrained_model_name_or_path} is no {cls.__name__}: {len(lacking)} weights are missing, e.g. "
-                f"{lacking[0]}. To put a memory around an encoder, load the encoder and call {cls.__name__}."
+                f"{pretrained_model_name_or_path} is no {cls.__name__}: {len(faults)} weights are missing, e.g. "
+                f"{faults[0]}. To put a memory around an encoder, load the encoder and call {cls.__name__}."
                 "from_backbone(encoder)."
             )
+        if lacking and cls is RmtModel:
+            model.backbone.pooler = None  # Nothing reads it: a checkpoint of another class may have none.
+            found["missing_keys"] -= set(lacking)
         return (model, found) if output_loading_info else model
+
+    @classmethod
+    def _list_old_names(cls, encoder: PreTrainedModel, native: PreTrainedModel) -> dict[str, str]:
+        """
+        What weights were called in version 0.1: patterns of the beginnings of names, and what stands there now.
+
+        Models with a head then kept `native` whole as `model`, with the encoder inside; `RmtModel` kept the encoder as
+        `model`.
+        """
+        prefix, base = encoder.base_model_prefix, "" if issubclass(cls, RmtModel) else "model."
+        inner = _list_parts(encoder)
+        outer = set() if native is encoder else _list_parts(native) - {prefix}
+        old = {rf"^model\.{prefix}\.": f"{base}backbone."}
+        for name in sorted(outer):
+            old[rf"^model\.{name}(?=\.|$)"] = f"head.{name}"
+        for name in sorted(inner - outer):
+            # An encoder with a backbone of its own: what lies below `model.backbone` today is not what lay there then.
+            today = rf"(?!\.(?:{'|'.join(sorted(inner))})(?:\.|$))" if name == "backbone" else ""
+            old[rf"^model\.{name}(?=\.|$){today}"] = f"{base}backbone.{name}"
+        if base:
+            old[r"^memory_tokens(?=\.|$)"] = "model.memory_tokens"
+        return old
+
+    @property
+    def _checkpoint_conversion_mapping(self) -> dict[str, str]:
+        """PEFT renames the weights of an adapter with it."""
+        return self._list_old_names(self.base_model.backbone, self.reader)
 
     def save_pretrained(self, save_directory, **kwargs):
         """
-        As `PreTrainedModel.save_pretrained`, in this package's layout, with the code of the model and a complete
-        `auto_map`. Where this package is not installed, encoders of transformers can be loaded, not this package's.
+        As `PreTrainedModel.save_pretrained`, in this package's layout whatever `save_original_format` says, with the
+        code of the model and a complete `auto_map`. Where this package is not installed, encoders of transformers can
+        be loaded, not this package's.
         """
-        kwargs.setdefault("save_original_format", False)
+        kwargs["save_original_format"] = False
         if self.config.auto_classes:
             self.config.auto_map = dict(self.config.auto_classes)
         super().save_pretrained(save_directory, **kwargs)
@@ -178,7 +279,7 @@ class RmtPreTrainedModel(PreTrainedModel):
         inputs = {"inputs_embeds": vectors, "attention_mask": attention_mask}
         if self.config.backbone_config.model_type == "gengram":
             inputs["input_ids"] = input_ids  # a motif memory reads the bases
-        outputs = self.model(**inputs, output_hidden_states=True, return_dict=True)
+        outputs = self.reader(**inputs, output_hidden_states=True, return_dict=True)
         hidden_states = outputs.hidden_states[-1]
         answer = hidden_states if outputs.get("logits") is None else outputs.logits
         # A model that is spread over devices answers on its last one; everything else is where the input is.
@@ -289,6 +390,20 @@ class RmtModel(RmtPreTrainedModel):
 
     native_class = AutoModel
 
+    def _build(self, native: PreTrainedModel):
+        self.backbone = native.base_model
+        self.memory_tokens = RmtMemory(self.config.num_memory_tokens, self.config.hidden_size)
+
+    @property
+    def reader(self) -> nn.Module:
+        return self.backbone
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.backbone.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module):
+        self.backbone.set_input_embeddings(value)
+
     @can_return_tuple
     def forward(
         self,
@@ -315,7 +430,38 @@ class RmtModel(RmtPreTrainedModel):
         return RmtOutput(last_hidden_state=self._align(input_ids.shape, kept), memory=memory)
 
 
-class RmtForSequenceClassification(RmtPreTrainedModel):
+class RmtHeadModel(RmtPreTrainedModel):
+    """The encoder with a head of its own classes: the base model, and what is left of the model with the head."""
+
+    def _build(self, native: PreTrainedModel):
+        prefix = native.base_model_prefix
+        if native.base_model is native:
+            raise ValueError(
+                f"{type(native).__name__} has no head: give {type(self).__name__} a model of "
+                f"{self.native_class.__name__}, or take RmtModel"
+            )
+        self.model = RmtModel(self.config, native.base_model)
+        self.head = _take_head(native, BorrowedEncoder(self.model))
+        # The head's ties, now between `head.*` and `model.backbone.*`.
+        ties = native._tied_weights_keys or {}
+        self._tied_weights_keys = {_place(name, prefix): _place(source, prefix) for name, source in ties.items()}
+        # What is left of its plans of parallelism is the head's; the encoder brings its own.
+        for plan in ("_tp_plan", "_ep_plan", "_pp_plan", "_fsdp_plan"):
+            entries = getattr(native, plan, None) or {}
+            kept = {name: rule for name, rule in entries.items() if not name.startswith(f"{prefix}.")}
+            setattr(self.head, plan, kept)
+
+    @property
+    def memory_tokens(self) -> RmtMemory:
+        """What the memory is before the first segment."""
+        return self.model.memory_tokens
+
+    @property
+    def reader(self) -> nn.Module:
+        return self.head
+
+
+class RmtForSequenceClassification(RmtHeadModel):
     """The encoder with its head for sequences, and a recurrent memory: the head reads the last segment."""
 
     _auto_class = "AutoModelForSequenceClassification"
@@ -371,7 +517,7 @@ class RmtForSequenceClassification(RmtPreTrainedModel):
         return RmtOutput(loss=loss, logits=logits, memory=memory)
 
 
-class RmtTokenModel(RmtPreTrainedModel):
+class RmtTokenModel(RmtHeadModel):
     """What the models with an answer for each token share: losses by segment, logits where the tokens stand."""
 
     def _classify(
@@ -480,10 +626,10 @@ class RmtForMaskedLM(RmtTokenModel):
     native_class = AutoModelForMaskedLM
 
     def get_output_embeddings(self) -> nn.Module:
-        return self.model.get_output_embeddings()
+        return self.head.get_output_embeddings()
 
     def set_output_embeddings(self, new_embeddings: nn.Module):
-        self.model.set_output_embeddings(new_embeddings)
+        self.head.set_output_embeddings(new_embeddings)
 
     @can_return_tuple
     def forward(
@@ -510,6 +656,48 @@ class RmtForMaskedLM(RmtTokenModel):
         return self._classify(
             input_ids, attention_mask, memory, labels, None, problem, None, num_items_in_batch, return_logits
         )
+
+
+def _take_head(native: PreTrainedModel, encoder: nn.Module) -> PreTrainedModel:
+    """A model of the same parts with another encoder; the given one keeps its own."""
+    head = copy.copy(native)
+    for name, value in vars(head).items():
+        if isinstance(value, (dict, set)):
+            vars(head)[name] = copy.copy(value)
+    setattr(head, native.base_model_prefix, encoder)
+    head._tied_weights_keys, head.all_tied_weights_keys = None, {}
+    return head
+
+
+def _place(name: str, prefix: str) -> str:
+    """What a weight of a head model is called here; `prefix`: of its encoder."""
+    encoder = f"{prefix}."
+    return f"model.backbone.{name.removeprefix(encoder)}" if name.startswith(encoder) else f"head.{name}"
+
+
+def _list_parts(model: nn.Module) -> set[str]:
+    """First parts of the names of its weights."""
+    weights = (model.named_parameters(remove_duplicate=False), model.named_buffers(remove_duplicate=False))
+    return {name.partition(".")[0] for name, _ in itertools.chain(*weights)}
+
+
+def rename_old_weights(model: RmtPreTrainedModel, state_dict: dict[str, Any], prefix: str = "", *_) -> None:
+    """
+    Give the weights of a state dict, in place, the names that a model has for them today.
+
+    Args:
+        model: it takes any state dict through this.
+        state_dict: names of version 0.1, which are those of the original code too, or of today.
+        prefix: before the names of this model's weights; what does not begin so is left as it is.
+    """
+    patterns = model._checkpoint_conversion_mapping
+    for name in [name for name in state_dict if name.startswith(prefix)]:
+        inner = name.removeprefix(prefix)
+        for pattern, replacement in patterns.items():
+            renamed, count = re.subn(pattern, replacement, inner)
+            if count:
+                state_dict[prefix + renamed] = state_dict.pop(name)
+                break
 
 
 def _refuse_arguments(arguments: dict[str, Any]) -> None:
@@ -578,4 +766,5 @@ __all__ = [
     "RmtModel",
     "RmtOutput",
     "RmtPreTrainedModel",
+    "rename_old_weights",
 ]

@@ -11,6 +11,7 @@ import torch
 import gengram
 from gengram import GenaBertConfig
 from gengram.conversion.rmt import convert_rmt
+from gengram.rmt.modeling_rmt import rename_old_weights
 
 CLASSES = {
     "RMTEncoderForSequenceClassification": "RmtForSequenceClassification",
@@ -54,7 +55,7 @@ def read(case) -> dict[str, torch.Tensor]:
 def test_segments(case, model, monkeypatch):
     reference, segments = case.load("outputs"), []
     read_segment, body = model.read_segment, []
-    model.model.bert.register_forward_hook(lambda module, args, outputs: body.append(outputs.last_hidden_state))
+    model.model.backbone.register_forward_hook(lambda module, args, outputs: body.append(outputs.last_hidden_state))
 
     def spy(input_ids, attention_mask, memory):
         answer, leaving = read_segment(input_ids, attention_mask, memory)
@@ -97,7 +98,9 @@ def test_gradients(case, model, recompute):
     names = [name for name in reference if name.startswith("grad.")]
     scale = max(float(reference[name].abs().max()) for name in names)
     for name in names:
-        ours = parameters[name.removeprefix("grad.")].grad
+        renamed = {name.removeprefix("grad."): None}
+        rename_old_weights(model, renamed)
+        ours = parameters[next(iter(renamed))].grad
         if name == f"grad.{WORDS}" and model.memory_tokens.weight.grad is not None:
             # There the memory tokens are rows of the word embeddings.
             ours = ours.index_add(0, case.load("model")["mem_token_ids"].long(), model.memory_tokens.weight.grad)

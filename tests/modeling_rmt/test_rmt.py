@@ -129,7 +129,7 @@ def test_answers_stand_where_the_tokens_do(batch):
     assert ((logits != 0) == content).all()
     # Without memory tokens a segment is just a sequence: the last full one of the first row.
     last = batch["input_ids"][:1, 23:36]
-    direct = model.model(torch.cat([torch.tensor([[1, 2]]), last, torch.tensor([[2]])], 1)).logits[0, 2:-1]
+    direct = model.head(torch.cat([torch.tensor([[1, 2]]), last, torch.tensor([[2]])], 1)).logits[0, 2:-1]
     assert torch.allclose(logits[0, 23:36], direct, atol=1e-5)
 
 
@@ -177,7 +177,7 @@ def test_recomputing_segments_changes_no_gradient(model_class, labels, config, b
     for name, plain in gradients[0].items():
         assert (plain is None) == (gradients[1][name] is None), name
         assert plain is None or torch.allclose(plain, gradients[1][name], rtol=1e-9, atol=1e-12), name
-    assert gradients[0]["memory_tokens.weight"].abs().max() > 0
+    assert gradients[0]["model.memory_tokens.weight"].abs().max() > 0
 
 
 def test_recomputing_repeats_dropout(batch):
@@ -241,9 +241,9 @@ def test_saved_model_loads_by_its_auto_class(model_class, auto_class, config, ba
 
 
 def test_encoder_checkpoint_is_no_model_with_memory(tmp_path):
-    RmtForMaskedLM(build_config()).model.save_pretrained(tmp_path)
+    AutoModelForMaskedLM.from_config(ENCODERS["gena"]()).save_pretrained(tmp_path)
     build_config().save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=r"is no RmtForMaskedLM.*memory_tokens.weight.*from_backbone"):
+    with pytest.raises(ValueError, match=r"is no RmtForMaskedLM.*weights are missing.*from_backbone"):
         RmtForMaskedLM.from_pretrained(tmp_path)
 
 
@@ -251,7 +251,9 @@ def test_memory_around_a_trained_classifier(batch):
     native = AutoModelForSequenceClassification.from_config(ENCODERS["bert"]())
     native.config.id2label = {0: "no", 1: "yes"}
     model = RmtForSequenceClassification.from_backbone(native, num_memory_tokens=2, segment_length=20, **TOKENS)
-    assert model.model is native
+    assert model.model.backbone is native.base_model
+    assert native(batch["input_ids"]).logits.shape == (3, 2)
+    assert "bert.embeddings.word_embeddings.weight" in native.state_dict()
     assert model.config.id2label == {0: "no", 1: "yes"}
     assert model.config.label2id == native.config.label2id == {"no": 0, "yes": 1}
     assert model(**batch).logits.shape == (3, 2)
@@ -303,7 +305,7 @@ def test_nucleotide_transformer_keeps_its_cls():
     model = RmtForSequenceClassification.from_backbone(native, num_memory_tokens=2).eval()
     assert (model.config.cls_token_id, model.config.sep_token_id, model.config.content_length) == (3, -1, 15)
     seen = []
-    model.model.register_forward_pre_hook(lambda module, args, kwargs: seen.append(kwargs), with_kwargs=True)
+    model.head.register_forward_pre_hook(lambda module, args, kwargs: seen.append(kwargs), with_kwargs=True)
     ids = torch.cat([torch.full((1, 1), 3), torch.randint(6, 40, (1, 40))], 1)
     model(ids)
     cls = model.get_input_embeddings().weight[3]

@@ -122,7 +122,7 @@ def test_sequences_longer_than_the_model_are_read_in_segments(
     report = read_report(run_folder)
     assert report["model"]["class"] == "RmtForSequenceClassification"
     if start == "checkpoint":
-        assert "memory_tokens.weight" in report["model"]["new_weights"]
+        assert "model.memory_tokens.weight" in report["model"]["new_weights"]
         assert "model.classifier.weight" in report["model"]["new_weights"]
     assert predict([str(run_folder), str(tmp_path / "long.csv"), "--out", str(tmp_path / "answers.parquet")]) == 0
     answers = pd.read_parquet(tmp_path / "answers.parquet")
