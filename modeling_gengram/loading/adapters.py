@@ -88,6 +88,8 @@ def load_adapter(path: str | Path, base: str | None = None) -> "PeftModel":
             f"{path}: the adapter's base {base!r} cannot be loaded: {error}. If it has moved, name "
             "it with --base_model."
         ) from error
+    if old_names := getattr(model, "_checkpoint_conversion_mapping", None):
+        weights = load_peft_weights(str(path), device="cpu", key_mapping=old_names)
     try:
         adapted = PeftModel.from_pretrained(model, str(path))
     except Exception as error:  # what PEFT raises at an adapter that does not fit
