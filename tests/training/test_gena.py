@@ -123,7 +123,7 @@ def test_sequences_longer_than_the_model_are_read_in_segments(
     assert report["model"]["class"] == "RmtForSequenceClassification"
     if start == "checkpoint":
         assert "model.memory_tokens.weight" in report["model"]["new_weights"]
-        assert "model.classifier.weight" in report["model"]["new_weights"]
+        assert "head.classifier.weight" in report["model"]["new_weights"]
     assert predict([str(run_folder), str(tmp_path / "long.csv"), "--out", str(tmp_path / "answers.parquet")]) == 0
     answers = pd.read_parquet(tmp_path / "answers.parquet")
     model = AutoModelForSequenceClassification.from_pretrained(run_folder / "seed-0")
@@ -140,7 +140,7 @@ def test_a_recurrent_memory_is_fine_tuned_again(checkpoint, command, run_folder,
     given = {"train_file": tmp_path / "three.csv", "test_file": None, "output_dir": tmp_path / "again"}
     assert main(command(model_name_or_path=run_folder / "seed-0", **given)) == 0
     report = json.loads((tmp_path / "again" / "report.json").read_text())
-    assert set(report["model"]["new_weights"]) == {"model.classifier.weight", "model.classifier.bias"}
+    assert set(report["model"]["new_weights"]) == {"head.classifier.weight", "model.classifier.bias"}
 
 
 def test_labels_of_bases_in_segments(command, run_folder, task, tmp_path):
