@@ -140,7 +140,7 @@ def test_a_recurrent_memory_is_fine_tuned_again(checkpoint, command, run_folder,
     given = {"train_file": tmp_path / "three.csv", "test_file": None, "output_dir": tmp_path / "again"}
     assert main(command(model_name_or_path=run_folder / "seed-0", **given)) == 0
     report = json.loads((tmp_path / "again" / "report.json").read_text())
-    assert set(report["model"]["new_weights"]) == {"head.classifier.weight", "model.classifier.bias"}
+    assert set(report["model"]["new_weights"]) == {"head.classifier.weight", "head.classifier.bias"}
 
 
 def test_labels_of_bases_in_segments(command, run_folder, task, tmp_path):
