@@ -70,16 +70,24 @@ def _choose_attention(body: BigBirdModel, args: tuple, kwargs: dict) -> None:
     short = config.block_size * (5 + 2 * config.num_random_blocks) >= T
     kind = "original_full" if short or config.attention_type == "original_full" else "block_sparse"
     body.attention_type = kind
+    maps = kwargs.get("output_attentions")
     for layer in body.encoder.layer:
         layer.attention_type = layer.attention.attention_type = kind
+        layer.attention.self.wants_maps = config.output_attentions if maps is None else maps
 
 
-class FastBlockSparseAttention(nn.Module):
-    """The attention of one BigBird layer, sparse or full as the call wants it; it takes over the projections."""
+class FastBlockSparseAttention(BigBirdBlockSparseAttention):
+    """
+    The attention of one BigBird layer, sparse or full as the call wants it; it takes over the projections.
+
+    Where attention maps are asked for, they are made by the class that it is in the place of, in its time and memory.
+    """
 
     def __init__(self, attention: nn.Module, random_blocks: RandomBlocks, flex: bool | None):
-        super().__init__()
-        self.config, self.seed = attention.config, attention.seed
+        # With new projections, which go; on no device, so that nothing is drawn for them.
+        with torch.device("meta"):
+            super().__init__(attention.config, attention.seed)
+        self.config, self.wants_maps = attention.config, False
         self.query, self.key, self.value = attention.self.query, attention.self.key, attention.self.value
         self.num_heads, self.random_blocks, self.flex = self.config.num_attention_heads, random_blocks, flex
 
@@ -92,14 +100,30 @@ class FastBlockSparseAttention(nn.Module):
         *blocked_masks: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         **kwargs: Any,
-    ) -> tuple[torch.Tensor, None]:
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """
         Attend over [B, T, D].
 
         Args:
             from_mask, to_mask: 1 at tokens, 0 at padding, [B, 1, T, 1] and [B, 1, 1, T]; of the sparse attention.
             attention_mask: of the full attention, [B, 1, T, T] or None.
+
+        Returns:
+            What was attended to, [B, T, D], and the map [B, heads, T, T] where it was asked for.
+
+        Raises:
+            ValueError: a map of random blocks that transformers would not have drawn.
         """
+        if self.wants_maps and to_mask is not None:
+            if (self.random_blocks == "always") != self.training and self.random_blocks != "training":
+                raise ValueError(
+                    f"output_attentions: maps are those of transformers, whose random blocks are not those of "
+                    f"random_blocks={self.random_blocks!r}; use random_blocks='training'"
+                )
+            drawn = np.random.get_state()
+            answer = super().forward(hidden_states, band_mask, from_mask, to_mask, *blocked_masks)
+            np.random.set_state(drawn)  # transformers seeds it
+            return answer
         B, T, _ = hidden_states.shape
         query, key, value = (
             part(hidden_states).view(B, T, self.num_heads, -1) for part in (self.query, self.key, self.value)
@@ -107,6 +131,11 @@ class FastBlockSparseAttention(nn.Module):
         if to_mask is None:
             query, key, value = (part.transpose(1, 2) for part in (query, key, value))
             dropout = self.config.attention_probs_dropout_prob if self.training else 0.0
+            if self.wants_maps:
+                scores = query @ key.transpose(2, 3) * query.shape[-1] ** -0.5
+                weights = (scores if attention_mask is None else scores + attention_mask).softmax(-1)
+                weights = torch.dropout(weights, dropout, self.training)
+                return (weights @ value).transpose(1, 2).reshape(B, T, -1), weights
             attended = scaled_dot_product_attention(query, key, value, attention_mask, dropout_p=dropout)
             return attended.transpose(1, 2).reshape(B, T, -1), None
         draws = self.random_blocks == "always" or (self.random_blocks == "training" and self.training)

@@ -50,6 +50,37 @@ def test_same_as_transformers(T, gradients):
     assert torch.allclose(ours[batch["attention_mask"].bool()], expected[batch["attention_mask"].bool()], atol=1e-9)
 
 
+@pytest.mark.parametrize("T", [40, 104])
+def test_attention_maps_are_those_of_transformers(T):
+    """Of a short input, with full attention, and of a long one; by call and by configuration."""
+    stock, fast = build_pair("training", attention_type="original_full" if T == 40 else "block_sparse")
+    batch = make_batch(T)
+    with torch.no_grad():
+        expected = stock(**batch, output_attentions=True)
+        np.random.seed(5)
+        before = np.random.get_state()[1].copy()
+        ours = fast(**batch, output_attentions=True)
+        assert (np.random.get_state()[1] == before).all()
+    assert len(ours.attentions) == SIZE["num_hidden_layers"]
+    for one, other in zip(ours.attentions, expected.attentions, strict=True):
+        assert torch.allclose(one, other, atol=1e-9)
+    real = batch["attention_mask"].bool()
+    with torch.no_grad():
+        plain = fast(**batch)
+        assert plain.attentions is None
+        assert torch.allclose(ours.last_hidden_state[real], plain.last_hidden_state[real], atol=1e-9)
+        fast.config.output_attentions = True
+        assert len(fast(**batch).attentions) == SIZE["num_hidden_layers"]
+
+
+@pytest.mark.parametrize("random_blocks", ["none", "always"])
+def test_maps_of_other_random_blocks_are_refused(random_blocks):
+    _, fast = build_pair(random_blocks)
+    fast.train(random_blocks == "none")
+    with pytest.raises(ValueError, match="use random_blocks='training'"):
+        fast(**make_batch(104), output_attentions=True)
+
+
 @pytest.mark.parametrize("random_blocks", ["none", "training"])
 def test_same_gradients_as_transformers(random_blocks):
     stock, fast = build_pair(random_blocks)
