@@ -1,6 +1,6 @@
-"""transformers' tests of tensor parallelism: two processes on CPUs give what one gives (in 5.17 experts, too)."""
+"""transformers' tests of tensor parallelism: two processes on CPUs give what one gives."""
 
-from conformance.cases import FamilyCase, build_cases
+from conformance.cases import FamilyCase, build_cases, list_tests
 
 from .. import test_tensor_parallel_mixin
 from ..distributed_testing_utils import fork_ranks
@@ -11,13 +11,20 @@ test_tensor_parallel_mixin.TP_DISTRIBUTED_TEST_MODEL_TYPES = None
 fork_ranks(test_tensor_parallel_mixin)
 
 
-class TensorParallelCase(FamilyCase, TensorParallelTesterMixin):
+class SplitCase(FamilyCase, TensorParallelTesterMixin):
     """The causal model of a family, or in its place the one for masked tokens."""
 
     def setUp(self):
         super().setUp()
         classes = self.tester.list_classes()
         self.model_tester.causal_lm_class = classes.get("AutoModelForCausalLM", classes.get("AutoModelForMaskedLM"))
+
+    # As from 5.21 on: the plan of what a configuration is built around.
+    def _has_tp_plan(self):
+        return bool(getattr(self.model_tester.get_config().get_text_config(), "base_model_tp_plan", None))
+
+    def _has_ep_plan(self):
+        return bool(getattr(self.model_tester.get_config().get_text_config(), "base_model_ep_plan", None))
 
     def _get_tp_config(self, tie_word_embeddings=None):
         config = super()._get_tp_config(tie_word_embeddings)
@@ -26,6 +33,15 @@ class TensorParallelCase(FamilyCase, TensorParallelTesterMixin):
         if hasattr(text, "max_position_embeddings"):
             text.max_position_embeddings = 80
         return config
+
+
+class TensorParallelCase(SplitCase):
+    """Without 5.17's tests of experts, which the suite `expert_parallel` runs."""
+
+
+for _name in list_tests(TensorParallelTesterMixin):
+    if "_ep_" in _name:
+        setattr(TensorParallelCase, _name, None)
 
 
 class EncoderCase(TensorParallelCase):
