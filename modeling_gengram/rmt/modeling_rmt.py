@@ -631,6 +631,19 @@ class RmtForMaskedLM(RmtTokenModel):
     def set_output_embeddings(self, new_embeddings: nn.Module):
         self.head.set_output_embeddings(new_embeddings)
 
+    def resize_token_embeddings(self, *args, **kwargs) -> nn.Embedding:
+        old_rows = self.config.vocab_size
+        embeddings = super().resize_token_embeddings(*args, **kwargs)
+        rows = self.config.vocab_size
+        # Some heads (ESM) keep the bias of the vocabulary apart from the matrix, where transformers does not find it.
+        for module in self.head.modules():
+            bias = module._parameters.get("bias")
+            if bias is not None and not hasattr(module, "weight") and bias.shape == (old_rows,):
+                resized = bias.new_zeros(rows)
+                resized[: min(old_rows, rows)] = bias.data[:rows]
+                module.bias = nn.Parameter(resized, requires_grad=bias.requires_grad)
+        return embeddings
+
     @can_return_tuple
     def forward(
         self,
