@@ -267,10 +267,16 @@ class GenaBertModel(GenaBertPreTrainedModel):
                 Positions in tokens. Defaults to 0..T-1.
 
         Raises:
-            ValueError: not exactly one of ids and embeddings, or more tokens than there are absolute positions.
+            ValueError: not exactly one of ids and embeddings, more tokens than there are absolute positions, or keys
+                and values of a past, which an encoder does not have.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give either input_ids or inputs_embeds")
+        if kwargs.get("past_key_values") is not None:
+            raise ValueError(
+                "past_key_values: an encoder reads its input at once and has no past. So prefix tuning cannot be used; "
+                "prompt tuning, LoRA and IA3 can."
+            )
         given = input_ids if inputs_embeds is None else inputs_embeds
         T = given.shape[1]
         if position_ids is None:

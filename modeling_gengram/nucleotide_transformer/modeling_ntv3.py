@@ -26,6 +26,7 @@ from .modeling_nucleotide_transformer import (
     NucleotideTransformerPreTrainedModel,
     NucleotideTransformerRotaryEmbedding,
     compute_sequence_loss,
+    refuse_past,
 )
 from .ntv3_layers import (
     Conditions,
@@ -158,10 +159,12 @@ class NTv3Model(NTv3PreTrainedModel):
             `NTv3ModelOutput`.
 
         Raises:
-            ValueError: neither ids nor embeddings, or both; no base; species for a model without, or none for one with.
+            ValueError: neither ids nor embeddings, or both; no base; species for a model without, or none for one with;
+                `past_key_values`, which an encoder does not have.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Give either input_ids or inputs_embeds.")
+        refuse_past(kwargs)
         states = self.embed_layer(input_ids) if inputs_embeds is None else inputs_embeds
         length = states.shape[1]
         if length < 1:

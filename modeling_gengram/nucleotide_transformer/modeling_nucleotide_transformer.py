@@ -4,6 +4,7 @@ Names of weights are those of the published checkpoints. What these files have a
 the contact head (never trained on DNA), tables of learned positions in rotary models, and buffers.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -110,6 +111,19 @@ class NucleotideTransformerEncoder(nn.Module):
         for layer in self.layer:
             hidden_states = layer(hidden_states, **kwargs)
         return self.emb_layer_norm_after(hidden_states)
+
+
+def refuse_past(arguments: Mapping[str, Any]) -> None:
+    """Refuse keys and values of a past, which would be left out silently.
+
+    Raises:
+        ValueError: `past_key_values` are among the arguments.
+    """
+    if arguments.get("past_key_values") is not None:
+        raise ValueError(
+            "past_key_values: an encoder reads its input at once and has no past. So prefix tuning cannot be used; "
+            "LoRA and IA3 can."
+        )
 
 
 class NucleotideTransformerPreTrainedModel(PreTrainedModel):
@@ -226,10 +240,12 @@ class NucleotideTransformerModel(NucleotideTransformerPreTrainedModel):
             - attentions, if asked for (eager attention), L of [B, heads, T, T].
 
         Raises:
-            ValueError: more tokens than there are learned positions; both or none of `input_ids` and `inputs_embeds`.
+            ValueError: more tokens than there are learned positions; both or none of `input_ids` and `inputs_embeds`;
+                `past_key_values`, which an encoder does not have.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Pass either input_ids or inputs_embeds.")
+        refuse_past(kwargs)
         if self.rotary_embeddings is None and position_ids is None:
             self._check_length(input_ids, inputs_embeds)
         flat_mask = attention_mask if attention_mask is not None and attention_mask.dim() == 2 else None
@@ -456,4 +472,5 @@ __all__ = [
     "NucleotideTransformerPreTrainedModel",
     "compute_sequence_loss",
     "guess_problem_type",
+    "refuse_past",
 ]
