@@ -55,6 +55,7 @@ PIPELINES: dict[str, str] = {"dna-embedding": "gengram.pipelines.embed"}
 """Task of transformers' `pipeline` -> module that registers it."""
 
 _ADAPTER_TARGETS = "gengram.adapters.targets"
+_PREFIXES = "gengram.adapters.prefixes"
 _BASE_PIPELINES = "gengram.pipelines.bases"
 
 
@@ -87,6 +88,7 @@ def register() -> None:
     when_imported(_BASE_PIPELINES, _register_base_pipelines)
     when_imported("peft.utils.constants", _import_adapter_targets)
     when_imported(_ADAPTER_TARGETS, _register_adapter_targets)
+    when_imported("peft.utils.constants", _register_prefixes)
 
 
 class _OnDemand(MutableMapping):
@@ -182,6 +184,13 @@ def _import_adapter_targets(module: ModuleType) -> None:
 
 def _register_adapter_targets(module: ModuleType) -> None:
     module.register_adapter_targets(list(FAMILIES))
+
+
+def _register_prefixes(module: ModuleType) -> None:
+    def make_prefix(past_key_values: Any) -> Any:
+        return importlib.import_module(_PREFIXES).make_prefix(past_key_values)
+
+    module.TRANSFORMERS_MODELS_TO_PREFIX_TUNING_POSTPROCESS_MAPPING["gengram"] = make_prefix
 
 
 def _is_ours(key: Any) -> bool:

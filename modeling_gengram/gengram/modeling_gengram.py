@@ -220,6 +220,11 @@ class GengramModel(GengramPreTrainedModel):
         """
         if self.config.memory_layers and not {"block_table", "cache"}.isdisjoint(kwargs):
             raise ValueError("The motif memory has no paged cache: continuous batching is not supported, use generate.")
+        if past_key_values is not None and not self.config.is_causal:
+            raise ValueError(
+                "past_key_values: an encoder reads its input at once and has no past. So prefix tuning cannot be used; "
+                "LoRA and IA3 can."
+            )
         restart = position_ids is None or seq_idx is None  # whether position_ids tell the documents as well
         if seq_idx is not None and position_ids is None:
             position_ids = count_within(seq_idx) + find_first_position(self.backbone)

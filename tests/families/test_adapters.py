@@ -142,3 +142,68 @@ def test_encoders_refuse_keys_and_values_of_a_past(variant):
         past.update(torch.ones(2, 4, 3, 8), torch.ones(2, 4, 3, 8), 0)
         with pytest.raises(ValueError, match="past_key_values: .*no past.*prefix tuning cannot be used.*LoRA"):
             model(**inputs, past_key_values=past)
+
+
+def build_prefixed(variant: str, name: str, config_class=peft.PrefixTuningConfig, **fields):
+    """A model with a prefix of 4 virtual tokens, large enough to be seen."""
+    model = build_model(variant, name)
+    heads, width = 2, 8  # of keys and values
+    sizes = {"num_attention_heads": heads, "token_dim": heads * width, "num_layers": 2}
+    model = get_peft_model(
+        model, config_class(task_type=find_task(name), num_virtual_tokens=4, **{**sizes, **fields})
+    ).eval()
+    train(model)
+    return model
+
+
+@pytest.mark.parametrize("config_class", [peft.PrefixTuningConfig, peft.CartridgeConfig])
+@pytest.mark.parametrize("variant", ["gengram-llama", "gengram-mixtral", "megatron_decoder"])
+def test_generation_behind_a_prefix_is_that_of_the_full_forward(variant, config_class):
+    """Virtual tokens have no bases, and the memory counts them."""
+    name = next(each.__name__ for each in list_classes(VARIANTS[variant]()) if each.__name__.endswith("CausalLM"))
+    model = build_prefixed(variant, name, config_class)
+    assert (read(model, variant, name) - read(build_model(variant, name), variant, name)).abs().max() > 1e-4
+    inputs = draw_inputs(VARIANTS[variant](), name, labelled=False)
+    written = model.generate(
+        **inputs, max_new_tokens=4, do_sample=False, output_logits=True, return_dict_in_generate=True
+    )
+    for step, logits in enumerate(written.logits):
+        ids = written.sequences[:, : inputs["input_ids"].shape[1] + step]
+        with torch.no_grad():
+            expected = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[:, -1]
+        torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
+    assert model.generate(**inputs, max_new_tokens=4, num_beams=2).shape[0] == 2
+
+
+@pytest.mark.parametrize("name", ["GengramForSequenceClassification", "GengramForTokenClassification"])
+def test_classifiers_of_a_decoder_are_trained_behind_a_prefix(name):
+    model = build_prefixed("gengram-llama", name)
+    inputs = draw_inputs(VARIANTS["gengram-llama"](), name)
+    model.train()(**inputs).loss.backward()
+    assert all(weight.grad is not None for weight in model.parameters() if weight.requires_grad)
+
+
+def test_a_prefix_is_refused_by_an_encoder_with_a_memory():
+    name = "GengramForTokenClassification"
+    model = build_prefixed("gengram-bert", name, num_attention_heads=4, token_dim=32)
+    with pytest.raises(ValueError, match="prefix tuning cannot be used"):
+        model(**draw_inputs(VARIANTS["gengram-bert"](), name))
+
+
+def test_prompts_cannot_reach_a_memory():
+    """They hand over embeddings alone, and the memory reads bases."""
+    name = "GengramForCausalLM"
+    model = build_prefixed("gengram-llama", name, peft.PromptTuningConfig, token_dim=32)
+    with pytest.raises(ValueError, match=r"prompt tuning, cannot be used; LoRA and IA3 can"):
+        model(**draw_inputs(VARIANTS["gengram-llama"](), name))
+
+
+@pytest.mark.parametrize("variant", ["gengram-mixtral", "gengram-modernbert", "gena_bert", "rmt-gena", "ntv3"])
+def test_layers_by_number(variant):
+    """`layers_to_transform` finds the number of a layer behind the name of its list, and `layers_pattern` says it."""
+    class_name = list_classes(VARIANTS[variant]())[0].__name__
+    pattern = {"gengram": "layers", "gena_bert": "layer", "rmt": "layer", "ntv3": "transformer_blocks"}
+    config = peft.LoraConfig(layers_to_transform=[1], layers_pattern=pattern[variant.split("-")[0]])
+    model = get_peft_model(build_model(variant, class_name), config)
+    names = [name for name, _ in model.named_modules() if name.endswith("lora_A")]
+    assert names and all(".1." in name for name in names)
