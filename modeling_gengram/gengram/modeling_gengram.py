@@ -669,7 +669,13 @@ class GengramForMaskedLM(GengramLanguageModel):
         """
         num_items = kwargs.pop("num_items_in_batch", None)
         outputs = self.model(
-            input_ids, attention_mask, position_ids, None, inputs_embeds, seq_idx=seq_idx, return_dict=True, **kwargs
+            input_ids,
+            attention_mask,
+            position_ids,
+            inputs_embeds=inputs_embeds,
+            seq_idx=seq_idx,
+            return_dict=True,
+            **kwargs,
         )
         result = self.head(backbone_outputs=outputs, attention_mask=attention_mask, return_dict=True)
         loss = None
@@ -833,7 +839,13 @@ class GengramForTokenClassification(GengramClassifier):
         num_items = kwargs.pop("num_items_in_batch", None)
         kwargs.setdefault("use_cache", False)
         outputs = self.model(
-            input_ids, attention_mask, position_ids, None, inputs_embeds, seq_idx=seq_idx, return_dict=True, **kwargs
+            input_ids,
+            attention_mask,
+            position_ids,
+            inputs_embeds=inputs_embeds,
+            seq_idx=seq_idx,
+            return_dict=True,
+            **kwargs,
         )
         logits = self.classifier(self.dropout(outputs.last_hidden_state))
         loss = None
