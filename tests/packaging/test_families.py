@@ -72,9 +72,11 @@ def read_names(path: Path) -> frozenset[str]:
 
 @functools.cache
 def list_targets() -> dict[str, dict]:
-    """PEFT's tables that know Llama: those of methods that have a default for it."""
-    names = ("LORA", "IA3")
-    return {name: getattr(constants, f"TRANSFORMERS_MODELS_TO_{name}_TARGET_MODULES_MAPPING") for name in names}
+    """PEFT's tables of default layers, by method: those of methods that have a default for Llama."""
+    found = {
+        name: re.fullmatch(r"TRANSFORMERS_MODELS_TO_(\w+)_TARGET_MODULES_MAPPING", name) for name in vars(constants)
+    }
+    return {match[1]: getattr(constants, name) for name, match in found.items() if match}
 
 
 def find_faults_of_classes(model_type: str) -> list[str]:
@@ -150,7 +152,7 @@ def find_faults_of_cards(model_type: str) -> list[str]:
 
 
 def find_faults_of_adapters(model_type: str) -> list[str]:
-    """LoRA and IA3 know layers of the family, and the base model has such layers."""
+    """Every method with default layers knows some of the family, and the base model has such layers."""
     faults = []
     for method, table in list_targets().items():
         if model_type not in table:
