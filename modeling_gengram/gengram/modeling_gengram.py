@@ -51,7 +51,7 @@ class GengramPreTrainedModel(PreTrainedModel):
     config: GengramConfig
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
-    _no_split_modules = ["MotifMemory", "EsmLMHead"]  # of parts that are not at home on two devices
+    _no_split_modules = ["MotifMemory"]
     _skip_keys_device_placement = ["past_key_values"]
     # Each of these is the backbone's to support or to refuse.
     _supports_sdpa = True

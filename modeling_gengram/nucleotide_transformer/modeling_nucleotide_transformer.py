@@ -132,7 +132,7 @@ class NucleotideTransformerPreTrainedModel(PreTrainedModel):
     config: NucleotideTransformerConfig
     base_model_prefix = "esm"
     supports_gradient_checkpointing = True
-    _no_split_modules = ["NucleotideTransformerEmbeddings", "NucleotideTransformerLayer", "EsmLMHead"]
+    _no_split_modules = ["NucleotideTransformerEmbeddings", "NucleotideTransformerLayer"]
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True

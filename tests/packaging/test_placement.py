@@ -5,14 +5,18 @@ its floating-point weights are of that precision. What works is the table of doc
 """
 
 import functools
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import accelerate
 import pytest
 import torch
+from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 from accelerate.utils import has_offloaded_params
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from transformers import (
     AutoModel,
     AutoModelForCausalLM,
@@ -32,6 +36,7 @@ from transformers import (
 
 from gengram import GenaBertConfig, GengramConfig, RmtConfig
 from gengram.gena.block_sparse_attention import use_fast_attention
+from gengram.gengram.motif_memory import MotifMemory
 from gengram.megatron_decoder.configuration_megatron_decoder import MegatronDecoderConfig
 from gengram.nucleotide_transformer.configuration_ntv3 import NTv3Config, NTv3PostTrainedConfig
 from gengram.nucleotide_transformer.configuration_nucleotide_transformer import NucleotideTransformerConfig
@@ -306,3 +311,63 @@ def test_a_placed_model_in_half_precision_says_the_same(saved, tmp_path):
     expected = answer(case[1].from_pretrained(path, dtype=torch.bfloat16), inputs)
     placed = case[1].from_pretrained(path, dtype=torch.bfloat16, device_map={"": "disk"}, offload_folder=tmp_path)
     assert all(torch.equal(value, expected[key]) for key, value in answer(placed, inputs).items())
+
+
+FIRST = torch.device("cpu", 1)
+NOT_SPREAD = {
+    "gengram, mixtral": "experts ask for numbers",
+    "gengram, deepseek_v3": "experts ask for numbers",
+    "ntv3_posttrained": "species are numbers",
+    "modernbert": "transformers' loss takes no labels from another device",
+    "rmt, gena_bert": "segments ask for numbers",
+    "rmt, gengram": "segments ask for numbers",
+    "big_bird": "transformers' class does not say which of its modules belong together",
+}
+"""What has no fake tensors, and why."""
+
+
+def list_blocks(model: PreTrainedModel) -> Iterator[str]:
+    """Names of what `device_map="auto"` puts on a device of its own: blocks that are not split, or single modules."""
+    whole: list[str] = []
+    for name, part in model.named_modules():
+        if name.startswith(tuple(f"{one}." for one in whole)) or not [*part.parameters(), *part.buffers()]:
+            continue
+        if type(part).__name__ in model._no_split_modules or not any(True for _ in part.children()):
+            whole.append(name)
+            yield name
+
+
+def spread(model: PreTrainedModel, mode: FakeTensorMode) -> None:
+    """Put each block on one of two devices, by chance, with weights that have no numbers."""
+    chance = random.Random(0)
+    blocks = {name: torch.device("cpu", chance.randint(1, 2)) for name in list_blocks(model)}
+    parts = dict(model.named_modules())
+    for pair in model.all_tied_weights_keys.items():
+        tied = [next(block for block in blocks if name.startswith(f"{block}.")) for name in pair]
+        blocks[tied[0]] = blocks[tied[1]]
+    for name, device in {"": FIRST, **blocks}.items():
+        for part in parts[name].modules():
+            for tensors in (part._parameters, part._buffers):
+                for key, value in tensors.items():
+                    if value is not None:
+                        fake = value if isinstance(value, FakeTensor) else mode.from_tensor(value.detach())
+                        moved = fake.to(device)
+                        tensors[key] = nn.Parameter(moved, False) if tensors is part._parameters else moved
+    for name, device in blocks.items():
+        hook = AlignDevicesHook(device, skip_keys=model._skip_keys_device_placement)
+        add_hook_to_module(parts[name], hook)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name not in NOT_SPREAD])
+def test_layers_on_two_devices_find_their_inputs(name, monkeypatch):
+    model_class = list_classes(name)[-1]
+    model, mode = build(name, model_class), FakeTensorMode(allow_non_fake_inputs=True)
+    inputs = make_inputs(model)
+    monkeypatch.setattr(MotifMemory, "path", "lifetime")
+    monkeypatch.setattr(AlignDevicesHook, "init_hook", lambda hook, module: module)
+    with mode, torch.no_grad():
+        spread(model, mode)
+        fakes = {key: mode.from_tensor(value).to(FIRST) for key, value in inputs.items()}
+        outputs = model(**fakes, **({"use_cache": False} if getattr(model.config, "use_cache", False) else {}))
+    assert outputs.loss is not None
