@@ -240,17 +240,18 @@ def attend_sparsely(
     inner = torch.arange(1, n - 1, device=query.device)
     # c = 5: first, previous, itself, next, last; the same block twice counts once
     blocks = torch.stack([inner * 0, inner - 1, inner, inner + 1, inner * 0 + n - 1], dim=1)
-    weight = torch.zeros(len(inner), 5, dtype=query.dtype, device=query.device)
+    weight = torch.zeros(n - 2, 5, dtype=query.dtype, device=query.device)
     weight[0, 1] = weight[-1, 3] = MASKED
     if random_plan is None:
         weight[:, 0] = math.log(1 + num_random_blocks)
     if random_plan is not None:
         middle = _attend_with_plan(query, key, value, bias, blocks, weight, random_plan.to(query.device), S)
+    elif torch.compiler.is_compiling() or (torch.is_grad_enabled() and query.requires_grad):
+        middle = _attend_gathered(query, key, value, bias, 1, blocks, weight, S)
     else:
-        size = n if torch.is_grad_enabled() and query.requires_grad else _GROUP
         groups = [
-            _attend_gathered(query, key, value, bias, here, which, slot, S)
-            for here, which, slot in zip(inner.split(size), blocks.split(size), weight.split(size))
+            _attend_gathered(query, key, value, bias, 1 + _GROUP * group, which, slot, S)
+            for group, (which, slot) in enumerate(zip(blocks.split(_GROUP), weight.split(_GROUP)))
         ]
         middle = torch.cat(groups, dim=1)
     return torch.cat([outer[:, :S], middle, outer[:, S:]], dim=1)
@@ -267,15 +268,15 @@ def _attend_gathered(
     key: torch.Tensor,
     value: torch.Tensor,
     bias: torch.Tensor,
-    rows: torch.Tensor,
+    start: int,
     blocks: torch.Tensor,
     weight: torch.Tensor,
     S: int,
 ) -> torch.Tensor:
-    """The query blocks `rows` [m] over their key blocks [m, c], weighted by exp(weight [m, c]): [B, m*S, H, d]."""
+    """m query blocks from `start` on over their key blocks [m, c], weighted by exp(weight [m, c]): [B, m*S, H, d]."""
     B, _, H, d = query.shape
     m, c = blocks.shape
-    queries = query.view(B, -1, S, H, d)[:, rows[0] : rows[0] + m].reshape(B * m, S, H, d)
+    queries = query.view(B, -1, S, H, d)[:, start : start + m].reshape(B * m, S, H, d)
     keys, values = (
         part.view(B, -1, S, H, d).index_select(1, blocks.flatten()).view(B * m, c * S, H, d) for part in (key, value)
     )

@@ -618,7 +618,7 @@ class GenaBertForBinnedRegression(GenaBertClassifier):
         if labels is not None:
             share = _find_share(labels, num_items_in_batch)
             labels = labels.flatten(0, 1) if labels_mask is None else labels[labels_mask.bool()]
-            if len(labels) != len(logits):
+            if labels.shape[0] != logits.shape[0]:
                 raise ValueError(f"bins_mask marks {len(logits)} bins, but there are labels for {len(labels)}")
             counts = nn.functional.softplus(logits.float())
             loss = nn.functional.poisson_nll_loss(counts, labels.float(), log_input=False) * share

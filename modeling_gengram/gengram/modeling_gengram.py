@@ -965,7 +965,7 @@ def pool_tokens(hidden_states: torch.Tensor, real: torch.Tensor, pooling: str) -
         return ((hidden_states * weights).sum(1) / weights.sum(1).clamp(min=1)).to(hidden_states.dtype)
     T = real.shape[1]
     place = T - 1 - real.flip(1).int().argmax(1) if pooling == "last" else real.int().argmax(1)
-    return hidden_states[torch.arange(len(hidden_states), device=hidden_states.device), place]
+    return hidden_states[torch.arange(hidden_states.shape[0], device=hidden_states.device), place]
 
 
 def _guess_problem_type(labels: torch.Tensor, num_labels: int) -> str:

@@ -1,5 +1,6 @@
 """Configurations of NTv3: a U-Net of single bases with a transformer at its bottom, without and with species."""
 
+import math
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
@@ -240,7 +241,7 @@ class NTv3PostTrainedConfig(NTv3Config):
 
     def locate_center(self, length: int) -> tuple[int, int]:
         """First base and the one behind the last for which an input of `length` bp gets tracks and annotations."""
-        kept = int(length * self.keep_target_center_fraction)
+        kept = math.trunc(length * self.keep_target_center_fraction)  # also of a length that a graph leaves open
         start = (length - kept) // 2
         return start, start + kept
 

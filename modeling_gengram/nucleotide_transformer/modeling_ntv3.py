@@ -170,7 +170,7 @@ class NTv3Model(NTv3PreTrainedModel):
         if length < 1:
             raise ValueError("The input has no bases: give at least one.")
         if short := -length % self.config.length_multiple:
-            filling = torch.full((len(states), short), self.config.n_token_id, device=states.device)
+            filling = torch.full((states.shape[0], short), self.config.n_token_id, device=states.device)
             states = torch.cat([states, self.embed_layer(filling).to(states.dtype)], dim=1)
         outputs = self._read(states, self._embed_conditions(species_ids), return_dict=True, **kwargs)
         if short:

@@ -3,7 +3,6 @@
 Names of weights are those of the published checkpoints.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,13 +23,19 @@ class NTv3BigWigHead(nn.Module):
         self.counts = [len(config.bigwigs_per_species[name]) for name in config.species_with_tracks]
         self.species_heads = nn.ModuleList(NTv3NormedHead(config, count) for count in self.counts)
 
-    def forward(self, states: torch.Tensor, species: Sequence[int]) -> torch.Tensor:
-        """[B, T, D], B ids -> [B, T, most tracks of a species], 0 beyond the tracks of a row's own species."""
+    def forward(self, states: torch.Tensor, species_ids: torch.Tensor) -> torch.Tensor:
+        """[B, T, D], int64 [B] -> [B, T, most tracks of a species], 0 beyond the tracks of a row's own species."""
         signals = states.new_zeros(*states.shape[:2], max(self.counts, default=0))
+        traced = torch.compiler.is_compiling()
+        present = () if traced else set(species_ids.tolist())
         for index, count, head in zip(self.species_ids, self.counts, self.species_heads):
-            rows = [row for row, given in enumerate(species) if given == index]
-            if rows:
-                signals[rows, :, :count] = nn.functional.softplus(head(states[rows])).to(signals.dtype)
+            mine = species_ids == index
+            if traced:  # a graph cannot know whose rows they are: each head reads all of them
+                found = nn.functional.softplus(head(states)).to(signals.dtype)
+                found = nn.functional.pad(found, (0, signals.shape[-1] - count))
+                signals = torch.where(mine[:, None, None], found, signals)
+            elif index in present:
+                signals[mine, :, :count] = nn.functional.softplus(head(states[mine])).to(signals.dtype)
         return signals
 
 
@@ -106,7 +111,7 @@ class NTv3PostTrainedModel(NTv3PreTrainedModel):
             ValueError: as `NTv3Model.forward`; an id that is no species; a length that cannot be halved so often.
         """
         self._check_length(input_ids if input_ids is not None else inputs_embeds)
-        species = self._list_species(species_ids)
+        self._check_species(species_ids)
         outputs = self.core(input_ids, attention_mask, inputs_embeds, species_ids, return_dict=True, **kwargs)
         states = outputs.last_hidden_state
         start, end = self.config.locate_center(states.shape[1])
@@ -121,7 +126,7 @@ class NTv3PostTrainedModel(NTv3PreTrainedModel):
         return NTv3PostTrainedOutput(
             loss=loss,
             logits=logits,
-            bigwig_tracks_logits=self.core.bigwig_head(center, species),
+            bigwig_tracks_logits=self.core.bigwig_head(center, species_ids),
             bed_tracks_logits=bed.view(*bed.shape[:2], len(self.config.bed_elements_names), 2),
             species_logits=self.core.conditions_heads[0](outputs.after_transformer_embedding.mean(dim=1)),
             last_hidden_state=states,
@@ -139,13 +144,13 @@ class NTv3PostTrainedModel(NTv3PreTrainedModel):
                 f"sequences, or fill them up with N, tokenizer(..., padding=True, pad_to_multiple_of={multiple})."
             )
 
-    def _list_species(self, species_ids: torch.Tensor | None) -> list[int]:
-        """The ids as numbers; where there are none, `NTv3Model` says what to do."""
-        species = [] if species_ids is None else species_ids.tolist()
+    def _check_species(self, species_ids: torch.Tensor | None):
+        """Where there are no ids, `NTv3Model` says what to do; a graph that is being traced cannot look at them."""
+        if species_ids is None or torch.compiler.is_compiling():
+            return
         known = self.config.species_to_token_id
-        if unknown := set(species) - set(known.values()):
+        if unknown := set(species_ids.tolist()) - set(known.values()):
             raise ValueError(f"species_ids {sorted(unknown)} are no species of this model: {known}.")
-        return species
 
 
 __all__ = ["NTv3BigWigHead", "NTv3PostTrainedModel", "NTv3PostTrainedOutput"]

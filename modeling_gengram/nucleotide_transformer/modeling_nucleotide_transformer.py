@@ -267,7 +267,7 @@ class NucleotideTransformerModel(NucleotideTransformerPreTrainedModel):
         """Refuse what the table of positions has no row for; here, because on a GPU the error would say nothing."""
         limit = self.config.max_tokens
         tokens = (input_ids if input_ids is not None else inputs_embeds).shape[1]
-        if tokens > limit and input_ids is not None:  # padding takes no row
+        if tokens > limit and input_ids is not None and not torch.compiler.is_compiling():  # padding takes no row
             tokens = int((input_ids != self.config.pad_token_id).sum(dim=1).max())
         if tokens > limit:
             raise ValueError(

@@ -122,7 +122,7 @@ class SegmentNTForTokenClassification(SegmentNTPreTrainedModel):
             )
         outputs = self.esm(input_ids, attention_mask, position_ids, inputs_embeds, return_dict=True, **kwargs)
         states = self.unet(outputs.last_hidden_state[:, 1:].transpose(1, 2)).transpose(1, 2)
-        logits = self.fc(states).view(len(states), n * self.config.kmer_size, self.num_labels, 2)
+        logits = self.fc(states).view(states.shape[0], n * self.config.kmer_size, self.num_labels, 2)
         loss = None
         if labels is not None:
             loss = compute_focal_loss(logits, labels, self.config.focal_gamma, num_items_in_batch)

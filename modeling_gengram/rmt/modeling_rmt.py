@@ -311,7 +311,7 @@ class RmtPreTrainedModel(PreTrainedModel):
         steps = plan_steps(
             input_ids, attention_mask, dropped, config.content_length, config.max_segments, config.segment_alignment
         )
-        state = (self.memory_tokens(len(input_ids)) if memory is None else memory).to(input_ids.device)
+        state = (self.memory_tokens(input_ids.shape[0]) if memory is None else memory).to(input_ids.device)
         if (
             config.compat is not None
             and config.bptt_depth is not None
@@ -332,7 +332,9 @@ class RmtPreTrainedModel(PreTrainedModel):
             else:
                 result, leaving = read(step, entering)
             kept.append((step, result))
-            state = leaving if len(leaving) == len(state) else state.index_copy(0, step.rows, leaving.to(state.dtype))
+            leaving = torch.where(step.begun[:, None, None], leaving, state[step.rows].to(leaving.dtype))
+            whole = leaving.shape[0] == state.shape[0]
+            state = leaving if whole else state.index_copy(0, step.rows, leaving.to(state.dtype))
         return kept, state
 
     def _lay_out(self, input_ids: torch.Tensor, step: Step, pad_token_id: int | None):
@@ -365,7 +367,7 @@ class RmtPreTrainedModel(PreTrainedModel):
         if self.config.compat is not None:
             return cut
         # The value stays; the gradient goes to the memory tokens, which would otherwise never be trained.
-        start = self.memory_tokens(len(cut)).to(cut.device)
+        start = self.memory_tokens(cut.shape[0]).to(cut.device)
         return cut + (start - start.detach())
 
     def _select_content(self, step: Step, answer: torch.Tensor) -> torch.Tensor:
@@ -377,9 +379,9 @@ class RmtPreTrainedModel(PreTrainedModel):
         """Put the contents [R, N, C] of the steps where they stand in the input: [B, T, C], zeros elsewhere."""
         aligned = kept[-1][1].new_zeros(*shape, kept[-1][1].shape[-1])
         for step, content in kept:
-            inside = step.places >= 0
-            rows = step.rows[:, None].expand_as(inside)[inside]
-            aligned = aligned.index_put((rows, step.places[inside]), content[inside])
+            # Added, not put: what stands behind the last token of a segment adds zeros to some place.
+            content = content.masked_fill((step.places < 0)[..., None], 0)
+            aligned = aligned.index_put((step.rows[:, None], step.places.clamp(min=0)), content, accumulate=True)
         return aligned
 
 
@@ -508,11 +510,13 @@ class RmtForSequenceClassification(RmtHeadModel):
             if self.config.segment_losses == "last":
                 loss = losses[-1].mean()
             elif self.config.compat is not None:
-                loss = torch.stack([each.mean() for each in losses]).mean()
+                sizes = torch.stack([step.begun.sum() for step, _ in kept])
+                totals = torch.stack([(each * step.begun).sum() for (step, _), each in zip(kept, losses)])
+                loss = (totals / sizes.clamp(min=1)).sum() / (sizes > 0).sum()
             else:
-                counts = torch.bincount(torch.cat([step.rows for step, _ in kept]), minlength=len(labels))
-                shares = [each / counts[step.rows] for (step, _), each in zip(kept, losses)]
-                loss = torch.cat(shares).sum() / len(labels)
+                rows, begun = (torch.cat([getattr(step, name) for step, _ in kept]) for name in ("rows", "begun"))
+                counts = torch.zeros(labels.shape[0], device=rows.device).index_add(0, rows, begun.float())
+                loss = (torch.cat(losses) * begun / counts[rows]).sum() / labels.shape[0]
             loss = loss * _find_share(labels, num_items_in_batch)
         return RmtOutput(loss=loss, logits=logits, memory=memory)
 
@@ -559,7 +563,8 @@ class RmtTokenModel(RmtHeadModel):
             totals = torch.stack([total for _, (total, _, _) in kept])
             counts = torch.stack([count for _, (_, count, _) in kept])
             if self.config.compat is not None:
-                loss = (totals / counts.clamp(min=1)).mean()
+                begun = torch.stack([step.begun.any() for step, _ in kept])
+                loss = (totals / counts.clamp(min=1)).sum() / begun.sum()
             else:
                 loss = totals.sum() / counts.sum().clamp(min=1)
             loss = loss * _find_share(labels, num_items_in_batch)
@@ -725,7 +730,7 @@ def _refuse_arguments(arguments: dict[str, Any]) -> None:
             continue
         if name != "token_type_ids":
             raise TypeError(f"{name}: a model with a recurrent memory takes no such argument")
-        if value.any():
+        if not torch.compiler.is_compiling() and value.any():
             raise TypeError("token_type_ids: there are no pairs in segments, give zeros or leave them out")
 
 

@@ -1,7 +1,5 @@
 """How is a batch of sequences cut into segments that are read one after the other?"""
 
-import itertools
-import math
 from dataclasses import dataclass
 
 import torch
@@ -16,11 +14,14 @@ class Step:
         rows: int64 [R], the sequences of the batch.
         places: int64 [R, N], where in its sequence each token of the content stands; -1 behind the last one.
         distance: steps to the end, 1 for the last one.
+        begun: bool [R], whether each of the sequences has begun: all have, but in a graph that is being traced, which
+            has every sequence in every step.
     """
 
     rows: torch.Tensor
     places: torch.Tensor
     distance: int
+    begun: torch.Tensor
 
 
 def plan_steps(
@@ -43,37 +44,46 @@ def plan_steps(
         alignment: `right` (the first segment is short), `left` (the last one), `balanced` (as equal as can be).
 
     Returns:
-        The steps in order, at least one; a sequence without content has one segment without content.
+        The steps in order, at least one; a sequence without content has one segment without content. A graph that is
+        being traced knows T only, not what the sequences hold: it has the steps of T tokens of content.
     """
+    traced = torch.compiler.is_compiling()
+    B, T = input_ids.shape
     content = ~torch.isin(input_ids, torch.tensor(dropped_ids, device=input_ids.device))
     if attention_mask is not None:
         content &= attention_mask.bool()
     order = torch.argsort(content.int(), dim=1, descending=True, stable=True)  # the content first, in its order
-    bounds = [_cut(count, content_length, max_segments, alignment) for count in content.sum(1).tolist()]
+    limit = T if max_segments is None else min(T, content_length * max_segments)
+    counts = content.sum(1).clamp(max=limit)
+    full, first = _measure_segments(counts, content_length, alignment)
+    numbers = 1 + _divide_up(counts - first, full)
     steps = []
-    for distance in range(max(map(len, bounds)), 0, -1):
-        rows = [row for row, segments in enumerate(bounds) if len(segments) >= distance]
-        starts, ends = zip(*(bounds[row][-distance] for row in rows))
-        within = torch.arange(max(end - start for start, end in zip(starts, ends)), device=input_ids.device)
-        here = torch.tensor(rows, device=input_ids.device)
-        from_start = torch.tensor(starts, device=input_ids.device)[:, None] + within
-        inside = from_start < torch.tensor(ends, device=input_ids.device)[:, None]
-        places = order[here].gather(1, from_start.clamp(max=max(order.shape[1] - 1, 0))) if len(within) else from_start
-        steps.append(Step(here, places.masked_fill(~inside, -1), distance))
+    for distance in range(max(1, -(-limit // content_length)) if traced else int(numbers.max()), 0, -1):
+        index = numbers - distance  # of the segment, below 0 where the sequence has not begun
+        starts = torch.where(index > 0, first + (index - 1) * full, 0)
+        ends = torch.where(index < 0, 0, torch.minimum(first + index * full, counts))
+        if traced:
+            rows, width = torch.arange(B, device=input_ids.device), min(content_length, T)
+        else:
+            rows, width = (index >= 0).nonzero()[:, 0], int((ends - starts).max())
+        from_start = starts[rows, None] + torch.arange(width, device=input_ids.device)
+        inside = from_start < ends[rows, None]
+        places = order[rows].gather(1, from_start.clamp(max=T - 1)) if width else from_start
+        steps.append(Step(rows, places.masked_fill(~inside, -1), distance, index[rows] >= 0))
     return steps
 
 
-def _cut(count: int, length: int, max_segments: int | None, alignment: str) -> list[tuple[int, int]]:
-    """Start and end of the segments of `count` tokens."""
-    if max_segments is not None:
-        count = min(count, length * max_segments)
-    if count == 0:
-        return [(0, 0)]
+def _measure_segments(counts: torch.Tensor, length: int, alignment: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens of the segments of `counts` [B] tokens, and of the first one of them."""
+    full = torch.full_like(counts, length)
     if alignment == "balanced":
-        length = math.ceil(count / math.ceil(count / length))
-    first = (count % length or length) if alignment == "right" else min(length, count)
-    edges = [0, *range(first, count, length), count]
-    return list(itertools.pairwise(edges))
+        full = _divide_up(counts, _divide_up(counts, full).clamp(min=1)).clamp(min=1)
+    first = (counts - 1) % full + 1 if alignment == "right" else full
+    return full, torch.minimum(first, counts)
+
+
+def _divide_up(counts: torch.Tensor, by: torch.Tensor) -> torch.Tensor:
+    return (counts + by - 1).div(by, rounding_mode="floor")
 
 
 __all__ = ["Step", "plan_steps"]
