@@ -49,10 +49,11 @@ def plan_steps(
     """
     traced = torch.compiler.is_compiling()
     B, T = input_ids.shape
-    content = ~torch.isin(input_ids, torch.tensor(dropped_ids, device=input_ids.device))
+    content = torch.stack([input_ids != token for token in dropped_ids]).all(0)
     if attention_mask is not None:
-        content &= attention_mask.bool()
-    order = torch.argsort(content.int(), dim=1, descending=True, stable=True)  # the content first, in its order
+        content = content & attention_mask.bool()
+    place = torch.arange(T, device=input_ids.device)
+    order = torch.where(content, place, place + T).argsort(dim=1)  # the content first, in its order
     limit = T if max_segments is None else min(T, content_length * max_segments)
     counts = content.sum(1).clamp(max=limit)
     full, first = _measure_segments(counts, content_length, alignment)
