@@ -10,7 +10,7 @@ export OMP_WAIT_POLICY = PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-all conformance fuzz lint typecheck docs-test models-page links clean
+.PHONY: help install quickstart test test-all conformance fuzz lint typecheck docs-test models-page deployment-page links clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -47,6 +47,11 @@ docs-test: $(INSTALLED)  ## run every example of README.md and docs/
 
 models-page: $(INSTALLED)  ## write the tables of docs/models.md anew, from the catalogue
 	$(VENV)/bin/python -m gengram.catalogue.page docs/models.md
+
+# For the other version of transformers: make deployment-page PYTHONPATH=/folder/with/it
+deployment-page: $(INSTALLED)  ## try every family as a graph, as ONNX and on two processes, and write docs/deployment.md
+	$(VENV)/bin/python tests/deployment/program.py $(ARGUMENTS)
+	$(VENV)/bin/python tests/deployment/page.py
 
 # A type checker cannot see through the import hook of an editable install, so it gets the tree that a wheel has.
 links:

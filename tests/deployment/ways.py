@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import inspect
 import io
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -46,6 +47,16 @@ LENGTHS: dict[str, Lengths | None] = {
 
 class Refused(Exception):
     """A way that is not open, said by whoever closes it."""
+
+
+def tell(error: Exception) -> str:
+    """An error in one line, with what it came from, without colours."""
+    said = []
+    cause: BaseException | None = error
+    while cause is not None:
+        said.append(f"{type(cause).__name__}: {re.sub(chr(27) + r'[[][0-9;]*m', '', str(cause))}")
+        cause = cause.__cause__
+    return " ".join(" <- ".join(reversed(said)).split())[:300]
 
 
 @dataclasses.dataclass
@@ -165,14 +176,23 @@ def try_onnx(case: Case) -> float:
     return measure(found, case.answers)
 
 
+EVERY_HEAD = ("export", "tensor parallel", "fsdp")
+"""Ways on which every head of a family is tried."""
+
 ONE_PROCESS: dict[str, Callable[[Case], float]] = {"export": try_export, "compile": try_compile, "onnx": try_onnx}
 
 
-def list_cases(names: list[str]) -> list[tuple[str, str]]:
-    """Variants and Auto classes: every head of the first variant of a row, the model without head of the others."""
+def list_cases(names: list[str], way: str) -> list[tuple[str, str]]:
+    """
+    Variants and Auto classes: of the first variant of a row every head, of the others the last one.
+
+    Where a graph is compiled or translated, which takes its time, the last head of each: it contains the encoder or
+    decoder, and heads are a few products more.
+    """
     cases, rows = [], set()
     for name in names:
-        first = TESTERS[name].row not in rows
+        every = way in EVERY_HEAD and TESTERS[name].row not in rows
         rows.add(TESTERS[name].row)
-        cases += [(name, auto) for auto in TESTERS[name].list_classes() if first or auto == "AutoModel"]
+        heads = list(TESTERS[name].list_classes())
+        cases += [(name, auto) for auto in (heads if every else heads[-1:])]
     return cases
