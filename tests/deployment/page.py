@@ -15,7 +15,8 @@ HEADS = {"export": "`torch.export`", "compile": "`torch.compile`", "onnx": "ONNX
 HEADS |= {"tensor parallel": "tensor parallel", "fsdp": "FSDP2"}
 
 REASONS: dict[str, str] = {
-    "no `tp_plan`": "no plan says how its layers could be divided, and loading tells so; FSDP2 divides it",
+    "no `tp_plan`": "transformers has no plan for dividing its encoders: loading says so, and FSDP2 divides them",
+    "no weight is spread": "the same, but transformers 5.17 says nothing: each process loads the whole model",
 }
 """A piece of an error -> why the way is closed. An error without a reason here is a fault."""
 

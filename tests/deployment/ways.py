@@ -176,23 +176,21 @@ def try_onnx(case: Case) -> float:
     return measure(found, case.answers)
 
 
-EVERY_HEAD = ("export", "tensor parallel", "fsdp")
-"""Ways on which every head of a family is tried."""
-
 ONE_PROCESS: dict[str, Callable[[Case], float]] = {"export": try_export, "compile": try_compile, "onnx": try_onnx}
 
 
 def list_cases(names: list[str], way: str) -> list[tuple[str, str]]:
     """
-    Variants and Auto classes: of the first variant of a row every head, of the others the last one.
+    Variants and Auto classes: with two processes every head of the first variant of a row and the last head of others.
 
-    Where a graph is compiled or translated, which takes its time, the last head of each: it contains the encoder or
-    decoder, and heads are a few products more.
+    A graph takes its time, and a head adds a few products to that of the encoder or decoder: the last head of each. It
+    is compiled and translated for the first variant of a row only.
     """
     cases, rows = [], set()
     for name in names:
-        every = way in EVERY_HEAD and TESTERS[name].row not in rows
+        first = TESTERS[name].row not in rows
         rows.add(TESTERS[name].row)
         heads = list(TESTERS[name].list_classes())
-        cases += [(name, auto) for auto in (heads if every else heads[-1:])]
+        if first or way not in ("compile", "onnx"):
+            cases += [(name, auto) for auto in (heads if first and way not in ONE_PROCESS else heads[-1:])]
     return cases
