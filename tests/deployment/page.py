@@ -2,8 +2,9 @@
 
 import json
 import math
-import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from gengram.files import write_text
 from gengram.markdown import escape_text, format_code, format_table
@@ -35,10 +36,8 @@ def find_reason(error: str) -> int | None:
     return next((number for number, piece in enumerate(REASONS, 1) if piece in error), None)
 
 
-def describe(found: dict[str, float | str]) -> str:
+def describe(found: Mapping[Any, float | str]) -> str:
     """Say what came of a way, over the heads."""
-    if not found:
-        return "not tried"
     numbers = {find_reason(error) for error in found.values() if isinstance(error, str)}
     if None in numbers:
         return "fails"
@@ -56,14 +55,18 @@ def draw_table(versions: dict[str, Outcomes]) -> str:
         cells = []
         for way in HEADS:
             found = {version: outcomes.get(variant, {}).get(way, {}) for version, outcomes in versions.items()}
-            merged: dict[str, float | str] = {}
-            for version, one in found.items():
-                merged |= {f"{version} {auto}": value for auto, value in one.items()}
-            said = {version: describe(one) for version, one in found.items()}
-            works = {all(not isinstance(value, str) for value in one.values()) and bool(one) for one in found.values()}
-            same = len(set(said.values())) == 1 or works == {True}
-            cells.append(describe(merged) if same else ", ".join(f"{v}: {text}" for v, text in said.items()))
-        heads = dict.fromkeys(auto for outcomes in versions.values() for auto in outcomes[variant].get("export", {}))
+            found = {version: one for version, one in found.items() if one}
+            merged = {(version, auto): value for version, one in found.items() for auto, value in one.items()}
+            same = len({describe(one) for one in found.values()}) == 1 or not any(
+                isinstance(value, str) for value in merged.values()
+            )
+            if not found:
+                cells.append("-")
+            elif same:
+                cells.append(describe(merged) + ("" if len(found) == len(versions) else f" ({', '.join(found)})"))
+            else:
+                cells.append(", ".join(f"{version}: {describe(one)}" for version, one in found.items()))
+        heads = dict.fromkeys(auto for outcomes in versions.values() for auto in outcomes[variant].get("fsdp", {}))
         names = ", ".join(auto.removeprefix("AutoModelFor").replace("AutoModel", "encoder") for auto in heads)
         rows.append((format_code(variant), escape_text(names), *cells))
     table = format_table(("variant", "heads", *HEADS.values()), rows)
@@ -83,4 +86,3 @@ def render_page(page: str, versions: dict[str, Outcomes]) -> str:
 
 if __name__ == "__main__":
     write_text(render_page(PAGE.read_text(encoding="utf-8"), read_outcomes()), PAGE)
-    sys.exit(0)
