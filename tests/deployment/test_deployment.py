@@ -20,7 +20,7 @@ NEEDS_ONNX = pytest.mark.skipif(
 
 @pytest.mark.parametrize("way", HEADS)
 def test_every_family_has_outcomes(way):
-    """Two processes: with both versions, every case. A graph: every family; more, and other forms of it, where tried."""
+    """Two processes: every case with both versions. Graphs: every family; the rest where it was tried."""
     versions = read_outcomes()
     assert list(versions) == ["5.17", "5.23"]
     for version, outcomes in versions.items():
