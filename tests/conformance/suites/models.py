@@ -2,13 +2,18 @@
 
 import torch
 from conformance.cases import FamilyCase, build_cases
+from transformers import PreTrainedConfig
 
 from gengram.gengram.motif_memory import MotifTable
 
 from .. import test_modeling_common
 from ..exporters.test_export import ExportTesterMixin
 from ..generation.test_utils import GenerationTesterMixin
-from ..test_modeling_common import ModelTesterMixin, set_model_for_less_flaky_test
+from ..test_modeling_common import (
+    ModelTesterMixin,
+    set_config_for_less_flaky_test,
+    set_model_for_less_flaky_test,
+)
 
 
 def _keep_states_small(model: torch.nn.Module) -> None:
@@ -22,7 +27,14 @@ def _keep_states_small(model: torch.nn.Module) -> None:
             module.weight.data.mul_(0.02)
 
 
+def _damp_norms(config: PreTrainedConfig) -> None:
+    """Likewise: the mixin knows sub-configurations by transformers' names for them."""
+    for one in (config, *(getattr(config, name) for name in config.sub_configs)):
+        set_config_for_less_flaky_test(one)
+
+
 test_modeling_common.set_model_for_less_flaky_test = _keep_states_small
+test_modeling_common.set_config_for_less_flaky_test = _damp_norms
 
 build_cases(
     globals(),
