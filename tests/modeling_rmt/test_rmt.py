@@ -369,3 +369,20 @@ def test_adapters_train_and_save_the_memory_tokens(batch, tmp_path):
     again = PeftModel.from_pretrained(fresh, tmp_path).eval()
     assert torch.allclose(again(**batch).logits, trained, atol=1e-6)
     assert not torch.allclose(fresh.memory_tokens(1), model.memory_tokens.original_module(1))
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_a_resized_vocabulary_resizes_the_head_s_bias_wherever_it_lies(encoder):
+    torch.manual_seed(0)
+    model = RmtForMaskedLM(
+        RmtConfig(backbone_config=ENCODERS[encoder](), segment_length=16, num_memory_tokens=2, **TOKENS)
+    )
+    model.eval()
+    ids = torch.randint(5, 36, (2, 20))
+    with torch.no_grad():
+        before = model(ids).logits
+        for rows in (47, 37):
+            model.resize_token_embeddings(rows)
+            after = model(ids).logits
+            assert model.config.vocab_size == after.shape[-1] == rows
+            torch.testing.assert_close(after[..., :37], before[..., :37])
