@@ -6,6 +6,7 @@ import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pipelines.fill_mask import FillMaskPipeline
 
+from gengram.genome.alphabet import ANY_BASE
 from gengram.tokenization.base_tokens import is_of_dna, list_base_tokens
 
 
@@ -56,6 +57,7 @@ class BaseFillMaskPipeline(FillMaskPipeline):
 
     The mask's name is read as the mask, also by a tokenizer that takes such names for letters (`split_special_tokens`).
     `score` is, as ever, the probability among all tokens. With any other tokenizer it is transformers' own pipeline.
+    Where `N` fills up batches, as NTv3 has it, the `N` of a sequence stay in `sequence`; transformers leaves them out.
     """
 
     def __init__(self, *args: Any, **kwargs: Any):
@@ -71,6 +73,28 @@ class BaseFillMaskPipeline(FillMaskPipeline):
         if self._is_of_dna:
             tokenizer_kwargs = {"split_special_tokens": False, **(tokenizer_kwargs or {})}
         return super().preprocess(inputs, return_tensors, tokenizer_kwargs, **options)
+
+    def _forward(self, model_inputs: Any) -> Any:  # type: ignore[override]
+        outputs: Any = super()._forward(model_inputs)
+        if "attention_mask" in model_inputs:
+            outputs["attention_mask"] = model_inputs["attention_mask"]
+        return outputs
+
+    def postprocess(self, model_outputs: Any, *args: Any, **options: Any) -> Any:  # type: ignore[override]
+        result = super().postprocess(model_outputs, *args, **options)
+        tokenizer: Any = self.tokenizer
+        if tokenizer.pad_token == ANY_BASE:
+            ids = model_outputs["input_ids"][0]
+            is_read = model_outputs["attention_mask"][0] > 0 if "attention_mask" in model_outputs else ids >= 0
+            places = (ids == tokenizer.mask_token_id).nonzero()[:, 0].tolist()
+            hidden = set(tokenizer.all_special_ids) - {tokenizer.pad_token_id} if len(places) == 1 else set()
+            for place, proposed in zip(places, [result] if len(places) == 1 else result):
+                for one in proposed:
+                    filled = ids.clone()
+                    filled[place] = one["token"]
+                    kept = [each for each in filled[is_read].tolist() if each not in hidden]
+                    one["sequence"] = tokenizer.decode(kept)
+        return result
 
 
 __all__ = ["BaseFillMaskPipeline", "limit_to_bases"]

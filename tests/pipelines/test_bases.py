@@ -25,6 +25,8 @@ from gengram import (
     GengramForCausalLM,
     GengramForMaskedLM,
     GengramForPreTraining,
+    NTv3Config,
+    NTv3ForMaskedLM,
     NucleotideTransformerConfig,
     NucleotideTransformerForMaskedLM,
     RmtConfig,
@@ -39,6 +41,7 @@ from gengram.tokenization import (
     build_nucleotide_tokenizer,
     list_base_tokens,
 )
+from gengram.tokenization.ntv3 import build_ntv3_tokenizer
 from gengram.tokenization.train_tokenizer import train_bpe_tokenizer
 
 SIZES = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -176,6 +179,25 @@ def make_masked(name: str, rows: int):
     else:
         model = BertForMaskedLM(BertConfig(**sizes))
     return make_wide(model)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_letters_that_also_pad_stay_in_what_is_proposed(batch_size):
+    """NTv3 fills up with N; transformers drops every padding token from the sequence that it shows."""
+    torch.manual_seed(0)
+    sizes = {"token_embed_dim": 8, "conv_init_embed_dim": 8, "embed_dim": 16, "ffn_embed_dim": 16, "num_layers": 1}
+    model = NTv3ForMaskedLM(NTv3Config(**sizes, attention_heads=2, key_size=8, num_downsamples=2))
+    fill = pipeline("fill-mask", model=make_wide(model), tokenizer=build_ntv3_tokenizer(), device="cpu")
+    texts = ["NACN<mask>GTNNA", "AC<mask>N"]
+    for text, proposed in zip(texts, fill(texts, batch_size=batch_size)):
+        assert {one["token_str"] for one in proposed} == set("ACGT")
+        assert [one["sequence"] for one in proposed] == [text.replace("<mask>", one["token_str"]) for one in proposed]
+    first, second = fill("NA<mask>CN<mask>N", top_k=1)
+    assert first[0]["sequence"] == f"NA{first[0]['token_str']}CN<mask>N"
+    assert second[0]["sequence"] == f"NA<mask>CN{second[0]['token_str']}N"
+    mask = {"return_attention_mask": False}
+    [one] = fill("NAC<mask>", top_k=1, tokenizer_kwargs=mask)
+    assert one["sequence"] == f"NAC{one['token_str']}"
 
 
 @pytest.mark.parametrize(
