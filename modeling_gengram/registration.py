@@ -59,6 +59,10 @@ _PREFIXES = "gengram.adapters.prefixes"
 _BASE_PIPELINES = "gengram.pipelines.bases"
 
 
+# Classes of tokenizers that are saved by their name -> module of `gengram.tokenization`.
+_TOKENIZER_CLASSES = {"BpeTokenizer": "bpe", "OverlappingKmerTokenizer": "overlapping"}
+
+
 def find_configuration(model_type: str) -> Any:
     """Return the configuration class of a row."""
     return _find(f"gengram.{FAMILIES[model_type].configuration}")
@@ -83,6 +87,7 @@ def register() -> None:
     """Let `Auto*`, `pipeline` and PEFT know every family, now or when they are imported."""
     when_imported("transformers.models.auto.configuration_auto", _register_configurations)
     when_imported("transformers.models.auto.modeling_auto", _register_models)
+    when_imported("transformers.models.auto.tokenization_auto", _register_tokenizers)
     when_imported("transformers.pipelines", _register_pipelines)
     when_imported("transformers.pipelines", _import_base_pipelines)
     when_imported(_BASE_PIPELINES, _register_base_pipelines)
@@ -148,6 +153,16 @@ def _add_models(mapping: Any, auto_class: str) -> None:
         lambda key: _is_ours(key) and auto_class in key.auto_classes,
         lambda: [one for one in list_configurations() if auto_class in one.auto_classes],
         lambda configuration: find_model(configuration, auto_class),
+    )
+
+
+def _register_tokenizers(module: ModuleType) -> None:
+    # A class of the name in tokenizer_config.json; unknown ones are read as TokenizersBackend, which has other offsets.
+    module.REGISTERED_TOKENIZER_CLASSES = _OnDemand(
+        module.REGISTERED_TOKENIZER_CLASSES,
+        _TOKENIZER_CLASSES.__contains__,
+        lambda: list(_TOKENIZER_CLASSES),
+        lambda name: _find(f"gengram.tokenization.{_TOKENIZER_CLASSES[name]}.{name}"),
     )
 
 

@@ -81,7 +81,10 @@ def find_test(item: Any) -> str:
 
 
 def is_standin(item: Any) -> bool:
-    """Whether a test is written in a stand-in of ours, and not in the distribution: pytest.ini lists those."""
+    """Whether a test is written in a stand-in of ours, and not in the distribution: pytest.ini lists those; or what it
+    calls is, as its class says."""
+    if getattr(item.cls, "is_standin", False):
+        return True
     file = inspect.getsourcefile(inspect.unwrap(item.function)) or ""
     return Path(file) in item.config.getini("standins")
 

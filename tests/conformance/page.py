@@ -11,25 +11,27 @@ from pathlib import Path
 from conformance import layout
 from conformance.outcomes import Row, matches, read_list
 from conformance.testers import TESTERS
+from conformance.tokenizer_kinds import VARIANTS
 
 from gengram.files import write_text
 from gengram.markdown import escape_text, format_code, format_table
 
 HEADING = "## Outcomes\n"
 OUTCOMES = layout.CACHE / "outcomes"
+_FAMILIES = (*TESTERS, *VARIANTS)
 _KINDS = ("passed", "stand-in", "not applicable", "skipped", "failed")
 
 
 def list_outcomes(folder: Path = OUTCOMES) -> list[dict]:
     """Return all outcomes that are kept, with their `version`, in the order of the testers."""
-    order = list(TESTERS)
+    order = list(_FAMILIES)
     kept = [
         {**json.loads(line), "version": path.parent.name}
         for path in sorted(folder.glob("*/*.jsonl"))
         for line in path.read_text(encoding="utf-8").splitlines()
     ]
     return sorted(
-        (one for one in kept if one["family"] in TESTERS),
+        (one for one in kept if one["family"] in _FAMILIES),
         key=lambda one: (order.index(one["family"]), one["suite"], one["version"], one["test"]),
     )
 
@@ -86,7 +88,8 @@ def _describe_families(outcomes: list[dict], versions: list[str]) -> str:
     parts = []
     for version in versions:
         body = [
-            (format_code(family), *(_shorten(counts[version, family, suite]) for suite in suites)) for family in TESTERS
+            (format_code(family), *(_shorten(counts[version, family, suite]) for suite in suites))
+            for family in _FAMILIES
         ]
         parts.append(f"### transformers {version}, by family\n\n{format_table(('variant', *suites), body)}\n")
     return "\n".join(parts)
@@ -106,8 +109,8 @@ def _describe_list(rows: Iterable[Row]) -> str:
     for row in rows:
         versions = "" if row.versions == ("*",) else f" ({', '.join(row.versions)})"
         tests = f"{row.suite}: {row.test}"
-        found = [family for family in TESTERS if matches(family, row.families)]
-        families = ", ".join(row.families) if len(found) < len(TESTERS) else "all"
+        found = [family for family in _FAMILIES if matches(family, row.families)]
+        families = ", ".join(row.families) if len(found) < len(_FAMILIES) else "all"
         body.append(
             (format_code(tests), escape_text(families + versions), escape_text(row.reason), format_code(row.instead))
         )

@@ -71,4 +71,7 @@ TOKENIZERS: dict[str, Callable[[Path], PreTrainedTokenizerBase]] = {
 """Kind -> what makes it, given a folder that is not there yet, for files. The first word of a name, before `-`, is
 that of the module of `gengram.tokenization`."""
 
-__all__ = ["BRACKETS", "TOKENIZERS", "train_published"]
+VARIANTS = {f"tokenizer-{kind}": kind for kind in TOKENIZERS}
+"""Name of a variant, as the list and the table of outcomes have it -> kind."""
+
+__all__ = ["BRACKETS", "TOKENIZERS", "VARIANTS", "train_published"]

@@ -49,10 +49,8 @@ class FillMaskPipelineTests(unittest.TestCase):
         with self.assertRaises(PipelineException):
             pipe(SEQUENCE)
         alone = [pipe(one, top_k=3) for one in examples]
-        for together in (
-            pipe(examples, top_k=3),
-            list(pipe(stream(examples), top_k=3, batch_size=choose_batch_size(pipe))),
-        ):
+        batched = pipe(stream(examples), top_k=3, batch_size=choose_batch_size(pipe))
+        for together in (pipe(examples, top_k=3), list(batched)):
             for one, other in zip(alone, together, strict=True):
                 self.assertEqual([each["token"] for each in one], [each["token"] for each in other])
                 self._compare([each["score"] for each in one], [each["score"] for each in other], tolerance)

@@ -36,10 +36,8 @@ class TextClassificationPipelineTests(unittest.TestCase):
             self._read_pair(pipe)
 
         alone = [pipe(one, top_k=None) for one in examples]
-        for together in (
-            pipe(examples, top_k=None),
-            list(pipe(stream(examples), top_k=None, batch_size=choose_batch_size(pipe))),
-        ):
+        batched = pipe(stream(examples), top_k=None, batch_size=choose_batch_size(pipe))
+        for together in (pipe(examples, top_k=None), list(batched)):
             for one, other in zip(alone, together, strict=True):
                 scores = [{each["label"]: each["score"] for each in row} for row in (one, other)]
                 for label in labels.values():

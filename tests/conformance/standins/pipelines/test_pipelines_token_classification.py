@@ -1,5 +1,6 @@
 """Stand-in: what `pipeline("token-classification")` promises, with places in bases."""
 
+import itertools
 import unittest
 
 import torch
@@ -36,7 +37,7 @@ class TokenClassificationPipelineTests(unittest.TestCase):
         self.assertEqual(joined[-1]["end"], places[-1][1])
         for one in joined:
             self.assertEqual(one["word"], SEQUENCE[one["start"] : one["end"]])
-        for before, after in zip(joined, joined[1:]):
+        for before, after in itertools.pairwise(joined):
             self.assertEqual(before["end"], after["start"])
             self.assertNotEqual(before["entity_group"], after["entity_group"])
         for strategy in ("first", "average", "max"):  # To them a text without blanks is one word.
