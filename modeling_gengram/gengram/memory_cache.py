@@ -75,9 +75,10 @@ class MotifMemoryLayer(CacheLayerMixin):
     def _append(self, name: str, new: torch.Tensor, history: int) -> None:
         length = history + ROLLBACK
         past = self.past[name] if name in self.past else _make_empty(name, new, length)
-        if not torch.compiler.is_compiling():  # a graph takes any number of positions
-            new = _keep_last(new, length)
-        self.past[name] = _keep_last(torch.cat([past, new], dim=1), length)
+        if torch.compiler.is_compiling():  # a graph takes any number of positions
+            self.past[name] = _keep_last(torch.cat([past, new], dim=1), length)
+        else:
+            self.past[name] = _slide(past, _keep_last(new, length))
 
     def _map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
         self.past = {name: change(values) for name, values in self.past.items()}
@@ -187,6 +188,23 @@ def _make_empty(name: str, like: torch.Tensor, length: int) -> torch.Tensor:
 def _keep_last(x: torch.Tensor, length: int) -> torch.Tensor:
     """The last positions of [B, S, ...]; all where there are fewer."""
     return x[:, -length:] if length else x[:, :0]
+
+
+def _slide(past: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+    """
+    As many of the last positions as `past` has: [B, S, ...] and, behind them, [B, T, ...]. They lie in memory with room
+    for as many again, so that a step writes its own and moves the others only once in a while.
+    """
+    S, T, D = past.shape[1], new.shape[1], past.stride(1)
+    place, rows = past.storage_offset() // max(D, 1), past.stride(0) // max(D, 1)
+    locked = past.is_inference() and not torch.is_inference_mode_enabled()  # cannot be written to outside of it
+    if locked or new.requires_grad or past.requires_grad or place + S + T > rows:
+        room = past.new_zeros(past.shape[0], 2 * S, *past.shape[2:])
+        room[:, : S - T], room[:, S - T : S] = past[:, T:], new
+        return room[:, :S]
+    behind = past.as_strided(new.shape, past.stride(), past.storage_offset() + S * D)
+    behind.copy_(new)
+    return past.as_strided(past.shape, past.stride(), past.storage_offset() + T * D)
 
 
 def _mark_static(x: torch.Tensor) -> torch.Tensor:

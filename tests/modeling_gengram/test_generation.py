@@ -406,3 +406,22 @@ def test_crops_one_after_the_other(make_backbone, make_model, make_ids):
         cache.crop(-1)
         again = model(ids[:, 49:], past_key_values=cache, use_cache=True).logits
     torch.testing.assert_close(again, expected[:, 49:], rtol=0, atol=1e-9)
+
+
+def test_a_step_writes_where_there_is_room_and_nowhere_else(make_backbone, make_model, make_ids):
+    """What the cache keeps is moved once in a while only; a copy made in between goes its own way."""
+    model, ids, other = make_model(make_backbone("llama-mha")), make_ids(2, 340), make_ids(2, 340, seed=1)
+    with torch.no_grad():
+        cache = model(ids[:, :30], use_cache=True).past_key_values
+        layer, places = find_memory_layer(cache, 3), set()
+        for t in range(30, 340):
+            if t == 100:
+                copied = copy.deepcopy(cache)
+            logits = model(ids[:, t : t + 1], past_key_values=cache, use_cache=True).logits
+            places.add(layer.past["0"].untyped_storage().data_ptr())
+        assert len(places) <= 4
+        torch.testing.assert_close(logits, model(ids, use_cache=False).logits[:, -1:], rtol=0, atol=1e-9)
+        for t in range(100, 120):
+            logits = model(other[:, t : t + 1], past_key_values=copied, use_cache=True).logits
+        expected = model(torch.cat([ids[:, :100], other[:, 100:120]], dim=1), use_cache=False).logits[:, -1:]
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-9)
