@@ -28,8 +28,7 @@ def test_every_family_has_outcomes(way):
         assert tried <= {(name, auto) for name in TESTERS for auto in TESTERS[name].list_classes()}, version
         if way not in ONE_PROCESS:
             assert tried == set(list_cases(list(TESTERS), way)), f"{version}, {way}: run make deployment-page"
-    if way not in ("compile", "onnx"):
-        assert {TESTERS[name].row for name, ways in versions["5.23"].items() if ways.get(way)} >= FAMILIES.keys()
+    assert {TESTERS[name].row for name, ways in versions["5.23"].items() if ways.get(way)} >= FAMILIES.keys()
 
 
 def test_what_does_not_work_has_a_reason():
