@@ -9,6 +9,7 @@ from gengram.gengram.motif_memory import MotifTable
 from .. import test_modeling_common
 from ..exporters.test_export import ExportTesterMixin
 from ..generation.test_utils import GenerationTesterMixin
+from ..padding.test_padding import PaddingTesterMixin
 from ..test_modeling_common import (
     ModelTesterMixin,
     set_config_for_less_flaky_test,
@@ -39,6 +40,7 @@ test_modeling_common.set_config_for_less_flaky_test = _damp_norms
 build_cases(
     globals(),
     FamilyCase,
+    PaddingTesterMixin,
     ModelTesterMixin,
     # The mixin insists on the generation tests; the suites `generation` and `export` run those.
     choose=lambda tester: (GenerationTesterMixin,) if "AutoModelForCausalLM" in tester.list_classes() else (),
