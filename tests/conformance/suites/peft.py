@@ -104,7 +104,8 @@ class _OnFamily:
         inputs = self.tester.draw_inputs(self.tester.build_configuration(), B=2)
         if "CausalLM" in self.auto_class:
             inputs = {name: value[:, :8] for name, value in inputs.items()}
-            inputs["input_ids"][:, 1] = 3  # a token that is trained with LoRA in some of the tests
+            # Tokens at which some of the methods begin, or that they train.
+            inputs["input_ids"][:, 1:3] = torch.tensor([1, 3])
         return inputs
 
 
