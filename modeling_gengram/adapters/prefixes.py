@@ -15,7 +15,7 @@ def make_prefix(past_key_values: tuple[torch.Tensor, ...]) -> DynamicCache:
     Args:
         past_key_values: keys and values of V virtual tokens, for each layer [2, B, heads, V, head width].
     """
-    cache = DynamicCache(past_key_values)
+    cache = DynamicCache([(keys, values) for keys, values in past_key_values])
     _, B, _, V, _ = past_key_values[0].shape
     memory = MotifMemoryLayer()
     memory.extend_letters(past_key_values[0].new_full((B, V), INVALID_LETTER, dtype=torch.long), history=0)
