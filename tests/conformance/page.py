@@ -50,6 +50,17 @@ def render_page(page: str, outcomes: list[dict], rows: Iterable[Row]) -> str:
     return "\n".join(parts)
 
 
+def list_missing(folder: Path = OUTCOMES) -> list[str]:
+    """Return what the tables would lack: suites that were not run, a version each, and variants without outcomes."""
+    versions = [source.version for source in layout.list_sources("transformers")]
+    missing = []
+    for version in versions:
+        suites = [suite for suite in layout.list_suites() if not (folder / version / f"{suite}.jsonl").is_file()]
+        seen = {one["family"] for one in list_outcomes(folder) if one["version"] == version}
+        missing += [f"{name} ({version})" for name in [*suites, *(name for name in _FAMILIES if name not in seen)]]
+    return missing
+
+
 def write_page(path: Path) -> None:
     """Write the tables of a page anew."""
     write_text(render_page(path.read_text(encoding="utf-8"), list_outcomes(), read_list()), path)
@@ -96,7 +107,7 @@ def _describe_families(outcomes: list[dict], versions: list[str]) -> str:
 
 
 def _shorten(count: Counter) -> str:
-    """`101 + 12 s, 3 n, 48 -`: passed, of them stand-ins, not applicable, skipped; failures in words."""
+    """`101, 12 s, 3 n, 48 -`: passed, passed as stand-ins, not applicable, skipped; failures in words."""
     letters = {"stand-in": "s", "not applicable": "n", "skipped": "-", "failed": "failed"}
     told = [str(count["passed"])] if count["passed"] else []
     told += [f"{count[kind]} {letter}" for kind, letter in letters.items() if count[kind]]

@@ -4,7 +4,8 @@
                                         [--jobs 2] [--fetch] [--slice] [--offline]
 
 Outcomes are kept in `.conformance/outcomes/`, a file a suite and version; what is run again takes the place of what was
-there, and the table of docs/conformance.md is made of all of them. The exit code is 1 where a test fails that
+there. The tables of docs/conformance.md are made of all of them, once there are some of every suite and variant; a part
+leaves the page as it is. The exit code is 1 where a test fails that
 `not_applicable.yaml` does not name, or one passes that it names.
 """
 
@@ -25,8 +26,10 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from conformance import layout  # noqa: E402
-from conformance.page import OUTCOMES, write_page  # noqa: E402
-from conformance.testers import SLICE  # noqa: E402
+from conformance.outcomes import matches  # noqa: E402
+from conformance.page import OUTCOMES, list_missing, write_page  # noqa: E402
+from conformance.testers import SLICE, TESTERS  # noqa: E402
+from conformance.tokenizer_kinds import VARIANTS  # noqa: E402
 
 SLICE_SUITES = ("configurations", "models")
 SLICE_TESTS = "not test_eager_matches_sdpa or 12_fp32"
@@ -35,20 +38,26 @@ SLICE_TESTS = "not test_eager_matches_sdpa or 12_fp32"
 
 def read_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Return the options of the command line."""
-    parser = argparse.ArgumentParser(prog="make conformance", description=__doc__.split("\n")[0])
+    example = """make conformance ARGUMENTS="--suite models --family 'rmt-*' --transformers 5.17.0\""""
+    parser = argparse.ArgumentParser(
+        prog="make conformance", description=__doc__.split("\n")[0], epilog=f"Example: {example}"
+    )
     suites, versions = layout.list_suites(), [source.version for source in layout.list_sources("transformers")]
     parser.add_argument("--suite", action="append", choices=suites, help="only this suite; again for more")
-    parser.add_argument(
-        "--family", action="append", default=[], help="only variants that fit this pattern, e.g. 'rmt-*'"
-    )
+    what = "only variants that fit this pattern, e.g. 'rmt-*'; again for more"
+    parser.add_argument("--family", action="append", default=[], help=what)
     parser.add_argument("--transformers", action="append", choices=versions, help="only this version; again for more")
     parser.add_argument("--test", help="only tests whose name has this (pytest's -k)")
     parser.add_argument("--jobs", type=int, default=2, help="processes of one thread each (2)")
     parser.add_argument("--fetch", action="store_true", help="fetch what is missing, and end")
     parser.add_argument("--slice", action="store_true", help="one family of each kind, the installed transformers")
     parser.add_argument("--offline", action="store_true", help="skip what would have to be fetched, and say so")
-    parser.add_argument("--page", type=Path, help="page whose table is written anew, from all outcomes that are kept")
-    return parser.parse_args(argv)
+    parser.add_argument("--page", type=Path, help="page whose tables are written anew, once outcomes are complete")
+    arguments = parser.parse_args(argv)
+    for pattern in arguments.family:
+        if not any(matches(name, (pattern,)) for name in (*TESTERS, *VARIANTS)):
+            parser.error(f"--family {pattern}: no variant fits it; there are {', '.join((*TESTERS, *VARIANTS))}")
+    return arguments
 
 
 def run_suite(suite: str, version: str, arguments: argparse.Namespace, folder: Path) -> list[dict]:
@@ -104,8 +113,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         except layout.Unavailable as reason:
             print(f"skipped: transformers {version}: {reason}")
     if arguments.page is not None and not arguments.fetch:
-        write_page(arguments.page)
+        renew_page(arguments.page, part=arguments.test is not None)
     return 1 if failed else 0
+
+
+def renew_page(page: Path, *, part: bool) -> None:
+    """Write the tables of the page anew, unless they would lack something: `part` of a suite, or what was never run."""
+    if part:
+        print(f"{page} is left as it is: --test runs a part of each suite")
+    elif missing := list_missing():
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        print(f"{page} is left as it is: no outcomes of {', '.join(missing[:3])}{more}; `make conformance` runs all")
+    else:
+        write_page(page)
 
 
 def fetch(version: str, suites: Sequence[str]) -> None:
