@@ -4,6 +4,7 @@
 """
 
 import argparse
+import importlib.util
 import json
 import sys
 import tempfile
@@ -41,12 +42,26 @@ def try_way(way: str, names: list[str], keep) -> None:
         keep(name, auto, found)
 
 
-def main(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("variants", nargs="*", default=list(TESTERS))
-    parser.add_argument("--ways", nargs="*", default=[*ONE_PROCESS, *TWO_PROCESSES])
-    parser.add_argument("--out", type=Path, default=OUTCOMES)
+def read_arguments(argv: list[str]) -> argparse.Namespace:
+    """Return the options; what is not there to be tried is refused, before it looks like a fault of every family."""
+    ways = [*ONE_PROCESS, *TWO_PROCESSES]
+    example = """make deployment-page ARGUMENTS="rmt-bert --ways export compile\""""
+    parser = argparse.ArgumentParser(
+        prog="make deployment-page", description=__doc__.split("\n")[0], epilog=f"Example: {example}"
+    )
+    parser.add_argument("variants", nargs="*", default=list(TESTERS), help="names of `TESTERS` (all)")
+    parser.add_argument("--ways", nargs="*", choices=ways, default=ways, help="what to try (all)")
+    parser.add_argument("--out", type=Path, default=OUTCOMES, help="folder that keeps what came of it")
     arguments = parser.parse_args(argv)
+    if unknown := [name for name in arguments.variants if name not in TESTERS]:
+        parser.error(f"there is no variant {unknown[0]!r}; there are {', '.join(TESTERS)}")
+    if "onnx" in arguments.ways and not all(map(importlib.util.find_spec, ("onnx", "onnxscript", "onnxruntime"))):
+        parser.error('onnx needs .venv/bin/pip install ".[onnx]"; or give other --ways')
+    return arguments
+
+
+def main(argv: list[str]) -> None:
+    arguments = read_arguments(argv)
     warnings.filterwarnings("ignore")
     arguments.out.mkdir(exist_ok=True)
     path = arguments.out / f"{VERSION}.json"

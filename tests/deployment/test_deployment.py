@@ -6,7 +6,7 @@ import json
 import pytest
 from conformance.testers import TESTERS
 from deployment.page import HEADS, PAGE, REASONS, describe, find_reason, read_outcomes, read_table, render_page
-from deployment.program import VERSION, try_way
+from deployment.program import VERSION, read_arguments, try_way
 from deployment.ways import ONE_PROCESS, list_cases, make_case, try_compile, try_export, try_onnx
 
 from gengram.registration import FAMILIES
@@ -73,6 +73,23 @@ def test_compiled_models_are_one_graph(name, auto):
 @pytest.mark.parametrize("name, auto", [("ntv3_posttrained", "AutoModel")])
 def test_onnx_answers_the_same(name, auto):
     assert try_onnx(make_case(name, auto)) <= TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (["rmt-brt", "--ways", "export"], "there is no variant 'rmt-brt'; there are gengram-llama, "),
+        (["rmt-bert", "--ways", "exports"], "invalid choice: 'exports'"),
+        (["rmt-bert", "--ways", "onnx"], 'onnx needs .venv/bin/pip install ".[onnx]"; or give other --ways'),
+    ],
+)
+def test_what_is_not_there_is_refused_before_anything_is_tried(argv, told, monkeypatch, capsys):
+    """A missing library would stand on the page as a fault of every family."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit, match="2"):
+        read_arguments(argv)
+    assert told in capsys.readouterr().err
+    assert read_arguments(["rmt-bert", "--ways", "export"]).variants == ["rmt-bert"]
 
 
 def test_faults_are_told():

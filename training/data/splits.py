@@ -10,7 +10,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import train_test_split
 
-from gengram.errors import InputError
+from gengram.errors import InputError, suggest
 from gengram.genome.contigs import fold_name, match_names, tell_renamed
 from gengram.genome.tables import read_identifiers, shorten
 from gengram.progress import tell
@@ -103,7 +103,7 @@ def split_chromosomes(
     if column is None:
         raise InputError(
             f"{path}: {argument} needs a column {' or '.join(map(repr, CHROMOSOME_COLUMNS))}; the columns are "
-            f"{shorten([name for name in dataset.column_names if name not in ('input_ids', 'attention_mask')])}"
+            f"{shorten(_list_columns(dataset))}"
         )
     values = _read_values(dataset, column, path)
     chromosomes = [unicodedata.normalize("NFC", chromosome) for chromosome in chromosomes]
@@ -138,10 +138,10 @@ def split_chromosomes(
 def _join_values(groups: np.ndarray, dataset: Dataset, column: str, path: str) -> np.ndarray:
     """Join groups, int64 (N,), that have rows with one value of a column; numbered in the order of their first rows."""
     if column not in dataset.column_names:
-        close = difflib.get_close_matches(column, dataset.column_names, n=1)
+        others = [name for name in _list_columns(dataset) if name not in ("sequence", "label", "labels")]
         raise InputError(
-            f"{path}: group_column: no column {column!r}{f'; did you mean {close[0]!r}?' if close else ''} The columns "
-            f"are {shorten([name for name in dataset.column_names if name not in ('input_ids', 'attention_mask')])}"
+            f"{path}: --group_column: no column {column!r}{suggest(column, others) or '.'} Beside sequences and "
+            f"labels, the file has {shorten(others) if others else 'none'}."
         )
     _, values = np.unique(_read_values(dataset, column, path), return_inverse=True)
     edges = coo_matrix((np.ones(len(groups), dtype=np.int8), (groups, groups.max() + 1 + values)))
@@ -150,6 +150,12 @@ def _join_values(groups: np.ndarray, dataset: Dataset, column: str, path: str) -
     _, joined = connected_components(edges, directed=False)
     _, first, numbers = np.unique(joined[groups], return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[numbers]
+
+
+def _list_columns(dataset: Dataset) -> list[str]:
+    """Return the columns that rows have from their file, under the names that sequences and labels have here."""
+    made = ("data_row", "input_ids", "attention_mask")
+    return [name for name in dataset.column_names if name not in made]
 
 
 def _read_values(dataset: Dataset, column: str, path: str) -> np.ndarray:

@@ -98,8 +98,14 @@ def test_rows_of_one_value_stay_together_with_their_near_duplicates():
 
 def test_a_column_of_groups_that_is_not_there_or_has_gaps():
     rows = draw_rows(12).add_column("parent", ["a", None, *"bcdefghijk"])
-    with pytest.raises(InputError, match=r"t\.csv: group_column: no column 'parnet'; did you mean 'parent'\?"):
-        split_validation(rows, 0.25, 0, group_column="parnet", path="t.csv")
+    numbered = rows.add_column("data_row", list(range(1, 13))).add_column("input_ids", [[5]] * 12)  # not of the file
+    with pytest.raises(
+        InputError, match=r"t\.csv: --group_column: .* 'parnet'; did you mean 'parent'\? .* has 'row'"
+    ) as told:
+        split_validation(numbered, 0.25, 0, group_column="parnet", path="t.csv")
+    assert "data_row" not in str(told.value) and "input_ids" not in str(told.value)
+    with pytest.raises(InputError, match=r"no column 'gene'\. Beside sequences and labels, the file has none\."):
+        split_validation(draw_rows(12).remove_columns("row"), 0.25, 0, group_column="gene", path="t.csv")
     with pytest.raises(InputError, match=r"t\.csv, data row 2"):
         split_validation(rows, 0.25, 0, group_column="parent", path="t.csv")
 
