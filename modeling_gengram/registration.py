@@ -156,7 +156,7 @@ def _add_models(mapping: Any, auto_class: str) -> None:
     )
 
 
-def _register_tokenizers(module: ModuleType) -> None:
+def _register_tokenizers(module: Any) -> None:
     # A class of the name in tokenizer_config.json; unknown ones are read as TokenizersBackend, which has other offsets.
     module.REGISTERED_TOKENIZER_CLASSES = _OnDemand(
         module.REGISTERED_TOKENIZER_CLASSES,

@@ -6,13 +6,16 @@ when the last one is written; a checkpoint without that note, or that does not f
 
 import json
 import math
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback, TrainerState
+from safetensors import safe_open
+from transformers import PreTrainedModel, TrainerCallback, TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, sort_checkpoints
 
+from gengram.errors import InputError
 from gengram.files import sync, write_text
 from gengram.loading.models import check_finite
 
@@ -69,6 +72,25 @@ def find_checkpoint(folder: Path) -> Path | None:
         if best is None or _is_complete(folder / Path(best).name):
             return checkpoint
     return None
+
+
+def check_names(checkpoint: Path, model: PreTrainedModel) -> None:
+    """Refuse a checkpoint in whose time the model had its weights in another order, as other names of them tell.
+
+    The weights themselves are read by their names; the state of the optimizer counts them.
+
+    Raises:
+        `InputError`: the checkpoint is of an earlier version.
+    """
+    patterns = getattr(model, "_checkpoint_conversion_mapping", {})
+    for file in sorted(checkpoint.glob("*.safetensors")):
+        with safe_open(file, "pt") as weights:
+            names = weights.keys()
+        if old := next((name for name in names if any(re.search(pattern, name) for pattern in patterns)), None):
+            raise InputError(
+                f"{file}: a checkpoint of an earlier version ({old}), whose optimizer has the weights in another "
+                "order. Go on with that version, or start anew with --overwrite."
+            )
 
 
 def mark_trained(folder: Path) -> None:
@@ -150,6 +172,7 @@ def _read_state(folder: Path) -> TrainerState:
 
 __all__ = [
     "CheckpointSeal",
+    "check_names",
     "clear_unusable",
     "find_checkpoint",
     "forget_trained",

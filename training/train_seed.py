@@ -31,6 +31,7 @@ from gengram.progress import MINUTE, is_quiet, is_watched, tell
 from gengram.training.arguments import LEARNING_RATES, FinetuneArguments, ModelArguments
 from gengram.training.checkpoints import (
     CheckpointSeal,
+    check_names,
     clear_unusable,
     find_checkpoint,
     is_trained,
@@ -101,8 +102,9 @@ def train_seed(
     (and half precision, which `bf16_full_eval` turns the model to) does not touch them.
 
     Raises:
-        `InputError`: arguments that Trainer cannot work with, a loss or weights that are not finite; or the model is
-            there, and could not be measured: the message says where it is and how to go on.
+        `InputError`: arguments that Trainer cannot work with, a loss or weights that are not finite, a checkpoint of an
+            earlier version in which the optimizer had another order; or the model is there, and could not be measured:
+            the message says where it is and how to go on.
     """
     partial = name_partial(folder)
     is_main = arguments.process_index == 0
@@ -112,6 +114,8 @@ def train_seed(
         shutil.rmtree(partial)
     arguments.distributed_state.wait_for_everyone()
     checkpoint, trained = find_checkpoint(partial), is_trained(partial)
+    if checkpoint is not None and not trained:
+        check_names(checkpoint, model)
     try:
         trainer = _make_trainer(model, tokenizer, data, arguments, loss, partial, None if trained else checkpoint)
         if trained:

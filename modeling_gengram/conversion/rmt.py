@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedConfig
 
 from ..rmt.configuration_rmt import RmtConfig
-from ..rmt.modeling_rmt import RmtPreTrainedModel, rename_old_weights
+from ..rmt.modeling_rmt import RmtModel, RmtPreTrainedModel, rename_old_weights
 
 # The wrapper's own: token ids as buffers, and a second name of the word embeddings; then what can be computed.
 _WRAPPER = {"cls_token", "sep_token", "mem_token_ids", "model.embeddings.weight", "model.embeddings.embedding.weight"}
@@ -59,7 +59,7 @@ def convert_rmt(
     model = model_class(config)
     kept = {name: tensor for name, tensor in weights.items() if name not in _WRAPPER and not _OBSOLETE.search(name)}
     rename_old_weights(model, kept)
-    tokens = next(name for name, parameter in model.named_parameters() if parameter is model.memory_tokens.weight)
+    tokens = "memory_tokens.weight" if isinstance(model, RmtModel) else "model.memory_tokens.weight"
     kept[tokens] = _find_words(model, kept)[weights["mem_token_ids"].long()].clone()
     found = model.load_state_dict(kept, strict=False)
     if found.missing_keys or found.unexpected_keys:

@@ -47,6 +47,7 @@ _OBSOLETE = re.compile(r"(^|\.)(position_ids|token_type_ids|rotary_emb\.inv_freq
 _OTHER_HEADS = re.compile(r"^(cls\.|classifier\.|qa_outputs\.|bert\.pooler\.|pooler\.)")
 # What a new task has to draw: its own head, and the pooler that masked language models never had.
 _NEW_HEADS = re.compile(r"^(classifier\.|bert\.pooler\.|pooler\.)")
+_PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 
 
 class GenaBertEmbeddings(BertEmbeddings):
@@ -671,6 +672,8 @@ def compute_loss(
     Raises:
         ValueError: an unknown problem type.
     """
+    if problem_type not in _PROBLEM_TYPES:
+        raise ValueError(f"problem_type={problem_type!r}: choose one of {', '.join(_PROBLEM_TYPES)}")
     logits = logits.float()
     # Of a model that is spread over devices, the answer is on the last one.
     labels = labels.to(logits.device)
@@ -688,13 +691,8 @@ def compute_loss(
         losses = nn.functional.binary_cross_entropy_with_logits(
             logits, targets, pos_weight=pos_weight, reduction="none"
         )
-    elif problem_type == "regression":
-        losses = (logits - targets).square()
     else:
-        raise ValueError(
-            f"problem_type={problem_type!r}: choose single_label_classification, "
-            "multi_label_classification or regression"
-        )
+        losses = (logits - targets).square()
     share = _find_share(labels, num_items_in_batch)
     if labels_mask is None:
         return losses.mean() * share

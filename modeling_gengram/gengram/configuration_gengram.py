@@ -281,10 +281,18 @@ class GengramConfig(PreTrainedConfig):
     def __getattr__(self, name: str) -> Any:
         backbone = self.__dict__.get("backbone_config")
         if not isinstance(backbone, PreTrainedConfig) or name.startswith("_") or name in _OWN:
-            raise AttributeError(f"{type(self).__name__} has no {name}")
+            raise AttributeError(f"{type(self).__name__} has no {name}", name=name, obj=self)
         if name in _DEFAULTS:
             return getattr(backbone, name, _DEFAULTS[name])
-        return getattr(backbone, name)
+        try:
+            return getattr(backbone, name)
+        except AttributeError:
+            message = f"neither {type(self).__name__} nor its backbone_config ({type(backbone).__name__}) has {name}"
+            raise AttributeError(message, name=name, obj=self) from None
+
+    def __dir__(self) -> list[str]:
+        """Its own names and the backbone's."""
+        return sorted({*super().__dir__(), *vars(self.backbone_config)})
 
     def __setattr__(self, name: str, value: Any):
         if self._hands_on(name):

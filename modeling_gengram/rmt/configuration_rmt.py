@@ -148,8 +148,16 @@ class RmtConfig(PreTrainedConfig):
     def __getattr__(self, name: str) -> Any:
         backbone = self.__dict__.get("backbone_config")
         if not isinstance(backbone, PreTrainedConfig) or name.startswith("_") or name in _OWN:
-            raise AttributeError(f"{type(self).__name__} has no {name}")
-        return getattr(backbone, name)
+            raise AttributeError(f"{type(self).__name__} has no {name}", name=name, obj=self)
+        try:
+            return getattr(backbone, name)
+        except AttributeError:
+            message = f"neither {type(self).__name__} nor its backbone_config ({type(backbone).__name__}) has {name}"
+            raise AttributeError(message, name=name, obj=self) from None
+
+    def __dir__(self) -> list[str]:
+        """Its own names and the encoder's."""
+        return sorted({*super().__dir__(), *vars(self.backbone_config)})
 
     def __setattr__(self, name: str, value: Any):
         if self._hands_on(name):

@@ -34,6 +34,7 @@ from .segments import Step, plan_steps
 
 # Arguments that say where a file is.
 _HUB = {"cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token"}
+_PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 
 
 @dataclass
@@ -427,7 +428,7 @@ class RmtModel(RmtPreTrainedModel):
             TypeError: hidden states or attentions are asked for (`output_hidden_states`, `output_attentions`), pairs
                 (`token_type_ids`), or there is another argument that does not exist.
         """
-        _refuse_arguments(kwargs)
+        _refuse_arguments(self.config, kwargs)
         kept, memory = self.read_sequences(input_ids, attention_mask, memory, self._select_content)
         return RmtOutput(last_hidden_state=self._align(input_ids.shape, kept), memory=memory)
 
@@ -491,7 +492,7 @@ class RmtForSequenceClassification(RmtHeadModel):
         Returns:
             `RmtOutput`: `loss`, `logits` [B, C] of the last segment, `memory`.
         """
-        _refuse_arguments(kwargs)
+        _refuse_arguments(self.config, kwargs)
         pad = 0 if self.config.compat == "gena" else None
         kept, memory = self.read_sequences(input_ids, attention_mask, memory, lambda step, answer: answer, pad)
         logits, loss = kept[-1][1], None
@@ -604,7 +605,7 @@ class RmtForTokenClassification(RmtTokenModel):
         Returns:
             `RmtOutput`: `loss`, the mean over all tokens with labels; `logits` [B, T, C]; `memory`.
         """
-        _refuse_arguments(kwargs)
+        _refuse_arguments(self.config, kwargs)
         problem = self.config.problem_type
         if problem is None and labels is not None:
             problem = guess_problem_type(labels, self.config.num_labels, dims=3)
@@ -669,7 +670,7 @@ class RmtForMaskedLM(RmtTokenModel):
         Returns:
             `RmtOutput`: `loss`, `logits` [B, T, vocab_size], `memory`.
         """
-        _refuse_arguments(kwargs)
+        _refuse_arguments(self.config, kwargs)
         problem = "single_label_classification"
         return self._classify(
             input_ids, attention_mask, memory, labels, None, problem, None, num_items_in_batch, return_logits
@@ -718,13 +719,19 @@ def rename_old_weights(model: RmtPreTrainedModel, state_dict: dict[str, Any], pr
                 break
 
 
-def _refuse_arguments(arguments: dict[str, Any]) -> None:
+def _refuse_arguments(config: RmtConfig, arguments: dict[str, Any]) -> None:
     """
     Let through what says nothing, as Trainer, PEFT and the pipelines pass it: nothing, false, one text.
 
     Raises:
-        TypeError: an argument that would be left out of the answer.
+        TypeError: an argument, or a field of the configuration in its place, that would be left out of the answer.
     """
+    for name in ("output_hidden_states", "output_attentions"):
+        if arguments.get(name) is None and getattr(config, name, False):
+            raise TypeError(
+                f"config.{name}=True: a model with a recurrent memory has no such answer; set it to False, or pass "
+                f"{name}=False"
+            )
     for name, value in arguments.items():
         if value is None or value is False or name in ("num_items_in_batch", "return_dict"):
             continue
@@ -754,7 +761,12 @@ def measure_losses(
         labels: int64 [...], or float [..., C] or, for C = 1, [...].
         pos_weight: of positives, broadcast over [..., C].
         summed: over C, in place of the mean.
+
+    Raises:
+        ValueError: an unknown problem type.
     """
+    if problem_type not in _PROBLEM_TYPES:
+        raise ValueError(f"problem_type={problem_type!r}: choose one of {', '.join(_PROBLEM_TYPES)}")
     logits = logits.float()
     if problem_type == "single_label_classification":
         losses = nn.functional.cross_entropy(logits.flatten(0, -2), labels.flatten(), reduction="none")
@@ -765,11 +777,7 @@ def measure_losses(
             logits, targets, pos_weight=pos_weight, reduction="none"
         )
         return losses.sum(-1) if summed else losses.mean(-1)
-    if problem_type == "regression":
-        return (logits - targets).square().mean(-1)
-    raise ValueError(
-        f"problem_type={problem_type!r}: choose single_label_classification, multi_label_classification or regression"
-    )
+    return (logits - targets).square().mean(-1)
 
 
 def _find_share(labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None) -> torch.Tensor | float:

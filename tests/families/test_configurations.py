@@ -32,8 +32,10 @@ def test_what_a_configuration_lacks_is_read_and_set_in_the_one_inside(variant, t
         assert other.to_dict() == config.to_dict()
         other.update({"num_attention_heads": 8})
         assert other.backbone_config.num_attention_heads == 8 and config.num_attention_heads == 2
-    with pytest.raises(AttributeError, match="nothing"):
+    inside = type(config.backbone_config).__name__
+    with pytest.raises(AttributeError, match=rf"neither {type(config).__name__} nor .* \({inside}\) has nothing"):
         _ = config.nothing
+    assert {*HANDED_ON, "backbone_config"} <= {*dir(config)}
     assert not hasattr(config, "quantization_config") and not hasattr(config, "auto_map")
 
 

@@ -61,3 +61,23 @@ def test_our_readers_ask_for_names():
         logits.append(compute_logits(head, tokenizer, encoded, batch_size=2))
     np.testing.assert_array_equal(*vectors)
     np.testing.assert_array_equal(*logits)
+
+
+@pytest.mark.parametrize("flag", ["output_hidden_states", "output_attentions"])
+@pytest.mark.parametrize(("variant", "name"), [pair for pair in list_pairs() if "rotary" not in pair[0]])
+def test_a_configuration_asks_as_a_call_does(variant, name, flag):
+    """For all hidden states or attentions; a recurrent memory, which has none to give, refuses both."""
+    model = build_model(variant, name)
+    inputs = draw_inputs(model.config, name, labelled=False)
+    model.set_attn_implementation("eager")
+    with torch.no_grad():
+        plain = model(**inputs)
+        expected = None if name.startswith("Rmt") else model(**inputs, **{flag: True})
+        setattr(model.config, flag, True)
+        if expected is None:
+            for asked in ({}, {flag: True}):
+                with pytest.raises(TypeError, match=flag):
+                    model(**inputs, **asked)
+        else:
+            _compare(model(**inputs).to_tuple(), expected)
+        assert model(**inputs, **{flag: False}).keys() == plain.keys()

@@ -113,6 +113,15 @@ def test_what_was_trained_for_is_saved(family, tmp_path):
     assert type(model.config).from_pretrained(tmp_path).problem_type == "regression"
 
 
+@pytest.mark.parametrize("family", OURS)
+def test_an_unknown_problem_is_named(family):
+    model = build(family, 3)
+    model.config.problem_type = "ranking"
+    ids = torch.randint(6, 10, (4, 8))
+    with pytest.raises((ValueError, RuntimeError), match="ranking"):
+        model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=torch.zeros(4, dtype=torch.long))
+
+
 @pytest.mark.parametrize("family", ["gena_bert", "rmt"])
 def test_labels_of_tokens(family):
     """Classes of tokens go without saying, as in transformers; several labels a token are recorded."""

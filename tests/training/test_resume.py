@@ -7,9 +7,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from transformers import TrainerState
+import torch
+from safetensors.torch import save_file
+from transformers import BertConfig, TrainerState
 
-from gengram.training.checkpoints import clear_unusable, find_checkpoint
+from gengram import RmtConfig, RmtForSequenceClassification
+from gengram.errors import InputError
+from gengram.training.checkpoints import check_names, clear_unusable, find_checkpoint
 from gengram.training.command import finetune as main
 from gengram.training.trainer import StepTrainer
 
@@ -226,3 +230,16 @@ def test_a_checkpoint_counts_only_with_all_it_refers_to(interrupted, run_folder)
     assert [path.name for path in partial.iterdir()] == ["checkpoint-1"]
     (partial / "checkpoint-1" / "complete.json").unlink()
     assert find_checkpoint(partial) is None
+
+
+def test_a_checkpoint_whose_optimizer_counts_otherwise_is_refused(tmp_path):
+    """Two memory tokens and two classes have weights of one shape: nobody would notice that they are exchanged."""
+    encoder = BertConfig(vocab_size=9, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2)
+    model = RmtForSequenceClassification(RmtConfig(backbone_config=encoder, num_memory_tokens=2, segment_length=9))
+    model.save_pretrained(tmp_path)
+    check_names(tmp_path, model)
+    check_names(tmp_path, torch.nn.Linear(1, 1))
+    old = {"memory_tokens.weight": model.memory_tokens.weight.detach(), "model.bert.x": torch.zeros(1)}
+    save_file(old, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"model\.safetensors: a checkpoint of an earlier version .* start anew"):
+        check_names(tmp_path, model)
