@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
-from transformers import PreTrainedModel, TrainerCallback, TrainerState
+from torch import nn
+from transformers import TrainerCallback, TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, sort_checkpoints
 
 from gengram.errors import InputError
@@ -74,7 +75,7 @@ def find_checkpoint(folder: Path) -> Path | None:
     return None
 
 
-def check_names(checkpoint: Path, model: PreTrainedModel) -> None:
+def check_names(checkpoint: Path, model: nn.Module) -> None:
     """Refuse a checkpoint in whose time the model had its weights in another order, as other names of them tell.
 
     The weights themselves are read by their names; the state of the optimizer counts them.

@@ -292,7 +292,7 @@ class GengramConfig(PreTrainedConfig):
 
     def __dir__(self) -> list[str]:
         """Its own names and the backbone's."""
-        return sorted({*super().__dir__(), *vars(self.backbone_config)})
+        return sorted({*super().__dir__(), *dir(self.backbone_config)})
 
     def __setattr__(self, name: str, value: Any):
         if self._hands_on(name):
