@@ -1,6 +1,8 @@
 """What generation must remember of the past for the memory, kept beside the keys and values of attention."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import torch
 from transformers import Cache, StaticCache
@@ -24,7 +26,7 @@ class MotifMemoryLayer(CacheLayerMixin):
         past (`dict[str, torch.Tensor]`): letters [B, S] under `"letters"`, gated vectors [B, S, D] under the number of
             their memory layer: those of the latest S positions. Before the first token is no base, and a zero vector.
         seen (`torch.Tensor` int64 []): tokens seen so far.
-        furthest (`torch.Tensor` int64 []): the most that it had seen before some of them were forgotten.
+        furthest (`torch.Tensor` int64 []): the most that it had seen when some of them were forgotten; 0 if none were.
     """
 
     is_compileable = False
@@ -51,7 +53,11 @@ class MotifMemoryLayer(CacheLayerMixin):
         Returns:
             letters [B, H + T], and H: `history`, or 0 where nothing is remembered yet.
         """
-        self._count(letters.shape[1], letters.device)
+        T = letters.shape[1]
+        self._count(T, letters.device)
+        if not _is_recorded() and T <= ROLLBACK and self.is_croppable and self.past:
+            self._append(LETTERS, letters, history)
+            return self._find(LETTERS, history + T), history  # they lie there together
         before = self._find(LETTERS, history)
         found = letters if before is None else torch.cat([before, letters], dim=1)
         self._append(LETTERS, letters, history)
@@ -61,13 +67,16 @@ class MotifMemoryLayer(CacheLayerMixin):
         """The gated vectors of one memory layer at the last `history` positions, [B, history, D]; None before them."""
         return self._find(str(layer_idx), history)
 
+    def has_gated(self, layer_idx: int) -> bool:
+        """Whether there are gated vectors of a memory layer."""
+        return str(layer_idx) in self.past
+
     def add_gated(self, layer_idx: int, gated: torch.Tensor, history: int) -> None:
         """Remember the gated vectors [B, T, D] of the latest positions of one memory layer."""
         self._append(str(layer_idx), gated, history)
 
     def _count(self, T: int, device: torch.device) -> None:
         self.seen = self.seen.to(device) + T
-        self.furthest = torch.maximum(self.furthest.to(device), self.seen)
 
     def _find(self, name: str, history: int) -> torch.Tensor | None:
         return _keep_last(self.past[name], history) if name in self.past else None
@@ -78,7 +87,8 @@ class MotifMemoryLayer(CacheLayerMixin):
         if torch.compiler.is_compiling():  # a graph takes any number of positions
             self.past[name] = _keep_last(torch.cat([past, new], dim=1), length)
         else:
-            self.past[name] = _slide(past, _keep_last(new, length))
+            new = new if new.shape[1] <= length else _keep_last(new, length)
+            self.past[name] = _slide(_ROOMS.setdefault(self, {}), name, past, new)
 
     def _map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
         self.past = {name: change(values) for name, values in self.past.items()}
@@ -94,7 +104,8 @@ class MotifMemoryLayer(CacheLayerMixin):
 
     def crop(self, tokens_to_remove: int) -> None:
         """Forget the latest `-tokens_to_remove` tokens; a positive number is the length to keep (before 5.18)."""
-        seen, furthest = int(self.seen), int(self.furthest)
+        seen = int(self.seen)
+        furthest = max(int(self.furthest), seen)
         remove = max(seen - tokens_to_remove, 0) if tokens_to_remove > 0 else -tokens_to_remove
         if remove == 0 or not self.past:
             return
@@ -107,7 +118,7 @@ class MotifMemoryLayer(CacheLayerMixin):
                     f"The cache cannot forget {remove} tokens: the motif memory keeps the past of the last {ROLLBACK} "
                     "tokens only. Start again from an empty cache."
                 )
-        self.seen = self.seen - remove
+        self.seen, self.furthest = self.seen - remove, torch.full_like(self.seen, furthest)
         for name, values in self.past.items():
             kept = values[:, : values.shape[1] - remove]
             self.past[name] = torch.cat([_make_empty(name, values, remove), kept], dim=1)
@@ -166,6 +177,9 @@ class StaticMotifMemoryLayer(MotifMemoryLayer):
     def _find(self, name: str, history: int) -> torch.Tensor | None:
         return super()._find(name, history) if name in self.filled else None
 
+    def has_gated(self, layer_idx: int) -> bool:
+        return str(layer_idx) in self.filled
+
     def _append(self, name: str, new: torch.Tensor, history: int) -> None:
         if name not in self.past:
             self.past[name] = _mark_static(_make_empty(name, new, history))
@@ -180,6 +194,11 @@ class StaticMotifMemoryLayer(MotifMemoryLayer):
         return self.seen
 
 
+def _is_recorded() -> bool:
+    """Whether what is done has to be done again: in a backward pass, or by a graph."""
+    return torch.is_grad_enabled() or torch.compiler.is_compiling()
+
+
 def _make_empty(name: str, like: torch.Tensor, length: int) -> torch.Tensor:
     """What lies before the first token, [B, length, ...]."""
     return like.new_full((like.shape[0], length, *like.shape[2:]), INVALID_LETTER if name == LETTERS else 0)
@@ -190,21 +209,44 @@ def _keep_last(x: torch.Tensor, length: int) -> torch.Tensor:
     return x[:, -length:] if length else x[:, :0]
 
 
-def _slide(past: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+@dataclass
+class _Room:
     """
-    As many of the last positions as `past` has: [B, S, ...] and, behind them, [B, T, ...]. They lie in memory with room
-    for as many again, so that a step writes its own and moves the others only once in a while.
+    What a cache keeps under one name, with room behind it: a step writes its own there and moves the others only once
+    in a while.
+
+    Attributes:
+        buffer (`torch.Tensor` [B, R, ...]), end (`int`): written to up to there.
+        past (`torch.Tensor` [B, S, ...]): the last S positions before `end`, a view of it.
     """
-    S, T, D = past.shape[1], new.shape[1], past.stride(1)
-    place, rows = past.storage_offset() // max(D, 1), past.stride(0) // max(D, 1)
-    locked = past.is_inference() and not torch.is_inference_mode_enabled()  # cannot be written to outside of it
-    if locked or new.requires_grad or past.requires_grad or place + S + T > rows:
-        room = past.new_zeros(past.shape[0], 2 * S, *past.shape[2:])
-        room[:, : S - T], room[:, S - T : S] = past[:, T:], new
-        return room[:, :S]
-    behind = past.as_strided(new.shape, past.stride(), past.storage_offset() + S * D)
-    behind.copy_(new)
-    return past.as_strided(past.shape, past.stride(), past.storage_offset() + T * D)
+
+    buffer: torch.Tensor
+    end: int
+    past: torch.Tensor
+
+
+# Beside the caches, not in them: who flattens, copies or pickles one gets tensors, and not the right to write behind
+# them, which is of one cache alone.
+_ROOMS: WeakKeyDictionary[MotifMemoryLayer, dict[str, _Room]] = WeakKeyDictionary()
+
+
+def _slide(rooms: dict[str, _Room], name: str, past: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+    """As many of the last positions as `past` has, of [B, S, ...] and, behind them, [B, T, ...], T at most S."""
+    S, T = past.shape[1], new.shape[1]
+    if new.requires_grad or past.requires_grad:  # what backward needs is not written to
+        return torch.cat([past[:, T:], new], dim=1)
+    room = rooms.get(name)
+    # Tensors of inference mode cannot be written to outside of it.
+    if room is None or room.past is not past or (room.buffer.is_inference() and not torch.is_inference_mode_enabled()):
+        room = None
+    if room is None or room.end + T > room.buffer.shape[1]:
+        buffer = past.new_zeros(past.shape[0], 2 * S, *past.shape[2:])
+        buffer[:, : S - T] = past[:, T:]
+        room = rooms[name] = _Room(buffer, S - T, past)
+    room.buffer.narrow(1, room.end, T).copy_(new)
+    room.end += T
+    room.past = room.buffer.narrow(1, room.end - S, S)
+    return room.past
 
 
 def _mark_static(x: torch.Tensor) -> torch.Tensor:

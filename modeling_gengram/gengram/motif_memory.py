@@ -350,7 +350,7 @@ class MotifMemory(GradientCheckpointingLayer):
         if context.state is None or torch.is_grad_enabled() or torch.compiler.is_compiling():
             return None
         step = self.steps.get(context.state)
-        if step is None or context.state.find_gated(self.layer_idx, step.history) is None:  # a cache that begins anew
+        if step is None or not context.state.has_gated(self.layer_idx):  # a cache that begins anew
             return None
         return step if step.serves(context) else None
 

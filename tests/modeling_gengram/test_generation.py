@@ -425,3 +425,41 @@ def test_a_step_writes_where_there_is_room_and_nowhere_else(make_backbone, make_
             logits = model(other[:, t : t + 1], past_key_values=copied, use_cache=True).logits
         expected = model(torch.cat([ids[:, :100], other[:, 100:120]], dim=1), use_cache=False).logits[:, -1:]
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-9)
+
+
+def fork_by_tensors(cache):
+    """As exporters do it: the tensors go on as they are, in objects of their own."""
+    again = copy.copy(cache)
+    again.layers = [copy.copy(layer) for layer in cache.layers]
+    find_memory_layer(again, 3).past = dict(find_memory_layer(cache, 3).past)
+    return again
+
+
+@pytest.mark.parametrize("fork", [copy.deepcopy, fork_by_tensors])
+def test_two_caches_of_one_past_do_not_write_over_each_other(make_backbone, make_model, make_ids, fork):
+    model, prompt = make_model(make_backbone("llama-mha")), make_ids(2, 30)
+    ways = make_ids(2, 20, seed=1), make_ids(2, 20, seed=2)
+    with torch.no_grad():
+        cache = model(prompt[:, :29], use_cache=True).past_key_values
+        model(prompt[:, 29:], past_key_values=cache, use_cache=True)
+        caches = cache, fork(cache)
+        for t in range(20):
+            found = [
+                model(ids[:, t : t + 1], past_key_values=some, use_cache=True).logits for ids, some in zip(ways, caches)
+            ]
+        for ids, logits in zip(ways, found):
+            expected = model(torch.cat([prompt, ids], dim=1), use_cache=False).logits[:, -1:]
+            torch.testing.assert_close(logits, expected, rtol=0, atol=1e-9)
+
+
+def test_several_steps_with_gradients_have_them(make_backbone, make_model, make_ids):
+    model, ids = make_model(make_backbone("llama-mha")), make_ids(1, 34)
+    with torch.no_grad():
+        cache = model(ids[:, :30], use_cache=True).past_key_values
+    model(ids[:, 30:31], past_key_values=cache, use_cache=True)
+    logits = [model(ids[:, t : t + 1], past_key_values=cache, use_cache=True).logits for t in range(31, 34)]
+    torch.cat(logits, dim=1).square().sum().backward()
+    assert all(torch.isfinite(x.grad).all() for x in model.parameters() if x.grad is not None)
+    assert float(model.model.memory["0"].key_proj.weight.grad.abs().max()) > 0
+    expected = model(ids, use_cache=False).logits[:, 31:]
+    torch.testing.assert_close(torch.cat(logits, dim=1), expected, rtol=0, atol=1e-9)
