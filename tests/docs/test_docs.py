@@ -152,7 +152,8 @@ def test_flags_in_the_text_exist(page):
     named = {flag for words in read_commands(page) if words[0] == "python" for flag in words if flag.startswith("--")}
     for _, code in re.findall(r"(?<!`)(`+)(?!`)([^`\n]+)\1(?!`)", page.read_text(encoding="utf-8")):
         named |= set(re.findall(r"(?<![\w-])--[a-z][\w-]*", code))
-    flags = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "benchmarks").rglob("*.py"))
+    programs = [*(ROOT / "benchmarks").rglob("*.py"), *(ROOT / "tests").glob("*/program.py")]  # `make ... ARGUMENTS=`
+    flags = "\n".join(path.read_text(encoding="utf-8") for path in programs)
     other = set(re.findall(r"\"(--[a-z][\w-]*)\"", flags))
     for launcher in (launch_command_parser(), get_args_parser()):  # accelerate launch, torchrun
         other |= {flag for action in launcher._actions for flag in action.option_strings}
