@@ -57,6 +57,8 @@ class RmtConfig(PreTrainedConfig):
     model_type = "rmt"
     sub_configs = {"backbone_config": AutoConfig}
     keys_to_ignore_at_inference = ["memory"]
+    # The encoder brings its own plan of what is gathered when weights are sharded; transformers' default names Llama's.
+    base_model_fsdp_plan: ClassVar[dict[str, str]] = {}
     # Auto class -> "file.Class", as the auto_map of a checkpoint has it; registration reads it here.
     _auto_class = "AutoConfig"
     auto_classes: ClassVar[dict[str, str]] = {
