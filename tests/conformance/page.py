@@ -133,6 +133,6 @@ def _describe_skipped(outcomes: list[dict]) -> str:
     reasons: Counter = Counter()
     for one in outcomes:
         if one["outcome"] == "skipped":
-            reasons[re.sub(r"\b[A-Z]\w+(For|Model)\w*", "this model", one["reason"]).split("\n")[0]] += 1
+            reasons[re.sub(r"\b(\w+\.)*[A-Z]\w+(For|Model)\w*", "this model", one["reason"]).split("\n")[0]] += 1
     body = [(str(count), escape_text(reason)) for reason, count in reasons.most_common(60)]
     return format_table(("tests", "reason"), body, numbers=(0,)) + "\n" if body else "Nothing.\n"
