@@ -10,6 +10,7 @@ from gengram._version import __version__
 from gengram.command_line import answer_closed_pipe, complain, drop_streams
 from gengram.errors import suggest
 from gengram.files import describe_os_error
+from gengram.phases import recording
 from gengram.printable import make_printable
 
 
@@ -61,7 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     _mend_streams()
     try:
         try:
-            return _run(list(sys.argv[1:] if argv is None else argv))
+            with recording():  # from here on: what a verb imports counts
+                return _run(list(sys.argv[1:] if argv is None else argv))
         finally:  # What is still to be written is written here, where a closed pipe can be answered.
             sys.stdout.flush()
     except BrokenPipeError:

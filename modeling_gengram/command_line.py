@@ -20,8 +20,9 @@ from typing import Any, NamedTuple, NoReturn
 
 from gengram.errors import InputError, suggest
 from gengram.files import check_output_file, describe_os_error, write_json
+from gengram.phases import Phase, recording, tabulate_phases
 from gengram.printable import make_printable, shorten
-from gengram.progress import QUIET, quiet_libraries
+from gengram.progress import QUIET, is_quiet, quiet_libraries
 
 EXIT_CODES = "exit codes: 0 done; 1 an error, the message says what to change; 2 wrong arguments"
 
@@ -190,7 +191,7 @@ def run(parser: VerbParser, arguments: argparse.Namespace, work: Callable[..., A
         os.environ[QUIET] = "1"
         logging.disable(logging.WARNING)
     try:
-        with _end_on_signals():
+        with _end_on_signals(), recording() as recorded:
             if target not in (None, "-"):
                 _check_target(target, options)
             quiet_libraries()
@@ -200,7 +201,10 @@ def run(parser: VerbParser, arguments: argparse.Namespace, work: Callable[..., A
                     warnings.simplefilter("ignore")
                 answer = work(**options)
             if answer is not None:
-                _print_answer(answer, target)
+                phases = recorded.list_phases()
+                if (table := tabulate_phases(phases)) and os.environ.get("RANK", "0") == "0" and not is_quiet():
+                    print(table, file=sys.stderr, flush=True)
+                _print_answer(_add_phases(answer, phases), target)
     except BrokenPipeError:
         return answer_closed_pipe()
     except InputError as error:
@@ -353,6 +357,13 @@ def _check_target(target: str, options: dict[str, Any]) -> None:
     if Path(target).exists() and not options.get("overwrite", False):
         remedy = "replace it with --overwrite" if "overwrite" in options else "remove it"
         raise InputError(f"{target}: the file is there already. Choose another one for --json, or {remedy}.")
+
+
+def _add_phases(answer: Answer, phases: Sequence[Phase]) -> Answer:
+    """The answer with what the command spent its time on, if it has phases."""
+    if not phases:
+        return answer
+    return answer._replace(data={**answer.data, "phases": [one.describe() for one in phases]})
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> str:

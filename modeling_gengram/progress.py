@@ -5,6 +5,7 @@ Bars are on standard error: what a command answers is alone on standard output.
 
 import os
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,24 @@ MINUTE = 60.0
 """Seconds between two lines where nobody sees a bar move."""
 
 
+_said = _barred = time.monotonic()
+
+
+def last_said() -> float:
+    """When a line was written (`time.monotonic`); at first when this module was imported."""
+    return _said
+
+
+def last_bar() -> float:
+    """When `track` has last made a bar (`time.monotonic`); at first when this module was imported."""
+    return _barred
+
+
+def has_bar() -> bool:
+    """Whether a bar is there that shows how far something is; without a terminal, one that writes lines."""
+    return any(not bar.disable for bar in list(getattr(_tqdm, "_instances", ())))
+
+
 def is_quiet() -> bool:
     """Whether bars and notes are turned off."""
     return os.environ.get(QUIET, "") not in ("", "0")
@@ -28,7 +47,9 @@ def is_quiet() -> bool:
 
 def tell(note: str) -> None:
     """Say something that is not the answer, in one line on standard error."""
+    global _said
     if not is_quiet():
+        _said = _barred = time.monotonic()
         print(make_printable(note), file=sys.stderr, flush=True)
 
 
@@ -36,6 +57,8 @@ def track(*arguments: Any, **options: Any) -> Any:
     """Return a `tqdm` for these arguments: a bar on a terminal or in a notebook, elsewhere at most a line a minute."""
     if is_quiet():
         return _tqdm(*arguments, **{**options, "disable": True})
+    global _barred
+    _barred = time.monotonic()
     if is_watched():
         return _terminal_tqdm(*arguments, **options)
     options = {"mininterval": MINUTE, "maxinterval": MINUTE, "delay": MINUTE, "ncols": 80, **options}
@@ -91,4 +114,15 @@ def _hide_bars(tqdm: Any) -> None:
         tqdm.disable_progress_bars()
 
 
-__all__ = ["MINUTE", "QUIET", "is_quiet", "is_watched", "quiet_libraries", "tell", "track"]
+__all__ = [
+    "MINUTE",
+    "QUIET",
+    "has_bar",
+    "is_quiet",
+    "is_watched",
+    "last_bar",
+    "last_said",
+    "quiet_libraries",
+    "tell",
+    "track",
+]

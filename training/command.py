@@ -7,6 +7,7 @@ from typing import Any, get_type_hints
 
 from gengram.command_line import Answer, VerbParser, complain, run
 from gengram.errors import InputError
+from gengram.phases import recording
 from gengram.training.recipe import list_recipes, read_recipe
 
 _EXAMPLE = """\
@@ -28,6 +29,11 @@ recipes that come with the package (the comment at the top of each says where it
 
 def finetune(argv: Sequence[str] | None = None) -> int:
     """Run `gengram finetune`; returns the exit code."""
+    with recording():  # The arguments take imports.
+        return _run(argv)
+
+
+def _run(argv: Sequence[str] | None) -> int:
     try:
         parser, model, data, training, common = _parse(argv)
     except InputError as error:  # of a recipe

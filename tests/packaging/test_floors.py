@@ -26,6 +26,7 @@ FLOORS = {
     "gengram.markdown": 0,
     "gengram.printable": 0,
     "gengram.progress": 0,
+    "gengram.phases": 0,
     "gengram.command_line": 0,
     # A family imports siblings only: its files travel to the Hub with a checkpoint.
     "gengram.gena": 1,
