@@ -12,8 +12,11 @@ if TYPE_CHECKING:
     from gengram.tokenization.base_tokens import list_base_tokens
     from gengram.tokenization.bpe import BpeTokenizer, load_bpe_tokenizer
     from gengram.tokenization.coordinates import assign_bases, find_tokens, locate_tokens
-    from gengram.tokenization.encode import EncodedSequences, KmerEncoder
+    from gengram.tokenization.encode import BulkEncoder, EncodedSequences
+    from gengram.tokenization.encode_bases import BaseEncoder
     from gengram.tokenization.encode_bpe import BpeEncoder
+    from gengram.tokenization.encode_kmers import KmerEncoder
+    from gengram.tokenization.find_encoder import find_encoder
     from gengram.tokenization.kmer import build_kmer_tokenizer, list_kmer_vocabulary, load_kmer_tokenizer
     from gengram.tokenization.ntv3 import NTV3_VOCABULARY, build_ntv3_tokenizer
     from gengram.tokenization.nucleotide import EMBEDDING_ROWS, NUCLEOTIDE_VOCABULARY, build_nucleotide_tokenizer
@@ -29,7 +32,10 @@ _DEFINED_IN = {
     "find_tokens": "gengram.tokenization.coordinates",
     "locate_tokens": "gengram.tokenization.coordinates",
     "EncodedSequences": "gengram.tokenization.encode",
-    "KmerEncoder": "gengram.tokenization.encode",
+    "BulkEncoder": "gengram.tokenization.encode",
+    "BaseEncoder": "gengram.tokenization.encode_bases",
+    "KmerEncoder": "gengram.tokenization.encode_kmers",
+    "find_encoder": "gengram.tokenization.find_encoder",
     "build_kmer_tokenizer": "gengram.tokenization.kmer",
     "list_kmer_vocabulary": "gengram.tokenization.kmer",
     "load_kmer_tokenizer": "gengram.tokenization.kmer",
@@ -46,14 +52,17 @@ __all__ = [
     "IUPAC_BASES",
     "NTV3_VOCABULARY",
     "NUCLEOTIDE_VOCABULARY",
+    "BaseEncoder",
     "BpeEncoder",
     "BpeTokenizer",
+    "BulkEncoder",
     "EncodedSequences",
     "KmerEncoder",
     "assign_bases",
     "build_kmer_tokenizer",
     "build_ntv3_tokenizer",
     "build_nucleotide_tokenizer",
+    "find_encoder",
     "find_tokens",
     "list_base_tokens",
     "list_kmer_vocabulary",

@@ -2,24 +2,32 @@
 
 import itertools
 import json
-from collections.abc import Sequence
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
+from tokenizers.pre_tokenizers import Split
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from gengram.tokenization.encode import EncodedSequences
+from gengram.genome.alphabet import ANY_BASE
+from gengram.tokenization.bpe import GAP
+from gengram.tokenization.encode import SEPARATOR, BulkEncoder, OtherKindError, cut_blocks, join, surround
+from gengram.tokenization.parts import describe_splits, list_steps, read_letters_of
 
 logger = logging.get_logger(__name__)
 
 CHUNK = 1 << 20
 """Characters that a thread encodes at a time."""
 OVERLAP = 1 << 13  # of the chunks of one long sequence; several times the longest token
-_SEPARATOR = "\0"
+_GAP = re.compile(r"N\{(\d+),\}")
+_BLANKS = " \t\n\v\f\r"
 
 
-class BpeEncoder:
+class BpeEncoder(BulkEncoder):
     """Encode batches of sequences as a BPE tokenizer does, special tokens around each included.
 
     The exact result of the merges in time linear in the length, in threads. Where numba is not installed
@@ -45,129 +53,101 @@ class BpeEncoder:
             raise ValueError(f"threads={threads}: give 1 or more")
         description = json.loads(tokenizer.backend_tokenizer.to_str()) if tokenizer.is_fast else {}
         if description.get("model", {}).get("type") != "BPE":
-            raise ValueError(f"{type(tokenizer).__name__} is no BPE tokenizer with a tokenizer.json")
-        self.tokenizer, self.threads = tokenizer, threads
+            raise OtherKindError(f"{type(tokenizer).__name__} is no BPE tokenizer with a tokenizer.json")
+        self.threads = threads
         added = description["added_tokens"]
         self._special = [token["content"] for token in added if token["special"]]
         # Tokens of their own wherever they are written.
         self._written = [token["content"] for token in added if not token["special"]]
+        self._long_gap: re.Pattern | None = None
+        self._strips = False
+        super().__init__(tokenizer)
         reason = self._read(description)
+        if any(token["normalized"] for token in added):
+            reason = reason or "the tokenizer looks for names in rewritten texts"
+        self._set_names(self._written, self._special)
         self.is_fast = reason is None
         if reason is not None:
-            logger.warning(f"BPE encoding at the speed of tokenizers: {reason}")
+            logger.warning_once(f"BPE encoding at the speed of tokenizers: {reason}")
 
-    def __call__(
-        self, sequences: Sequence[str], add_special_tokens: bool = True, split_special_tokens: bool | None = None
-    ) -> EncodedSequences:
-        """Encode sequences; nothing is cut off and nothing padded.
+    def _encode_blocks(self, sequences: Sequence[str], add: bool) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        before, after = self._choose_around(add)
+        if self._strips:
+            sequences = [sequence.strip(_BLANKS) for sequence in sequences]
+        blocks = cut_blocks(sequences, CHUNK)
+        for is_long, group in itertools.groupby(blocks, lambda block: len(block) == 1 and len(block[0]) > CHUNK):
+            if is_long:
+                for (sequence,) in group:
+                    ids = np.concatenate([before, *self._encode_long(sequence), after])
+                    yield ids, np.array([len(ids)])
+                continue
+            lengths: deque[np.ndarray] = deque()
+            for ids, stops in self._run(_join_texts(group, lengths)):
+                # The last token of each sequence ends with it.
+                ends = lengths.popleft().cumsum() - 1
+                yield surround(ids, np.diff(np.searchsorted(stops, ends, side="right"), prepend=0), before, after)
 
-        Args:
-            sequences: B texts.
-            add_special_tokens: whether the tokenizer's `[CLS]` and `[SEP]`, or what it has, go around each.
-            split_special_tokens: whether names of special tokens in a text are letters; by default as the tokenizer
-                says. Give True for text of files.
+    def _encode(self, sequences: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        return join(self._encode_blocks(sequences, False), self.dtype)
+
+    def _encode_long(self, sequence: str) -> Iterator[np.ndarray]:
+        """Yield the ids of a stripped text, from long run of N to long run of N: what lies between is words of its own.
+
+        Chunks of such a word overlap; in a run of N longer than that they would have no token in common.
         """
-        split = self.tokenizer.split_special_tokens if split_special_tokens is None else split_special_tokens
-        named = [*self._written, *([] if split else self._special)]
-        encoded: list[np.ndarray] = [np.empty(0, dtype=np.int32)] * len(sequences)
-        quick = [index for index, sequence in enumerate(sequences) if self.is_fast and _reads(sequence, named)]
-        slow = sorted(set(range(len(sequences))) - set(quick))
-        for index, ids in zip(quick, self._encode([sequences[index] for index in quick])):
-            encoded[index] = ids
-        for index in slow:
-            ids = self.tokenizer(sequences[index], add_special_tokens=False, split_special_tokens=split, verbose=False)[
-                "input_ids"
-            ]
-            encoded[index] = np.array(ids, dtype=np.int32)
-        if add_special_tokens:
-            before, after = self._around
-            encoded = [part for ids in encoded for part in (before, ids, after)]
-        counts = np.array([len(ids) for ids in encoded], dtype=np.int64)
-        if add_special_tokens:
-            counts = counts.reshape(-1, 3).sum(1)
-        offsets = np.concatenate([[0], counts.cumsum()])
-        return EncodedSequences(np.concatenate(encoded) if encoded else np.empty(0, dtype=np.int32), offsets)
+        place = 0
+        for gap in self._long_gap.finditer(sequence) if self._long_gap else ():
+            yield self._encode_word(sequence[place : gap.start()])
+            yield np.array([self._gap[1]], dtype=self.dtype)
+            place = gap.end()
+        yield self._encode_word(sequence[place:])
 
-    def _encode(self, sequences: list[str]) -> list[np.ndarray]:
-        """Ids of plain sequences, without special tokens: each int32."""
-        if not sequences:
-            return []
-        sequences = [sequence.strip() for sequence in sequences] if self._strips else sequences
-        # Pieces of at most a chunk: many short sequences together, a long one in overlapping parts.
-        pieces: list[tuple[str, list[int]]] = []
-        batch: list[int] = []
-        size = 0
-        for index, sequence in enumerate(sequences):
-            if len(sequence) > CHUNK:
-                starts = range(0, len(sequence), CHUNK)
-                pieces += [(sequence[start : start + CHUNK + OVERLAP], [index]) for start in starts]
-                continue
-            batch.append(index)
-            size += len(sequence)
-            if size >= CHUNK:
-                pieces.append((_SEPARATOR.join(sequences[i] for i in batch), batch))
-                batch, size = [], 0
-        if batch:
-            pieces.append((_SEPARATOR.join(sequences[i] for i in batch), batch))
-        if self.threads == 1 or len(pieces) == 1:
-            results = [self._encode_text(text) for text, _ in pieces]
-        else:
-            with ThreadPoolExecutor(self.threads) as pool:
-                results = list(pool.map(self._encode_text, [text for text, _ in pieces]))
-        encoded: list[np.ndarray] = [np.empty(0, dtype=np.int32)] * len(sequences)
-        parts: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
-        for (_, indices), (ids, stops) in zip(pieces, results):
-            if len(sequences[indices[0]]) > CHUNK:
-                parts.setdefault(indices[0], []).append((ids, stops))
-                continue
-            ends = np.cumsum([len(sequences[i]) + 1 for i in indices])[:-1]
-            for i, one in zip(indices, np.split(ids, np.searchsorted(stops, ends - 1, side="right"))):
-                encoded[i] = one
-        for i, chunks in parts.items():
-            encoded[i] = self._splice(sequences[i], chunks)
-        return encoded
+    def _encode_word(self, text: str) -> np.ndarray:
+        """Ids of a text of any length: chunks that overlap, joined where both have the same token. Whether neighbours
+        are compatible depends on them alone, so all neighbours are, and there is one such encoding only."""
+        if len(text) <= CHUNK + OVERLAP:
+            return self._encode_text(text)[0]
+        kept: list[np.ndarray] = []
+        starts = range(0, len(text), CHUNK)
+        ids, stops = np.empty(0, dtype=self.dtype), np.empty(0, dtype=np.int64)
+        for begin, (next_ids, next_stops) in zip(starts, self._run(text[at : at + CHUNK + OVERLAP] for at in starts)):
+            if begin:
+                # Both from where the next chunk begins, as far as the last one goes.
+                here, there = np.searchsorted(stops, CHUNK, side="right"), np.searchsorted(next_stops, OVERLAP, "right")
+                place = _find_same(ids[here:], stops[here:] - CHUNK, next_ids[:there], next_stops[:there])
+                if place is None:  # no repeat of a border
+                    return self._encode_text(text)[0]
+                kept.append(ids[: here + place[0]])
+                next_ids, next_stops = next_ids[place[1] :], next_stops[place[1] :]
+            ids, stops = next_ids, next_stops
+        return np.concatenate([*kept, ids])
+
+    def _run(self, texts: Iterable[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield what `_encode_text` gives for each text, in their order; a few at a time in threads."""
+        if self.threads == 1:
+            yield from map(self._encode_text, texts)
+            return
+        with ThreadPoolExecutor(self.threads) as pool:
+            waiting: deque = deque()
+            for text in texts:
+                waiting.append(pool.submit(self._encode_text, text))
+                if len(waiting) > 2 * self.threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
 
     def _encode_text(self, text: str) -> tuple[np.ndarray, np.ndarray]:
-        """Ids of a text and where in it each token ends: int32 [n], int64 [n]."""
+        """Ids of a text and where in it each token ends: [n], int64 [n]."""
         from gengram.tokenization.bpe_kernel import encode
 
         letters = np.frombuffer(text.encode("ascii").translate(self._letters), dtype=np.uint8)
         ids, stops = np.empty(len(letters), dtype=np.int32), np.empty(len(letters), dtype=np.int64)
         arguments = (letters, *self._tables, *self._gap, self._unknown, ids, stops)
         count = encode(*arguments)
-        return ids[:count].copy(), stops[:count].copy()
-
-    def _splice(self, sequence: str, chunks: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-        """Join the encodings of overlapping parts where both have the same token: whether neighbours are compatible
-        depends on them alone, so all neighbours are, and there is one such encoding only."""
-        kept: list[np.ndarray] = []
-        ids, stops = chunks[0]
-        offset = 0
-        for number, (next_ids, next_stops) in enumerate(chunks[1:], start=1):
-            begin = number * CHUNK
-            here = np.searchsorted(stops + offset, begin, side="right")
-            shared = np.intersect1d((stops + offset)[here:], next_stops + begin)
-            # The token after a shared border is shared too if it ends at the next shared border and is the same.
-            place = self._find_same(ids, stops + offset, next_ids, next_stops + begin, shared)
-            if place is None:  # an N run over the whole overlap, or no repeat of a border
-                return self._encode_text(sequence)[0]
-            kept.append(ids[: place[0]])
-            ids, stops, offset = next_ids[place[1] :], next_stops[place[1] :], begin
-        return np.concatenate([*kept, ids])
-
-    @staticmethod
-    def _find_same(ids, stops, next_ids, next_stops, shared) -> tuple[int, int] | None:
-        """Positions behind the first token that both encodings have with the same start and end."""
-        for start, end in itertools.pairwise(shared):
-            i, j = np.searchsorted(stops, end), np.searchsorted(next_stops, end)
-            same_start = stops[i - 1] == start == next_stops[j - 1]
-            if i and j and same_start and ids[i] == next_ids[j]:
-                return int(i) + 1, int(j) + 1
-        return None
+        return ids[:count].astype(self.dtype), stops[:count].copy()
 
     def _read(self, description: dict) -> str | None:
         """Prepare the tables; a reason why that cannot be done."""
-        self._around = self._find_special()
         try:
             from gengram.tokenization.bpe_kernel import BREAK, END, build_tables
         except ImportError:
@@ -183,7 +163,7 @@ class BpeEncoder:
         merges = [tuple(merge.split(" ") if isinstance(merge, str) else merge) for merge in model["merges"]]
         merged = np.array([vocabulary[left + right] for left, right in merges], dtype=np.int32)
         named = {*self._special, *self._written, model["unk_token"]}
-        singles = [token for token in vocabulary if len(token) == 1 and (token not in named or token == "-")]
+        singles = [token for token in vocabulary if len(token) == 1 and (token not in named or token == GAP)]
         last_single = max((vocabulary[single] for single in singles), default=-1)
         if (np.diff(merged) <= 0).any() or last_single > merged.min(initial=2**31 - 1):
             return "the ids of the vocabulary are not in the order of its merges"
@@ -192,7 +172,7 @@ class BpeEncoder:
         if not plain:
             return "the tokenizer splits or rewrites texts in a way that is not GENA-LM's"
         if gap_id >= 0:
-            singles.remove("-")
+            singles.remove(GAP)
         alphabet = {single: number for number, single in enumerate(sorted(singles))}
         if not alphabet or len(alphabet) > 200:
             return "the tokenizer's alphabet is not one of bases"
@@ -202,47 +182,66 @@ class BpeEncoder:
         ids = [(vocabulary[left], vocabulary[right], vocabulary[left + right]) for left, right in merges]
         self._tables = build_tables(tokens, alphabet, np.array(ids, dtype=np.int32).reshape(-1, 3))
         self._unknown = np.int32(vocabulary[model["unk_token"]])
-        self._gap = (np.uint8(alphabet.get("N", 253)), np.int32(gap_id), np.int64(shortest))
+        self._gap = (np.uint8(alphabet.get(ANY_BASE, 253)), np.int32(gap_id), np.int64(shortest))
         normalizer = self.tokenizer.backend_tokenizer.normalizer
         self._strips = normalizer is not None and normalizer.normalize_str(" A ") == "A"
         letters = bytearray([BREAK]) * 256
         for byte in range(128):
             character = chr(byte)
-            # Between two letters, so that it is not stripped.
-            read = normalizer.normalize_str(f"A{character}A")[1:-1] if normalizer is not None else character
+            read = self._read_letter(character)
             if read in alphabet:
                 letters[byte] = alphabet[read]
-        letters[ord(_SEPARATOR)] = END
+        letters[ord(SEPARATOR)] = END
         self._letters = bytes(letters)
-        # A text with the token of a gap written out goes to the tokenizer.
         if gap_id >= 0:
-            self._written.append("-")
+            # A text with the token of a gap written out goes to the tokenizer.
+            self._written.append(GAP)
+            if ANY_BASE in alphabet:
+                any_letters = "".join(chr(byte) for byte in range(128) if letters[byte] == self._gap[0])
+                self._long_gap = re.compile(f"[{any_letters}]{{{max(shortest, OVERLAP // 4)},}}")
+            else:  # A single N is unknown then, a run of them a gap: the tokenizer tells them apart.
+                self._written += [chr(byte) for byte in range(128) if self._read_letter(chr(byte)) == ANY_BASE]
         return None
 
-    def _find_special(self) -> tuple[np.ndarray, np.ndarray]:
-        """What the tokenizer puts before and after a sequence."""
-        plain = self.tokenizer("A", add_special_tokens=False)["input_ids"]
-        whole = self.tokenizer("A")["input_ids"]
-        start = next(i for i in range(len(whole)) if whole[i : i + len(plain)] == plain)
-        parts = whole[:start], whole[start + len(plain) :]
-        return tuple(np.array(part, dtype=np.int32) for part in parts)  # type: ignore[return-value]
+    def _read_letter(self, character: str) -> str:
+        normalizer = self.tokenizer.backend_tokenizer.normalizer
+        # Between two letters, so that it is not stripped.
+        return normalizer.normalize_str(f"A{character}A")[1:-1] if normalizer is not None else character
 
     def _find_gap(self, description: dict, vocabulary: dict[str, int]) -> tuple[int, int, bool]:
         """The token of a run of N, the shortest such run, and whether nothing else is done to a text."""
-        normalizer = self.tokenizer.backend_tokenizer.normalizer
-        splits = description.get("pre_tokenizer") is not None
-        runs = ["A" + "N" * n + "A" for n in range(1, 33)]
-        if normalizer is not None:
-            runs = [normalizer.normalize_str(run) for run in runs]
-        shortest = next((n for n, run in enumerate(runs, start=1) if run == "A-A"), 0)
-        if not shortest:
-            return -1, 0, not splits
-        return vocabulary.get("-", -1), shortest, splits and "-" in vocabulary
+        steps = list_steps(description["normalizer"], "normalizers")
+        splits = list_steps(description["pre_tokenizer"], "pretokenizers")
+        gap = _GAP.fullmatch(steps[-1].get("pattern", {}).get("Regex", "")) if steps else None
+        if gap is None or steps[-1]["content"] != GAP:
+            return -1, 0, not splits and all(_is_of_letters(step) for step in steps)
+        plain = all(_is_of_letters(step) for step in steps[:-1])
+        plain = plain and splits == describe_splits(Split(GAP, "isolated")) and GAP in vocabulary
+        return vocabulary.get(GAP, -1), int(gap[1]), plain
 
 
-def _reads(sequence: str, named: list[str]) -> bool:
-    """Whether a text holds only what is read letter by letter: none of the names that the tokenizer makes one token."""
-    return sequence.isascii() and _SEPARATOR not in sequence and not any(name in sequence for name in named)
+def _is_of_letters(step: dict[str, Any]) -> bool:
+    """Whether a normalizer leaves blanks out at the ends, or writes letters as another one."""
+    return bool(read_letters_of(step)) or (step["type"] == "Strip" and step["strip_left"] and step["strip_right"])
+
+
+def _find_same(
+    ids: np.ndarray, stops: np.ndarray, next_ids: np.ndarray, next_stops: np.ndarray
+) -> tuple[int, int] | None:
+    """Positions behind the first token that both encodings have with the same start and end."""
+    # The token after a shared border is shared too if it ends at the next shared border and is the same.
+    for start, end in itertools.pairwise(np.intersect1d(stops, next_stops)):
+        i, j = np.searchsorted(stops, end), np.searchsorted(next_stops, end)
+        if i and j and stops[i - 1] == start == next_stops[j - 1] and ids[i] == next_ids[j]:
+            return int(i) + 1, int(j) + 1
+    return None
+
+
+def _join_texts(blocks: Iterable[list[str]], lengths: deque[np.ndarray]) -> Iterator[str]:
+    """Yield a text a block, and note how long each sequence in it is with its separator."""
+    for block in blocks:
+        lengths.append(np.fromiter(map(len, block), dtype=np.int64, count=len(block)) + 1)
+        yield SEPARATOR.join(block)
 
 
 __all__ = ["CHUNK", "BpeEncoder"]

@@ -52,8 +52,18 @@ def list_kmer_vocabulary(k: int = 6, layout: Layout = "v2") -> list[str]:
     check_choice("layout", layout, Layout)
     if not 1 <= k <= _LONGEST_K:
         raise ValueError(f"k={k}: give 1 to {_LONGEST_K}; 4**k tokens need as many embeddings")
-    kmers = ("".join(letters) for letters in product(DIGITS, repeat=k))
-    return [*_SPECIAL[layout], *(kmers if k > 1 else ()), *DIGITS, ANY_BASE]
+    return [*_SPECIAL[layout], *(list_kmers(k) if k > 1 else ()), *DIGITS, ANY_BASE]
+
+
+def list_kmers(k: int) -> list[str]:
+    """Return the 4**k k-mers in the order of the vocabulary."""
+    return ["".join(letters) for letters in product(DIGITS, repeat=k)]
+
+
+def split_kmers(k: int) -> Sequence:
+    """Return the pre-tokenizer: blanks left out, then k-mers, single letters, and runs of what is neither."""
+    pieces = Regex(f"[{DIGITS}]{{{k}}}|[{DIGITS}{ANY_BASE}]|[^{DIGITS}{ANY_BASE}]+")
+    return Sequence([WhitespaceSplit(), Split(pieces, behavior="isolated")])
 
 
 def build_kmer_tokenizer(
@@ -107,8 +117,7 @@ def _build(vocabulary: list[str], k: int, letters: Normalizer | None, length: in
     ids = {token: index for index, token in enumerate(vocabulary)}
     backend = Tokenizer(WordLevel(ids, unk_token="<unk>"))
     backend.normalizer = letters
-    pieces = Regex(f"[{DIGITS}]{{{k}}}|[{DIGITS}{ANY_BASE}]|[^{DIGITS}{ANY_BASE}]+")
-    backend.pre_tokenizer = Sequence([WhitespaceSplit(), Split(pieces, behavior="isolated")])
+    backend.pre_tokenizer = split_kmers(k)
     first, second = (["<cls>", text, *([eos] if eos else [])] for text in ("$A", "$B"))
     backend.post_processor = TemplateProcessing(
         single=[f"{each}:0" for each in first],
@@ -214,7 +223,9 @@ __all__ = [
     "build_kmer_tokenizer",
     "find_k",
     "list_kmer_vocabulary",
+    "list_kmers",
     "load_kmer_tokenizer",
     "load_published",
     "recognizes_published",
+    "split_kmers",
 ]

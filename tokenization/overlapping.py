@@ -91,8 +91,8 @@ def build_overlapping_tokenizer(
     ids = {token: index for index, token in enumerate(vocabulary)}
     backend = Tokenizer(WordLevel(ids, unk_token=_NAMES["unk"]))
     letters = read_letters(case=case, uracil=uracil, ambiguous=ambiguous)
-    backend.normalizer = NormalizerSequence([*([letters] if letters else []), *_write_kmers(k, stride)])
-    backend.pre_tokenizer = Split(Regex(f".{{{k}}}"), behavior="isolated")
+    backend.normalizer = NormalizerSequence([*([letters] if letters else []), *write_kmers(k, stride)])
+    backend.pre_tokenizer = split_windows(k)
     backend.post_processor = TemplateProcessing(
         single="[CLS]:0 $A:0 [SEP]:0",
         pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
@@ -135,7 +135,12 @@ def measure_k(vocabulary: dict[str, int]) -> int:
     return max(len(token) for token in vocabulary if set(token) <= set(BASES))
 
 
-def _write_kmers(k: int, stride: int) -> list[Normalizer]:
+def split_windows(k: int) -> Split:
+    """Return the pre-tokenizer of what `write_kmers` writes."""
+    return Split(Regex(f".{{{k}}}"), behavior="isolated")
+
+
+def write_kmers(k: int, stride: int) -> list[Normalizer]:
     """Write a sequence of L bases as its k-mers, one after the other: room in front of each base, filled with the k - 1
     bases before it; then what has too few of them goes, and the k-mers between the strides."""
     steps: list[Normalizer] = [Replace(Regex(f"[^{BASES}]"), ANY_BASE)]
@@ -197,4 +202,6 @@ __all__ = [
     "load_published",
     "measure_k",
     "recognizes_published",
+    "split_windows",
+    "write_kmers",
 ]

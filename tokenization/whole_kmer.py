@@ -70,10 +70,8 @@ def build_whole_kmer_tokenizer(
     backend = Tokenizer(WordLevel(ids, unk_token=_NAMES["unk"]))
     letters = read_letters(case=case, uracil=uracil, ambiguous=ambiguous)
     steps: list[Normalizer] = [] if letters is None else [letters]
-    if remainder == "drop_left":
-        steps.append(Replace(Regex(f"^[A-Z]{{1,{k - 1}}}(?=(?:[A-Z]{{{k}}})+$)"), ""))
-    backend.normalizer = NormalizerSequence(steps)
-    backend.pre_tokenizer = Split(Regex(f"[A-Z]{{{k}}}|[A-Z]+|[^A-Z]"), behavior="isolated")
+    backend.normalizer = NormalizerSequence([*steps, *([drop_left(k)] if remainder == "drop_left" else [])])
+    backend.pre_tokenizer = split_whole(k)
     front, behind = ([_NAMES["bos"]] if add_bos else []), ([_NAMES["eos"]] if add_eos else [])
     first, second = [*front, "$A", *behind], ["$B", *behind]
     backend.post_processor = TemplateProcessing(
@@ -91,6 +89,16 @@ def build_whole_kmer_tokenizer(
         model_max_length=model_max_length,
         model_input_names=["input_ids", "attention_mask"],
     )
+
+
+def drop_left(k: int) -> Replace:
+    """Return the normalizer that leaves out the first letters of a text that is no multiple of k long."""
+    return Replace(Regex(f"^[A-Z]{{1,{k - 1}}}(?=(?:[A-Z]{{{k}}})+$)"), "")
+
+
+def split_whole(k: int) -> Split:
+    """Return the pre-tokenizer: k letters, those left over, and every other character."""
+    return Split(Regex(f"[A-Z]{{{k}}}|[A-Z]+|[^A-Z]"), behavior="isolated")
 
 
 def find_k(vocabulary: list[str]) -> int | None:
@@ -134,4 +142,12 @@ def load_published(files: PublishedFiles) -> TokenizersBackend:
     )
 
 
-__all__ = ["Remainder", "build_whole_kmer_tokenizer", "find_k", "load_published", "recognizes_published"]
+__all__ = [
+    "Remainder",
+    "build_whole_kmer_tokenizer",
+    "drop_left",
+    "find_k",
+    "load_published",
+    "recognizes_published",
+    "split_whole",
+]

@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from gengram.tokenization import KmerEncoder, build_kmer_tokenizer, build_nucleotide_tokenizer, encode
+from gengram.tokenization import KmerEncoder, build_kmer_tokenizer, build_nucleotide_tokenizer, encode, encode_kmers
 
 STRICT = dict.fromkeys(("case", "uracil", "ambiguous"), "unknown")
 TOKENIZERS = {
@@ -33,12 +33,13 @@ def expect(tokenizer, texts: list[str]) -> list[list[int]]:
 def test_ids_are_the_tokenizers(name, texts):
     encoded = KmerEncoder(TOKENIZERS[name])(texts)
     assert [ids.tolist() for ids in encoded.split()] == expect(TOKENIZERS[name], texts)
-    assert encoded.ids.dtype == np.int32 and encoded.offsets.dtype == np.int64
+    assert encoded.ids.dtype in (np.uint16, np.uint8) and encoded.offsets.dtype == np.int64
     assert len(encoded) == len(texts) and encoded.offsets[0] == 0 and encoded.offsets[-1] == len(encoded.ids)
 
 
 def test_blocks_meet_without_a_seam(monkeypatch):
-    monkeypatch.setattr(encode, "_BLOCK", 40)
+    monkeypatch.setattr(encode, "BLOCK", 40)
+    monkeypatch.setattr(encode_kmers, "BLOCK", 40)
     random = np.random.default_rng(0)
     texts = ["".join(random.choice(list("ACGTACGTACGTN"), length)) for length in random.integers(0, 60, 100)]
     texts[17] = texts[40] = "ACG<mask>TT"
