@@ -6,11 +6,11 @@ from typing import Any
 
 import transformers
 from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, ModelCardData, eval_result_entries_to_yaml
-from safetensors import safe_open
 from transformers import PreTrainedTokenizerBase
 
 from gengram._version import __version__
 from gengram.errors import InputError
+from gengram.loading.finite import count_values
 from gengram.loading.reports import list_baselines
 from gengram.loading.tokenizers import require_tokenizer
 from gengram.markdown import (
@@ -233,15 +233,7 @@ def _link_model(hub_id: str) -> str:
 
 def count_parameters(folder: Path) -> int:
     """Return the number of values in the folder's safetensors files, read from their headers."""
-    total = 0
-    for path in sorted(folder.glob("*.safetensors")):
-        with safe_open(path, framework="pt") as weights:
-            for name in weights.keys():  # noqa: SIM118 - not a dict
-                size = 1
-                for length in weights.get_slice(name).get_shape():
-                    size *= length
-                total += size
-    return total
+    return sum(count_values(path) for path in sorted(folder.glob("*.safetensors")))
 
 
 def _show_usage(repo_id: str, config: dict[str, Any], tokenizer: PreTrainedTokenizerBase, classes: int) -> str:

@@ -10,6 +10,7 @@ from gengram._version import __version__
 from gengram.command_line import answer_closed_pipe, complain, drop_streams
 from gengram.errors import suggest
 from gengram.files import describe_os_error
+from gengram.lazy import do_without
 from gengram.phases import recording
 from gengram.printable import make_printable
 
@@ -51,6 +52,9 @@ VERBS: dict[str, Verb] = {
     ),
 }
 
+# They read configurations, tokenizers and headers of weights: what torch would add is a second or two of waiting.
+_WITHOUT_TORCH = ("push", "card", "dataset push", "models", "models fetch", "train-tokenizer")
+
 _USAGE = "usage: gengram VERB [...]"
 
 
@@ -63,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         try:
             with recording():  # from here on: what a verb imports counts
-                return _run(list(sys.argv[1:] if argv is None else argv))
+                return _run(list(sys.argv[1:] if argv is None else argv), alone=argv is None)
         finally:  # What is still to be written is written here, where a closed pipe can be answered.
             sys.stdout.flush()
     except BrokenPipeError:
@@ -108,7 +112,8 @@ def describe_verbs(first: str = "") -> str:
     )
 
 
-def _run(words: list[str]) -> int:
+def _run(words: list[str], alone: bool) -> int:
+    """Run a command; `alone`: in a process that ends with it."""
     if not words or words[0] in ("-h", "--help", "help"):
         print(describe_verbs())
         return 0
@@ -117,6 +122,8 @@ def _run(words: list[str]) -> int:
         return 0
     for length in (2, 1):
         if (name := " ".join(words[:length])) in VERBS:
+            if alone and name in _WITHOUT_TORCH:
+                do_without("torch")
             module, function = VERBS[name].function.split(":")
             return getattr(import_module(module), function)(words[length:])
     return _refuse(words)

@@ -60,6 +60,15 @@ def when_imported(name: str, action: Callable[[ModuleType], None]) -> None:
         finder.catch_up()
 
 
+def do_without(name: str) -> None:
+    """Let a module be missing for the rest of this process, if it has not been imported: libraries that can do without
+    it, as transformers reads tokenizers and configurations without torch, do not wait for it.
+
+    For a process that is one command, and ends with it.
+    """
+    sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # what Python calls a module that is not to be found
+
+
 class _AfterImport(importlib.abc.MetaPathFinder):
     """Finds what the other finders find, and sees to it that actions follow the import."""
 
@@ -131,4 +140,4 @@ def _is_initializing(module: ModuleType) -> bool:
     return getattr(getattr(module, "__spec__", None), "_initializing", False)
 
 
-__all__ = ["attach", "when_imported"]
+__all__ = ["attach", "do_without", "when_imported"]

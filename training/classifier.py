@@ -19,9 +19,10 @@ from gengram.errors import InputError, suggest
 from gengram.gengram.configuration_gengram import GengramConfig
 from gengram.gengram.modeling_gengram import GengramForSequenceClassification, GengramForTokenClassification
 from gengram.loading.checkpoints import is_hub_id
+from gengram.loading.configurations import require_config
 from gengram.loading.faults import tell_faults
 from gengram.loading.hub import require_repository
-from gengram.loading.models import TASKS, find_head, is_decoder, load_weights, require_config
+from gengram.loading.models import TASKS, find_head, is_decoder, load_weights
 from gengram.loading.tokenizers import check_tokenizer, prepare_batches, require_tokenizer
 from gengram.loading.weights import find_weights
 from gengram.rmt.configuration_rmt import RmtConfig

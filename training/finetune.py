@@ -18,6 +18,7 @@ from gengram.files import check_free, check_output_folder, write_json
 from gengram.loading.checkpoints import check_repo_id
 from gengram.loading.folders import read_object
 from gengram.model_cards.card import check_license
+from gengram.phases import phase
 from gengram.progress import tell
 from gengram.training.arguments import DataArguments, FinetuneArguments, ModelArguments
 from gengram.training.classifier import build_classifier
@@ -120,8 +121,9 @@ def finetune(
             folder = output / f"seed-{seed}"
             measured = read_scores(folder) if training_arguments.resume_from_checkpoint else None
             if measured is None or model is None:
-                model, new_weights = build_classifier(model_arguments, config, data.classes, seed, data.problem)
-                trained = _add_adapter(model, new_weights, model_arguments, data.problem)
+                with phase("Building the model"):
+                    model, new_weights = build_classifier(model_arguments, config, data.classes, seed, data.problem)
+                    trained = _add_adapter(model, new_weights, model_arguments, data.problem)
             if seed == seeds[0] and is_main:
                 if not training_arguments.resume_from_checkpoint:
                     clear_earlier_run(output)
@@ -161,16 +163,19 @@ def finetune(
     }
     if is_main:
         judged = name_judged(report)
-        baselines = measure_baselines(data, judged) if judged and training_arguments.baselines else None
+        with phase("Measuring simple models"):
+            baselines = measure_baselines(data, judged) if judged and training_arguments.baselines else None
         report["baselines"] = baselines and describe_baselines(baselines, data)
-        report["verdict"] = judge(report, output, scores, baselines)
+        with phase("Judging the run"):
+            report["verdict"] = judge(report, output, scores, baselines)
         if (verdict := report["verdict"]) is not None:
             for line in verdict["lines"] or [verdict["lead"]]:
                 tell(line)
-        report["history"] = read_histories([output / folder for folder in report["model_folders"]])
-        report["plots"] = write_plots(report, output)
-        write_markdown(report, output / "report.md")
-        write_json(report, output / "report.json")
+        with phase("Writing plots and report"):
+            report["history"] = read_histories([output / folder for folder in report["model_folders"]])
+            report["plots"] = write_plots(report, output)
+            write_markdown(report, output / "report.md")
+            write_json(report, output / "report.json")
         end_run(output, seeds)
         if training_arguments.push_to_hub:
             report["commit"] = _publish(output, training_arguments)

@@ -9,7 +9,8 @@ from gengram.errors import InputError
 from gengram.files import check_input_files
 from gengram.loading.adapters import is_adapter
 from gengram.loading.checkpoints import find_model
-from gengram.loading.models import measure_capacity
+from gengram.loading.configurations import measure_capacity
+from gengram.phases import phase
 from gengram.progress import tell
 from gengram.training.arguments import DataArguments, FinetuneArguments, ModelArguments
 from gengram.training.classifier import prepare_config, prepare_tokenizer
@@ -61,10 +62,13 @@ def prepare_run(model: ModelArguments, data: DataArguments, training: FinetuneAr
     if model.model_name_or_path is not None:
         model = dataclasses.replace(model, model_name_or_path=find_model(model.model_name_or_path))
         _check_start(Path(str(model.model_name_or_path)), Path(str(training.output_dir)))
-    tokenizer = prepare_tokenizer(model)
-    config = prepare_config(model, tokenizer)
-    tokenizer.model_max_length = measure_capacity(config, tokenizer)
-    splits = prepare_splits(data, tokenizer, config)
+    with phase("Loading tokenizer and configuration"):
+        tokenizer = prepare_tokenizer(model)
+        config = prepare_config(model, tokenizer)
+        tokenizer.model_max_length = measure_capacity(config, tokenizer)
+    with phase("Preparing rows", unit="rows") as preparing:
+        splits = prepare_splits(data, tokenizer, config)
+        preparing.add(sum(map(len, splits.splits.values())))
     check_rows(training, splits)
     if training.process_index == 0:
         for line in list_unread(training):

@@ -10,6 +10,9 @@ PROBLEMS: tuple[Problem, ...] = ("single_label", "multi_label", "regression", "t
 IGNORED = -100
 """The id of a base whose label is not known: what the losses of transformers leave out."""
 
+ROW_COLUMN = "data_row"
+"""The row in its file, counted from 1 as in messages: the header of a table is not a row."""
+
 METRICS: dict[Problem, tuple[str, ...]] = {
     "single_label": ("mcc", "accuracy", "auroc", "loss", "macro_f1", "auprc"),
     "multi_label": ("auroc", "auprc", "macro_f1", "mcc", "accuracy", "loss"),
@@ -18,4 +21,4 @@ METRICS: dict[Problem, tuple[str, ...]] = {
 }
 """What is reported for each split; `loss` is the mean cross-entropy in nats, of a regression the mean squared error."""
 
-__all__ = ["IGNORED", "METRICS", "PROBLEMS", "Problem"]
+__all__ = ["IGNORED", "METRICS", "PROBLEMS", "ROW_COLUMN", "Problem"]

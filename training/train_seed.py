@@ -26,6 +26,7 @@ from gengram.errors import InputError
 from gengram.files import name_partial, replace_folder, tell_write_faults
 from gengram.loading.faults import tell_error, tell_faults
 from gengram.loading.models import check_finite
+from gengram.phases import phase
 from gengram.pipelines.predictions import name_predictions, write_predictions
 from gengram.progress import MINUTE, is_quiet, is_watched, tell
 from gengram.training.arguments import LEARNING_RATES, FinetuneArguments, ModelArguments
@@ -160,7 +161,9 @@ def train_seed(
 
 def _train(trainer: StepTrainer, checkpoint: Path | None) -> None:
     try:
-        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        with phase("Training", unit="rows") as training:
+            trainer.count_rows = training.add
+            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     except (InputError, OSError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # What an argument does inside Trainer or torch is not written down anywhere.
@@ -175,6 +178,7 @@ def _train(trainer: StepTrainer, checkpoint: Path | None) -> None:
         )
 
 
+@phase("Saving models")
 def _save(trainer: StepTrainer, folder: Path) -> None:
     """Write the model, and the note that it is whole."""
     model: Any = trainer.model

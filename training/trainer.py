@@ -18,6 +18,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, seed_worker
 
 from gengram.errors import InputError
 from gengram.files import tell_write_faults
+from gengram.phases import phase
 from gengram.training.data.sampling import EpochCallback, StepBatches
 from gengram.training.losses import count_labels
 
@@ -50,6 +51,9 @@ class StepTrainer(Trainer):
         steps: the batches of this process.
         compute_loss_func: see `StepLoss`.
         others: see `Trainer`.
+
+    Attributes:
+        count_rows: is told how many rows a step has.
     """
 
     # The loss is that of the whole step: Trainer must not divide it by the number of accumulated batches.
@@ -60,6 +64,7 @@ class StepTrainer(Trainer):
         self.step_loss = compute_loss_func
         self.model_accepts_loss_kwargs = False  # Whatever the model's signature says: its own loss is not used.
         self.steps = steps
+        self.count_rows: Callable[[int], None] | None = None
         self._lost = 0
         self.add_callback(EpochCallback(steps, self.train_dataset))
 
@@ -90,6 +95,9 @@ class StepTrainer(Trainer):
     ) -> tuple[list, torch.Tensor]:
         """Return this process's batches of a step, and how many labels the step has on all processes."""
         batches = [batch for _, batch in zip(range(num_batches), epoch_iterator)]
+        if self.count_rows is not None:
+            own = sum(len(batch["labels"]) for batch in batches if _FILLER not in batch)
+            self.count_rows(own * self.accelerator.num_processes)  # The others have as many, but for the last step.
         count = sum(count_labels(batch["labels"]) for batch in batches if _FILLER not in batch)
         return batches, self.accelerator.reduce(torch.tensor(count, device=device))
 
@@ -121,11 +129,17 @@ class StepTrainer(Trainer):
             loss = loss * 0
         return (loss, outputs) if return_outputs else loss
 
+    @phase("Validating")
+    def evaluate(self, *args, **kwargs) -> dict[str, float]:
+        """Measure the validation rows, as `Trainer` does."""
+        return super().evaluate(*args, **kwargs)
+
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the model as `Trainer` does; what cannot be written is told with its name."""
         with tell_write_faults(Path(output_dir or str(self.args.output_dir))):
             super().save_model(output_dir, _internal_call)
 
+    @phase("Saving checkpoints")
     def _save_checkpoint(self, model, trial) -> None:
         folder = Path(self._get_output_dir(trial), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
         with tell_write_faults(folder):

@@ -8,6 +8,7 @@ from gengram.command_line import Answer, VerbParser, add_out, run, whole_number
 from gengram.errors import InputError
 from gengram.files import check_new_folder
 from gengram.loading.checkpoints import find_checkpoint
+from gengram.phases import phase
 
 
 def convert_megatron(argv: Sequence[str] | None = None) -> int:
@@ -76,6 +77,7 @@ def convert_to_megatron(argv: Sequence[str] | None = None) -> int:
     return run(parser, parser.parse(argv), work)
 
 
+@phase("Converting")
 def _convert(source: str, convert: Any) -> Answer:
     try:
         out = convert()

@@ -23,9 +23,10 @@ from gengram.conversion.megatron_files import describe_pickle, find_offset, name
 from gengram.errors import InputError
 from gengram.files import check_input_files, make_whole
 from gengram.gengram.configuration_gengram import GengramConfig
+from gengram.loading.configurations import require_config
 from gengram.loading.faults import tell_faults
 from gengram.loading.folders import read_object
-from gengram.loading.models import is_finite, require_config, require_model
+from gengram.loading.models import is_finite, require_model
 from gengram.progress import track
 
 _TYPES = ("llama", "qwen3", "mixtral", "qwen3_moe", "megatron_decoder")

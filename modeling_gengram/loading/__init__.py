@@ -6,16 +6,17 @@ from gengram.lazy import attach
 
 if TYPE_CHECKING:
     from gengram.loading.adapters import is_adapter, load_adapter
-    from gengram.loading.models import auto, load_config, measure_capacity
+    from gengram.loading.configurations import load_config, measure_capacity
+    from gengram.loading.models import auto
     from gengram.loading.tokenizers import load_tokenizer
 
 _DEFINED_IN = {
     "auto": "gengram.loading.models",
     "is_adapter": "gengram.loading.adapters",
     "load_adapter": "gengram.loading.adapters",
-    "load_config": "gengram.loading.models",
+    "load_config": "gengram.loading.configurations",
     "load_tokenizer": "gengram.loading.tokenizers",
-    "measure_capacity": "gengram.loading.models",
+    "measure_capacity": "gengram.loading.configurations",
 }
 __getattr__, __dir__ = attach(__name__, _DEFINED_IN)
 

@@ -8,27 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import PreTrainedConfig
-from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file, find_adapter_config_file
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, find_adapter_config_file
 
 from gengram.errors import InputError
 from gengram.files import hash_file
 from gengram.loading.checkpoints import ADAPTER_CONFIG, is_hub_id
-from gengram.loading.classes import name_outputs
+from gengram.loading.configurations import load_config
 from gengram.loading.faults import tell_faults
-from gengram.loading.folders import check_folder, list_shards, read_object
+from gengram.loading.folders import check_folder, list_shards
 from gengram.loading.hub import require_repository
-from gengram.loading.models import check_finite, load_config, load_weights
-from gengram.loading.reports import check_value
+from gengram.loading.labels import find_file, read_labels
+from gengram.loading.models import check_finite, load_weights
 
 if TYPE_CHECKING:
     from peft import PeftModel
 
-LABELS_FILE = "labels.json"
-"""Beside an adapter, what PEFT does not save: names of the classes, the problem type, checksums of the base's weights.
-Not called config.json, since transformers takes a folder with one for a complete model."""
-
-# What is read of it.
-_LABELS: dict[str, Any] = {"id2label": dict, "problem_type": str | None, "base_sha256": dict[str, str] | None}
 _HEADS = ("classifier", "score")  # PEFT trains and saves modules of these names without being told.
 
 
@@ -45,9 +39,9 @@ def is_adapter(path: str | Path) -> bool:
 def hash_base(path: str) -> dict[str, str]:
     """Return the SHA-256 of each file of a checkpoint's weights in safetensors, by name; none for other formats."""
     files = [SAFE_WEIGHTS_NAME]
-    if (index := _find_file(path, SAFE_WEIGHTS_INDEX_NAME)) is not None:
+    if (index := find_file(path, SAFE_WEIGHTS_INDEX_NAME)) is not None:
         files = list_shards(index)
-    found = {name: _find_file(path, name) for name in files}
+    found = {name: find_file(path, name) for name in files}
     return {name: hash_file(file) for name, file in found.items() if file is not None}
 
 
@@ -132,22 +126,6 @@ def _refuse(path: str | Path, named: str, base: str, config: PreTrainedConfig, w
     )
 
 
-def read_labels(path: str | Path) -> dict[str, Any]:
-    """Return what `LABELS_FILE` beside an adapter says, with `id2label` by number; empty where there is none.
-
-    Raises:
-        `InputError`: it cannot be read, or is not what a fine-tuning writes.
-    """
-    file = _find_file(str(path), LABELS_FILE)
-    if file is None:
-        return {}
-    labels = read_object(file)
-    for key, kind in _LABELS.items():
-        check_value(key, labels.get(key), kind, file, "train the adapter again")
-    names = dict(enumerate(name_outputs(labels["id2label"], file)))
-    return {**labels, "id2label": names, "base_sha256": labels.get("base_sha256") or {}}
-
-
 def _name_classes(labels: dict[str, Any], weights: dict[str, torch.Tensor]) -> dict[str, Any]:
     """The fields of the configuration that the adapter's head needs."""
     if not labels:  # An adapter that was not made here has numbers for names.
@@ -157,13 +135,8 @@ def _name_classes(labels: dict[str, Any], weights: dict[str, torch.Tensor]) -> d
     return {"id2label": labels["id2label"], "label2id": label2id, "problem_type": labels.get("problem_type")}
 
 
-def _find_file(path: str, name: str) -> Path | None:
-    file = cached_file(path, name, _raise_exceptions_for_missing_entries=False)
-    return None if file is None else Path(file)
-
-
 def _is_head(name: str) -> bool:
     return any(part in _HEADS for part in name.split("."))
 
 
-__all__ = ["LABELS_FILE", "hash_base", "is_adapter", "load_adapter", "read_labels"]
+__all__ = ["hash_base", "is_adapter", "load_adapter"]

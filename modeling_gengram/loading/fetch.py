@@ -20,11 +20,12 @@ from gengram.catalogue.uses import tell_obstacle
 from gengram.errors import InputError
 from gengram.files import check_output_folder
 from gengram.loading.checkpoints import ADAPTER_CONFIG, CONFIG, check_repo_id
+from gengram.loading.configurations import require_config
 from gengram.loading.folders import check_folder, read_object
 from gengram.loading.hub import Kind, can_reach_hub, name_folder
-from gengram.loading.models import require_config
 from gengram.loading.tokenizers import require_tokenizer
 from gengram.loading.weights import find_weights
+from gengram.phases import phase
 from gengram.progress import tell
 
 # What this package reads of a model's repository: no code, no optimizer's state, no other framework's weights.
@@ -102,10 +103,11 @@ def _fetch_one(kind: Kind, name: str, to: str | Path | None, dry_run: bool) -> d
         return done | {"missing": _list_missing_names(kind, chosen)}
     tell(f"{name}: {len(files)} files, {done['bytes'] / 1e6:,.1f} MB")
     local = None if to is None else Path(to, name_folder(name))
-    with _tell_hub_faults(name, kind):
+    with _tell_hub_faults(name, kind), phase("Fetching", unit="bytes") as fetching:
         folder = snapshot_download(
             name, repo_type=kind, local_dir=local, allow_patterns=[glob.escape(path) for path in chosen] or ["-"]
         )
+        fetching.add(done["bytes"])
     done["folder"] = str(local or folder)
     missing = [f"{path} did not arrive whole" for path in chosen if _measure(Path(folder, path)) != sizes[path]]
     return done | {"missing": missing or _list_missing(kind, Path(folder), chosen)}
@@ -123,6 +125,7 @@ def _list_missing_names(kind: Kind, names: Sequence[str]) -> list[str]:
     return missing
 
 
+@phase("Checking what has arrived")
 def _list_missing(kind: Kind, folder: Path, names: Sequence[str]) -> list[str]:
     """What is missing as the readers of this package find it; weights are not loaded."""
     missing = _list_missing_names(kind, names)

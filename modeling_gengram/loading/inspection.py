@@ -2,18 +2,19 @@
 
 from pathlib import Path
 
-from safetensors import safe_open
-
 from gengram.errors import InputError
-from gengram.loading.adapters import read_labels
 from gengram.loading.checkpoints import CONFIG
+from gengram.loading.configurations import require_config
 from gengram.loading.faults import tell_faults
-from gengram.loading.models import is_finite, require_config
+from gengram.loading.finite import find_faulty
+from gengram.loading.labels import read_labels
 from gengram.loading.tokenizers import check_tokenizer, require_tokenizer
+from gengram.phases import phase
 
 
+@phase("Checking the weights")
 def inspect_checkpoint(folder: Path) -> None:
-    """Refuse a folder that nobody could use: tokenizer, configuration and weights are read, one tensor at a time.
+    """Refuse a folder that nobody could use: tokenizer, configuration and weights are read, without torch.
 
     Raises:
         `InputError`: a tokenizer that cannot be read, does not read DNA or does not fit the configuration; names of an
@@ -24,8 +25,8 @@ def inspect_checkpoint(folder: Path) -> None:
         read_labels(folder)
     check_tokenizer(require_tokenizer(folder), folder, config)
     for file in sorted(folder.glob("*.safetensors")):
-        with tell_faults(f"{file}: no weights can be read here"), safe_open(file, framework="pt") as weights:
-            faulty = [name for name in weights.keys() if not is_finite(weights.get_tensor(name))]  # noqa: SIM118
+        with tell_faults(f"{file}: no weights can be read here"):
+            faulty = find_faulty(file)
         if faulty:
             raise InputError(
                 f"{file}: {len(faulty)} tensors have values that are not finite (NaN or infinite), e.g. {faulty[0]}: "

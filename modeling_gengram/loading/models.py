@@ -1,8 +1,4 @@
-"""From a Hub id or a folder to a configuration and a model, also where a published config.json misleads.
-
-Nucleotide Transformer v2 names no architecture, SegmentNT names the wrong one, and their own code does not run under
-today's transformers. A family's configuration class says which published files are its own (`recognizes`).
-"""
+"""From a Hub id or a folder to a model, also where a published config.json misleads; no weight is random in silence."""
 
 import copy
 import re
@@ -15,7 +11,6 @@ from torch import nn
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_MASKED_LM_MAPPING,
-    AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
@@ -24,19 +19,16 @@ from transformers import (
     AutoModelForTokenClassification,
     PreTrainedConfig,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
 )
-from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
 from gengram.catalogue import find_model_row
 from gengram.errors import InputError
-from gengram.gena.published import mend_config, speed_up
+from gengram.gena.published import speed_up
 from gengram.loading.checkpoints import find_in_run
+from gengram.loading.configurations import HUB, is_stock, load_config
 from gengram.loading.faults import tell_error, tell_faults
-from gengram.loading.foreign_code import check_architecture, name_alternative, name_code
-from gengram.printable import shorten
+from gengram.loading.foreign_code import name_alternative, name_code
 from gengram.progress import tell
-from gengram.registration import list_configurations
 
 TASKS: dict[str, Any] = {
     "base": AutoModel,
@@ -46,53 +38,14 @@ TASKS: dict[str, Any] = {
     "sequence_classification": AutoModelForSequenceClassification,
     "token_classification": AutoModelForTokenClassification,
 }
-# Arguments that choose and fetch a file, and those of a model that a configuration would take for its own.
-_HUB = {"cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token"}
+# Arguments of a model that a configuration would take for its own.
 _MODEL = {"attn_implementation", "dtype", "experts_implementation", "quantization_config", "torch_dtype"}
 _LABELS = {"id2label", "label2id", "num_labels", "problem_type"}
-# They number positions from pad_token_id + 1.
-_COUNT_FROM_PADDING = frozenset(
-    {
-        *("camembert", "data2vec-text", "esm", "ibert", "longformer", "luke", "mpnet"),
-        *("roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"),
-    }
-)
-# More classes than any model has.
-_MOST_LABELS = 1_000_000
 # Heads that a checkpoint of a language model lacks and a training can begin with.
 _NEW_HEADS = re.compile("For(Sequence|Token)Classification$")
 _POOLER = re.compile(r"(^|\.)pooler\.")
 # A weight of a numbered layer; buffers, such as the frequencies of rotary positions, have other names.
 _LAYER = re.compile(r"(.*?)\.\d+\..*\b(weight|bias)$")
-
-
-def load_config(pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Any:
-    """Read the configuration of any model that transformers or this package knows; no remote code is run.
-
-    Args:
-        pretrained_model_name_or_path: Hub id, folder, or a run of `gengram finetune` (its best model).
-        kwargs: of `AutoConfig.from_pretrained` (`revision`, `token`, `num_labels`, `return_unused_kwargs` ...).
-
-    Returns:
-        `PreTrainedConfig`, or with `return_unused_kwargs` that and the arguments that are none of its fields.
-
-    Raises:
-        `OSError`: there is no config.json.
-        `ValueError`: it names no architecture, or none that is known (`InputError`, see `check_architecture`).
-    """
-    pretrained_model_name_or_path = find_in_run(pretrained_model_name_or_path)
-    hub = {name: kwargs[name] for name in _HUB & kwargs.keys()}
-    fields, _ = PreTrainedConfig.get_config_dict(pretrained_model_name_or_path, **hub)
-    _check_count(fields.get("num_labels"), pretrained_model_name_or_path)
-    for config_class in list_configurations():
-        if hasattr(config_class, "recognizes") and config_class.recognizes(fields):
-            return config_class.from_pretrained(pretrained_model_name_or_path, **kwargs)
-    check_architecture(fields, pretrained_model_name_or_path)
-    found = AutoConfig.from_pretrained(pretrained_model_name_or_path, trust_remote_code=False, **kwargs)
-    config = mend_config(found[0] if isinstance(found, tuple) else found)
-    if _is_stock(config) and hasattr(config, "auto_map"):
-        del config.auto_map  # It names code that is not run, and that would not be beside what is saved.
-    return found
 
 
 def auto(pretrained_model_name_or_path: str | Path, task: str = "base", **kwargs: Any) -> Any:
@@ -256,7 +209,7 @@ def _load(path: str | Path, task: str, **kwargs: Any) -> tuple[Any, dict[str, An
     if "config" not in kwargs:
         fields = {name: value for name, value in kwargs.items() if name not in _MODEL}
         config, rest = load_config(path, return_unused_kwargs=True, **fields)
-        kwargs = {name: kwargs[name] for name in kwargs.keys() & (rest.keys() | _HUB | _MODEL)}
+        kwargs = {name: kwargs[name] for name in kwargs.keys() & (rest.keys() | HUB | _MODEL)}
         kwargs["config"] = config
     elif given := kwargs.keys() & _LABELS:
         kwargs["config"] = copy.deepcopy(kwargs["config"])
@@ -286,15 +239,6 @@ def _load(path: str | Path, task: str, **kwargs: Any) -> tuple[Any, dict[str, An
     if code and (row is None or row.loads == "remote_code"):
         tell(f"{path}: its config.json names code of its own, which is not run; the weights fit {type(model).__name__}")
     return speed_up(model), found
-
-
-def _check_count(num_labels: Any, path: str | Path) -> None:
-    """Refuse more classes than there can be: transformers would make a name for each until the memory is full."""
-    if num_labels is not None and not (isinstance(num_labels, int) and 0 <= num_labels <= _MOST_LABELS):
-        raise InputError(
-            f"{path}: num_labels={shorten(repr(num_labels), 40)} in config.json is no number of classes from 0 to "
-            f"{_MOST_LABELS:,}"
-        )
 
 
 def _choose_class(task: str, config: Any, path: str | Path) -> Any:
@@ -327,17 +271,13 @@ def is_decoder(config: PreTrainedConfig) -> bool:
 
 def _find_code(path: str | Path, kwargs: dict[str, Any]) -> str:
     """What to say where transformers' own class does not fit a model whose config.json names code; empty if none."""
-    if not _is_stock(kwargs["config"]):
+    if not is_stock(kwargs["config"]):
         return ""
-    fields, _ = PreTrainedConfig.get_config_dict(path, **{name: kwargs[name] for name in _HUB & kwargs.keys()})
+    fields, _ = PreTrainedConfig.get_config_dict(path, **{name: kwargs[name] for name in HUB & kwargs.keys()})
     code = name_code(fields)
     if not code:
         return ""
     return f"the model needs code of its own ({code}), which is never run. {name_alternative(fields, path)}"
-
-
-def _is_stock(config: Any) -> bool:
-    return type(config).__module__.startswith("transformers.")
 
 
 def _list_lacking(model: PreTrainedModel, random: list[str], task: str) -> list[str]:
@@ -371,36 +311,6 @@ def _refuse_left_over(model: PreTrainedModel, names: Any, path: str | Path, code
         )
 
 
-def require_config(path: str | Path) -> Any:
-    """`load_config`, for a command.
-
-    Raises:
-        `InputError`: no configuration can be read.
-    """
-    here = "no model configuration can be read here"
-    if not Path(path).exists():  # A folder that is not there may look like an id: `runs/mine`.
-        here = "there is no such folder here, and from the Hub no model configuration can be read"
-    with tell_faults(f"{path}: {here}"):
-        return load_config(path)
-
-
-def measure_capacity(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
-    """Return the longest input in tokens that both the model and the tokenizer allow."""
-    if config.model_type == "rmt":
-        # The encoder sees segments; the whole may be of any length, unless their number is limited.
-        segments = config.max_segments
-        return VERY_LARGE_INTEGER if segments is None else segments * config.content_length
-    backbone = config.get_text_config()
-    positions = getattr(backbone, "max_position_embeddings", None) or 0
-    if positions < 1:  # XLNet says -1: any length.
-        positions = tokenizer.model_max_length
-    is_rotary = backbone.model_type == "esm" and backbone.position_embedding_type != "absolute"
-    if backbone.model_type in _COUNT_FROM_PADDING and not is_rotary:
-        positions -= backbone.pad_token_id + 1
-    positions = getattr(backbone, "max_tokens", positions)
-    return int(min(positions, tokenizer.model_max_length))
-
-
 def choose_device(name: str | None = None) -> torch.device:
     """Return the device of that name; by default the accelerator of this machine if it has one, else the CPU.
 
@@ -429,9 +339,6 @@ __all__ = [
     "find_head",
     "is_decoder",
     "is_finite",
-    "load_config",
     "load_weights",
-    "measure_capacity",
-    "require_config",
     "require_model",
 ]

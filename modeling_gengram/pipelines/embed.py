@@ -9,7 +9,8 @@ from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.base import ChunkPipeline
 
-from gengram.loading.models import check_present, find_device, measure_capacity
+from gengram.loading.configurations import measure_capacity
+from gengram.loading.models import check_present, find_device
 from gengram.pipelines.padding import find_block, find_multiple, make_batches, restore_attention, round_up
 from gengram.progress import track
 from gengram.tokenization.coordinates import NOWHERE, assign_bases

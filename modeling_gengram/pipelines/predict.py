@@ -19,15 +19,8 @@ from gengram.genome.tables import read_rows, shorten
 from gengram.loading.adapters import is_adapter, load_adapter
 from gengram.loading.checkpoints import find_model, find_models
 from gengram.loading.classes import name_outputs
-from gengram.loading.models import (
-    check_present,
-    choose_device,
-    count_embeddings,
-    is_decoder,
-    measure_capacity,
-    require_config,
-    require_model,
-)
+from gengram.loading.configurations import measure_capacity, require_config
+from gengram.loading.models import check_present, choose_device, count_embeddings, is_decoder, require_model
 from gengram.loading.tokenizers import check_tokenizer, prepare_batches, require_tokenizer
 from gengram.pipelines.logits import compute_logits
 from gengram.pipelines.outputs import PLACES, TRACKS, check_output

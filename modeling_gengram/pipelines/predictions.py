@@ -17,8 +17,7 @@ from transformers import EvalPrediction, PreTrainedTokenizerBase
 from gengram.errors import InputError
 from gengram.files import replace_whole
 from gengram.tokenization.coordinates import find_bases
-from gengram.training.data.inputs import ROW_COLUMN
-from gengram.training.problems import IGNORED, Problem
+from gengram.training.problems import IGNORED, ROW_COLUMN, Problem
 
 # Numbers in memory at once: rows are written and read in groups of so many.
 _CHUNK = 4_000_000

@@ -43,8 +43,7 @@ from gengram.pipelines.window_length import choose_window
 from gengram.pipelines.windows import place_windows
 from gengram.progress import tell
 from gengram.progress import track as track_progress
-from gengram.training.data.inputs import ROW_COLUMN
-from gengram.training.problems import Problem
+from gengram.training.problems import ROW_COLUMN, Problem
 
 if TYPE_CHECKING:
     from peft import PeftModel

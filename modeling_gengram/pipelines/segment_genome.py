@@ -36,7 +36,8 @@ from gengram.genome.tracks import (
 from gengram.loading.adapters import hash_base, is_adapter
 from gengram.loading.checkpoints import find_model
 from gengram.loading.classes import name_outputs
-from gengram.loading.models import choose_device, count_embeddings, require_config, require_model
+from gengram.loading.configurations import require_config
+from gengram.loading.models import choose_device, count_embeddings, require_model
 from gengram.loading.tokenizers import check_tokenizer, require_tokenizer
 from gengram.nucleotide_transformer.configuration_segment_nt import SegmentNTConfig
 from gengram.pipelines.locus_plot import plot_locus

@@ -136,7 +136,7 @@ def _read_card(path: Path) -> Any:
 
 
 def _read_config(folder: Path) -> Any:
-    from gengram.loading.models import require_config
+    from gengram.loading.configurations import require_config
 
     return require_config(folder)
 

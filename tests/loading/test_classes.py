@@ -7,7 +7,7 @@ from transformers import BertConfig
 
 from gengram.errors import InputError
 from gengram.loading.classes import name_outputs
-from gengram.loading.models import load_config
+from gengram.loading.configurations import load_config
 
 
 def test_names_are_in_the_order_of_the_outputs():

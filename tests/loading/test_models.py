@@ -19,7 +19,8 @@ from transformers import (
 
 import gengram
 from gengram.errors import InputError
-from gengram.loading.models import check_present, find_device, is_finite, load_weights, require_config, require_model
+from gengram.loading.configurations import require_config
+from gengram.loading.models import check_present, find_device, is_finite, load_weights, require_model
 from gengram.pipelines.embed import embed_sequences
 from gengram.tokenization import build_nucleotide_tokenizer
 

@@ -17,7 +17,7 @@ from gengram import (
     SegmentNTConfig,
     SegmentNTForTokenClassification,
 )
-from gengram.loading.models import load_config
+from gengram.loading.configurations import load_config
 from gengram.loading.tokenizers import load_tokenizer
 from gengram.tokenization import list_kmer_vocabulary
 

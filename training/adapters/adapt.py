@@ -12,7 +12,8 @@ from transformers import PreTrainedModel
 
 from gengram.errors import InputError
 from gengram.gengram.configuration_gengram import GengramConfig
-from gengram.loading.adapters import LABELS_FILE, hash_base
+from gengram.loading.adapters import hash_base
+from gengram.loading.labels import LABELS_FILE
 from gengram.training.arguments import ModelArguments
 from gengram.training.problems import Problem
 

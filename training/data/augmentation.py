@@ -17,9 +17,9 @@ from gengram.errors import InputError
 from gengram.genome.alphabet import ANY_BASE, reverse_complement
 from gengram.tokenization.coordinates import find_bases
 from gengram.training.arguments import FinetuneArguments
-from gengram.training.data.inputs import ROW_COLUMN, LabelledSplits
+from gengram.training.data.inputs import LabelledSplits
 from gengram.training.data.strands import check_letters, encode_windows, find_window
-from gengram.training.problems import IGNORED
+from gengram.training.problems import IGNORED, ROW_COLUMN
 
 
 class AugmentedRows(torch.utils.data.Dataset):

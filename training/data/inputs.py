@@ -27,10 +27,7 @@ from gengram.training.data.labels import (
 )
 from gengram.training.data.sources import Source, read_sources
 from gengram.training.data.splits import split_chromosomes, split_validation
-from gengram.training.problems import IGNORED, Problem
-
-ROW_COLUMN = "data_row"
-"""The row in its file, counted from 1 as in messages: the header of a table is not a row."""
+from gengram.training.problems import IGNORED, ROW_COLUMN, Problem
 
 
 @dataclasses.dataclass(frozen=True)
@@ -330,4 +327,4 @@ def _describe_labels(rows: Dataset, problem: Problem, names: list[str], file: st
     }
 
 
-__all__ = ["ROW_COLUMN", "LabelledSplits", "prepare_splits", "tokenize_rows"]
+__all__ = ["LabelledSplits", "prepare_splits", "tokenize_rows"]

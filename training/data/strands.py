@@ -16,8 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from gengram.errors import InputError
 from gengram.genome.alphabet import IUPAC_BASES, reverse_complement
 from gengram.tokenization.coordinates import find_bases
-from gengram.training.data.inputs import ROW_COLUMN
-from gengram.training.problems import IGNORED, Problem
+from gengram.training.problems import IGNORED, ROW_COLUMN, Problem
 
 _LETTERS = "".join(IUPAC_BASES) + "".join(IUPAC_BASES).lower()
 

@@ -16,6 +16,7 @@ from gengram.genome.tables import read_rows
 from gengram.loading.checkpoints import check_repo_id
 from gengram.markdown import escape_text, format_code, format_fence, format_literal, format_table, render_template
 from gengram.model_cards.card import check_license
+from gengram.phases import phase
 from gengram.training.publishing.inside import refuse_outsiders, tell_why_not
 from gengram.training.publishing.scan import read_allowances, refuse_private
 from gengram.training.publishing.upload import Upload
@@ -71,16 +72,19 @@ def prepare_dataset(
     for config, splits in sources.items():
         first: tuple[Path, Dataset] | None = None
         for split, source in splits.items():
-            rows = read_rows(source)
-            judge_rows(rows, str(source), max_non_dna)
+            with phase("Reading tables", unit="rows") as reading:
+                rows = read_rows(source)
+                judge_rows(rows, str(source), max_non_dna)
+                reading.add(len(rows))
             if first is None:
                 first = source, rows
             _compare_columns(*first, source, rows)
             name = f"{config}/{split}-00000-of-00001.parquet"
             target = Path(workspace) / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            with replace_whole(target) as partial:
+            with phase("Writing Parquet", unit="rows") as writing, replace_whole(target) as partial:
                 rows.to_parquet(partial)
+                writing.add(len(rows))
             files[name] = target
             tables[name] = source.relative_to(folder).as_posix()
             described.append(_describe(rows, config, split, source))

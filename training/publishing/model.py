@@ -20,12 +20,13 @@ from gengram.loading.folders import read_object
 from gengram.loading.inspection import inspect_checkpoint
 from gengram.loading.reports import check_value
 from gengram.model_cards.card import check_license, render_card, render_results
+from gengram.phases import phase
 from gengram.registration import FAMILIES, find_configuration
 from gengram.training.publishing.inside import refuse_outsiders, tell_why_not
 from gengram.training.publishing.scan import read_allowances, refuse_private
 from gengram.training.publishing.secrets import hide_secrets
 from gengram.training.publishing.upload import Upload, matches
-from gengram.training.reports.plots import FOLDER, NAMES
+from gengram.training.reports.plot_names import FOLDER, NAMES
 
 # What goes up; everything else in the folder stays.
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
@@ -258,6 +259,7 @@ def _started_from_folder(report: dict[str, Any] | None) -> bool:
     return report is not None and report["model"].get("checkpoint_is_folder", False)
 
 
+@phase("Rendering the card")
 def _render(
     checkpoint: Checkpoint,
     config: dict[str, Any],

@@ -22,6 +22,7 @@ from safetensors import safe_open
 
 from gengram.errors import InputError, suggest
 from gengram.loading.faults import tell_faults
+from gengram.phases import phase
 from gengram.training.publishing.secrets import (
     CELL_PATH,
     JSON_PATH,
@@ -92,6 +93,7 @@ def read_allowances(allow: Sequence[str]) -> list[Allowance]:
     return read
 
 
+@phase("Searching for what is private")
 def refuse_private(
     files: Mapping[str, Path | bytes],
     allow: Sequence[str] = (),

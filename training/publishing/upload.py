@@ -11,6 +11,7 @@ from huggingface_hub.repocard import RepoCard
 
 from gengram.command_line import Answer
 from gengram.errors import InputError
+from gengram.phases import phase
 from gengram.printable import make_printable
 from gengram.progress import tell
 from gengram.training.publishing.secrets import hide_secrets
@@ -80,21 +81,24 @@ def push(upload: Upload, *, private: bool = False, revision: str | None = None, 
             if revision not in branches:
                 raise InputError(f"{revision!r} is not a branch of {upload.repo_id}: it has {', '.join(branches)}")
         there = [sibling.rfilename for sibling in getattr(head, "siblings", None) or []]
-        operations: list[CommitOperationAdd | CommitOperationDelete] = [
-            CommitOperationAdd(path, str(content) if isinstance(content, Path) else content)
-            for path, content in upload.files.items()
-        ]
+        operations: list[CommitOperationAdd | CommitOperationDelete] = []
+        with phase("Hashing", unit="bytes") as hashing:
+            for path, content in upload.files.items():
+                operations.append(CommitOperationAdd(path, str(content) if isinstance(content, Path) else content))
+                hashing.add(upload.measure(path))
         gone = [path for path in there if matches(path, upload.stale) and path not in upload.files]
         operations += [CommitOperationDelete(path) for path in gone]
-        commit = api.create_commit(
-            upload.repo_id,
-            operations,
-            commit_message=f"Publish {upload.repo_id.split('/')[-1]} with gengram",
-            commit_description=f"deleted, of an earlier push: {', '.join(gone)}" if gone else "",
-            repo_type=repo_type,
-            revision=revision,
-            parent_commit=head.sha,
-        )
+        with phase("Uploading", unit="bytes") as uploading:
+            commit = api.create_commit(
+                upload.repo_id,
+                operations,
+                commit_message=f"Publish {upload.repo_id.split('/')[-1]} with gengram",
+                commit_description=f"deleted, of an earlier push: {', '.join(gone)}" if gone else "",
+                repo_type=repo_type,
+                revision=revision,
+                parent_commit=head.sha,
+            )
+            uploading.add(hashing.count)
     except InputError:
         raise
     except _HUB_ERRORS as error:
@@ -139,6 +143,7 @@ def send(upload: Upload, *, private: bool, revision: str | None, dry_run: bool) 
     return Answer(commit.commit_url, {**told, "commit": commit.commit_url, "description": commit.commit_description})
 
 
+@phase("Checking the commit")
 def _check_commit(api: HfApi, upload: Upload, commit: CommitInfo) -> None:
     done = f"{upload.repo_id}: the commit was made ({commit.commit_url}), but"
     try:

@@ -17,15 +17,10 @@ from gengram.printable import label_plot
 from gengram.progress import tell
 from gengram.training.metrics.regression import measure_each_target
 from gengram.training.reports.outcomes import Outcomes, collect_outcomes, trace_curves, trace_mean_curves
+from gengram.training.reports.plot_names import FOLDER
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-FOLDER = "plots"
-"""Of a run: where the plots are."""
-
-NAMES = ("loss", "scatter", "curves", "labels", "confusion", "calibration")
-"""Of all plots that there can be; each is a file `NAME.png`."""
 
 # Okabe and Ito (2008): eight colours that colour-blind readers tell apart, the darkest last.
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#F0E442")
@@ -410,4 +405,4 @@ def _show_percent(share: float) -> str:
     return "<1%" if 0 < share < 0.005 else f"{share:.0%}"
 
 
-__all__ = ["FOLDER", "write_plots"]
+__all__ = ["write_plots"]
