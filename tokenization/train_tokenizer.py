@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,11 @@ from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import BpeTrainer
 
 from gengram.errors import InputError
-from gengram.files import hash_file, make_whole, save_figure, write_json, write_text
+from gengram.files import make_whole, save_figure, write_json, write_text
 from gengram.genome.alphabet import ANY_BASE, BASES, reverse_complement
 from gengram.genome.fasta import read_fasta
 from gengram.genome.letters import MAX_NON_DNA, LetterSurvey
+from gengram.genome.text import FileDigest
 from gengram.progress import track
 from gengram.tokenization.bpe import GAP, BpeTokenizer, fold_letters, wrap_bpe
 from gengram.tokenization.encode_bpe import BpeEncoder
@@ -107,6 +108,7 @@ def sample_pieces(
     both_strands: bool = True,
     seed: int = 0,
     max_non_dna: float = MAX_NON_DNA,
+    digests: Mapping[str, FileDigest] | None = None,
 ) -> tuple[list[str], list[str], dict[str, Any]]:
     """
     Cut genomes into pieces of `PIECE` bp and draw some of them; a genome is read twice and never kept as a whole.
@@ -117,6 +119,7 @@ def sample_pieces(
         both_strands: add the reverse complement of each piece.
         seed: of the draw.
         max_non_dna: largest share of a file's letters that are not DNA, see `LetterSurvey`.
+        digests: by the name of a file, to take its checksum in passing.
 
     Returns:
         The pieces to train on; the pieces to measure (those that train, if there are fewer than `HELD_OUT`); and how
@@ -131,7 +134,7 @@ def sample_pieces(
         raise InputError(f"sample={sample}: give {PIECE} bp or more")
     lengths = []
     surveys = {str(file): LetterSurvey(str(file), max_non_dna) for file in files}
-    for name, record, sequence in _read_records(files, "Counting"):
+    for name, record, sequence in _read_records(files, "Counting", digests or {}):
         surveys[name].look([sequence], [record].__getitem__)
         lengths.append(len(sequence))
     for survey in surveys.values():
@@ -143,7 +146,7 @@ def sample_pieces(
     roles[order[:held]] = 1
     roles[order[held : held + sample // PIECE]] = 2
     train, others, measured, number = list[str](), list[str](), list[str](), 0
-    for _, _, sequence in _read_records(files, "Reading"):
+    for _, _, sequence in _read_records(files, "Reading", {}):
         for start in range(0, len(sequence), PIECE):
             piece = sequence[start : start + PIECE].upper()
             if roles[number] == 1:
@@ -227,7 +230,8 @@ def train_tokenizer(
     out = Path(out)
     if out.exists() and not overwrite:
         raise InputError(f"{out} is there already: choose another folder")
-    pieces, measured, counts = sample_pieces(files, sample, both_strands, seed, max_non_dna)
+    digests = {str(file): FileDigest() for file in files}
+    pieces, measured, counts = sample_pieces(files, sample, both_strands, seed, max_non_dna, digests)
     try:
         tokenizer = train_bpe_tokenizer(
             pieces,
@@ -240,7 +244,7 @@ def train_tokenizer(
     except ValueError as error:
         raise InputError(str(error)) from error
     report: dict[str, Any] = {
-        "files": [{"file": str(file), "sha256": hash_file(file)} for file in files],
+        "files": [{"file": str(file), "sha256": digests[str(file)].finish(file)} for file in files],
         "settings": {
             "vocab_size": vocab_size,
             "max_token_length": max_token_length,
@@ -301,11 +305,13 @@ def tabulate(report: dict[str, Any]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _read_records(files: Sequence[str | Path], what: str) -> Iterator[tuple[str, str, str]]:
+def _read_records(
+    files: Sequence[str | Path], what: str, digests: Mapping[str, FileDigest]
+) -> Iterator[tuple[str, str, str]]:
     """File, place and sequence of each record, with a progress bar of bases."""
     with track(desc=what, unit=" bp", unit_scale=True) as progress:
         for file in files:
-            for line, header, sequence in read_fasta(file):
+            for line, header, sequence in read_fasta(file, digests.get(str(file))):
                 yield str(file), f"the record in line {line}, {header[:60]!r}", sequence
                 progress.update(len(sequence))
 

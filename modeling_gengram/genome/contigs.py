@@ -11,9 +11,10 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gengram.errors import InputError
+from gengram.genome.text import FileDigest
 from gengram.progress import tell
 
 _PREFIXED = re.compile(r"chr(.+)", re.IGNORECASE | re.DOTALL)
@@ -138,11 +139,16 @@ class Genome(os.PathLike):
         slices: whether records that samtools faidx has cut, named like `chr20:1000001-2000000` (from 1, the end
             included) and of that length, are these bases of `chr20`, unless there is a record `chr20`.
         renamed: what was found under another name so far: the genome's name by the other file's.
+        kept: the contigs that were read last, if they are kept (`keep`): what asked for them, and the answer.
+        digest: of the file's bytes, taken while it was read.
     """
 
     path: str | Path
     slices: bool = False
     renamed: dict[str, str] = dataclasses.field(default_factory=dict, compare=False)
+    kept: tuple[Mapping, Any] | None = dataclasses.field(default=None, compare=False, repr=False)
+    digest: FileDigest = dataclasses.field(default_factory=FileDigest, compare=False, repr=False)
+    _keeps: bool = dataclasses.field(default=False, compare=False, repr=False)
     _told: set[str] = dataclasses.field(default_factory=set, compare=False, repr=False)
 
     def __fspath__(self) -> str:
@@ -155,6 +161,20 @@ class Genome(os.PathLike):
     def of(cls, path: "str | Path | Genome") -> "Genome":
         """Return the genome of a path; a genome is itself."""
         return path if isinstance(path, Genome) else cls(path)
+
+    def keep(self) -> "Genome":
+        """Keep contigs that are read in memory, for one who reads the same intervals again; returns the genome."""
+        self._keeps = True
+        return self
+
+    def remember(self, asked: Mapping, answer: Any) -> None:
+        """Keep an answer, if that is asked for."""
+        if self._keeps:
+            self.kept = (dict(asked), answer)
+
+    def hash(self) -> str:
+        """Return the SHA-256 of the file's bytes, read for that only as far as nobody has read them yet."""
+        return self.digest.finish(self.path)
 
     def split(self, lengths: Mapping[str, int]) -> dict[str, Part]:
         """Return what each record is, in the order of the file.

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from gengram.errors import InputError
-from gengram.genome.text import read_lines
+from gengram.genome.text import FileDigest, read_lines
 
 # As samtools faidx and bedtools getfasta write it: chr1:0-96, name::chr1:0-96(+); contigs may have colons.
 _REGION = re.compile(r"(?:[^\s|]*::)?([^\s|]*[^\s:|]):(\d{1,18})-(\d{1,18})(?:\(([+.-])\)|:?([+-]))?(?=[\s|]|$)")
@@ -20,8 +20,12 @@ _NO_SEQUENCE = re.compile(r"[\d>\x00-\x08\x0b-\x1f\x7f]")
 _OTHER_FORMATS = {"@": "FASTQ", "LOCUS": "GenBank", "ID ": "EMBL", "##gff": "GFF", "##fileformat": "VCF", "@SQ": "SAM"}
 
 
-def read_fasta(path: str | Path) -> Iterator[tuple[int, str, str]]:
+def read_fasta(path: str | Path, digest: FileDigest | None = None) -> Iterator[tuple[int, str, str]]:
     """Read the records of a FASTA file, plain or gzip (seen from its first bytes), one at a time.
+
+    Args:
+        path: the file.
+        digest: takes a checksum of the file's bytes in passing.
 
     Yields:
         The line of the header, counted from 1; the header without `>`; the sequence, its lines joined, blanks removed.
@@ -33,7 +37,7 @@ def read_fasta(path: str | Path) -> Iterator[tuple[int, str, str]]:
     """
     header: str | None = None
     header_line, parts = 0, list[str]()
-    for number, line in read_lines(path, universal=True):
+    for number, line in read_lines(path, universal=True, digest=digest):
         if line.startswith(">"):
             if header is not None:
                 yield header_line, header, _join(parts, path, header_line, header)
@@ -65,24 +69,50 @@ def read_labelled_fasta(path: str | Path, needs_labels: bool = True) -> pa.Table
     Raises:
         `InputError`: see `read_fasta`; a header without label.
     """
-    headers, names, labels, sequences = list[str](), list[str](), list[str](), list[str]()
+    headers, sequences, survey = list[str](), list[str](), HeaderSurvey()
     for line, header, sequence in read_fasta(path):
-        name, bar, label = header.rpartition("|")
-        if bar and label.strip():
-            names.append(name.strip())
-            labels.append(label.strip())
-        elif needs_labels:
+        survey.look([header])
+        if needs_labels and not survey.has_labels:
             raise InputError(f"{path}, line {line}: the header {header[:60]!r} has no label; write it as '>name|label'")
         headers.append(header)
         sequences.append(sequence)
-    if len(labels) == len(headers):
-        columns: dict[str, list] = {"sequence": sequences, "label": labels, "name": names}
-    else:
-        names = headers
-        columns = {"sequence": sequences, "name": names}
-    if found := find_regions(names):
-        columns |= dict(zip(("chrom", "start", "end"), found[:3]))
-    return pa.table(columns)
+    return pa.table({"sequence": sequences, **survey.read(headers)})
+
+
+class HeaderSurvey:
+    """Finds what all headers of a file tell: `name|label`, or names that begin with a region.
+
+    Attributes:
+        has_labels: whether all that were looked at have a label.
+    """
+
+    def __init__(self) -> None:
+        self.has_labels = True
+        # Of whole headers, and of what is before their labels.
+        self._has_regions = {False: True, True: True}
+
+    def look(self, headers: Sequence[str]) -> None:
+        """Look at some headers."""
+        self.has_labels = self.has_labels and all(label for _, label in map(_split_label, headers))
+        for cut, has_regions in self._has_regions.items():
+            names = [_split_label(header)[0] for header in headers] if cut else headers
+            self._has_regions[cut] = has_regions and find_regions(names) is not None
+
+    def read(self, headers: Sequence[str]) -> dict[str, list]:
+        """Return the columns of some headers after all were looked at, see `read_labelled_fasta`."""
+        columns: dict[str, list] = {"name": list(headers)}
+        if self.has_labels:
+            names, labels = map(list, zip(*map(_split_label, headers)))
+            columns = {"label": labels, "name": names}
+        if self._has_regions[self.has_labels] and (found := find_regions(columns["name"])):
+            columns |= dict(zip(("chrom", "start", "end"), found[:3]))
+        return columns
+
+
+def _split_label(header: str) -> tuple[str, str]:
+    """Return name and label of a header; the label is empty where there is none."""
+    name, bar, label = header.rpartition("|")
+    return (name.strip(), label.strip()) if bar else (header, "")
 
 
 def find_regions(headers: Sequence[str]) -> tuple[list[str], list[int], list[int], list[str]] | None:
@@ -122,4 +152,4 @@ def _join(parts: list[str], path: str | Path, line: int, header: str) -> str:
     return sequence
 
 
-__all__ = ["find_regions", "read_fasta", "read_labelled_fasta"]
+__all__ = ["HeaderSurvey", "find_regions", "read_fasta", "read_labelled_fasta"]

@@ -18,7 +18,7 @@ from gengram.errors import InputError
 from gengram.genome.alphabet import reverse_complement
 from gengram.genome.contigs import Genome, Part, Places, fold_name
 from gengram.genome.fasta import read_fasta
-from gengram.genome.text import read_lines
+from gengram.genome.text import FileDigest, read_lines
 from gengram.progress import tell
 
 BED_COLUMNS = ("chrom", "start", "end", "name", "score", "strand")
@@ -124,10 +124,13 @@ def _cut(
 
 def _read_contigs(path: str | Path, genome: Genome, ends: dict[str, int]) -> tuple[dict[str, str], Places]:
     """Return the records that a BED file's contigs, given with their furthest ends, may be, and where they are."""
+    if genome.kept is not None and genome.kept[0] == ends:
+        return genome.kept[1]
     folded = set(map(fold_name, ends))
     contigs: dict[str, str] = {}
     lengths: dict[str, int] = {}
-    for line, header, sequence in read_fasta(genome.path):
+    genome.digest = FileDigest()
+    for line, header, sequence in read_fasta(genome.path, genome.digest):
         name = header.split()[0]
         if name in lengths:
             raise InputError(f"{genome}, line {line}: a second contig is called {name!r}; rename or remove it")
@@ -136,6 +139,7 @@ def _read_contigs(path: str | Path, genome: Genome, ends: dict[str, int]) -> tup
             contigs[name] = sequence
     places = genome.match(path, ends, lengths)
     _compare_slices(genome, [part for part in places.parts.values() if part.record in contigs], contigs)
+    genome.remember(ends, (contigs, places))
     return contigs, places
 
 

@@ -112,7 +112,7 @@ def add_labels(
     table = _read_arrow(label_path, find_format(label_path, {".txt": ".tsv"}), {"name", *text_columns})
     refuse_twins(table.column_names, label_path)
     check_values(table, label_path)
-    features = _find_features(table, label_path)
+    features = find_features(table.schema, label_path)
     if "name" in table.column_names and "name" in rows.column_names:
         table = table.take(_find_names(rows.data.column("name"), table["name"], path, label_path)).drop_columns("name")
     elif table.num_rows != len(rows):
@@ -165,7 +165,7 @@ def arrange_rows(table: pa.Table, path: str | Path, sequence_column: str | None 
         raise InputError(f"{path}: the file has a header but no data rows")
     refuse_twins(table.column_names, path)
     check_values(table, path)
-    features = _find_features(table, path)
+    features = find_features(table.schema, path)
     columns: dict[str, pa.ChunkedArray] = {"sequence": read_sequences(table, path, sequence_column)}
     for name in table.column_names:
         if name not in {"sequence", sequence_column}:
@@ -174,11 +174,16 @@ def arrange_rows(table: pa.Table, path: str | Path, sequence_column: str | None 
     return Dataset(pa.table(columns), info=DatasetInfo(features=Features({"sequence": Value("string"), **kept})))
 
 
-def _find_features(table: pa.Table, path: str | Path) -> Features:
+def find_features(schema: pa.Schema, path: str | Path) -> Features:
+    """Return what `datasets` calls the types of columns.
+
+    Raises:
+        `InputError`: values that are neither text nor numbers nor lists of these; names the columns.
+    """
     try:
-        return Features.from_arrow_schema(table.schema)
+        return Features.from_arrow_schema(schema)
     except (ValueError, TypeError, KeyError, AttributeError, pa.ArrowException) as error:
-        kinds = shorten([f"{field.name}: {field.type}" for field in table.schema])
+        kinds = shorten([f"{field.name}: {field.type}" for field in schema])
         raise InputError(
             f"{path}: a column holds values that are neither text nor numbers nor lists of these ({error}); the "
             f"columns are {kinds}. Remove it."
@@ -312,6 +317,7 @@ __all__ = [
     "add_labels",
     "arrange_rows",
     "find_column",
+    "find_features",
     "read_identifiers",
     "read_rows",
     "read_sequences",

@@ -5,6 +5,7 @@ What a file is, its first bytes say, never its name. Every damage becomes an `In
 
 import codecs
 import gzip
+import hashlib
 import io
 import os
 import stat
@@ -45,13 +46,52 @@ _NO_TEXT = {
 }
 
 
-def read_lines(path: str | Path, universal: bool = False) -> Iterator[tuple[int, str]]:
+class FileDigest:
+    """A checksum (SHA-256) of a file's bytes, taken while somebody reads them."""
+
+    def __init__(self) -> None:
+        self._hash, self._size = hashlib.sha256(), 0
+
+    def update(self, start: int, data: memoryview) -> None:
+        """Take bytes that were read from a place of the file; those that were taken before, and jumps, are left out."""
+        if start <= self._size < start + len(data):
+            self._hash.update(data[self._size - start :])
+            self._size = start + len(data)
+
+    def finish(self, path: str | Path) -> str:
+        """Return the checksum in hexadecimal; what is missing of the file is read for it."""
+        with open(path, "rb") as file:
+            file.seek(self._size)
+            while block := file.read(1 << 20):
+                self.update(self._size, memoryview(block))
+        return self._hash.hexdigest()
+
+
+class _DigestedFile(io.FileIO):
+    """A file that gives a digest what is read of it."""
+
+    def __init__(self, path: str | Path, digest: FileDigest):
+        super().__init__(path)
+        self._digest = digest
+
+    def readinto(self, buffer: Any) -> int | None:
+        start = self.tell() if self.seekable() else None
+        count = super().readinto(buffer)
+        if count and start is not None:
+            self._digest.update(start, memoryview(buffer).cast("B")[:count])
+        return count
+
+
+def read_lines(
+    path: str | Path, universal: bool = False, digest: FileDigest | None = None
+) -> Iterator[tuple[int, str]]:
     r"""Yield the lines of a text file with their numbers from 1.
 
     Args:
         path: a file or pipe in UTF-8, plain, gzip or bgzip.
         universal: whether lines end at `\n`, `\r\n` and `\r` alike and are given with `\n`, and the mark `MARK` of the
             first line is dropped. If not, lines end at `\n` only and are given as they are: joined, they are the file.
+        digest: takes a checksum of the file's bytes in passing.
 
     Yields:
         The number; the line with its end, which the last one may lack.
@@ -62,7 +102,7 @@ def read_lines(path: str | Path, universal: bool = False) -> Iterator[tuple[int,
     """
     number = 0
     try:
-        with _open(path) as file:
+        with _open(path, digest) as file:
             try:
                 _check_start(path, file.peek(16))
                 for line in file:
@@ -166,9 +206,10 @@ def open_output(path: str | Path) -> Iterator[Callable[[str], None]]:
 
 
 @contextmanager
-def _open(path: str | Path) -> Iterator["io.BufferedReader[Any]"]:
+def _open(path: str | Path, digest: FileDigest | None = None) -> Iterator["io.BufferedReader[Any]"]:
     """Open a file for reading bytes, unpacked."""
-    with io.BufferedReader(io.FileIO(path), _BUFFER) as raw:
+    file = io.FileIO(path) if digest is None else _DigestedFile(path, digest)
+    with io.BufferedReader(file, _BUFFER) as raw:
         start = raw.peek(18)
         if not start.startswith(_GZIP):
             yield raw
@@ -253,4 +294,4 @@ def _close(path: str | Path, partial: Path, file: Any) -> None:
         file.close()
 
 
-__all__ = ["MARK", "cut_end", "open_output", "open_text", "read_lines"]
+__all__ = ["MARK", "FileDigest", "cut_end", "open_output", "open_text", "read_lines"]

@@ -1,12 +1,10 @@
 """What does a model make of each sequence of a file, as a vector? The work of `gengram embed`."""
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 import transformers
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -24,9 +22,11 @@ from gengram.loading.checkpoints import find_model
 from gengram.loading.faults import tell_faults
 from gengram.loading.models import choose_device, count_embeddings, require_model
 from gengram.loading.tokenizers import check_tokenizer, require_tokenizer
+from gengram.pipelines.blocks import take_blocks
 from gengram.pipelines.embed import Embedder, NotFiniteError, NoTokenError, tokenize_sequences
-from gengram.pipelines.embedding_files import COLUMN, TOKENS, Parts, build_columns, spread_vectors
+from gengram.pipelines.embedding_files import COLUMN, TOKENS, assemble_vectors, build_columns, spread_vectors
 from gengram.pipelines.outputs import PLACES, check_output
+from gengram.pipelines.parts import Parts, Shard, join_columns
 from gengram.progress import tell, track
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -47,6 +47,7 @@ def embed_file(
     sequence_column: str | None = None,
     max_non_dna: float = MAX_NON_DNA,
     block_rows: int = _BLOCK_ROWS,
+    shard: tuple[int, int] = (1, 1),
     **options: Any,
 ) -> Path:
     """Embed every row of a file; memory does not grow with their number.
@@ -65,11 +66,14 @@ def embed_file(
         genome, sequence_column: see `stream_rows`.
         max_non_dna: largest share of letters that are not DNA, see `LetterSurvey`.
         block_rows: rows that are sorted by length together and saved together.
+        shard: `(i, n)`: of n processes with the same arguments, which may be on several machines that share the folder,
+            this is number i, from 1. Each embeds every n-th block; the last one puts the file together.
         options: of `Embedder`: `layer`, `pool`, `exclude_special`, `per_base`, `too_long`, `max_length`,
             `batch_tokens`.
 
     Returns:
-        The path of the file; its rows are those of the input, in the same order. Parquet has the input's columns but
+        The path of the file; of a shard that is not the last one, of the folder of parts. Rows are those of the input,
+        in the same order. Parquet has the input's columns but
         the sequences, then `embedding`, float32 lists of length D (lists of them with `pool="none"`, with the tokens'
         bases in `token_interval`). Text has a column for each dimension, see `spread_vectors`. The others have
         `embeddings` [N, D]; with `pool="none"` the rows' vectors one after the other, row i at `offsets[i]` to
@@ -84,7 +88,7 @@ def embed_file(
     suffix = find_suffix(out)
     if suffix in PLACES and options.get("pool") == "none":
         raise InputError(f"{out}: a BED file has a vector for each interval; pool them (--pool mean), or write .tsv")
-    genome = None if genome is None else Genome.of(genome)  # It is read twice, and tells of its contigs once.
+    genome = None if genome is None else Genome.of(genome).keep()
     model_path = find_model(model_path)
     counted_from = survey_places(file, sequence_column) if suffix in PLACES else 0
     if Path(model_path).is_dir() and is_adapter(model_path):
@@ -124,12 +128,15 @@ def embed_file(
     if both := [name for name in schema.names if name in taken]:
         tell(f"{file}: {shorten(both)}: columns of the vectors are called so, those of the file are left out")
     kept = [name for name in schema.names if name not in taken]
-    parts = Parts(out, plan)
+    parts = Parts(out, plan, Shard(*shard))
+    bases = _BLOCK_BASES
+    if embed.pool == "none":
+        bases = min(bases, _BLOCK_BYTES // (4 * embed.model.config.hidden_size))
     count = done = 0
     with parts.keep(), track(total=rows, desc="Embedding", unit="seq") as bar:
-        blocks = _take_blocks(stream_rows(file, sequence_column, genome), block_rows, embed)
+        blocks = take_blocks(stream_rows(file, sequence_column, genome), block_rows, bases)
         for count, block in enumerate(blocks, start=1):
-            if not parts.has(count - 1):
+            if parts.shard.takes(count - 1) and not parts.has(count - 1):
                 try:
                     embedded = embed(block["sequence"].to_pylist())
                 except NotFiniteError as error:
@@ -141,11 +148,13 @@ def embed_file(
                     raise InputError(
                         f"{file}, data row {done + error.index + 1}: the sequence is shorter than a token of this model"
                     ) from error
-                parts.write(count - 1, fit_columns(block, schema, kept), embedded)
+                parts.write(count - 1, join_columns(fit_columns(block, schema, kept), build_columns(embedded)))
             done += len(block)
             bar.update(len(block))
-        parts.assemble(count, counted_from)
-    return out
+        with parts.assemble(count) as is_whole:
+            if is_whole:
+                assemble_vectors(parts, count, counted_from)
+    return out if is_whole else parts.folder
 
 
 def choose_dtype(name: str) -> torch.dtype:
@@ -226,7 +235,7 @@ def _make_plan(
         "file": str(file),
         "file_sha256": hash_file(file),
         "genome": None if genome is None else str(genome),
-        "genome_sha256": None if genome is None else hash_file(genome.path),
+        "genome_sha256": None if genome is None else genome.hash(),
         "sequence_column": sequence_column,
         "rows": rows,
         "layer": embed.layer,
@@ -251,25 +260,6 @@ def _hash_weights(model: PreTrainedModel) -> str:
         digest.update(f"{name} {tuple(weight.shape)}".encode())
         digest.update(weight.flatten()[:256].float().cpu().numpy().tobytes())
     return digest.hexdigest()
-
-
-def _take_blocks(tables: Iterator[pa.Table], rows: int, embed: Embedder) -> Iterator[pa.Table]:
-    """Cut a stream of rows into blocks that fit into memory with their vectors; where, depends on the rows alone."""
-    bases = _BLOCK_BASES
-    if embed.pool == "none":
-        bases = min(bases, _BLOCK_BYTES // (4 * embed.model.config.hidden_size))
-    waiting: list[pa.Table] = []
-    count = size = 0
-    for table in tables:
-        start = 0
-        for row, length in enumerate(pc.utf8_length(table["sequence"]).to_pylist()):
-            if count and (count == rows or size + length > bases):
-                yield pa.concat_tables([*waiting, table.slice(start, row - start)], promote_options="permissive")
-                waiting, start, count, size = [], row, 0, 0
-            count, size = count + 1, size + length
-        waiting.append(table.slice(start))
-    if count:
-        yield pa.concat_tables(waiting, promote_options="permissive")
 
 
 __all__ = ["DTYPES", "choose_dtype", "embed_file"]

@@ -1,11 +1,9 @@
-"""Embeddings on their way to a file: finished parts in a folder beside it, put together when all are there."""
+"""Embeddings on their way to a file: the columns of finished parts, and how these are put together in each format."""
 
 import json
-import shutil
 import struct
 import zipfile
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,13 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from gengram.errors import InputError
-from gengram.files import Numbers, find_suffix, keep_finished, open_safetensors, open_whole, write_text
+from gengram.files import Numbers, find_suffix, open_safetensors, open_whole
 from gengram.genome.places import place_rows
 from gengram.genome.row_files import count_rows, write_rows
-from gengram.loading.faults import tell_faults
 from gengram.pipelines.embed import Embedded
 from gengram.pipelines.outputs import PLACES
+from gengram.pipelines.parts import Parts, pack_lists, pack_vectors, unpack
 
 COLUMN = "embedding"
 """The column of vectors; in text each dimension has its own, `embedding_0`, `embedding_1`, ..."""
@@ -28,110 +25,39 @@ COLUMN = "embedding"
 TOKENS = "token_interval"
 """The column of the bases of tokens."""
 
-# Where the input lies may differ when a run is resumed; what it is may not.
-_PLACES = {"file", "genome", "model"}
 
-
-class Parts:
-    """The parts of one embedding run, `OUT.parts/`: one Arrow file for each block of rows.
+def assemble_vectors(parts: Parts, count: int, counted_from: int = 0) -> None:
+    """Put parts 0 to `count - 1` together in the output's format.
 
     Args:
-        out: the file that they are for.
-        plan: everything that the vectors depend on; JSON.
-
-    Raises:
-        `InputError`: the folder is of a run with another plan, or holds something else.
+        parts: each with the columns of the rows, then those of `build_columns`.
+        count: of the parts.
+        counted_from: of a BED file, how its rows' places are counted, see `survey_places`.
     """
+    suffix = find_suffix(parts.out)
+    if suffix in _WRITERS:
+        _WRITERS[suffix](parts, count)
+        return
+    tables = _spread(parts, count)
+    write_rows(parts.out, (place_rows(table, counted_from) for table in tables) if suffix in PLACES else tables)
 
-    def __init__(self, out: Path, plan: dict[str, Any]):
-        self.out, self.plan = out, plan
-        self.folder = out.with_name(out.name + ".parts")
-        file = self.folder / "plan.json"
-        if not file.exists():
-            is_free = not self.folder.exists() or (
-                self.folder.is_dir() and {one.name for one in self.folder.iterdir()} <= {"plan.json.partial"}
-            )
-            if not is_free:
-                raise InputError(f"{self.folder}: it is in the way; remove it, or choose another --out")
-            with self.keep():
-                self.folder.mkdir(exist_ok=True)
-                write_text(json.dumps(plan, indent=1), file)
-            return
-        with tell_faults(f"{file}: cannot be read as JSON; remove {self.folder} to begin anew"):
-            self.plan = dict(json.loads(file.read_text(encoding="utf-8")))
-        for name in plan.keys() - _PLACES:
-            if self.plan.get(name) != plan[name]:
-                raise InputError(
-                    f"{self.folder}: the run that was begun here is another one: {name} was {self.plan.get(name)!r} "
-                    f"and is {plan[name]!r}. Remove the folder to begin anew, or choose another --out."
-                )
 
-    def keep(self) -> AbstractContextManager[None]:
-        """Leave finished parts after an error or an interrupt, and nothing else."""
-        return keep_finished(self.folder, "part-*.arrow")
-
-    def has(self, number: int) -> bool:
-        """Whether a part is finished."""
-        return self._name(number).exists()
-
-    def write(self, number: int, rows: pa.Table, embedded: list[Embedded]) -> None:
-        """Write a part in one piece.
-
-        Args:
-            number: of the part, from 0.
-            rows: N rows with the columns that go with the vectors.
-            embedded: of the N rows, in their order.
-        """
-        built = build_columns(embedded)
-        schema = pa.schema([*rows.schema, *(pa.field(name, column.type) for name, column in built.items())])
-        # Not appended: a table of no columns does not know how many rows it has.
-        table = pa.Table.from_arrays([*rows.columns, *built.values()], schema=schema)
-        with (
-            open_whole(self._name(number)) as stream,
-            pa.ipc.new_file(stream, table.schema) as writer,
-        ):
-            writer.write_table(table)
-
-    def assemble(self, count: int, counted_from: int = 0) -> None:
-        """Put parts 0 to `count - 1` together in the output's format, and remove the folder.
-
-        Args:
-            count: of the parts.
-            counted_from: of a BED file, how its rows' places are counted, see `survey_places`.
-        """
-        suffix = find_suffix(self.out)
-        if suffix in _WRITERS:
-            _WRITERS[suffix](self, count)
-        else:
-            tables = self._spread(count)
-            write_rows(self.out, (place_rows(table, counted_from) for table in tables) if suffix in PLACES else tables)
-        shutil.rmtree(self.folder)
-
-    def _spread(self, count: int) -> Iterator[pa.Table]:
-        first = 1
-        for table in self.read(count):
-            yield spread_vectors(table, first)
-            first += len(table)
-
-    def read(self, count: int) -> Iterator[pa.Table]:
-        """Yield the parts, one in memory at a time."""
-        for number in range(count):
-            with pa.OSFile(str(self._name(number)), "rb") as source, pa.ipc.open_file(source) as reader:
-                yield reader.read_all()
-
-    def _name(self, number: int) -> Path:
-        return self.folder / f"part-{number:06d}.arrow"
+def _spread(parts: Parts, count: int) -> Iterator[pa.Table]:
+    first = 1
+    for table in parts.read(range(count)):
+        yield spread_vectors(table, first)
+        first += len(table)
 
 
 def build_columns(embedded: list[Embedded]) -> dict[str, pa.Array]:
     """Return the columns of N embeddings without a copy of the numbers: `embedding`, float32 [N, D] as a fixed-size
     list, or lists of them; where tokens have intervals `token_interval`, lists of int64 [2]."""
     if embedded[0].vectors.ndim == 1:
-        return {COLUMN: _as_vectors(np.stack([one.vectors for one in embedded]))}
-    columns = {COLUMN: _as_lists([one.vectors for one in embedded])}
+        return {COLUMN: pack_vectors(np.stack([one.vectors for one in embedded]))}
+    columns = {COLUMN: pack_lists([one.vectors for one in embedded])}
     intervals = [one.intervals for one in embedded if one.intervals is not None]
     if intervals:
-        columns[TOKENS] = _as_lists(intervals)
+        columns[TOKENS] = pack_lists(intervals)
     return columns
 
 
@@ -157,11 +83,11 @@ def spread_vectors(table: pa.Table, first: int = 1) -> pa.Table:
         numbers = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         columns["data_row"] = pa.array(first + rows)
         if TOKENS in table.column_names:
-            intervals = _flatten(table[TOKENS]).reshape(-1, 2)
+            intervals = unpack(table[TOKENS]).reshape(-1, 2)
             columns |= dict(zip(("token", "token_start", "token_end"), map(pa.array, (numbers, *intervals.T))))
         else:
             columns["base"] = pa.array(numbers)
-    matrix = _flatten(table[COLUMN]).reshape(-1, _find_width(table[COLUMN].type))
+    matrix = unpack(table[COLUMN]).reshape(-1, _find_width(table[COLUMN].type))
     columns |= {f"{COLUMN}_{place}": pa.array(values) for place, values in enumerate(matrix.T)}
     names = [*others.column_names, *columns]
     # Not made of a dictionary: names of others may be repeated there no more than here.
@@ -170,15 +96,6 @@ def spread_vectors(table: pa.Table, first: int = 1) -> pa.Table:
 
 def _find_width(kind: pa.DataType) -> int:
     return kind.list_size if pa.types.is_fixed_size_list(kind) else kind.value_type.list_size
-
-
-def _as_vectors(matrix: np.ndarray) -> pa.FixedSizeListArray:
-    return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(matrix).reshape(-1)), matrix.shape[1])
-
-
-def _as_lists(matrices: list[np.ndarray]) -> pa.ListArray:
-    offsets = np.cumsum([0, *map(len, matrices)], dtype=np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), _as_vectors(np.concatenate(matrices)))
 
 
 class _Stream(NamedTuple):
@@ -195,7 +112,7 @@ def _list_arrays(parts: Parts, count: int) -> dict[str, _Stream]:
     lengths: list[np.ndarray] = []
     vectors = rows = width = 0
     names: list[str] = []
-    for table in parts.read(count):
+    for table in parts.read(range(count)):
         column = table[COLUMN].combine_chunks()
         if not pa.types.is_fixed_size_list(column.type):
             lengths.append(np.diff(column.offsets.to_numpy()))
@@ -207,26 +124,19 @@ def _list_arrays(parts: Parts, count: int) -> dict[str, _Stream]:
             table.column_names,
         )
     arrays = {
-        "embeddings": _Stream((vectors, width), np.dtype("<f4"), (_flatten(t[COLUMN]) for t in parts.read(count)))
+        "embeddings": _Stream((vectors, width), np.dtype("<f4"), (unpack(t[COLUMN]) for t in parts.read(range(count))))
     }
     if lengths:
         offsets = np.cumsum(np.concatenate([[0], *lengths]), dtype=np.int64)
         arrays["offsets"] = _Stream((rows + 1,), np.dtype("<i8"), [offsets])
     if TOKENS in names:
-        pieces = (_flatten(table[TOKENS]) for table in parts.read(count))
+        pieces = (unpack(table[TOKENS]) for table in parts.read(range(count)))
         arrays["intervals"] = _Stream((vectors, 2), np.dtype("<i8"), pieces)
     return arrays
 
 
-def _flatten(column: pa.ChunkedArray) -> np.ndarray:
-    values = column.combine_chunks().flatten()
-    while pa.types.is_nested(values.type):
-        values = values.flatten()
-    return values.to_numpy()
-
-
 def _write_parquet(parts: Parts, count: int) -> None:
-    first = next(parts.read(1))
+    first = next(parts.read(range(1)))
     others = [name for name in first.column_names if name not in (COLUMN, TOKENS)]
     schema = first.schema.with_metadata({b"gengram": json.dumps(parts.plan).encode()})
     # Vectors hardly repeat and hardly shrink: without a dictionary and without compression they are just copied.
@@ -236,7 +146,7 @@ def _write_parquet(parts: Parts, count: int) -> None:
         open_whole(parts.out) as stream,
         pa.parquet.ParquetWriter(stream, schema, **options) as writer,
     ):
-        for table in parts.read(count):
+        for table in parts.read(range(count)):
             writer.write_table(table.replace_schema_metadata(schema.metadata))
 
 
@@ -290,4 +200,4 @@ def describe_vectors(path: Path) -> dict[str, int]:
     return {"vectors": shape[0], "dimension": shape[1]}
 
 
-__all__ = ["COLUMN", "TOKENS", "Parts", "build_columns", "describe_vectors", "spread_vectors"]
+__all__ = ["COLUMN", "TOKENS", "assemble_vectors", "build_columns", "describe_vectors", "spread_vectors"]

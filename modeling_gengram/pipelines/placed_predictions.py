@@ -5,11 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from datasets import Dataset
 
 from gengram.errors import InputError
-from gengram.files import find_suffix
-from gengram.genome.places import place_rows, sort_places
+from gengram.files import find_suffix, tell_write_faults
+from gengram.genome.places import sort_places
 from gengram.genome.row_files import write_rows
 from gengram.genome.tracks import Piece, find_runs, write_track
 from gengram.pipelines.outputs import PLACES, check_track
@@ -33,50 +32,45 @@ def choose_track(out: Path, track: str | None, names: list[str], problem: Proble
     return check_track(out, track, names, what)
 
 
-def check_bases(rows: Dataset, counted_from: int, file: str) -> None:
-    """Refuse rows of which it is not known where each base is.
-
-    Raises:
-        `InputError`: a place that has not as many bases as the row.
-    """
-    table = place_rows(rows.data.table, counted_from)
-    bases = table["end"].to_numpy() - table["start"].to_numpy()
-    lengths = np.array([len(sequence) for sequence in rows["sequence"]])
-    for row in np.flatnonzero(bases != lengths)[:1].tolist():
-        raise InputError(
-            f"{file}, data row {row + 1}: the sequence has {lengths[row]} bases and its place {bases[row]}, so it is "
-            "not known where each base is; write a .tsv, .csv or .parquet file"
-        )
-
-
-def write_placed(out: Path, table: pa.Table, shown: list[str], problem: Problem) -> None:
-    """Write predictions as BED or bedGraph.
+def write_placed(out: Path, tables: Iterator[pa.Table], shown: list[str], problem: Problem, scratch: Path) -> None:
+    """Write predictions as BED or bedGraph; one table is in memory at a time, of a bedGraph the places of all rows.
 
     Args:
         out: the file.
-        table: rows with their places (`place_rows`) and the columns of `describe_rows` or `describe_bases`.
+        tables: rows with their places (`place_rows`) and the columns of `describe_rows` or `describe_bases`.
         shown: of `choose_track`.
         problem: what was predicted. Of `token`, a BED file has a line for each stretch of bases of the same class, with
             the mean of its probabilities, and a bedGraph the probability of each base.
+        scratch: a folder for what is sorted.
     """
     if problem == "token" and find_suffix(out) == ".bed":
-        write_rows(out, _list_stretches(table, shown), values=["probability"])
+        write_rows(out, (row for table in tables for row in _list_stretches(table, shown)), values=["probability"])
     elif problem == "token":
-        write_track(_list_pieces(table, shown[0]), out, shown[0], {})
+        write_track(_list_pieces(tables, shown[0], scratch / "values"), out, shown[0], {})
     elif problem == "regression":
         values = [] if find_suffix(out) == ".bed" else [f"prediction_{shown[0]}"]
-        write_rows(out, table, values=values, label=shown[0])
+        write_rows(out, tables, values=values, label=shown[0])
     else:
-        write_rows(out, table, values=[f"probability_{name}" for name in shown], label=shown[0])
+        write_rows(out, tables, values=[f"probability_{name}" for name in shown], label=shown[0])
 
 
-def _list_pieces(table: pa.Table, name: str) -> Iterator[Piece]:
+def _list_pieces(tables: Iterator[pa.Table], name: str, scratch: Path) -> Iterator[Piece]:
     """Yield the probabilities of a class at the bases of each row, in the order of the genome."""
-    chroms = np.asarray(table["chrom"].to_pylist(), dtype=object)
-    order = sort_places(chroms, table["start"].to_numpy(), table["end"].to_numpy(), lambda row: f"data row {row + 1}")
+    chroms: list[str] = []
+    places: list[tuple[int, int, int, int]] = []  # of the row, then its first value's, and the number of values
+    with tell_write_faults(scratch), open(scratch, "wb") as stream:
+        for table in tables:
+            chroms += table["chrom"].to_pylist()
+            for row, place in enumerate(zip(table["start"].to_pylist(), table["end"].to_pylist())):
+                first, _, values = _locate(table, row, [name])
+                places.append((*place, first, len(values)))
+                stream.write(np.ascontiguousarray(values[:, 0]).data)
+    starts, ends, firsts, lengths = np.array(places, dtype=np.int64).T
+    order = sort_places(np.asarray(chroms, dtype=object), starts, ends, lambda row: f"data row {row + 1}")
+    offsets = np.cumsum(lengths) - lengths
+    found = np.memmap(scratch, dtype=np.float32, mode="r")
     for row in order.tolist():
-        start, _, values = _locate(table, row, [name])
-        yield Piece(chroms[row], start, values)
+        yield Piece(chroms[row], int(firsts[row]), found[offsets[row] : offsets[row] + lengths[row], None])
 
 
 def _list_stretches(table: pa.Table, shown: list[str]) -> Iterator[pa.Table]:
@@ -114,4 +108,4 @@ def _locate(table: pa.Table, row: int, names: list[str]) -> tuple[int, str, np.n
     return table["start"][row].as_py() + first, strand or ".", values
 
 
-__all__ = ["check_bases", "choose_track", "write_placed"]
+__all__ = ["choose_track", "write_placed"]

@@ -3,33 +3,35 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pyarrow as pa
 import torch
-from datasets import Dataset
+import transformers
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from gengram._version import __version__
 from gengram.errors import InputError
-from gengram.files import find_suffix
+from gengram.files import find_suffix, hash_file
 from gengram.genome.contigs import Genome
 from gengram.genome.letters import MAX_NON_DNA
-from gengram.genome.places import place_rows, survey_places
-from gengram.genome.row_files import write_rows
-from gengram.genome.tables import read_rows, shorten
+from gengram.genome.places import survey_places
+from gengram.genome.streams import fit_columns
+from gengram.genome.tables import shorten
 from gengram.loading.adapters import is_adapter, load_adapter
 from gengram.loading.checkpoints import find_model, find_models
 from gengram.loading.classes import name_outputs
 from gengram.loading.configurations import measure_capacity, require_config
 from gengram.loading.models import check_present, choose_device, count_embeddings, is_decoder, require_model
 from gengram.loading.tokenizers import check_tokenizer, prepare_batches, require_tokenizer
-from gengram.pipelines.logits import compute_logits
+from gengram.pipelines.answers import Asker
+from gengram.pipelines.blocks import take_blocks
 from gengram.pipelines.outputs import PLACES, TRACKS, check_output
-from gengram.pipelines.placed_predictions import check_bases, choose_track, write_placed
-from gengram.pipelines.predictions import check_spread, describe_bases, describe_rows, find_missing, find_start
+from gengram.pipelines.parts import Parts, Shard, hash_weights
+from gengram.pipelines.placed_predictions import choose_track
+from gengram.pipelines.prediction_files import PredictionFile
+from gengram.pipelines.prediction_survey import PredictionSurvey
+from gengram.pipelines.predictions import check_spread
 from gengram.progress import tell
-from gengram.tokenization.coordinates import find_bases, measure_tokens
-from gengram.training.data.inputs import tokenize_rows
-from gengram.training.data.strands import average_outputs, check_letters, read_other_strand
+from gengram.progress import track as track_progress
+from gengram.tokenization.coordinates import measure_tokens
 from gengram.training.problems import Problem
 
 if TYPE_CHECKING:
@@ -41,6 +43,10 @@ _PROBLEMS: dict[str, Problem] = {
     "multi_label_classification": "multi_label",
     "regression": "regression",
 }
+
+_BLOCK_ROWS = 4096  # sorted by length together, and what a killed run has to do again
+_BLOCK_BASES = 4 << 20
+_BLOCK_BYTES = 128 << 20  # of logits, where there are as many as bases
 
 
 def predict_file(
@@ -59,8 +65,13 @@ def predict_file(
     average_strands: bool = False,
     base_model: str | None = None,
     devices: str | None = None,
+    shard: tuple[int, int] = (1, 1),
 ) -> Path:
-    """Predict every row of a file and write the predictions in the format that the name tells, in one piece.
+    """Predict every row of a file and write the predictions in the format that the name tells; memory does not grow
+    with their number.
+
+    Finished blocks of rows are kept in `OUT.parts/` until all are done. The same call goes on after them if it was
+    interrupted, whenever that was, and the file is the one that an uninterrupted run writes.
 
     Args:
         model_path: a saved model or adapter with its tokenizer, a run of `gengram finetune`, or a Hub id.
@@ -79,9 +90,12 @@ def predict_file(
             those of bases are put back where they belong.
         base_model: folder or Hub id of an adapter's base, where it is not where the adapter says.
         devices: what the model computes on, e.g. `cpu`, `cuda:1`; by default an accelerator if there is one.
+        shard: `(i, n)`: of n processes with the same arguments, which may be on several machines that share the folder,
+            this is number i, from 1. Each predicts every n-th block; the last one puts the file together.
 
     Returns:
-        The path of the file. It has the columns of the input without the sequences, in the same order, and
+        The path of the file; of a shard that is not the last one, of the folder of parts. The file has the columns of
+        the input without the sequences, in the same order, and
         - one class a row: `prediction`, the name, and `probability_NAME` of each class;
         - several labels: `prediction`, the list of labels with a probability above 0.5, and `probability_NAME`;
         - a regression: `prediction_NAME` of each target;
@@ -94,76 +108,87 @@ def predict_file(
     Raises:
         `InputError`: a model without a trained head, or with tokens longer than a base where bases are classified; a
             file that cannot be read, or has no places where the output needs them; a sequence that is too long; an
-            output folder that is not there, a suffix that is not written; no prediction that is finite.
+            output folder that is not there, a suffix that is not written; no prediction that is finite; parts of
+            another run.
     """
     out = check_output(out, "predict")
     if too_long == "window" or find_suffix(out) == ".bw":
         raise InputError("windows of long sequences, and bigWig files, are written by gengram.pipelines.scan_file")
     suffix, folders = find_suffix(out), find_models(model_path, seed)
-    counted_from = survey_places(file, sequence_column, disjoint=suffix in TRACKS) if suffix in PLACES else 0
-    rows = read_rows(file, sequence_column, genome=genome, needs_labels=False)
-    answers: list[list[np.ndarray]] = []
-    for folder in folders:
-        model, tokenizer, problem = load_predictor(folder, base_model, devices)
-        names = name_outputs(model.config.id2label, folder)
-        shown = choose_track(out, track, names, problem)
-        check_spread(names, seed)
-        if problem == "token" and suffix in PLACES:
-            check_bases(rows, counted_from, str(file))
-        outputs, starts = _ask(
-            model, tokenizer, problem, rows, str(file), folder, batch_size, max_length, too_long, max_non_dna,
-            average_strands,
-        )  # fmt: skip
-        answers.append(outputs)
-        del model  # before there is another one in memory
-    if seed == "all":
-        outputs = [np.stack(models) for models in zip(*answers)]
-    if problem == "token":
-        columns = describe_bases(outputs, starts, names)
-    else:
-        columns = describe_rows(np.concatenate(outputs, axis=-2), names, problem)
-    if both := [name for name in rows.column_names if name in columns and name != "sequence"]:
-        tell(f"{file}: {shorten(both)}: columns of the predictions are called so, those of the file are left out")
-    kept = {name: rows.data.column(name) for name in rows.column_names if name != "sequence" and name not in columns}
-    table = pa.table({**kept, **columns})
-    if suffix in PLACES:
-        write_placed(out, place_rows(table, counted_from), shown, problem)
-    else:
-        write_rows(out, table)
-    return out
+    genome = None if genome is None else Genome.of(genome).keep()
+    is_placed = suffix in PLACES
+    counted_from = survey_places(file, sequence_column, disjoint=suffix in TRACKS) if is_placed else 0
+    survey = PredictionSurvey(file, sequence_column, genome, max_non_dna, counted_from if is_placed else None)
 
+    def load(folder: str) -> Asker:
+        loaded = load_predictor(folder, base_model, devices)
+        return Asker(*loaded, batch_size, max_length, too_long, average_strands)
 
-def _ask(
-    model: "PreTrainedModel | PeftModel",
-    tokenizer: PreTrainedTokenizerBase,
-    problem: Problem,
-    rows: Dataset,
-    file: str,
-    model_path: str,
-    batch_size: int,
-    max_length: int | None,
-    too_long: str,
-    max_non_dna: float,
-    average_strands: bool,
-) -> tuple[list[np.ndarray], list[int]]:
-    """Return what one model says of each row: logits (1, C), or (bases, C) of those that it has read, with the base
-    that it has read first."""
-    limit = max_length or tokenizer.model_max_length
-    if limit > tokenizer.model_max_length:
-        raise InputError(
-            f"max_length={limit} tokens is longer than the model, which takes {tokenizer.model_max_length} tokens"
-        )
-    encoded, _ = tokenize_rows(rows, tokenizer, limit, too_long, str(file), max_non_dna=max_non_dna)
-    outputs = compute_logits(model, tokenizer, encoded, batch_size, "Predicting")
+    ask: Asker | None = load(folders[0])
+    names, problem = name_outputs(ask.model.config.id2label, folders[0]), ask.problem
+    shown = choose_track(out, track, names, problem)
+    check_spread(names, seed)
+    if problem == "token" and is_placed:
+        survey.check_places()
+    survey.check_tokens(ask.tokenizer, ask.limit, too_long, problem == "token")
     if average_strands:
-        check_letters(rows, str(file))
-        other = read_other_strand(encoded, tokenizer, limit, too_long)
-        turned = compute_logits(model, tokenizer, other, batch_size, "Predicting")
-        outputs = _average(outputs, turned, encoded, other, tokenizer, problem)
-    _tell_missing(outputs, str(file), model_path)
-    if problem == "token":
-        return _take_bases(rows, encoded, outputs, tokenizer, too_long, file)
-    return outputs, []
+        survey.check_strands()
+    predictions = PredictionFile(out, file, names, problem, folders, seed == "all")
+    taken = predictions.name_columns()
+    if both := [name for name in survey.schema.names if name in taken]:
+        tell(f"{file}: {shorten(both)}: columns of the predictions are called so, those of the file are left out")
+    kept = [name for name in survey.schema.names if name not in taken]
+    rows, bases = _size_blocks(batch_size, len(names) if problem == "token" else 0)
+    plan = {
+        "gengram": __version__,
+        "transformers": transformers.__version__,
+        "torch": torch.__version__,
+        "model": folders,
+        "weights": [hash_weights(folder) for folder in folders],
+        "base_model": base_model,
+        "seed": seed,
+        "file": str(file),
+        "file_sha256": hash_file(file),
+        "genome": None if genome is None else str(genome),
+        "genome_sha256": None if genome is None else genome.hash(),
+        "slices": genome is not None and genome.slices,
+        "sequence_column": sequence_column,
+        "rows": survey.rows,
+        "max_length": ask.limit,
+        "too_long": too_long,
+        "average_strands": average_strands,
+        "batch_size": batch_size,
+        "block_rows": rows,
+        "dtype": str(ask.model.dtype).removeprefix("torch."),
+        "device": ask.model.device.type,
+    }
+    parts = Parts(out, plan, Shard(*shard))
+    blocks = 0
+    with parts.keep():
+        for model, folder in enumerate(folders):
+            with track_progress(total=survey.rows, desc="Predicting", unit="rows") as bar:
+                for number, block in enumerate(take_blocks(survey.stream(), rows, bases)):
+                    part = number * len(folders) + model
+                    if parts.shard.takes(number) and not parts.has(part):
+                        ask = ask or load(folder)
+                        answers = ask(block["sequence"].to_pylist())
+                        parts.write(
+                            part,
+                            predictions.pack(answers, None if model else fit_columns(block, survey.schema, kept)),
+                        )
+                    blocks = number + 1
+                    bar.update(len(block))
+            ask = None  # before there is another one in memory
+        with parts.assemble(blocks * len(folders)) as is_whole:
+            if is_whole:
+                predictions.write(parts, blocks, shown, counted_from)
+    return out if is_whole else parts.folder
+
+
+def _size_blocks(batch_size: int, classes: int) -> tuple[int, int]:
+    """Return the most rows and the most bases of a block: whole batches, and of `classes` of each base not too many."""
+    rows = batch_size * max(1, _BLOCK_ROWS // batch_size)
+    return rows, min(_BLOCK_BASES, _BLOCK_BYTES // (4 * classes)) if classes else _BLOCK_BASES
 
 
 def load_predictor(
@@ -237,60 +262,6 @@ def _load_whole(path: str | Path, device: torch.device) -> PreTrainedModel:
     if head is None:
         raise InputError(f"{path}: {config.architectures} has no head that classifies or measures; fine-tune it first")
     return require_model(path, _TASKS[head], config=config, device=device)
-
-
-def _tell_missing(outputs: list[np.ndarray], file: str, model: str | Path) -> None:
-    """Tell which rows have outputs that are not finite.
-
-    Raises:
-        `InputError`: all of them have.
-    """
-    rows = [row for row, logits in enumerate(outputs, start=1) if find_missing(logits).any()]
-    if not rows:
-        return
-    where = f"{file}: the outputs of {model} are not finite for {len(rows)} of {len(outputs)} rows"
-    if len(rows) == len(outputs):
-        raise InputError(f"{where}: its numbers overflow, or the training diverged. Take another model")
-    tell(f"{where}, the first is data row {rows[0]}: these have no prediction (null)")
-
-
-def _average(
-    outputs: list[np.ndarray],
-    turned: list[np.ndarray],
-    encoded: Dataset,
-    other: Dataset,
-    tokenizer: PreTrainedTokenizerBase,
-    problem: Problem,
-) -> list[np.ndarray]:
-    """Average the logits of each row with those of its other strand, base by base for a token classifier."""
-    if problem != "token":
-        return [average_outputs(*pair, problem) for pair in zip(outputs, turned)]
-    for output, back, ids, other_ids in zip(outputs, turned, encoded["input_ids"], other["input_ids"]):
-        bases = find_bases(ids, tokenizer)
-        output[bases] = average_outputs(output[bases], back[find_bases(other_ids, tokenizer)][::-1], problem)
-    return outputs
-
-
-def _take_bases(
-    rows: Dataset,
-    encoded: Dataset,
-    outputs: list[np.ndarray],
-    tokenizer: PreTrainedTokenizerBase,
-    too_long: str,
-    file: str,
-) -> tuple[list[np.ndarray], list[int]]:
-    starts, bases = [], []
-    for row, (sequence, ids, logits) in enumerate(zip(rows["sequence"], encoded["input_ids"], outputs), start=1):
-        bases.append(logits[find_bases(ids, tokenizer)])
-        starts.append(find_start(len(sequence), len(bases[-1]), too_long))
-        whole = len(
-            tokenizer(sequence, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
-        )
-        if whole != len(sequence):
-            raise InputError(
-                f"{file}, data row {row}: {len(sequence)} bp are {whole} tokens; bases need one token each"
-            )
-    return bases, starts
 
 
 __all__ = ["load_predictor", "predict_file"]

@@ -148,10 +148,10 @@ def score_windows(
     if not len(fits):
         return outputs
     read = read[fits]
-    found = np.concatenate(compute_logits(model, tokenizer, encoded.select(fits), batch_size))
+    found = np.concatenate(compute_logits(model, tokenizer, encoded.select(fits)["input_ids"], batch_size))
     if average_strands:
         turned = [reverse_complement(texts[row], keep_others=True) for row in read.tolist()]
-        other = np.concatenate(compute_logits(model, tokenizer, _encode(turned, tokenizer), batch_size))
+        other = np.concatenate(compute_logits(model, tokenizer, _encode(turned, tokenizer)["input_ids"], batch_size))
         found = average_outputs(found, other, problem)
     found[find_missing(found)] = np.inf
     outputs[read] = found

@@ -24,10 +24,10 @@ from gengram.genome.row_files import write_rows
 from gengram.genome.streams import fit_columns, stream_rows, survey_rows
 from gengram.genome.tables import shorten
 from gengram.genome.tracks import Steps, write_track
-from gengram.loading.adapters import hash_base
 from gengram.loading.checkpoints import find_models
 from gengram.loading.classes import name_outputs
 from gengram.pipelines.outputs import PLACES, TRACKS, check_output
+from gengram.pipelines.parts import hash_weights, name_parts
 from gengram.pipelines.pieces import Pieces
 from gengram.pipelines.placed_predictions import choose_track
 from gengram.pipelines.predict import load_predictor
@@ -47,9 +47,6 @@ from gengram.training.problems import ROW_COLUMN, Problem
 
 if TYPE_CHECKING:
     from peft import PeftModel
-
-PARTS = ".parts"
-"""How the folder of finished parts is called, behind the name of the output."""
 
 _WINDOWS = 1024  # of a part: what a killed run has to do again
 _BASES = 1 << 20
@@ -176,7 +173,7 @@ def scan_file(
         "genome": None if genome is None else hash_file(genome.path),
         "slices": genome is not None and genome.slices,
         "sequence_column": sequence_column,
-        "weights": [_hash_weights(folder) for folder in folders],
+        "weights": [hash_weights(folder) for folder in folders],
         "base_model": base_model,
         "window": scan.window,
         "stride": scan.stride,
@@ -184,7 +181,7 @@ def scan_file(
         "max_non_dna": max_non_dna,
         "average_strands": average_strands,
     }
-    pieces = Pieces(out.with_name(out.name + PARTS), settings)
+    pieces = Pieces(name_parts(out), settings)
     with pieces.keep():
         for number, folder in enumerate(folders):
             if number:
@@ -558,12 +555,4 @@ def _set_columns(table: pa.Table, columns: Mapping[str, np.ndarray]) -> pa.Table
     return table
 
 
-def _hash_weights(model_path: str) -> Any:
-    """What tells weights from others: of a folder, also of an adapter, all files of them."""
-    if not Path(model_path).is_dir():
-        return hash_base(model_path) or model_path
-    files = sorted(path for end in ("safetensors", "bin") for path in Path(model_path).glob(f"*.{end}"))
-    return {path.name: hash_file(path) for path in files}
-
-
-__all__ = ["PARTS", "scan_file"]
+__all__ = ["scan_file"]

@@ -7,7 +7,7 @@ import os
 import signal
 from unittest import mock
 
-from gengram.pipelines import command, embedding_files
+from gengram.pipelines import command, embedding_files, parts
 
 
 def die(*_) -> None:
@@ -21,14 +21,14 @@ def write_half(stream, _):
 
 
 def run(argv: list[str], part: int | None) -> None:
-    open_part, number = embedding_files.pa.ipc.new_file, -1
+    open_part, number = parts.pa.ipc.new_file, -1
 
     def open_or_die(stream, schema):
         nonlocal number
         number += 1
         return write_half(stream, schema) if number == part else open_part(stream, schema)
 
-    with mock.patch.object(embedding_files.pa.ipc, "new_file", open_or_die):
+    with mock.patch.object(parts.pa.ipc, "new_file", open_or_die):
         if part is None:
             with mock.patch.object(embedding_files.pa.parquet.ParquetWriter, "close", die):
                 command.embed(argv)

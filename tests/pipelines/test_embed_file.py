@@ -169,7 +169,7 @@ def test_parts_of_another_run_are_refused(model, rows, tmp_path, capsys):
 
     out = tmp_path / "out.parquet"
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Stop):
-        patch.setattr(embed.Parts, "assemble", stop)
+        patch.setattr(embed, "assemble_vectors", stop)
         embed_file(model, rows, out, dtype="float32")
     assert run(rows, "--model", model, "--out", out, "--pool", "max") == 1
     assert "pool was 'mean' and is 'max'. Remove the folder" in capsys.readouterr().err

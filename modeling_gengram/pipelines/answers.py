@@ -1,0 +1,125 @@
+"""What does one model with a head say of some sequences? Logits of each, of one strand or of both."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from gengram.errors import InputError
+from gengram.genome.alphabet import reverse_complement
+from gengram.pipelines.logits import compute_logits
+from gengram.pipelines.predictions import find_start
+from gengram.tokenization.coordinates import find_bases
+from gengram.tokenization.windows import cut_tokens
+from gengram.training.data.strands import average_outputs, find_window
+from gengram.training.problems import Problem
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+
+class Answers(NamedTuple):
+    """What a model says of N sequences: `logits`, of each float32 (1, C), or (bases, C) of those that it has read;
+    `starts`, of a classifier of bases the base that it has read first, else none."""
+
+    logits: list[np.ndarray]
+    starts: list[int]
+
+
+class Asker:
+    """A model that is asked about lists of sequences, each of which it can read (see `PredictionSurvey`).
+
+    Args:
+        model, tokenizer, problem: of `load_predictor`.
+        batch_size: sequences a step; those of similar length share one.
+        max_length: longest input in tokens; by default the model's.
+        too_long: what happens to longer ones: `truncate` (cut their end off) or `center` (keep the middle).
+        average_strands: average with what the model says of the reverse complement, see `average_outputs`.
+
+    Attributes:
+        limit: longest input in tokens, special tokens included.
+
+    Raises:
+        `InputError`: a limit that is longer than the model.
+    """
+
+    def __init__(
+        self,
+        model: "PreTrainedModel | PeftModel",
+        tokenizer: PreTrainedTokenizerBase,
+        problem: Problem,
+        batch_size: int,
+        max_length: int | None,
+        too_long: str,
+        average_strands: bool,
+    ):
+        self.model, self.tokenizer, self.problem = model, tokenizer, problem
+        self.batch_size, self.too_long, self.average_strands = batch_size, too_long, average_strands
+        self.limit = max_length or tokenizer.model_max_length
+        if self.limit > tokenizer.model_max_length:
+            raise InputError(
+                f"max_length={self.limit} tokens is longer than the model, which takes "
+                f"{tokenizer.model_max_length} tokens"
+            )
+
+    def __call__(self, sequences: list[str]) -> Answers:
+        """Return what the model says; the order stays."""
+        ids = encode_sequences(self.tokenizer, sequences, self.limit, self.too_long)
+        outputs = compute_logits(self.model, self.tokenizer, ids, self.batch_size)
+        if self.average_strands:
+            self._average(sequences, ids, outputs)
+        if self.problem != "token":
+            return Answers(outputs, [])
+        bases = [logits[find_bases(one, self.tokenizer)] for one, logits in zip(ids, outputs)]
+        starts = [find_start(len(text), len(read), self.too_long) for text, read in zip(sequences, bases)]
+        return Answers(bases, starts)
+
+    def _average(self, sequences: list[str], ids: list[np.ndarray], outputs: list[np.ndarray]) -> None:
+        """Average outputs with those of the other strand, in place; base by base for a classifier of bases."""
+        windows = [
+            find_window(sequence, one, self.tokenizer, self.limit, self.too_long)
+            for sequence, one in zip(sequences, ids)
+        ]
+        turned = [reverse_complement(sequence[start:end]) for sequence, (start, end) in zip(sequences, windows)]
+        other_ids = encode_sequences(self.tokenizer, turned, self.limit, "truncate")
+        others = compute_logits(self.model, self.tokenizer, other_ids, self.batch_size)
+        for row, (output, other) in enumerate(zip(outputs, others)):
+            if self.problem != "token":
+                outputs[row] = average_outputs(output, other, self.problem)
+                continue
+            here, there = find_bases(ids[row], self.tokenizer), find_bases(other_ids[row], self.tokenizer)
+            output[here] = average_outputs(output[here], other[there][::-1], self.problem)
+
+
+def encode_sequences(
+    tokenizer: PreTrainedTokenizerBase, sequences: list[str], limit: int | None = None, too_long: str = "error"
+) -> list[np.ndarray]:
+    """Return the ids of each sequence, int64 [T]. Names of special tokens in a text are plain letters.
+
+    Args:
+        tokenizer: of the model.
+        sequences: N texts.
+        limit: longest input in tokens, special tokens included; None: nothing is cut.
+        too_long: how longer ones are cut: `truncate` or `center`.
+
+    Raises:
+        `InputError`: special tokens alone fill the limit.
+    """
+    if not sequences:
+        return []
+    options = {"split_special_tokens": True, "verbose": False, "return_attention_mask": False}
+    encoded = tokenizer(sequences, return_token_type_ids=False, **options)["input_ids"]
+    rows = [np.asarray(ids, dtype=np.int64) for ids in encoded]
+    if limit is None or too_long == "error":
+        return rows
+    for row in [row for row, ids in enumerate(rows) if len(ids) > limit]:
+        special = tokenizer(sequences[row], return_special_tokens_mask=True, **options)["special_tokens_mask"]
+        try:
+            kept = cut_tokens(np.asarray(special, dtype=bool), limit, too_long)[0]  # type: ignore[arg-type]
+        except ValueError as error:
+            raise InputError(f"max_length: {error}") from error
+        rows[row] = rows[row][kept]
+    return rows
+
+
+__all__ = ["Answers", "Asker", "encode_sequences"]
