@@ -7,6 +7,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from gengram.errors import InputError
 from gengram.genome.alphabet import reverse_complement
+from gengram.phases import phase
 from gengram.pipelines.logits import compute_logits
 from gengram.pipelines.predictions import find_start
 from gengram.tokenization.coordinates import find_bases
@@ -16,6 +17,10 @@ from gengram.training.problems import Problem
 
 if TYPE_CHECKING:
     from peft import PeftModel
+
+
+# The library needs hundreds of bytes for a token while it works.
+_ROWS = 256
 
 
 class Answers(NamedTuple):
@@ -64,8 +69,12 @@ class Asker:
 
     def __call__(self, sequences: list[str]) -> Answers:
         """Return what the model says; the order stays."""
-        ids = encode_sequences(self.tokenizer, sequences, self.limit, self.too_long)
-        outputs = compute_logits(self.model, self.tokenizer, ids, self.batch_size)
+        with phase("Tokenising", "rows") as one:
+            ids = encode_sequences(self.tokenizer, sequences, self.limit, self.too_long)
+            one.add(len(ids))
+        with phase("Model", "rows") as one:
+            outputs = compute_logits(self.model, self.tokenizer, ids, self.batch_size)
+            one.add(len(ids))
         if self.average_strands:
             self._average(sequences, ids, outputs)
         if self.problem != "token":
@@ -76,13 +85,15 @@ class Asker:
 
     def _average(self, sequences: list[str], ids: list[np.ndarray], outputs: list[np.ndarray]) -> None:
         """Average outputs with those of the other strand, in place; base by base for a classifier of bases."""
-        windows = [
-            find_window(sequence, one, self.tokenizer, self.limit, self.too_long)
-            for sequence, one in zip(sequences, ids)
-        ]
-        turned = [reverse_complement(sequence[start:end]) for sequence, (start, end) in zip(sequences, windows)]
-        other_ids = encode_sequences(self.tokenizer, turned, self.limit, "truncate")
-        others = compute_logits(self.model, self.tokenizer, other_ids, self.batch_size)
+        with phase("Tokenising"):
+            windows = [
+                find_window(sequence, one, self.tokenizer, self.limit, self.too_long)
+                for sequence, one in zip(sequences, ids)
+            ]
+            turned = [reverse_complement(sequence[start:end]) for sequence, (start, end) in zip(sequences, windows)]
+            other_ids = encode_sequences(self.tokenizer, turned, self.limit, "truncate")
+        with phase("Model"):
+            others = compute_logits(self.model, self.tokenizer, other_ids, self.batch_size)
         for row, (output, other) in enumerate(zip(outputs, others)):
             if self.problem != "token":
                 outputs[row] = average_outputs(output, other, self.problem)
@@ -105,11 +116,11 @@ def encode_sequences(
     Raises:
         `InputError`: special tokens alone fill the limit.
     """
-    if not sequences:
-        return []
     options = {"split_special_tokens": True, "verbose": False, "return_attention_mask": False}
-    encoded = tokenizer(sequences, return_token_type_ids=False, **options)["input_ids"]
-    rows = [np.asarray(ids, dtype=np.int64) for ids in encoded]
+    rows: list[np.ndarray] = []
+    for first in range(0, len(sequences), _ROWS):
+        encoded = tokenizer(sequences[first : first + _ROWS], return_token_type_ids=False, **options)["input_ids"]
+        rows += [np.asarray(ids, dtype=np.int64) for ids in encoded]
     if limit is None or too_long == "error":
         return rows
     for row in [row for row, ids in enumerate(rows) if len(ids) > limit]:

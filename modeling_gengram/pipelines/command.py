@@ -3,6 +3,7 @@
 import argparse
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from gengram.command_line import (
@@ -39,7 +40,8 @@ def predict(argv: Sequence[str] | None = None) -> int:
         example="gengram predict new.fa.gz --model runs/splice --out predictions.tsv\n"
         "gengram predict peaks.bed --genome hg38.fa --model runs/enhancers --seed all --out predictions.bed\n"
         "gengram predict chr20.fa.gz --model runs/promoters --too_long window --track promoter --out promoter.bw",
-        notes="Of a run with several seeds, the model that is best on the validation rows is taken; see --seed.",
+        notes="Of a run with several seeds, the model that is best on the validation rows is taken; see --seed.\n"
+        "Interrupted, the same command goes on where it was.",
     )
     parser.add_position("model", "--model")
     parser.add_position("file", "FILE")
@@ -74,6 +76,7 @@ def predict(argv: Sequence[str] | None = None) -> int:
     )
     model.add_argument("--batch_size", type=whole_number, default=64, help="sequences a step")
     add_devices(model)
+    _add_shard(model)
     output = parser.add_argument_group("output")
     add_out(output, f"the file with the predictions; its name tells the format: {describe_suffixes('predict')}")
     output.add_argument(
@@ -92,6 +95,7 @@ def predict(argv: Sequence[str] | None = None) -> int:
         too_long: str,
         window: int | None,
         stride: int | None,
+        shard: tuple[int, int] | None,
         **options: Any,
     ) -> Answer:
         check_output(out, "predict", overwrite)
@@ -101,6 +105,8 @@ def predict(argv: Sequence[str] | None = None) -> int:
                 f"{out}: bigWig files are written of windows" if is_bigwig else "--window and --stride are of windows"
             )
             raise InputError(f"{what}: give --too_long window, too")
+        if is_scan and shard:
+            raise InputError("--shard is for rows that are read at once, not for --too_long window")
         check_input_files(file, options["genome"])
         check_apart(out, file, options["genome"])
         renamed = _open_genome(options)
@@ -114,8 +120,10 @@ def predict(argv: Sequence[str] | None = None) -> int:
         if is_scan:
             path = scan_file(named, file, out, window=window, stride=stride, **options)
         else:
-            path = predict_file(named, file, out, too_long=too_long, **options)
-        answer: dict[str, Any] = {"out": str(path), "model": named, "file": file}
+            path = predict_file(named, file, out, too_long=too_long, shard=shard or (1, 1), **options)
+        answer: dict[str, Any] = {"out": out, "model": named, "file": file}
+        if path != Path(out):
+            return _answer_shard(shard, path, answer | renamed)
         if is_bigwig:
             answer |= {"track": options["track"]}
         else:
@@ -171,6 +179,7 @@ def embed(argv: Sequence[str] | None = None) -> int:
     )
     model.add_argument("--batch_tokens", type=whole_number, default=8192, help="tokens of a batch, padding included")
     add_devices(model)
+    _add_shard(model)
     add_out(
         parser.add_argument_group("output"),
         f"the file with the vectors; its name tells the format: {describe_suffixes('embed')}",
@@ -182,7 +191,15 @@ def embed(argv: Sequence[str] | None = None) -> int:
     if arguments.per_base and arguments.pool != "none":
         parser.error("--per_base gives a vector for each base: it needs --pool none")
 
-    def work(model: str, file: str, out: str, overwrite: bool, seed: int | None, **options: Any) -> Answer:
+    def work(
+        model: str,
+        file: str,
+        out: str,
+        overwrite: bool,
+        seed: int | None,
+        shard: tuple[int, int] | None,
+        **options: Any,
+    ) -> Answer:
         check_output(out, "embed", overwrite)
         check_input_files(file, options["genome"])
         check_apart(out, file, options["genome"])
@@ -191,8 +208,11 @@ def embed(argv: Sequence[str] | None = None) -> int:
         from gengram.pipelines.embed_file import embed_file
         from gengram.pipelines.embedding_files import describe_vectors
 
-        path = embed_file(model, file, out, **options)
-        return Answer(str(path), {"out": str(path), "model": model, "file": file, **describe_vectors(path), **renamed})
+        path = embed_file(model, file, out, shard=shard or (1, 1), **options)
+        answer = {"out": out, "model": model, "file": file}
+        if path != Path(out):
+            return _answer_shard(shard, path, answer | renamed)
+        return Answer(str(path), {**answer, **describe_vectors(path), **renamed})
 
     return run(parser, arguments, work)
 
@@ -343,6 +363,32 @@ def _open_genome(options: dict[str, Any]) -> dict[str, dict[str, str]]:
         return {}
     options["genome"] = genome = Genome(options["genome"], slices)
     return {"renamed_contigs": genome.renamed}
+
+
+def _add_shard(group: Any) -> None:
+    group.add_argument(
+        "--shard",
+        type=_shard,
+        metavar="I/N",
+        help="of N processes that share --out, this is number I, from 1: each does a part of the rows, and the last "
+        "one to end writes the file",
+    )
+
+
+def _shard(text: str) -> tuple[int, int]:
+    """Type of an argument: `2/8`."""
+    match = re.fullmatch("([0-9]{1,6})/([0-9]{1,6})", text)
+    index, count = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 1 <= index <= count:
+        raise argparse.ArgumentTypeError(f"{text[:60]!r}: give the number of this process and of all, as 1/8 to 8/8")
+    return index, count
+
+
+def _answer_shard(shard: tuple[int, int] | None, folder: Path, answer: dict[str, Any]) -> Answer:
+    """What a shard answers that is not the last one to end."""
+    index, count = shard or (1, 1)
+    text = f"shard {index}/{count} is done; its parts are in {folder}"
+    return Answer(text, {**answer, "shard": f"{index}/{count}", "parts": str(folder)})
 
 
 def _add_limits(group: Any, choices: Sequence[str], what: str) -> None:

@@ -11,6 +11,7 @@ from transformers.pipelines.base import ChunkPipeline
 
 from gengram.loading.configurations import measure_capacity
 from gengram.loading.models import check_present, find_device
+from gengram.phases import phase
 from gengram.pipelines.padding import find_block, find_multiple, make_batches, restore_attention, round_up
 from gengram.progress import track
 from gengram.tokenization.coordinates import NOWHERE, assign_bases
@@ -145,7 +146,14 @@ class Embedder:
             raise ValueError("give a list of sequences, not a single text")
         if "" in sequences:
             raise ValueError(f"sequence {list(sequences).index('')} (counted from 0) is empty")
-        encoded = tokenize_sequences(self.tokenizer, sequences)
+        with phase("Tokenising", "rows") as one:
+            encoded = tokenize_sequences(self.tokenizer, sequences)
+            one.add(len(encoded))
+        with phase("Model", "rows") as one:
+            one.add(len(encoded))
+            return self._embed(sequences, encoded)
+
+    def _embed(self, sequences: Sequence[str], encoded: list[Tokens]) -> list[Embedded]:
         for index, tokens in enumerate(encoded):
             if tokens.special.all():
                 raise NoTokenError(index, len(sequences[index]))

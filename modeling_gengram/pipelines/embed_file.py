@@ -22,6 +22,7 @@ from gengram.loading.checkpoints import find_model
 from gengram.loading.faults import tell_faults
 from gengram.loading.models import choose_device, count_embeddings, require_model
 from gengram.loading.tokenizers import check_tokenizer, require_tokenizer
+from gengram.phases import phase, timed
 from gengram.pipelines.blocks import take_blocks
 from gengram.pipelines.embed import Embedder, NotFiniteError, NoTokenError, tokenize_sequences
 from gengram.pipelines.embedding_files import COLUMN, TOKENS, assemble_vectors, build_columns, spread_vectors
@@ -98,7 +99,8 @@ def embed_file(
         )
     device = choose_device(devices)
     tokenizer = _load_tokenizer(model_path)
-    model = require_model(model_path, dtype=choose_dtype(dtype), device=device)
+    with phase("Loading the model"):
+        model = require_model(model_path, dtype=choose_dtype(dtype), device=device)
     check_tokenizer(tokenizer, model_path, model.config, count_embeddings(model))
     try:
         embed = Embedder(model, tokenizer, **options)
@@ -111,10 +113,13 @@ def embed_file(
         letters.look(sequences, lambda row: name_row(start + row, block.slice(row, 1).to_pylist()[0]))
         lengths.look(start, sequences)
 
-    rows, schema = survey_rows(file, sequence_column, genome, look)
+    with phase("Checking the rows", "rows") as one:
+        rows, schema = survey_rows(file, sequence_column, genome, look)
+        one.add(rows)
     letters.judge()
     lengths.stop_if_long()
-    plan = _make_plan(embed, model_path, file, genome, sequence_column, block_rows, rows)
+    with phase("Checksums"):
+        plan = _make_plan(embed, model_path, file, genome, sequence_column, block_rows, rows)
     # Long enough for a token of any tokenizer, and no longer than the limit, since no token is shorter than a base.
     length = max(1, min(embed.limit - embed.tokenizer.num_special_tokens_to_add(), 16))
     with tell_faults(f"{model_path}: the model cannot be run (is its config.json that of its weights?)"):
@@ -135,7 +140,7 @@ def embed_file(
     count = done = 0
     with parts.keep(), track(total=rows, desc="Embedding", unit="seq") as bar:
         blocks = take_blocks(stream_rows(file, sequence_column, genome), block_rows, bases)
-        for count, block in enumerate(blocks, start=1):
+        for count, block in enumerate(timed(blocks, "Reading", "rows", len), start=1):
             if parts.shard.takes(count - 1) and not parts.has(count - 1):
                 try:
                     embedded = embed(block["sequence"].to_pylist())
@@ -148,10 +153,12 @@ def embed_file(
                     raise InputError(
                         f"{file}, data row {done + error.index + 1}: the sequence is shorter than a token of this model"
                     ) from error
-                parts.write(count - 1, join_columns(fit_columns(block, schema, kept), build_columns(embedded)))
+                with phase("Writing", "rows") as one:
+                    parts.write(count - 1, join_columns(fit_columns(block, schema, kept), build_columns(embedded)))
+                    one.add(len(block))
             done += len(block)
             bar.update(len(block))
-        with parts.assemble(count) as is_whole:
+        with parts.assemble(count) as is_whole, phase("Writing"):
             if is_whole:
                 assemble_vectors(parts, count, counted_from)
     return out if is_whole else parts.folder

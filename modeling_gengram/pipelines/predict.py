@@ -21,6 +21,7 @@ from gengram.loading.classes import name_outputs
 from gengram.loading.configurations import measure_capacity, require_config
 from gengram.loading.models import check_present, choose_device, count_embeddings, is_decoder, require_model
 from gengram.loading.tokenizers import check_tokenizer, prepare_batches, require_tokenizer
+from gengram.phases import phase, timed
 from gengram.pipelines.answers import Asker
 from gengram.pipelines.blocks import take_blocks
 from gengram.pipelines.outputs import PLACES, TRACKS, check_output
@@ -118,10 +119,13 @@ def predict_file(
     genome = None if genome is None else Genome.of(genome).keep()
     is_placed = suffix in PLACES
     counted_from = survey_places(file, sequence_column, disjoint=suffix in TRACKS) if is_placed else 0
-    survey = PredictionSurvey(file, sequence_column, genome, max_non_dna, counted_from if is_placed else None)
+    with phase("Checking the rows", "rows") as one:
+        survey = PredictionSurvey(file, sequence_column, genome, max_non_dna, counted_from if is_placed else None)
+        one.add(survey.rows)
 
     def load(folder: str) -> Asker:
-        loaded = load_predictor(folder, base_model, devices)
+        with phase("Loading the model"):
+            loaded = load_predictor(folder, base_model, devices)
         return Asker(*loaded, batch_size, max_length, too_long, average_strands)
 
     ask: Asker | None = load(folders[0])
@@ -130,7 +134,8 @@ def predict_file(
     check_spread(names, seed)
     if problem == "token" and is_placed:
         survey.check_places()
-    survey.check_tokens(ask.tokenizer, ask.limit, too_long, problem == "token")
+    with phase("Checking the rows"):
+        survey.check_tokens(ask.tokenizer, ask.limit, too_long, problem == "token")
     if average_strands:
         survey.check_strands()
     predictions = PredictionFile(out, file, names, problem, folders, seed == "all")
@@ -139,16 +144,17 @@ def predict_file(
         tell(f"{file}: {shorten(both)}: columns of the predictions are called so, those of the file are left out")
     kept = [name for name in survey.schema.names if name not in taken]
     rows, bases = _size_blocks(batch_size, len(names) if problem == "token" else 0)
+    with phase("Checksums"):
+        sums = {"weights": [hash_weights(folder) for folder in folders], "file_sha256": hash_file(file)}
     plan = {
         "gengram": __version__,
         "transformers": transformers.__version__,
         "torch": torch.__version__,
         "model": folders,
-        "weights": [hash_weights(folder) for folder in folders],
+        **sums,
         "base_model": base_model,
         "seed": seed,
         "file": str(file),
-        "file_sha256": hash_file(file),
         "genome": None if genome is None else str(genome),
         "genome_sha256": None if genome is None else genome.hash(),
         "slices": genome is not None and genome.slices,
@@ -167,19 +173,20 @@ def predict_file(
     with parts.keep():
         for model, folder in enumerate(folders):
             with track_progress(total=survey.rows, desc="Predicting", unit="rows") as bar:
-                for number, block in enumerate(take_blocks(survey.stream(), rows, bases)):
+                blocks_of_rows = timed(take_blocks(survey.stream(), rows, bases), "Reading", "rows", len)
+                for number, block in enumerate(blocks_of_rows):
                     part = number * len(folders) + model
                     if parts.shard.takes(number) and not parts.has(part):
                         ask = ask or load(folder)
                         answers = ask(block["sequence"].to_pylist())
-                        parts.write(
-                            part,
-                            predictions.pack(answers, None if model else fit_columns(block, survey.schema, kept)),
-                        )
+                        with phase("Writing", "rows") as one:
+                            columns = None if model else fit_columns(block, survey.schema, kept)
+                            parts.write(part, predictions.pack(answers, columns))
+                            one.add(len(block))
                     blocks = number + 1
                     bar.update(len(block))
             ask = None  # before there is another one in memory
-        with parts.assemble(blocks * len(folders)) as is_whole:
+        with parts.assemble(blocks * len(folders)) as is_whole, phase("Writing"):
             if is_whole:
                 predictions.write(parts, blocks, shown, counted_from)
     return out if is_whole else parts.folder

@@ -1,5 +1,6 @@
 """Models that see their neighbourhood only, so that windows put together can be one pass."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ from transformers import LlamaConfig
 
 from gengram import GengramConfig, GengramForSequenceClassification, GengramForTokenClassification
 from gengram.tokenization import build_nucleotide_tokenizer
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 REACH = 40  # bp on either side that have a say in a base: the memory's window, k-mers and convolution
 

@@ -12,9 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.numpy import load_file
+from shards import run_shards
 from transformers import BertConfig, BertForMaskedLM, BertModel
 
 from gengram.errors import InputError
+from gengram.files import hash_file
+from gengram.genome import intervals
+from gengram.genome.fasta import read_fasta
 from gengram.pipelines import embed_file as embed
 from gengram.pipelines import embed_sequences
 from gengram.pipelines.command import embed as main
@@ -141,9 +145,9 @@ def test_killed_and_resumed_the_file_is_the_same(model, rows, tmp_path, monkeypa
     assert main([*argv, str(whole)]) == 0
     code = (
         "import runpy, torch; torch.set_num_threads({threads}); from gengram.pipelines import embed_file as embed; "
-        "embed._BLOCK_BASES = 200; runpy.run_path({script!r}, dict(argv={argv!r}, part={part}))"
+        "embed._BLOCK_BASES = 200; runpy.run_path({script!r}, dict(verb='embed', argv={argv!r}, part={part}))"
     )
-    script, threads = str(Path(__file__).with_name("killed_embedding.py")), torch.get_num_threads()
+    script, threads = str(Path(__file__).with_name("killed_in_blocks.py")), torch.get_num_threads()
     parts = tmp_path / "out.parquet.parts"
     for part, finished in ((2, 2), (None, 6)):
         program = code.format(threads=threads, script=script, argv=[*argv, str(out)], part=part)
@@ -158,6 +162,35 @@ def test_killed_and_resumed_the_file_is_the_same(model, rows, tmp_path, monkeypa
     assert not asked  # every part was there
     assert out.read_bytes() == whole.read_bytes()
     assert not parts.exists() and not list(tmp_path.rglob("*.partial"))
+
+
+def test_a_genome_is_read_once_and_hashed_in_passing(model, rows, tmp_path, monkeypatch):
+    """For the survey, for the vectors, and for its checksum."""
+    sequences = pd.read_csv(rows)["seq"].tolist()
+    ends = np.cumsum([len(sequence) for sequence in sequences])
+    (tmp_path / "genome.fa").write_text(">chr1\n" + "\n".join(sequences) + "\n")
+    (tmp_path / "a.bed").write_text("".join(f"chr1\t{end - len(one)}\t{end}\n" for one, end in zip(sequences, ends)))
+    seen = []
+    monkeypatch.setattr(intervals, "read_fasta", lambda *given: seen.append(given[0]) or read_fasta(*given))
+    monkeypatch.setattr(embed, "hash_file", lambda path: seen.append(path) or hash_file(path))
+    out = tmp_path / "out.parquet"
+    assert run(tmp_path / "a.bed", "--genome", tmp_path / "genome.fa", "--model", model, "--out", out) == 0
+    assert seen == [str(tmp_path / "genome.fa"), str(tmp_path / "a.bed")]
+    plan = json.loads(pq.read_schema(out).metadata[b"gengram"])
+    assert plan["genome_sha256"] == hash_file(tmp_path / "genome.fa")
+
+
+@pytest.mark.slow
+def test_three_shards_at_once_one_killed_write_the_file_of_one_process(model, rows, tmp_path, monkeypatch):
+    monkeypatch.setattr(embed, "_BLOCK_BASES", 200)
+    argv = [str(rows), "--model", str(model), "--dtype", "float32", "--out"]
+    assert main([*argv, str(tmp_path / "whole.parquet")]) == 0
+    run_shards(
+        "embed",
+        "from gengram.pipelines import embed_file as embed; embed._BLOCK_BASES = 200",
+        [*argv, str(tmp_path / "out.parquet")],
+    )
+    assert (tmp_path / "out.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
 
 
 def test_parts_of_another_run_are_refused(model, rows, tmp_path, capsys):

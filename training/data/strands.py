@@ -66,6 +66,26 @@ def average_outputs(outputs: np.ndarray, others: np.ndarray, problem: Problem) -
     return mean.astype(outputs.dtype)
 
 
+def check_letters(rows: Dataset, file: str) -> None:
+    """Refuse sequences that have no other strand.
+
+    Raises:
+        `InputError`: a letter that is no nucleotide code; names the file and the row.
+    """
+    faulty = find_other_letters(rows.with_format("arrow")[:]["sequence"])
+    if not faulty.any():
+        return
+    place = int(faulty.argmax())
+    row = rows[place]
+    try:
+        reverse_complement(row["sequence"])
+    except ValueError as error:
+        raise InputError(
+            f"{file}, data row {row.get(ROW_COLUMN, place + 1)}: there is no reverse complement: {error} (rows like "
+            f"this: {faulty.sum()} of {len(rows)})"
+        ) from error
+
+
 def find_other_letters(sequences: pa.ChunkedArray) -> np.ndarray:
     """Return which sequences have no other strand, for a letter that is no nucleotide code: bool (N,)."""
     return pc.match_substring_regex(sequences, f"[^{_LETTERS}]").to_numpy()
@@ -111,4 +131,11 @@ def encode_windows(
     return examples
 
 
-__all__ = ["average_outputs", "encode_windows", "find_other_letters", "find_window", "read_other_strand"]
+__all__ = [
+    "average_outputs",
+    "check_letters",
+    "encode_windows",
+    "find_other_letters",
+    "find_window",
+    "read_other_strand",
+]
