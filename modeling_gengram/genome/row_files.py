@@ -32,6 +32,7 @@ from gengram.printable import make_printable
 BED = (*COLUMNS, "name", "score", "strand")
 
 _ROWS = 1024  # as text in memory at once
+_GROUP_ROWS, _GROUP_BYTES = 1 << 16, 64 << 20  # of a Parquet file, in memory at once
 _CONTROL = r"[\x00-\x1f\x7f-\x9f\x{2028}\x{2029}]"
 
 
@@ -58,7 +59,7 @@ def write_rows(
     suffix = find_suffix(out)
     if suffix == ".parquet":
         with replace_whole(out) as partial, pa.parquet.ParquetWriter(partial, first.schema) as writer:
-            for table in rows:
+            for table in _gather(rows):
                 writer.write_table(table)
         return
     with open_output(out) as write:
@@ -139,6 +140,19 @@ def _write_bedgraph(
     rows = rows.filter(pc.is_valid(rows[value]))
     for batch in _cut(iter([rows])):
         _write_lines(write, [_spell(column) for column in batch.columns], "\t")
+
+
+def _gather(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """Put small tables together: in a Parquet file, each that is written is a group of rows with a header of its own."""
+    waiting: list[pa.Table] = []
+    rows = size = 0
+    for table in tables:
+        if waiting and (rows + len(table) > _GROUP_ROWS or size + table.nbytes > _GROUP_BYTES):
+            yield pa.concat_tables(waiting).combine_chunks()
+            waiting, rows, size = [], 0, 0
+        waiting.append(table)
+        rows, size = rows + len(table), size + table.nbytes
+    yield pa.concat_tables(waiting).combine_chunks()
 
 
 def _cut(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:

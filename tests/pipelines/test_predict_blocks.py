@@ -86,7 +86,7 @@ def test_several_models_one_after_the_other(classifiers, rows, tmp_path, in_bloc
     np.testing.assert_allclose(table["probability_yes"], one["probability_yes"], atol=1e-7)
 
 
-@pytest.mark.parametrize("kind", ["sequences", "bases"])
+@pytest.mark.parametrize("kind", ["sequences", pytest.param("bases", marks=pytest.mark.slow)])
 def test_killed_and_resumed_the_file_is_the_same(kind, classifiers, rows, tmp_path, in_blocks, monkeypatch):
     in_blocks(8)
     whole, out = tmp_path / "whole.parquet", tmp_path / "out.parquet"
