@@ -143,7 +143,7 @@ def _write_bedgraph(
 
 
 def _gather(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    """Put small tables together: each that is written to a Parquet file is a group of rows, with a header of its own."""
+    """Put small tables together: each that is written to a Parquet file is a group of rows, with its own header."""
     waiting: list[pa.Table] = []
     rows = size = 0
     for table in tables:
