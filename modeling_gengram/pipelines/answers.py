@@ -11,16 +11,14 @@ from gengram.phases import phase
 from gengram.pipelines.logits import compute_logits
 from gengram.pipelines.predictions import find_start
 from gengram.tokenization.coordinates import find_bases
+from gengram.tokenization.encode import BulkEncoder
+from gengram.tokenization.find_encoder import find_encoder
 from gengram.tokenization.windows import cut_tokens
 from gengram.training.data.strands import average_outputs, find_window
 from gengram.training.problems import Problem
 
 if TYPE_CHECKING:
     from peft import PeftModel
-
-
-# The library needs hundreds of bytes for a token while it works.
-_ROWS = 256
 
 
 class Answers(NamedTuple):
@@ -42,6 +40,7 @@ class Asker:
         average_strands: average with what the model says of the reverse complement, see `average_outputs`.
 
     Attributes:
+        encode: what makes ids of sequences.
         limit: longest input in tokens, special tokens included.
 
     Raises:
@@ -59,6 +58,7 @@ class Asker:
         average_strands: bool,
     ):
         self.model, self.tokenizer, self.problem = model, tokenizer, problem
+        self.encode = find_encoder(tokenizer)
         self.batch_size, self.too_long, self.average_strands = batch_size, too_long, average_strands
         self.limit = max_length or tokenizer.model_max_length
         if self.limit > tokenizer.model_max_length:
@@ -70,7 +70,7 @@ class Asker:
     def __call__(self, sequences: list[str]) -> Answers:
         """Return what the model says; the order stays."""
         with phase("Tokenising", "rows") as one:
-            ids = encode_sequences(self.tokenizer, sequences, self.limit, self.too_long)
+            ids = encode_sequences(self.encode, sequences, self.limit, self.too_long)
             one.add(len(ids))
         with phase("Model", "rows") as one:
             outputs = compute_logits(self.model, self.tokenizer, ids, self.batch_size)
@@ -91,7 +91,7 @@ class Asker:
                 for sequence, one in zip(sequences, ids)
             ]
             turned = [reverse_complement(sequence[start:end]) for sequence, (start, end) in zip(sequences, windows)]
-            other_ids = encode_sequences(self.tokenizer, turned, self.limit, "truncate")
+            other_ids = encode_sequences(self.encode, turned, self.limit, "truncate")
         with phase("Model"):
             others = compute_logits(self.model, self.tokenizer, other_ids, self.batch_size)
         for row, (output, other) in enumerate(zip(outputs, others)):
@@ -103,12 +103,12 @@ class Asker:
 
 
 def encode_sequences(
-    tokenizer: PreTrainedTokenizerBase, sequences: list[str], limit: int | None = None, too_long: str = "error"
+    encode: BulkEncoder, sequences: list[str], limit: int | None = None, too_long: str = "error"
 ) -> list[np.ndarray]:
-    """Return the ids of each sequence, int64 [T]. Names of special tokens in a text are plain letters.
+    """Return the ids of each sequence, (T,) integers. Names of special tokens in a text are plain letters.
 
     Args:
-        tokenizer: of the model.
+        encode: of the model's tokenizer (`find_encoder`).
         sequences: N texts.
         limit: longest input in tokens, special tokens included; None: nothing is cut.
         too_long: how longer ones are cut: `truncate` or `center`.
@@ -116,17 +116,14 @@ def encode_sequences(
     Raises:
         `InputError`: special tokens alone fill the limit.
     """
-    options = {"split_special_tokens": True, "verbose": False, "return_attention_mask": False}
-    rows: list[np.ndarray] = []
-    for first in range(0, len(sequences), _ROWS):
-        encoded = tokenizer(sequences[first : first + _ROWS], return_token_type_ids=False, **options)["input_ids"]
-        rows += [np.asarray(ids, dtype=np.int64) for ids in encoded]
+    rows = encode(sequences, split_special_tokens=True).split()
     if limit is None or too_long == "error":
         return rows
     for row in [row for row, ids in enumerate(rows) if len(ids) > limit]:
-        special = tokenizer(sequences[row], return_special_tokens_mask=True, **options)["special_tokens_mask"]
+        special = np.zeros(len(rows[row]), dtype=bool)
+        special[: len(encode.before)] = special[len(special) - len(encode.after) :] = True
         try:
-            kept = cut_tokens(np.asarray(special, dtype=bool), limit, too_long)[0]  # type: ignore[arg-type]
+            kept = cut_tokens(special, limit, too_long)[0]  # type: ignore[arg-type]
         except ValueError as error:
             raise InputError(f"max_length: {error}") from error
         rows[row] = rows[row][kept]

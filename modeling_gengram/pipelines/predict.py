@@ -135,7 +135,7 @@ def predict_file(
     if problem == "token" and is_placed:
         survey.check_places()
     with phase("Checking the rows"):
-        survey.check_tokens(ask.tokenizer, ask.limit, too_long, problem == "token")
+        survey.check_tokens(ask.encode, ask.limit, too_long, problem == "token")
     if average_strands:
         survey.check_strands()
     predictions = PredictionFile(out, file, names, problem, folders, seed == "all")

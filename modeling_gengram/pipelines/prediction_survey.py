@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from transformers import PreTrainedTokenizerBase
 
 from gengram.errors import InputError
 from gengram.genome.alphabet import reverse_complement
@@ -18,6 +17,7 @@ from gengram.genome.places import place_rows
 from gengram.genome.streams import stream_rows, survey_rows
 from gengram.genome.tables import find_features
 from gengram.pipelines.answers import encode_sequences
+from gengram.tokenization.encode import BulkEncoder
 from gengram.training.data.strands import find_other_letters
 
 # Every tokenizer makes a token of so many bases, at least one.
@@ -86,11 +86,11 @@ class PredictionSurvey:
         if self._one_strand:
             raise InputError(f"{self._one_strand} (rows like this: {self._one_strand_rows} of {self.rows})")
 
-    def check_tokens(self, tokenizer: PreTrainedTokenizerBase, limit: int, too_long: str, by_base: bool) -> None:
+    def check_tokens(self, encode: BulkEncoder, limit: int, too_long: str, by_base: bool) -> None:
         """Refuse rows that a model cannot read; only those of which that is not known are tokenized.
 
         Args:
-            tokenizer: of the model.
+            encode: of the model's tokenizer.
             limit: longest input in tokens, special tokens included.
             too_long: `error`, or longer ones are cut.
             by_base: whether each base has to be one token.
@@ -98,7 +98,7 @@ class PredictionSurvey:
         Raises:
             `InputError`: a sequence that is too long, or shorter than a token, or of other tokens; names the row.
         """
-        added = tokenizer.num_special_tokens_to_add()
+        added = len(encode.before) + len(encode.after)
         room = limit - added if too_long == "error" else 1 << 62  # No token is shorter than a base.
         if self._longest <= room and self._shortest > _LONGEST_TOKEN and self._is_plain:
             return
@@ -109,7 +109,7 @@ class PredictionSurvey:
             doubtful = (lengths > room) | (lengths <= _LONGEST_TOKEN) | ~_find_plain(block["sequence"])
             some = np.flatnonzero(doubtful)
             texts = block["sequence"].take(pa.array(some)).to_pylist()
-            for place, ids, bp in zip(some.tolist(), encode_sequences(tokenizer, texts), lengths[some].tolist()):
+            for place, ids, bp in zip(some.tolist(), encode_sequences(encode, texts), lengths[some].tolist()):
                 where, tokens = f"{self.file}, data row {row + place + 1}", len(ids)
                 if tokens <= added:
                     first_short = first_short or (
