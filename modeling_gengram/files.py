@@ -392,6 +392,29 @@ def check_apart(out: str | Path, *inputs: str | Path | None) -> None:
             raise InputError(f"{out}: this is the input {path}; choose another --out")
 
 
+def check_space(path: Path, needed: int, remedy: str) -> int:
+    """Refuse what does not fit on the disk, before it is computed.
+
+    Args:
+        path: of a file or folder that is going to be written, whose parent is there.
+        needed: bytes of it, estimated.
+        remedy: what else to do.
+
+    Returns:
+        The bytes that are free.
+
+    Raises:
+        `InputError`: these are fewer.
+    """
+    free = shutil.disk_usage(next(one for one in (path, *path.absolute().parents) if one.exists())).free
+    if needed > free:
+        raise InputError(
+            f"{path}: about {needed / 1e9:,.1f} GB are needed, and {free / 1e9:,.1f} GB are free on this disk. Free "
+            f"some space, or {remedy}"
+        )
+    return free
+
+
 def check_free(folder: Path, names: Sequence[str]) -> None:
     """Refuse a folder with files of somebody else's that would be replaced.
 
@@ -480,6 +503,7 @@ __all__ = [
     "check_new_folder",
     "check_output_file",
     "check_output_folder",
+    "check_space",
     "describe_os_error",
     "find_suffix",
     "hash_file",

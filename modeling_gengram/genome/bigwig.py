@@ -12,6 +12,7 @@ import tempfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,7 +28,7 @@ _BRANCHES = 256  # of a node of a tree
 _LARGEST = 24 + 4 * _BASES  # bytes of a block before it is compressed, the largest
 _EFFORT = 4  # of zlib: as small as with 6, in two thirds of the time
 _LEVELS = 10
-_FINEST = 64  # bp of the shortest bin
+_FINEST = 256  # bp of the shortest bin
 _ZOOMED = 4  # bins of a level that are one of the next
 _READ = _SUMMARIES * 64
 
@@ -54,8 +55,7 @@ class BigWigWriter(ExitStack):
         longest = max(lengths.values(), default=0)
         self._bins = [size for size in (finest * _ZOOMED**level for level in range(_LEVELS)) if size < longest]
         self._file: BinaryIO = self.enter_context(open(path, "wb"))  # noqa: SIM115
-        # It has no name: nothing is left of it after a kill.
-        self._summaries: Any = self.enter_context(tempfile.TemporaryFile(dir=path.parent))
+        self._summaries: Any = self.enter_context(_open_scratch(path.parent))
         self._pending = np.empty(0, _SUMMARY)
         self._total = [0, np.inf, -np.inf, 0.0, 0.0]  # bases, least, largest, sum, sum of squares
         self._file.write(bytes(64 + 24 * _LEVELS + 40))
@@ -65,7 +65,7 @@ class BigWigWriter(ExitStack):
         self._file.write(bytes(8))
         self._sections = array.array("Q")
 
-    def add(self, chrom: str, start: int, values: np.ndarray) -> None:
+    def write(self, chrom: str, start: int, values: np.ndarray) -> None:
         """Write values of bases that follow each other, float32 [bp], all of them finite; behind those before."""
         number, bp = self._ids[chrom], len(values)
         changes = np.empty(bp, dtype=bool)
@@ -76,7 +76,7 @@ class BigWigWriter(ExitStack):
         # An interval takes three times the bytes of a base.
         are_runs = 3 * np.add.reduceat(changes, begins, dtype=np.int64) < sizes
         cuts = [0, *(begins[1:][are_runs[1:] != are_runs[:-1]]).tolist(), bp]
-        for first, end in zip(cuts, cuts[1:]):
+        for first, end in pairwise(cuts):
             if are_runs[first // _BASES]:
                 self._add_runs(number, start + first, values[first:end], changes[first:end])
             else:
@@ -142,7 +142,7 @@ class BigWigWriter(ExitStack):
         for level, size in enumerate(self._bins):
             coarser = None
             if level + 1 < len(self._bins):
-                coarser = self.enter_context(tempfile.TemporaryFile(dir=Path(file.name).parent))
+                coarser = self.enter_context(_open_scratch(Path(file.name).parent))
             offset = file.tell()
             blocks = _write_summaries(file, source, coarser, size * _ZOOMED)
             heads.append(struct.pack("<2I2Q", size, 0, offset, file.tell()))
@@ -162,6 +162,11 @@ class BigWigWriter(ExitStack):
         file.seek(self._data_offset)
         file.write(struct.pack("<Q", len(self._sections) // 5))
         file.seek(0, os.SEEK_END)
+
+
+def _open_scratch(folder: Path) -> Any:
+    """Open a file without a name: nothing is left of it after a kill."""
+    return tempfile.TemporaryFile(dir=folder)
 
 
 def _merge(found: np.ndarray, size: int) -> np.ndarray:
@@ -235,7 +240,8 @@ def _write_index(file: BinaryIO, blocks: np.ndarray) -> None:
     head = (_INDEX_MAGIC, _BRANCHES, len(blocks), *first, *last, file.tell(), 1, 0)
     file.write(struct.pack("<2IQ4IQ2I", *head))
     leaves = [
-        struct.pack("<4I2Q", chrom, start, chrom, end, place, size) for chrom, start, end, place, size in blocks.tolist()
+        struct.pack("<4I2Q", chrom, start, chrom, end, place, size)
+        for chrom, start, end, place, size in blocks.tolist()
     ]
 
     def join(children: Sequence[bytes], offset: int) -> bytes:

@@ -66,7 +66,7 @@ def write_rows(
         if suffix in DELIMITERS:
             _write_table(write, rows, first.column_names, DELIMITERS[suffix])
         elif suffix == ".bed":
-            _write_bed(write, rows, first.column_names, values)
+            write_bed(write, rows, values)
         else:
             _write_bedgraph(write, rows, *values, label=label or values[0], out=out)
 
@@ -104,9 +104,10 @@ def _write_table(write: Callable[[str], None], tables: Iterator[pa.Table], names
         _write_lines(write, cells, separator)
 
 
-def _write_bed(
-    write: Callable[[str], None], tables: Iterator[pa.Table], names: list[str], values: Sequence[str]
-) -> None:
+def write_bed(write: Callable[[str], Any], tables: Iterator[pa.Table], values: Sequence[str]) -> None:
+    """Write rows as BED; arguments as those of `write_rows`."""
+    first = next(tables)
+    names, tables = first.column_names, itertools.chain([first], tables)
     others = [name for name in names if name not in {*COLUMNS, "name", "strand"}]
     called = list(others)
     if "score" in called:
@@ -161,7 +162,7 @@ def _cut(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
             yield table.slice(start, _ROWS).combine_chunks()
 
 
-def _write_lines(write: Callable[[str], None], cells: Sequence[pa.Array], separator: str) -> None:
+def _write_lines(write: Callable[[str], Any], cells: Sequence[pa.Array], separator: str) -> None:
     lines = pc.binary_join_element_wise(*cells, separator) if len(cells) > 1 else cells[0]
     write("\n".join([*lines.to_pylist(), ""]))
 
@@ -220,4 +221,4 @@ def _escape(text: str) -> str:
     return make_printable(text) or "."
 
 
-__all__ = ["BED", "count_rows", "name_column", "write_rows"]
+__all__ = ["BED", "count_rows", "name_column", "write_bed", "write_rows"]

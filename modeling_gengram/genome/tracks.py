@@ -1,28 +1,22 @@
-"""What genome browsers and numpy open: probabilities along contigs as bigWig or bedGraph, called features, arrays.
+"""What genome browsers and numpy open: probabilities along contigs as bigWig or bedGraph, called features, arrays."""
 
-pyBigWig is an extra (`pip install "gengram[genomics]"`); only a process that writes bigWig files imports it.
-"""
-
-import json
-import os
 import re
-import subprocess
-import sys
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from importlib.util import find_spec
-from itertools import count, pairwise
+from itertools import count
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, NoReturn
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from gengram import printable
 from gengram.errors import InputError
-from gengram.files import find_suffix, probe, replace_together, replace_whole
-from gengram.genome.row_files import BED, name_column
+from gengram.files import find_suffix, replace_together, replace_whole
+from gengram.genome.bigwig import BigWigWriter
+from gengram.genome.row_files import name_column, write_bed
 from gengram.genome.text import open_output
 
 TrackFormat = Literal["bigwig", "bedgraph"]
@@ -34,6 +28,10 @@ _SUFFIXES = {"bigwig": ".bw", "bedgraph": ".bedgraph"}
 _UNSAFE = re.compile(r"[^\w.+-]+")
 # A file system takes names of 255 bytes; an ending and a number have to fit as well.
 _LONGEST_NAME = 200
+_BASES = 1 << 18  # of steps in memory at once
+_LINES = 1 << 16  # of text in memory at once
+
+_CALL = np.dtype([("start", np.int64), ("end", np.int64), ("feature", np.int64), ("sum", np.float64)])
 
 
 class Locus(NamedTuple):
@@ -48,11 +46,21 @@ class Locus(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """Probabilities float32 [bp, features] from one base of a contig on; not a number where there is none."""
+    """Probabilities float32 [bp, features] from one base of a contig on; not a number where there is none.
+
+    `called` says where a feature is called, booleans [bp, features], if that does not follow from them: they may be
+    rounded.
+    """
 
     chrom: str
     start: int
     probabilities: np.ndarray
+    called: np.ndarray | None = None
+
+
+ReadPieces: TypeAlias = Callable[[int | None], Iterable[Piece]]
+"""Gives the pieces of one feature (its column), or of all (None), in the order of the contigs and of their bases,
+without overlap."""
 
 
 class Steps(NamedTuple):
@@ -62,29 +70,6 @@ class Steps(NamedTuple):
     chrom: str
     edges: np.ndarray
     values: np.ndarray
-
-
-class Call(NamedTuple):
-    """A stretch of a contig where a feature (its column) is called, and the mean of its probabilities, float32."""
-
-    chrom: str
-    start: int
-    end: int
-    feature: int
-    probability: np.float32
-
-
-def check_format(track_format: TrackFormat) -> None:
-    """Refuse a format that nothing installed can write.
-
-    Raises:
-        `InputError`: bigWig without pyBigWig.
-    """
-    if track_format == "bigwig" and find_spec("pyBigWig") is None:
-        raise InputError(
-            "bigWig files are written by pyBigWig, which is not installed: pip install 'gengram[genomics]', or choose "
-            "--format bedgraph, which is text"
-        )
 
 
 def name_tracks(features: Sequence[str], track_format: TrackFormat) -> list[str]:
@@ -117,7 +102,7 @@ def _number(stem: str, number: int, suffix: str) -> str:
 
 
 def write_tracks(
-    pieces: Iterable[Piece],
+    read: ReadPieces,
     folder: Path,
     features: Sequence[str],
     lengths: Mapping[str, int],
@@ -129,12 +114,12 @@ def write_tracks(
     """Write a track of each feature, the features that are called, and arrays; all of them or none.
 
     Args:
-        pieces: in the order of the contigs and of their bases, without overlap; read once, one at a time.
+        read: gives the pieces; asked once for all features, and once for each.
         folder: where the files go; there already.
         features: names of the columns.
         lengths: of all contigs, in bp, in the order of the genome.
-        track_format: of the tracks; `check_format` has been asked.
-        threshold: a feature is called along bases whose probability is at least that.
+        track_format: of the tracks.
+        threshold: a feature is called along bases whose probability is at least that, if the pieces do not say where.
         arrays: loci whose probabilities are also written to `arrays/CONTIG_START-END.npz`, each made of whole pieces.
 
     Returns:
@@ -150,19 +135,23 @@ def write_tracks(
     if arrays:
         (folder / ARRAYS_FOLDER).mkdir(exist_ok=True)
     files = [*tracks, CALLS_FILE, *safe]
-    with ExitStack() as stack:
-        # Last in, first out: the files are closed before any of them gets its name.
-        partial = stack.enter_context(replace_together([folder / file for file in files]))
-        if track_format == "bigwig":
-            track_writer: Any = stack.enter_context(_BigWigWriter(partial[: len(tracks)], lengths))
-        else:
-            opened = [stack.enter_context(open(path, "w", encoding="utf-8")) for path in partial[: len(tracks)]]
-            track_writer = stack.enter_context(_BedGraphWriter([file.write for file in opened], features))
-        calls = stack.enter_context(_CallWriter(partial[len(tracks)], features, threshold))
-        array_writer = stack.enter_context(_ArrayWriter(partial[len(tracks) + 1 :], arrays, features))
-        for piece in pieces:
-            for writer in (track_writer, calls, array_writer):
-                writer.add(piece)
+    # The files are closed before any of them gets its name.
+    with replace_together([folder / file for file in files]) as partial:
+        with (
+            _ArrayWriter(partial[len(tracks) + 1 :], arrays, features) as array_writer,
+            open(partial[len(tracks)], "w", encoding="utf-8") as calls,
+        ):
+            pieces = map(array_writer.pass_on, read(None))
+            write_bed(calls.write, list_calls(pieces, features, threshold), ["probability"])
+        for column, (path, feature) in enumerate(zip(partial, features)):
+            with ExitStack() as stack:
+                if track_format == "bigwig":
+                    writer: Any = stack.enter_context(_BigWigTrack(path, lengths))
+                else:
+                    file = stack.enter_context(open(path, "w", encoding="utf-8"))
+                    writer = _BedGraphTrack(file.write, feature)
+                for piece in read(column):
+                    writer.add(piece)
     return files
 
 
@@ -172,7 +161,7 @@ def write_track(pieces: Iterable[Piece | Steps], out: Path, feature: str, length
     Args:
         pieces: of one feature, float32 [bp, 1] or [steps, 1], in the order of the contigs and of their bases, without
             overlap; read once, one at a time.
-        out: `.bw` (`check_format` has been asked), or `.bedgraph`, also with `.gz`; replaced if it is there.
+        out: `.bw`, or `.bedgraph`, also with `.gz`; replaced if it is there.
         feature: whose values they are.
         lengths: of all contigs, in bp, in the order of the genome; only a bigWig has them.
 
@@ -181,10 +170,9 @@ def write_track(pieces: Iterable[Piece | Steps], out: Path, feature: str, length
     """
     with ExitStack() as stack:
         if find_suffix(out) == ".bw":
-            partial = stack.enter_context(replace_whole(out))
-            writer: Any = stack.enter_context(_BigWigWriter([partial], lengths))
+            writer: Any = stack.enter_context(_BigWigTrack(stack.enter_context(replace_whole(out)), lengths))
         else:
-            writer = stack.enter_context(_BedGraphWriter([stack.enter_context(open_output(out))], [feature]))
+            writer = _BedGraphTrack(stack.enter_context(open_output(out)), feature)
         for piece in pieces:
             writer.add(piece)
 
@@ -195,174 +183,137 @@ def find_runs(present: np.ndarray) -> np.ndarray:
     return np.stack([np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)], axis=1)
 
 
-class _BigWigWriter(ExitStack):
-    """A value for each base or step, in bigWig files; see `gengram.genome.bigwig`."""
+class _BigWigTrack(BigWigWriter):
+    """A value for each base, or for those of each step; see `gengram.genome.bigwig`."""
 
-    def __init__(self, paths: Sequence[Path], lengths: Mapping[str, int]):
-        super().__init__()
-        self._paths = paths
-        # Its modules are found where ours are, and not in the working folder.
-        program = "import sys; sys.path[:] = sys.argv[1:]; from gengram.genome.bigwig import main; sys.exit(main())"
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", program, *sys.path],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # libBigWig's own words
-            start_new_session=True,  # Ctrl-C is for us.
-        )
-        self._send(json.dumps({"paths": list(map(str, paths)), "lengths": dict(lengths)}))
-
-    def add(self, piece: Piece | Steps) -> None:
-        if isinstance(piece, Steps):
-            present = ~np.isnan(piece.values[:, 0])
-            places = np.stack([piece.edges[:-1][present], piece.edges[1:][present]]).astype(np.int64, copy=False)
-            if places.size:
-                order = {"chrom": piece.chrom, "steps": places.shape[1]}
-                values = piece.values[present].astype(np.float32, copy=False)
-                self._send(json.dumps(order), places.tobytes() + values.tobytes())
-            return
-        for first, end in find_runs(~np.isnan(piece.probabilities[:, 0])):
-            order = {"chrom": piece.chrom, "start": int(piece.start + first), "bp": int(end - first)}
-            self._send(json.dumps(order), piece.probabilities[first:end].astype(np.float32, copy=False).tobytes())
-
-    def __exit__(self, kind, *details):
-        if kind is not None:
-            self._process.kill()
-            self._process.communicate()
-            return super().__exit__(kind, *details)
-        try:
-            told, _ = self._process.communicate()
-        except BaseException:
-            self._process.kill()
-            self._process.wait()
-            raise
-        if self._process.returncode:
-            self._complain(told.decode(errors="replace").strip())
-        return super().__exit__(None, *details)
-
-    def _send(self, order: str, values: bytes = b"") -> None:
-        stream: Any = self._process.stdin
-        try:
-            stream.write(order.encode() + b"\n")
-            stream.write(values)
-        except BrokenPipeError:
-            self._complain("")
-
-    def _complain(self, told: str) -> NoReturn:
-        for path in self._paths:
-            if number := probe(path):
-                raise OSError(number, os.strerror(number), str(path))
-        told = told or f"pyBigWig has ended with code {self._process.wait()}"
-        raise InputError(f"{self._paths[0].with_suffix('')}: cannot be written ({told}); is the disk full?")
-
-
-class _BedGraphWriter(ExitStack):
-    """Neighbouring bases, or steps, of one value share a line."""
-
-    def __init__(self, writers: Sequence[Callable[[str], Any]], features: Sequence[str]):
-        super().__init__()
-        self._writers = writers
-        for write, feature in zip(writers, features):
-            write(name_column(feature))
+    def add_piece(self, chrom: str, start: int, values: np.ndarray) -> None:
+        for first, end in find_runs(~np.isnan(values)).tolist():
+            self.write(chrom, start + first, values[first:end])
 
     def add(self, piece: Piece | Steps) -> None:
         if isinstance(piece, Piece):
-            edges = piece.start + np.arange(len(piece.probabilities) + 1)
-            piece = Steps(piece.chrom, edges, piece.probabilities)
-        for first, end in find_runs(~np.isnan(piece.values[:, 0])):
-            for write, values in zip(self._writers, piece.values[first:end].T):
-                cuts = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]
-                write(
-                    "".join(
-                        f"{piece.chrom}\t{piece.edges[first + left]}\t{piece.edges[first + right]}\t{values[left]!s}\n"
-                        for left, right in pairwise(cuts)
-                    )
-                )
+            self.add_piece(piece.chrom, piece.start, piece.probabilities[:, 0])
+            return
+        # Steps may be of any length: their bases are made some at a time.
+        begin, end = (int(piece.edges[place]) for place in (0, -1)) if len(piece.edges) else (0, 0)
+        for first in range(begin, end, _BASES):
+            bases = np.arange(first, min(first + _BASES, end))
+            self.add_piece(piece.chrom, first, piece.values[np.searchsorted(piece.edges, bases, "right") - 1, 0])
+
+
+class _BedGraphTrack:
+    """Neighbouring bases, or steps, of one value share a line."""
+
+    def __init__(self, write: Callable[[str], Any], feature: str):
+        self._write = write
+        write(name_column(feature))
+
+    def add(self, piece: Piece | Steps) -> None:
+        if isinstance(piece, Piece):
+            edges, values = piece.start + np.arange(len(piece.probabilities) + 1), piece.probabilities[:, 0]
+        else:
+            edges, values = piece.edges, piece.values[:, 0]
+        for first, end in find_runs(~np.isnan(values)).tolist():
+            cuts = first + np.append(0, 1 + np.flatnonzero(np.diff(values[first:end])))
+            for some in np.array_split(cuts, 1 + len(cuts) // _LINES):
+                ends = np.append(cuts, end)[np.searchsorted(cuts, some, "right")]
+                cells = [pa.array(edges[some]), pa.array(edges[ends]), pa.array(values[some])]
+                texts = [cell.cast(pa.string()) for cell in cells]
+                lines = pc.binary_join_element_wise(piece.chrom, *texts, "\t")
+                self._write("\n".join([*lines.to_pylist(), ""]))
 
 
 class _CallFinder:
-    """Runs of bases at or above a threshold, in the order of their starts."""
+    """Runs of bases where a feature is called, in the order of their starts."""
 
-    def __init__(self, threshold: float):
+    def __init__(self, features: int, threshold: float):
         self._threshold = threshold
-        # By feature, first base and sum of the probabilities of a run that goes on into the next piece.
-        self._open: dict[int, tuple[int, float]] = {}
-        self._done: list[tuple[int, int, int, float]] = []
+        # Of the run of each feature that goes on into the next piece: its first base, or none (-1), and the sum of its
+        # probabilities.
+        self._open, self._sums = np.full(features, -1), np.zeros(features)
+        # Those that are behind an open one wait: blocks of calls, and the first base of each.
+        self._done: list[tuple[int, np.ndarray]] = []
         self._chrom, self._end = "", 0
 
-    def add(self, piece: Piece) -> list[Call]:
-        """Return the runs that begin before what is still open."""
-        ready = []
+    def add(self, piece: Piece) -> Iterator[tuple[str, np.ndarray]]:
+        """Yield the runs that begin before what is still open, with their contig."""
         if (piece.chrom, piece.start) != (self._chrom, self._end):
-            ready = self.finish()
+            yield from self.finish()
             self._chrom, self._end = piece.chrom, piece.start
         bp = len(piece.probabilities)
-        for feature, values in enumerate(piece.probabilities.T):
-            runs = find_runs(values >= self._threshold).tolist()
-            before = self._open.pop(feature, None)
-            if before is not None and (not runs or runs[0][0] != 0):
-                self._done.append((before[0], piece.start, feature, before[1]))
-                before = None
-            for first, end in runs:
-                begin, total = piece.start + first, float(values[first:end].sum(dtype=np.float64))
-                if before is not None:
-                    begin, total, before = before[0], before[1] + total, None
-                if end == bp:
-                    self._open[feature] = (begin, total)
+        called = piece.probabilities >= self._threshold if piece.called is None else piece.called
+        for feature, column in enumerate(called.T):
+            runs = find_runs(column)
+            found = np.zeros(len(runs), dtype=_CALL)
+            found["feature"] = feature
+            found["start"], found["end"] = piece.start + runs.T
+            if len(runs):
+                values = np.append(piece.probabilities[:, feature].astype(np.float64), 0.0)
+                found["sum"] = np.add.reduceat(values, runs.ravel())[::2]
+            if (begin := self._open[feature]) >= 0:
+                if not len(runs) or runs[0, 0] != 0:
+                    self._keep(np.array([(begin, piece.start, feature, self._sums[feature])], dtype=_CALL))
                 else:
-                    self._done.append((begin, piece.start + end, feature, total))
+                    found["start"][0] = begin
+                    found["sum"][0] += self._sums[feature]
+                self._open[feature] = -1
+            if len(runs) and runs[-1, 1] == bp:
+                self._open[feature], self._sums[feature] = found["start"][-1], found["sum"][-1]
+                found = found[:-1]
+            self._keep(found)
         self._end = piece.start + bp
-        return ready + self._take(min((begin for begin, _ in self._open.values()), default=self._end))
+        yield from self._take(int(min(self._open[self._open >= 0], default=self._end)))
 
-    def finish(self) -> list[Call]:
-        """Return the runs that are left, at the end of a contig or of what is read of it."""
-        for feature, (begin, total) in self._open.items():
-            self._done.append((begin, self._end, feature, total))
-        self._open = {}
-        return self._take(self._end)
+    def finish(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Yield the runs that are left, at the end of a contig or of what is read of it."""
+        for feature in np.flatnonzero(self._open >= 0).tolist():
+            self._keep(np.array([(self._open[feature], self._end, feature, self._sums[feature])], dtype=_CALL))
+        self._open[:] = -1
+        yield from self._take(self._end)
 
-    def _take(self, limit: int) -> list[Call]:
-        """Return what begins before a base; what is still open begins there or later."""
-        ready = sorted(call for call in self._done if call[0] < limit)
-        self._done = [call for call in self._done if call[0] >= limit]
-        return [
-            Call(self._chrom, begin, end, feature, np.float32(total / (end - begin)))
-            for begin, end, feature, total in ready
-        ]
+    def _keep(self, calls: np.ndarray) -> None:
+        if len(calls):
+            self._done.append((int(calls["start"][0]), calls))
+
+    def _take(self, limit: int) -> Iterator[tuple[str, np.ndarray]]:
+        """Yield what begins before a base; what is still open begins there or later."""
+        if min((first for first, _ in self._done), default=limit) >= limit:
+            return
+        done = np.concatenate([calls for first, calls in self._done if first < limit])
+        self._done = [(first, calls) for first, calls in self._done if first >= limit]
+        ready = done["start"] < limit
+        for feature in np.unique(done["feature"][~ready]):
+            self._keep(done[~ready & (done["feature"] == feature)])
+        done = done[ready]
+        yield self._chrom, done[np.lexsort((done["feature"], done["end"], done["start"]))]
 
 
-def find_calls(pieces: Iterable[Piece], threshold: float) -> Iterator[Call]:
-    """Yield the stretches of each feature at or above a threshold, by contig and start.
+def list_calls(pieces: Iterable[Piece], features: Sequence[str], threshold: float) -> Iterator[pa.Table]:
+    """Yield the stretches where a feature is called, by contig and start, as tables: at least one, that may be empty.
 
     Args:
         pieces: in the order of the contigs and of their bases, without overlap.
-        threshold: a feature is called along bases whose probability is at least that.
+        features: names of their columns.
+        threshold: a feature is called along bases whose probability is at least that, if the pieces do not say where.
+
+    Yields:
+        `chrom`, `start`, `end`, `name` of the feature, and `probability`, the mean of those in the piece, float32.
     """
-    finder = _CallFinder(threshold)
+    finder = _CallFinder(len(features), threshold)
+    yield _tabulate("", np.empty(0, dtype=_CALL), features)
     for piece in pieces:
-        yield from finder.add(piece)
-    yield from finder.finish()
+        for found in finder.add(piece):
+            yield _tabulate(*found, features)
+    for found in finder.finish():
+        yield _tabulate(*found, features)
 
 
-class _CallWriter(ExitStack):
-    """A BED file of calls; score: 1000 times their mean probability, which is in a column of its own."""
-
-    def __init__(self, path: Path, features: Sequence[str], threshold: float):
-        super().__init__()
-        self._file = self.enter_context(open(path, "w", encoding="utf-8"))  # noqa: SIM115
-        # A tab or a line break would end the name's column.
-        self._features = [printable.make_printable(feature) or "." for feature in features]
-        self._finder = _CallFinder(threshold)
-        self._file.write("#" + "\t".join((*BED, "probability")) + "\n")
-        self.callback(lambda: self._write(self._finder.finish()))
-
-    def add(self, piece: Piece) -> None:
-        self._write(self._finder.add(piece))
-
-    def _write(self, calls: Iterable[Call]) -> None:
-        for chrom, start, end, feature, probability in calls:
-            score = round(1000 * float(probability))
-            self._file.write(f"{chrom}\t{start}\t{end}\t{self._features[feature]}\t{score}\t.\t{probability!s}\n")
+def _tabulate(chrom: str, calls: np.ndarray, features: Sequence[str]) -> pa.Table:
+    chroms = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(calls), dtype=np.int32)), pa.array([chrom]))
+    named = pa.DictionaryArray.from_arrays(pa.array(calls["feature"].astype(np.int32)), pa.array(list(features)))
+    means = (calls["sum"] / (calls["end"] - calls["start"])).astype(np.float32)
+    columns = {"chrom": chroms.cast(pa.string()), "start": pa.array(calls["start"]), "end": pa.array(calls["end"])}
+    return pa.table({**columns, "name": named.cast(pa.string()), "probability": pa.array(means)})
 
 
 class _ArrayWriter(ExitStack):
@@ -375,7 +326,12 @@ class _ArrayWriter(ExitStack):
         self._file: Any = None
         self._missing = 0
 
-    def add(self, piece: Piece) -> None:
+    def pass_on(self, piece: Piece) -> Piece:
+        """Write a piece, and return it."""
+        self._add(piece)
+        return piece
+
+    def _add(self, piece: Piece) -> None:
         if not self._missing and not self._waiting:
             return
         if not self._missing:
@@ -397,14 +353,13 @@ class _ArrayWriter(ExitStack):
 __all__ = [
     "ARRAYS_FOLDER",
     "CALLS_FILE",
-    "Call",
     "Locus",
     "Piece",
+    "ReadPieces",
     "Steps",
     "TrackFormat",
-    "check_format",
-    "find_calls",
     "find_runs",
+    "list_calls",
     "name_files",
     "name_tracks",
     "write_track",

@@ -278,10 +278,16 @@ def segment(argv: Sequence[str] | None = None) -> int:
         "--threshold", type=share, default=0.5, help="lowest probability at which a BED file or table has a feature"
     )
     output.add_argument(
+        "--precision",
+        type=float,
+        default=0.001,
+        help="what probabilities are rounded to, when features are found; 0: not at all",
+    )
+    output.add_argument(
         "--format",
         dest="track_format",
         choices=TRACK_FORMATS,
-        help="format of the tracks in a folder; bigwig needs pip install 'gengram[genomics]' (default: bigwig)",
+        help="format of the tracks in a folder (default: bigwig)",
     )
     output.add_argument("--arrays", action="store_true", help="also write the probabilities of each region as npz")
     output.add_argument(

@@ -84,11 +84,6 @@ def check_output(out: str | Path, verb: str, overwrite: bool = True) -> Path:
             f"{path}: bgzip files are written by pysam, which is not installed; pip install 'gengram[genomics]', or "
             "leave .gz out of the name"
         )
-    if suffix == ".bw" and find_spec("pyBigWig") is None:
-        raise InputError(
-            f"{path}: bigWig files are written by pyBigWig, which is not installed; pip install 'gengram[genomics]', "
-            "or choose .bedgraph, which is text"
-        )
     return path
 
 

@@ -5,7 +5,7 @@ Dimensions: W windows, C classes, labels or targets.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -202,6 +202,7 @@ def classify_bases(
     may_overflow: bool = True,
     batch_size: int = 1,
     progress: str = "",
+    advance: Callable[[int], Any] | None = None,
 ) -> np.ndarray:
     """Ask a model that classifies single bases for those of a sequence of any length.
 
@@ -218,6 +219,7 @@ def classify_bases(
         may_overflow: whether numbers that are not finite are passed on.
         batch_size: windows a forward pass.
         progress: what a bar is called; none without a name.
+        advance: is told after each batch of windows how many bases are done with it.
 
     Returns:
         `np.ndarray` float32 [bp, C], logits; not a number where nothing was read.
@@ -238,6 +240,7 @@ def classify_bases(
         batch_size=batch_size,
         may_overflow=may_overflow,
         progress=progress,
+        advance=advance,
     )
 
 

@@ -1,8 +1,9 @@
 """Features along a sequence of any length: SegmentNT in windows that overlap, put together base by base."""
 
 import re
+from collections.abc import Callable
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ def segment_sequence(
     unknown: Literal["error", "skip"] = "error",
     average_strands: bool = False,
     progress: bool = False,
+    advance: Callable[[int], Any] | None = None,
 ) -> np.ndarray:
     """Return the probability of every feature at every base.
 
@@ -50,6 +52,7 @@ def segment_sequence(
             (not a number).
         average_strands: average with what the model says of the reverse complement of each window.
         progress: show a progress bar.
+        advance: is told after each batch of windows how many bases are done with it.
 
     Returns:
         `np.ndarray` float32 [bp, features], in the order of `model.config.features`.
@@ -83,6 +86,7 @@ def segment_sequence(
         len(config.features),
         batch_size=batch_size,
         progress="Segmenting" if progress else "",
+        advance=advance,
     )
 
 

@@ -5,34 +5,22 @@ One record of the genome is in memory at a time, and of the probabilities one pi
 the folder `partial` of the output until the tracks are written, so that an interrupted run goes on where it was.
 """
 
-import itertools
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 from scipy.special import softmax
 
 from gengram.errors import InputError
-from gengram.files import check_output_folder, find_suffix, write_json
+from gengram.files import check_output_folder, check_space, find_suffix, write_json
 from gengram.genome.contigs import Genome
 from gengram.genome.fasta import read_fasta
 from gengram.genome.letters import MAX_NON_DNA
+from gengram.genome.rounding import PRECISION, Rounding
 from gengram.genome.row_files import write_rows
-from gengram.genome.tracks import (
-    Call,
-    Locus,
-    Piece,
-    TrackFormat,
-    check_format,
-    find_calls,
-    name_tracks,
-    write_track,
-    write_tracks,
-)
+from gengram.genome.tracks import Piece, TrackFormat, list_calls, name_tracks, write_track, write_tracks
 from gengram.loading.adapters import hash_base, is_adapter
 from gengram.loading.checkpoints import find_model
 from gengram.loading.classes import name_outputs
@@ -40,6 +28,8 @@ from gengram.loading.configurations import require_config
 from gengram.loading.models import choose_device, count_embeddings, require_model
 from gengram.loading.tokenizers import check_tokenizer, require_tokenizer
 from gengram.nucleotide_transformer.configuration_segment_nt import SegmentNTConfig
+from gengram.phases import Phase, phase
+from gengram.pipelines.kept_probabilities import KeptProbabilities, measure_batch
 from gengram.pipelines.locus_plot import plot_locus
 from gengram.pipelines.outputs import TRACKS, check_output, check_track, names_file
 from gengram.pipelines.pieces import Pieces
@@ -48,28 +38,31 @@ from gengram.pipelines.regions import Stretch, choose_locus, plan_reading
 from gengram.pipelines.scan import classify_bases, find_definite
 from gengram.pipelines.segment import check_windows, segment_sequence
 from gengram.pipelines.window_length import choose_window
-from gengram.progress import tell, track
+from gengram.progress import tell
 
 SUMMARY_FILE = "segment.json"
 PLOT_FILE = "locus.png"
 PARTIAL_FOLDER = "partial"
 
 _PIECE = 1_000_000
-_CALLS = 10_000  # rows in memory at once
+_MUCH = 1_000_000_000  # bytes that are worth a word
 _BATCH_BASES = 8192  # of a classifier's windows; enough to keep two cores or a small GPU busy
+# Bytes that a track takes for a base: measured, of noise; rounded or not.
+_TRACK_BYTES = {"bigwig": (2.0, 4.5), "bedgraph": (30, 36)}
 
 
 class Segmenter(NamedTuple):
     """A model that says something of each base of a sequence of any length.
 
     Attributes:
-        read: takes a sequence, gives probabilities float32 [bp, features]; not a number where there is none.
+        read: takes a sequence, and a function that is told the bases of each window when it is read; gives
+            probabilities float32 [bp, features], not a number where there is none.
         features: names of the columns.
         window, overlap: of the windows that it reads, bp.
         settings: what else the numbers depend on.
     """
 
-    read: Callable[[str], np.ndarray]
+    read: Callable[[str, Callable[[int], Any]], np.ndarray]
     features: list[str]
     window: int
     overlap: int
@@ -89,6 +82,7 @@ def segment_genome(
     unknown: Literal["skip", "error"] = "skip",
     max_non_dna: float = MAX_NON_DNA,
     threshold: float = 0.5,
+    precision: float = PRECISION,
     track_format: TrackFormat | None = None,
     arrays: bool = False,
     locus: str | None = None,
@@ -114,7 +108,8 @@ def segment_genome(
             shorter than 24 bp between them, since no k-mer is whole there), `"error"` stops before the model reads
             anything.
         max_non_dna: largest share of letters that are not DNA, see `LetterSurvey`.
-        threshold: probability from which on a feature is called.
+        threshold: probability from which on a feature is called, before it is rounded.
+        precision: what probabilities are rounded to in all files, 0.0001 to 0.1; 0: not at all (float32).
         track_format: of the tracks in a folder, `"bigwig"` (the default) or `"bedgraph"`.
         arrays: also write an npz file for each region.
         locus: what the plot shows, `CONTIG:START-END`, counted as in BED; by default the first region, at most 100 kb.
@@ -128,56 +123,69 @@ def segment_genome(
     Raises:
         `InputError`: a model without features of bases, a window that does not fit it, a file that cannot be read, a
             region that is not in the genome, letters that are not DNA; a folder `partial` of another run, or of
-            none.
+            none; a disk with too little space.
     """
     genome, is_file, out = Genome.of(genome), names_file(out, "segment"), Path(out)
     _check_form(out, is_file, track_format, track, arrays, locus)
-    plan = plan_reading(genome, regions, unknown, max_non_dna)
+    rounding = Rounding(precision, threshold)
+    with phase("Reading the genome", unit="bp") as reading:
+        plan = plan_reading(genome, regions, unknown, max_non_dna)
+        reading.add(sum(plan.records.values()))
     shown = choose_locus(locus, plan, genome)
-    model_path = find_model(model_path)
-    segmenter = load_segmenter(model_path, window, overlap, devices, batch_size, average_strands)
-    features = segmenter.features
+    with phase("Loading the model"):
+        model_path = find_model(model_path)
+        segmenter = load_segmenter(model_path, window, overlap, devices, batch_size, average_strands)
+    features, columns = segmenter.features, list(range(len(segmenter.features)))
     if is_file:
-        chosen = [features.index(name) for name in check_track(out, track, features, "features")]
+        features = check_track(out, track, features, "features")
+        columns = [segmenter.features.index(name) for name in features]
     else:
         name_tracks(features, track_format or "bigwig")
     step = segmenter.window - segmenter.overlap
-    # Pieces of whole steps: the windows of all of them are in one frame.
-    parts = [part for one in plan.stretches for part in _cut(one, step * max(1, _PIECE // step))]
-    loci = [part.locus for part in parts]
     settings = {
         "weights": hash_base(str(model_path)) or str(model_path),
         **segmenter.settings,
         "window": segmenter.window,
         "overlap": segmenter.overlap,
         "genome": plan.digest,
+        "features": features,
+        "precision": precision,
+        "threshold": threshold,
     }
     pieces = Pieces(out.with_name(f"{out.name}.parts") if is_file else out / PARTIAL_FOLDER, settings)
+    # Pieces of whole steps: the windows of all of them are in one frame.
+    length = step * max(1, _PIECE // step)
+    kept = KeptProbabilities(pieces, plan.stretches, plan.records, length, len(features), rounding)
+    bases = sum(one.end - one.start for one in plan.loci)
     with pieces.keep():
-        _fill(pieces, parts, genome, segmenter)
-        bases = sum(one.end - one.start for one in plan.loci)
-        empty = sum(int(np.isnan(piece.probabilities[:, 0]).sum()) for piece in _read_pieces(pieces, loci))
-        if empty:
-            tell(f"{empty} of {bases} bases have no value: N and other letters, and what is too short between them")
+        kind: TrackFormat = track_format or ("bedgraph" if find_suffix(out) == ".bedgraph" else "bigwig")
+        has_tracks = not is_file or find_suffix(out) in TRACKS
+        results = int(bases * len(features) * (_TRACK_BYTES[kind][not precision] * has_tracks + 4 * arrays))
+        _tell_space(out, kept.count_bytes(kept.list_missing()), results)
+        _fill(kept, genome, segmenter, columns)
+        counted = _Counted(kept, bases * (1 if is_file else 1 + len(features)))
         if is_file:
-            _write_file(
-                out, _read_pieces(pieces, loci), [features[one] for one in chosen], chosen, plan.lengths, threshold
-            )
+            with phase("Writing the file", unit="bp", total=counted.total) as counted.progress:
+                _write_file(out, counted.read, features, plan.lengths, threshold)
+            counted.tell_empty(bases)
             pieces.remove()
             return out
-        files = write_tracks(
-            _read_pieces(pieces, loci),
-            out,
-            features,
-            plan.lengths,
-            track_format=track_format or "bigwig",
-            threshold=threshold,
-            arrays=plan.loci if arrays else (),
-        )
+        with phase("Writing the tracks", unit="bp", total=counted.total) as counted.progress:
+            files = write_tracks(
+                counted.read,
+                out,
+                features,
+                plan.lengths,
+                track_format=kind,
+                threshold=threshold,
+                arrays=plan.loci if arrays else (),
+            )
+        counted.tell_empty(bases)
         if find_spec("matplotlib") is None:
             tell("no plot: matplotlib is not installed (pip install 'gengram[plots]')")
         else:
-            plot_locus(out / PLOT_FILE, shown, _collect(pieces, loci, shown, len(features)), features, threshold)
+            with phase("Drawing the plot"):
+                plot_locus(out / PLOT_FILE, shown, kept.collect(shown), features, threshold)
             files.append(PLOT_FILE)
         summary = {
             "model": str(model_path),
@@ -189,9 +197,10 @@ def segment_genome(
             "overlap": segmenter.overlap,
             **segmenter.settings,
             "threshold": threshold,
+            "precision": precision,
             "loci": len(plan.loci),
             "bases": bases,
-            "bases_without_value": empty,
+            "bases_without_value": counted.empty,
             "plot_shows": str(shown),
             "files": files,
         }
@@ -213,43 +222,58 @@ def _check_form(
     if not out.absolute().parent.is_dir():
         raise InputError(f"{out}: the folder {out.absolute().parent} does not exist")
     check_output_folder(out)
-    check_format(track_format or "bigwig")
     if track is not None:
         raise InputError(
             f"{out}: a folder has the tracks of all features; leave --track out, or name a .bedgraph or .bw"
         )
 
 
+class _Counted:
+    """Reads what is kept, and counts."""
+
+    progress: Phase
+
+    def __init__(self, kept: KeptProbabilities, total: int):
+        self._kept, self.total, self.empty = kept, total, 0
+
+    def read(self, column: int | None) -> Iterator[Piece]:
+        """Yield the pieces; of a reading of all features, or of the only one, also count the bases without a value."""
+        for piece in self._kept.read(column):
+            if column is None:
+                self.empty += int(np.isnan(piece.probabilities[:, 0]).sum())
+            yield piece
+            self.progress.add(len(piece.probabilities))
+
+    def tell_empty(self, bases: int) -> None:
+        if self.empty:
+            tell(
+                f"{self.empty} of {bases} bases have no value: N and other letters, and what is too short between them"
+            )
+
+
 def _write_file(
     out: Path,
-    pieces: Iterator[Piece],
+    read: Callable[[int | None], Iterable[Piece]],
     features: list[str],
-    columns: list[int],
     lengths: dict[str, int],
     threshold: float,
 ) -> None:
-    """Write one track, or the calls of features, from pieces that have these in some of their columns."""
-    chosen = (piece._replace(probabilities=piece.probabilities[:, columns]) for piece in pieces)
+    """Write one track, or the calls of features."""
     if find_suffix(out) in TRACKS:
-        write_track(chosen, out, features[0], lengths)
+        write_track(read(None), out, features[0], lengths)
     else:
-        write_rows(out, _list_calls(find_calls(chosen, threshold), features), values=["probability"])
+        write_rows(out, list_calls(read(None), features, threshold), values=["probability"])
 
 
-def _list_calls(calls: Iterator[Call], features: list[str]) -> Iterator[pa.Table]:
-    """Yield calls as tables: at least one, and that may be empty."""
-    kinds = {"chrom": pa.string(), "start": pa.int64(), "end": pa.int64(), "name": pa.string()}
-    schema = pa.schema([*kinds.items(), ("probability", pa.float32())])
-    while True:
-        some = list(itertools.islice(calls, _CALLS))
-        rows = [(one.chrom, one.start, one.end, features[one.feature], one.probability) for one in some]
-        yield pa.Table.from_arrays(
-            [pa.array(column, kind) for column, kind in zip(zip(*rows), schema.types)] if rows else
-            [pa.array([], kind) for kind in schema.types],
-            schema=schema,
-        )  # fmt: skip
-        if len(some) < _CALLS:
-            return
+def _tell_space(out: Path, kept: int, results: int) -> None:
+    """Say what a run takes on the disk, if that is much, and refuse one that does not fit."""
+    remedy = "choose --regions or a coarser --precision, one --track in a file, or an --out where there is more"
+    free = check_space(out, kept + results, remedy)
+    if kept + results >= _MUCH:
+        tell(
+            f"{out}: about {kept / 1e9:.1f} GB of probabilities until the end, and up to {results / 1e9:.1f} GB of "
+            f"tracks; {free / 1e9:.1f} GB are free"
+        )
 
 
 def load_segmenter(
@@ -301,7 +325,7 @@ def load_segmenter(
     features = name_outputs(model.config.id2label, path)
     size = batch_size or max(1, _BATCH_BASES // window)
 
-    def read(sequence: str) -> np.ndarray:
+    def read(sequence: str, advance: Callable[[int], Any]) -> np.ndarray:
         logits = classify_bases(
             model,
             tokenizer,
@@ -312,6 +336,7 @@ def load_segmenter(
             skip_unknown=True,
             may_overflow=False,
             batch_size=size,
+            advance=advance,
         )
         logits[~find_definite(sequence)] = np.nan
         return softmax(logits, axis=1)
@@ -338,67 +363,58 @@ def _load_segment_nt(
     model = require_model(path, "token_classification", config=config, device=choose_device(devices))
     tokenizer = require_tokenizer(path)
     check_tokenizer(tokenizer, path, config, count_embeddings(model))
-    read = partial(
-        segment_sequence,
-        model,
-        tokenizer,
-        window=window,
-        overlap=overlap,
-        batch_size=batch_size,
-        unknown="skip",
-        average_strands=average_strands,
-    )
+
+    def read(sequence: str, advance: Callable[[int], Any]) -> np.ndarray:
+        return segment_sequence(
+            model,
+            tokenizer,
+            sequence,
+            window=window,
+            overlap=overlap,
+            batch_size=batch_size,
+            unknown="skip",
+            average_strands=average_strands,
+            advance=advance,
+        )
+
     settings = {"rescaling_factor": config.rescaling_factor, "average_strands": average_strands}
     return Segmenter(read, name_outputs(config.id2label, path), window, overlap, settings)
 
 
-def _cut(stretch: Stretch, length: int) -> list[Stretch]:
-    """Cut a stretch into pieces, the last of them up to twice as long: a short one would have little to read."""
-    locus = stretch.locus
-    starts = [*range(locus.start, max(locus.start + 1, locus.end - length), length)]
-    return [Stretch(Locus(locus.chrom, *ends), stretch.source) for ends in zip(starts, [*starts[1:], locus.end])]
+def _fill(kept: KeptProbabilities, genome: Genome, segmenter: Segmenter, columns: list[int]) -> None:
+    """Compute what is not there yet."""
+    missing, context = kept.list_missing(), segmenter.overlap // 2
+    if not missing:
+        return
+    records = ((header.split()[0], sequence) for _, header, sequence in read_fasta(genome.path))
+    record, sequence = "", ""
 
+    def compute(part: Stretch) -> np.ndarray:
+        nonlocal record, sequence
+        while record != part.source.record:
+            sequence = ""  # before there is another one in memory
+            record, sequence = next(records)
+        start, end = part.locus.start - part.source.start, part.locus.end - part.source.start
+        begin, left = max(0, start - context), end - start
 
-def _fill(pieces: Pieces, parts: Sequence[Stretch], genome: Genome, segmenter: Segmenter) -> None:
-    """Compute the pieces that are not there yet."""
-    missing: dict[str, list[tuple[str, Locus]]] = {}
-    for name, (locus, source) in zip(_name_pieces([part.locus for part in parts]), parts):
-        if not pieces.has(name):
-            inside = Locus(source.record, locus.start - source.start, locus.end - source.start)
-            missing.setdefault(source.record, []).append((name, inside))
-    total = sum(part.locus.end - part.locus.start for part in parts)
-    left = sum(part.end - part.start for some in missing.values() for _, part in some)
-    context = segmenter.overlap // 2
-    with track(total=total, initial=total - left, desc="Segmenting", unit="bp", unit_scale=True) as progress:
-        for _, header, sequence in read_fasta(genome.path) if missing else ():
-            for name, part in missing.get(header.split()[0], ()):
-                begin = max(0, part.start - context)
-                try:
-                    found = segmenter.read(sequence[begin : part.end + context])
-                except (OverflowError, ValueError) as error:  # also letters that the tokenizer leaves out
-                    raise InputError(f"{genome}, {part}, after base {begin}: {error}") from error
-                pieces.write(name, found[part.start - begin : part.end - begin])
-                progress.update(part.end - part.start)
+        def advance(count: int) -> None:
+            nonlocal left
+            count = min(count, left)  # a window has context as well
+            left -= count
+            progress.add(count)
 
+        try:
+            found = segmenter.read(sequence[begin : end + context], advance)
+        except (OverflowError, ValueError) as error:  # also letters that the tokenizer leaves out
+            where = part.locus._replace(chrom=record, start=start, end=end)
+            raise InputError(f"{genome}, {where}, after base {begin}: {error}") from error
+        advance(left)  # what no window is for
+        found = found[start - begin : end - begin]
+        return found if len(columns) == found.shape[1] else found[:, columns]
 
-def _name_pieces(parts: Sequence[Locus]) -> list[str]:
-    return [f"{number}-{part.start}-{part.end}" for number, part in enumerate(parts)]
-
-
-def _read_pieces(pieces: Pieces, parts: Sequence[Locus]) -> Iterator[Piece]:
-    for name, part in zip(_name_pieces(parts), parts):
-        yield Piece(part.chrom, part.start, pieces.read(name))
-
-
-def _collect(pieces: Pieces, parts: Sequence[Locus], locus: Locus, features: int) -> np.ndarray:
-    """Return the probabilities of a locus, float32 [bp, features], put together from its pieces."""
-    found = np.full((locus.end - locus.start, features), np.nan, dtype=np.float32)
-    for name, part in zip(_name_pieces(parts), parts):
-        start, end = max(part.start, locus.start), min(part.end, locus.end)
-        if part.chrom == locus.chrom and start < end:
-            values = pieces.read(name, mapped=True)
-            found[start - locus.start : end - locus.start] = values[start - part.start : end - part.start]
-    return found
+    with phase("Segmenting", unit="bp", total=sum(map(measure_batch, missing))) as progress:
+        for batch in missing:
+            kept.write(batch, compute)
 
 
 __all__ = ["PLOT_FILE", "SUMMARY_FILE", "Segmenter", "load_segmenter", "segment_genome"]

@@ -5,7 +5,7 @@ Positions are 0-based and half-open, in bases of the sequence.
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -69,6 +69,7 @@ def stitch_windows(
     batch_size: int = 1,
     may_overflow: bool = False,
     progress: str = "",
+    advance: Callable[[int], Any] | None = None,
 ) -> np.ndarray:
     """Read windows and put together what is kept of them.
 
@@ -80,6 +81,7 @@ def stitch_windows(
         batch_size: windows that are read together. They have one length: padding would change the numbers near it.
         may_overflow: whether numbers that are not finite are passed on.
         progress: what a bar is called; none without a name.
+        advance: is told after each batch how many bases are kept of it.
 
     Returns:
         `np.ndarray` float32 [bp, outputs]; not a number where no window is kept.
@@ -102,6 +104,8 @@ def stitch_windows(
                 found[window.kept_from : window.kept_to] = rows[
                     window.kept_from - window.start : window.kept_to - window.start
                 ]
+        if advance is not None:
+            advance(sum(window.kept_to - window.kept_from for window in some))
     return found
 
 
