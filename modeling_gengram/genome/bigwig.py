@@ -31,6 +31,7 @@ _LEVELS = 10
 _FINEST = 256  # bp of the shortest bin
 _ZOOMED = 4  # bins of a level that are one of the next
 _READ = _SUMMARIES * 64
+_HUGE = np.finfo(np.float32).max
 
 _INTERVAL = np.dtype([("start", "<u4"), ("end", "<u4"), ("value", "<f4")])
 # What a zoom level has of a bin: the bases that have a value, and of these the least, the largest, sums.
@@ -111,7 +112,7 @@ class BigWigWriter(ExitStack):
         found["valid"] = found["end"] - found["start"]
         found["min"], found["max"] = np.minimum.reduceat(values, edges), np.maximum.reduceat(values, edges)
         sums, squares = np.add.reduceat(exact, edges), np.add.reduceat(exact * exact, edges)
-        found["sum"], found["squares"] = sums, squares
+        found["sum"], found["squares"] = _narrow(sums), _narrow(squares)
         bases, least, largest, total, total_squares = self._total
         self._total = [
             bases + len(values),
@@ -176,10 +177,15 @@ def _merge(found: np.ndarray, size: int) -> np.ndarray:
     merged = found[edges]
     merged["end"] = found["end"][np.append(edges[1:], len(found)) - 1]
     merged["min"], merged["max"] = np.minimum.reduceat(found["min"], edges), np.maximum.reduceat(found["max"], edges)
-    for name in ("valid", "sum", "squares"):
-        kind = np.int64 if name == "valid" else np.float64
-        merged[name] = np.add.reduceat(found[name], edges, dtype=kind)
+    merged["valid"] = np.add.reduceat(found["valid"], edges, dtype=np.int64)
+    for name in ("sum", "squares"):
+        merged[name] = _narrow(np.add.reduceat(found[name], edges, dtype=np.float64))
     return merged
+
+
+def _narrow(sums: np.ndarray) -> np.ndarray:
+    """Return float64 as float32; what is too large for it is the largest."""
+    return np.clip(sums, -_HUGE, _HUGE).astype(np.float32)
 
 
 def _write_summaries(file: BinaryIO, source: Any, coarser: Any, size: int) -> np.ndarray:

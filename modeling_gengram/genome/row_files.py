@@ -118,7 +118,7 @@ def write_bed(write: Callable[[str], Any], tables: Iterator[pa.Table], values: S
         dots = pa.array(["."] * len(batch))
         name, strand = (batch[name] if name in batch.column_names else dots for name in ("name", "strand"))
         columns = [*(batch[name] for name in COLUMNS), name, _score(batch, values), strand]
-        _write_lines(write, [_clean(_spell(column)) for column in (*columns, *(batch[one] for one in others))], "\t")
+        _write_lines(write, [_clean(column) for column in (*columns, *(batch[one] for one in others))], "\t")
 
 
 def _score(batch: pa.Table, values: Sequence[str]) -> pa.Array:
@@ -209,8 +209,12 @@ def _quote(cells: pa.Array, separator: str) -> pa.Array:
     return pc.if_else(needed, quoted, cells)
 
 
-def _clean(cells: pa.Array) -> pa.Array:
-    """Escape what would end a column or a line of a BED file; what is empty is a dot."""
+def _clean(values: pa.Array) -> pa.Array:
+    """Return values as text in which nothing ends a column or a line of a BED file; what is empty is a dot."""
+    cells = _spell(values)
+    kind = values.type
+    if (pa.types.is_integer(kind) or pa.types.is_floating(kind)) and not values.null_count:
+        return cells
     cells = pc.if_else(pc.equal(cells, ""), ".", cells)
     if not pc.any(pc.match_substring_regex(cells, _CONTROL)).as_py():
         return cells

@@ -310,7 +310,8 @@ def list_calls(pieces: Iterable[Piece], features: Sequence[str], threshold: floa
 
 def _tabulate(chrom: str, calls: np.ndarray, features: Sequence[str]) -> pa.Table:
     chroms = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(calls), dtype=np.int32)), pa.array([chrom]))
-    named = pa.DictionaryArray.from_arrays(pa.array(calls["feature"].astype(np.int32)), pa.array(list(features)))
+    names = [feature.encode(errors="backslashreplace").decode() for feature in features]  # text for Arrow in any case
+    named = pa.DictionaryArray.from_arrays(pa.array(calls["feature"].astype(np.int32)), pa.array(names, pa.string()))
     means = (calls["sum"] / (calls["end"] - calls["start"])).astype(np.float32)
     columns = {"chrom": chroms.cast(pa.string()), "start": pa.array(calls["start"]), "end": pa.array(calls["end"])}
     return pa.table({**columns, "name": named.cast(pa.string()), "probability": pa.array(means)})

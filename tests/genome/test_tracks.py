@@ -48,7 +48,7 @@ def test_names_end_no_column_and_stay_exact_where_programs_read(tmp_path):
     contig = "a:b\u202e"
     probabilities = np.full((4, len(HOSTILE)), 0.75, dtype=np.float32)
     files = write_tracks(
-        [Piece(contig, 0, probabilities)],
+        lambda column: [Piece(contig, 0, probabilities if column is None else probabilities[:, [column]])],
         tmp_path,
         HOSTILE,
         {contig: 4},

@@ -16,7 +16,7 @@ from gengram.tokenization import build_kmer_tokenizer
 from gengram.training.command import finetune
 
 FEATURES = ["exon", "intron", "none"]
-WINDOWS = ["--window", "300", "--overlap", "150"]
+WINDOWS = ["--window", "300", "--overlap", "150", "--precision", "0"]
 
 
 def draw(length: int, seed: int) -> str:
