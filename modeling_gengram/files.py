@@ -409,10 +409,18 @@ def check_space(path: Path, needed: int, remedy: str) -> int:
     free = shutil.disk_usage(next(one for one in (path, *path.absolute().parents) if one.exists())).free
     if needed > free:
         raise InputError(
-            f"{path}: about {needed / 1e9:,.1f} GB are needed, and {free / 1e9:,.1f} GB are free on this disk. Free "
+            f"{path}: about {describe_size(needed)} are needed, and {describe_size(free)} are free on this disk. Free "
             f"some space, or {remedy}"
         )
     return free
+
+
+def describe_size(count: float) -> str:
+    """Return bytes in the unit that suits them, e.g. `1.4 GB`."""
+    units = ["bytes", "kB", "MB", "GB"]
+    while count >= 1000 and len(units) > 1:
+        count, units = count / 1000, units[1:]
+    return f"{count:,.0f} {units[0]}" if count >= 10 or units[0] == "bytes" else f"{count:.1f} {units[0]}"
 
 
 def check_free(folder: Path, names: Sequence[str]) -> None:
@@ -505,6 +513,7 @@ __all__ = [
     "check_output_folder",
     "check_space",
     "describe_os_error",
+    "describe_size",
     "find_suffix",
     "hash_file",
     "keep_finished",

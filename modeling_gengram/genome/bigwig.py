@@ -28,7 +28,7 @@ _BRANCHES = 256  # of a node of a tree
 _LARGEST = 24 + 4 * _BASES  # bytes of a block before it is compressed, the largest
 _EFFORT = 4  # of zlib: as small as with 6, in two thirds of the time
 _LEVELS = 10
-_FINEST = 256  # bp of the shortest bin
+_FINEST = 256  # bp of the bins of the first zoom level
 _ZOOMED = 4  # bins of a level that are one of the next
 _READ = _SUMMARIES * 64
 _HUGE = np.finfo(np.float32).max
@@ -47,14 +47,13 @@ class BigWigWriter(ExitStack):
     Args:
         path: of the file; replaced if it is there.
         lengths: of all contigs, in bp; values come in the same order.
-        finest: bp of the bins of the first zoom level; each level has bins four times as long.
     """
 
-    def __init__(self, path: Path, lengths: Mapping[str, int], finest: int = _FINEST):
+    def __init__(self, path: Path, lengths: Mapping[str, int]):
         super().__init__()
         self._ids = {chrom: number for number, chrom in enumerate(lengths)}
         longest = max(lengths.values(), default=0)
-        self._bins = [size for size in (finest * _ZOOMED**level for level in range(_LEVELS)) if size < longest]
+        self._bins = [size for size in (_FINEST * _ZOOMED**level for level in range(_LEVELS)) if size < longest]
         self._file: BinaryIO = self.enter_context(open(path, "wb"))  # noqa: SIM115
         self._summaries: Any = self.enter_context(_open_scratch(path.parent))
         self._pending = np.empty(0, _SUMMARY)
@@ -103,8 +102,7 @@ class BigWigWriter(ExitStack):
         self._file.write(block)
 
     def _summarise(self, chrom: int, start: int, values: np.ndarray) -> None:
-        finest = self._bins[0] if self._bins else _FINEST
-        edges = np.append(0, np.arange((start // finest + 1) * finest - start, len(values), finest))
+        edges = np.append(0, np.arange((start // _FINEST + 1) * _FINEST - start, len(values), _FINEST))
         exact = values.astype(np.float64)
         found = np.empty(len(edges), dtype=_SUMMARY)
         found["chrom"], found["start"] = chrom, start + edges
@@ -122,7 +120,7 @@ class BigWigWriter(ExitStack):
             total_squares + float(squares.sum()),
         ]
         if self._bins:
-            merged = _merge(np.concatenate([self._pending, found]), finest)
+            merged = _merge(np.concatenate([self._pending, found]), _FINEST)
             self._summaries.write(merged[:-1].tobytes())
             self._pending = merged[-1:]
 

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.special import softmax
 
 from gengram.errors import InputError
-from gengram.files import check_output_folder, check_space, find_suffix, write_json
+from gengram.files import check_output_folder, check_space, describe_size, find_suffix, write_json
 from gengram.genome.contigs import Genome
 from gengram.genome.fasta import read_fasta
 from gengram.genome.letters import MAX_NON_DNA
@@ -271,8 +271,8 @@ def _tell_space(out: Path, kept: int, results: int) -> None:
     free = check_space(out, kept + results, remedy)
     if kept + results >= _MUCH:
         tell(
-            f"{out}: about {kept / 1e9:.1f} GB of probabilities until the end, and up to {results / 1e9:.1f} GB of "
-            f"tracks; {free / 1e9:.1f} GB are free"
+            f"{out}: about {describe_size(kept)} of probabilities until the end, and up to {describe_size(results)} of "
+            f"tracks; {describe_size(free)} are free"
         )
 
 

@@ -1,6 +1,10 @@
 """`gengram segment`: tracks are what one pass says, at the right bases; an interrupted run goes on; clear refusals."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -266,6 +270,115 @@ def test_an_interrupted_run_goes_on(model, genome, tmp_path, monkeypatch, capsys
     message = capsys.readouterr().err
     assert "overlap was" in message and "and is 432" in message and "choose another --out" in message
     assert {path.name: path.read_bytes() for path in (out / "partial").iterdir()} == pieces
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no kill -9")
+def test_killed_runs_go_on_to_the_same_bytes(model, genome, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(command, "_PIECE", 500)
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)  # as the killed runs
+    torch.set_num_threads(1)
+    options = [genome, "--model", model, "--window", "960", "--overlap", "480", "--arrays"]
+    whole, file = tmp_path / "whole", tmp_path / "whole.bw"
+    assert main([*options, "--out", str(whole)]) == 0
+    assert main([*options[:-1], "--out", str(file), "--track", "exon"]) == 0
+    points = {
+        "piece": ("gengram.pipelines.pieces:np.save", 3),
+        "synced": ("gengram.files:os.fsync", 4),
+        "calls": ("gengram.genome.row_files:_write_lines", 2),
+        "first_track": ("gengram.genome.bigwig:BigWigWriter.write", 2),
+        "last_track": ("gengram.genome.bigwig:_write_summaries", 5),
+        "names": ("gengram.files:os.replace", 9),
+        "plot": ("gengram.pipelines.segment_genome:plot_locus", 1),
+        "file.bw": ("gengram.genome.bigwig:_write_index", 2),
+    }
+    words = {name: [*options, "--out", str(tmp_path / name)] for name in points}
+    words["file.bw"] = [*options[:-1], "--out", str(tmp_path / "file.bw"), "--track", "exon"]
+    runs = [(words[name], *place) for name, place in points.items()]
+    script = Path(__file__).with_name("killed_segmenting.py")
+    code = f"import runpy; runpy.run_path({str(script)!r}, dict(runs={runs!r}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for name, argv in words.items():
+        assert name != "file.bw" or not (tmp_path / name).exists()
+        capsys.readouterr()
+        assert main(argv) == 0, name
+        assert "going on with the interrupted run" in capsys.readouterr().err
+        assert not [path for path in tmp_path.rglob("*part*") if name in str(path.relative_to(tmp_path))], name
+    assert (tmp_path / "file.bw").read_bytes() == file.read_bytes()
+    expected = {path.relative_to(whole): path.read_bytes() for path in whole.rglob("*") if path.is_file()}
+    for name in (one for one in points if one != "file.bw"):
+        found = {path.relative_to(tmp_path / name): path.read_bytes() for path in (tmp_path / name).rglob("*.*")}
+        assert found == expected, name
+    torch.set_num_threads(threads)
+
+
+def test_probabilities_are_rounded_and_calls_are_not(model, genome, tmp_path, capsys):
+    options = [genome, "--model", model, *WINDOWS[:4], "--arrays"]
+    found = {}
+    for name, words in {"exact": ["0"], "rounded": ["0.001"], "coarse": ["0.1"]}.items():
+        for kind in ("bigwig", "bedgraph"):
+            out = tmp_path / f"{name}_{kind}"
+            assert main([*options, "--precision", *words, "--format", kind, "--out", str(out), "--json"]) == 0
+            assert json.loads(capsys.readouterr().out)["precision"] == float(words[0])
+            values = [np.load(file)["probabilities"] for file in sorted((out / "arrays").iterdir())]
+            found[name, kind] = np.concatenate(values)
+            for column, feature in enumerate(FEATURES):
+                if kind == "bigwig":
+                    track = read_bigwig(out / f"{feature}.bw", "one", 0, 2400)
+                else:
+                    track = np.full(2400, np.nan, np.float32)
+                    lines = (out / f"{feature}.bedgraph").read_text().splitlines()[1:]
+                    for chrom, start, end, value in (line.split("\t") for line in lines):
+                        if chrom == "one":
+                            track[int(start) : int(end)] = value
+                    if name != "exact":
+                        assert max(len(line.split("\t")[3]) for line in lines) == {"rounded": 5, "coarse": 3}[name]
+                np.testing.assert_array_equal(track, np.load(out / "arrays/one_0-2400.npz")["probabilities"][:, column])
+    exact, known = found["exact", "bigwig"], np.isfinite(found["exact", "bigwig"])
+    for name, precision in {"rounded": 0.001, "coarse": 0.1}.items():
+        for kind in ("bigwig", "bedgraph"):
+            assert np.abs(found[name, kind] - exact)[known].max() <= precision / 2 + 1e-7
+            calls = read_calls(tmp_path / f"{name}_{kind}" / "features.bed")
+            assert calls == read_calls(tmp_path / "exact_bigwig" / "features.bed") and len(calls) > 10
+    # Were they made of what is rounded, others would be found.
+    assert ((found["coarse", "bigwig"] >= 0.5) != (exact >= 0.5)).any()
+    assert main([*options, "--out", str(tmp_path / "v"), "--precision", "0.5"]) == 1
+    assert "--precision 0.5: give 0.0001 to 0.1, or 0" in capsys.readouterr().err and not (tmp_path / "v").exists()
+
+
+def test_what_does_not_fit_on_the_disk_is_refused(model, genome, tmp_path, monkeypatch, capsys):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=20_000))
+    out = tmp_path / "tracks"
+    assert main([genome, "--model", model, *WINDOWS, "--out", str(out)]) == 1
+    message = capsys.readouterr().err
+    assert "kB are needed, and 20 kB are free on this disk" in message and "coarser --precision" in message
+    assert not list(tmp_path.glob("tracks/**/*.*"))
+    # Of one feature a third is kept.
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=40_000))
+    assert main([genome, "--model", model, *WINDOWS[:4], "--track", "exon", "--out", str(tmp_path / "exon.bw")]) == 0
+
+
+def test_short_contigs_share_a_file(model, tmp_path, monkeypatch):
+    genome, seen = tmp_path / "short.fa", []
+    genome.write_text("".join(f">c{number}\n{draw(48 + number % 2 * 24, number)}\n" for number in range(300)))
+    write = command.KeptProbabilities.write
+    monkeypatch.setattr(
+        command.KeptProbabilities,
+        "write",
+        lambda kept, batch, compute: seen.append(batch) or write(kept, batch, compute),
+    )
+    assert main([str(genome), "--model", model, *WINDOWS, "--format", "bedgraph", "--out", str(tmp_path / "out")]) == 0
+    assert len(seen) == 1 and len(seen[0].parts) == 300
+    values = {f"c{number}": np.zeros(48 + number % 2 * 24, np.float32) for number in (0, 7, 299)}
+    for line in (tmp_path / "out/exon.bedgraph").read_text().splitlines()[1:]:
+        chrom, start, end, value = line.split("\t")
+        if chrom in values:
+            values[chrom][int(start) : int(end)] = value
+    for chrom, found in values.items():
+        expected = run_once(model, draw(len(found), int(chrom[1:])))[:, 0]
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("content", [{}, {"settings.json": "{"}, {"settings.json": "[]"}, {"thesis.txt": "mine"}])
