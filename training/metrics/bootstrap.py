@@ -9,20 +9,21 @@ Dimensions: B resamples, N rows, M measured elements (rows, or the labelled base
 G groups of elements between which thresholds lie.
 """
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
-from scipy.sparse import csr_array
+from scipy.sparse import csc_array
 from scipy.special import expit, log_softmax, softmax
-from scipy.stats import rankdata
 
 CONFIDENCE = 0.95
 """Share of the resamples that an interval holds: from the 2.5th to the 97.5th percentile."""
 
-# Numbers in memory at once, and in all: larger test sets get fewer resamples, never fewer than the smallest number.
-_CHUNK = 4_000_000
+# Numbers in all: larger test sets get fewer resamples, never fewer than the smallest number.
 _BUDGET = 2_000_000_000
 _FEWEST = 200
+# Counts in memory at once, a byte each, and weights that are computed with at once, if a row has not more of them.
+_DRAWN, _CHUNK, _NARROWEST = 128_000_000, 500_000, 4
 
 # Thresholds at which curves are measured: more different scores of positives than these share them.
 _THRESHOLDS = 16_384
@@ -33,17 +34,25 @@ def choose_resamples(elements: int, columns: int, most: int = 1000) -> int:
     return max(min(most, _FEWEST), min(most, _BUDGET // max(elements * columns, 1)))
 
 
-def draw_resamples(rows: int, resamples: int, seed: int) -> np.ndarray:
+def draw_resamples(rows: int, resamples: int, seed: int | np.random.Generator) -> np.ndarray:
     """Draw rows with replacement, as often as there are rows.
 
     Returns:
-        int32 (B, N): how often each row was drawn; each line sums to N. The same numbers give the same resamples.
+        uint8 (B, N): how often each row was drawn; each line sums to N. The same numbers give the same resamples.
     """
     random = np.random.default_rng(seed)
-    counts = np.empty((resamples, rows), dtype=np.int32)
+    # That a row is drawn more often than 255 times of as many as there are rows has a probability of about 1 / 256!.
+    counts = np.empty((resamples, rows), dtype=np.uint8)
     for line in counts:
         line[:] = np.bincount(random.integers(rows, size=rows), minlength=rows)
     return counts
+
+
+def draw_in_parts(rows: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """Yield the lines of `draw_resamples` as many at a time as memory should hold: uint8 (some of B, N)."""
+    random, step = np.random.default_rng(seed), max(1, _DRAWN // max(rows, 1))
+    for start in range(0, resamples, step):
+        yield draw_resamples(rows, min(step, resamples - start), random)
 
 
 def resample_classification(
@@ -60,34 +69,44 @@ def resample_classification(
     Returns:
         For each metric float64 (B,); NaN in a resample where it is not defined.
     """
-    logits = np.asarray(logits, dtype=np.float64)
+    logits, blocks = np.asarray(logits, dtype=np.float64), _turn(counts)
     classes = logits.shape[1]
     rows = np.arange(len(logits)) if rows is None else rows
-    cells = np.asarray(references) * classes + logits.argmax(axis=1)
-    confusion = _weigh(counts, _count_in_rows(rows, cells, (counts.shape[1], classes**2)))
+    cells = np.asarray(references, dtype=np.int64) * classes + logits.argmax(axis=1)
+    in_rows = _count_in_rows(rows, cells, (classes**2, counts.shape[1]))
+    confusion = np.concatenate([(in_rows @ weights).T for weights in _widen(blocks)])
     losses = -log_softmax(logits, axis=1)[np.arange(len(logits)), references]
-    loss, size = (counts @ np.bincount(rows, part, counts.shape[1]) for part in (losses, None))
-    scores = softmax(logits, axis=1)
-    ranked = _rank_resamples(scores, np.asarray(references)[:, None] == np.arange(classes), counts, rows)
-    averaged = {name: values[:, 1] if classes == 2 else _average_columns(values) for name, values in ranked.items()}
+    in_row = np.stack([np.bincount(rows, part, counts.shape[1]) for part in (losses, None)])
+    loss, size = np.concatenate([in_row @ weights for weights in _widen(blocks)], axis=1)
+    # Of two classes, the curves are those of the second.
+    ranked = range(1, 2) if classes == 2 else range(classes)
+    truth = np.asarray(references) == np.array(ranked)[:, None]
+    areas = _rank_resamples(softmax(logits, axis=1).T[ranked], truth, blocks, rows)
+    averaged = {name: _average_columns(values) for name, values in areas.items()}
     return {**_judge_confusion(confusion.reshape(-1, classes, classes)), **averaged, "cross_entropy": loss / size}
 
 
 def resample_multi_label(logits: np.ndarray, references: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
     """Compute what `measure_multi_label` does, for every resample; see `resample_classification`."""
     logits, truth = np.asarray(logits, dtype=np.float64), np.asarray(references) > 0.5
-    guesses, total = logits > 0, counts.sum(axis=1, keepdims=True)
-    hits, guessed, true = (counts @ part.astype(np.float64) for part in (truth & guesses, guesses, truth))
+    guesses, total, blocks = logits > 0, float(counts.shape[1]), _turn(counts)
+    # Whole numbers up to 2**24 are exact in float32.
+    weights = counts.astype(np.float32 if counts.shape[1] < 2**24 else np.float64)
+    hits, guessed, true = (
+        (weights @ part.astype(weights.dtype)).astype(np.float64) for part in (truth & guesses, guesses, truth)
+    )
     f1 = 2 * hits / np.maximum(guessed + true, 1)
     spread = np.sqrt(guessed * (total - guessed) * true * (total - true))
     mcc = np.divide(total * hits - guessed * true, spread, out=np.zeros_like(hits), where=spread > 0)
-    entropy = (np.logaddexp(0, logits) - truth * logits).mean(axis=1)
+    in_row = np.stack([(guesses == truth).mean(axis=1), (np.logaddexp(0, logits) - truth * logits).mean(axis=1)])
+    right, entropy = np.concatenate([in_row @ weights for weights in _widen(blocks)], axis=1)
+    areas = _rank_resamples(expit(logits.T), np.ascontiguousarray(truth.T), blocks)
     return {
-        "accuracy": counts @ (guesses == truth).mean(axis=1) / total[:, 0],
+        "accuracy": right / total,
         "mcc": mcc.mean(axis=1),
         "macro_f1": f1.mean(axis=1),
-        **{name: _average_columns(values) for name, values in _rank_resamples(expit(logits), truth, counts).items()},
-        "cross_entropy": counts @ entropy / total[:, 0],
+        **{name: _average_columns(values) for name, values in areas.items()},
+        "cross_entropy": entropy / total,
     }
 
 
@@ -95,8 +114,9 @@ def resample_regression(predictions: np.ndarray, references: np.ndarray, counts:
     """Compute what `measure_regression` does, for every resample; see `resample_classification`."""
     predictions = np.asarray(predictions, dtype=np.float64).reshape(len(predictions), -1)
     references = np.asarray(references, dtype=np.float64).reshape(len(references), -1)
-    parts = [_resample_targets(predictions, references, weights) for weights in _spread(counts, counts.shape[1])]
-    return {metric: np.concatenate([part[metric] for part in parts]) for metric in parts[0]}
+    blocks = _turn(counts)
+    measured = [_resample_target(guess, truth, blocks) for guess, truth in zip(predictions.T, references.T)]
+    return {metric: _average_columns(np.stack([one[metric] for one in measured], axis=1)) for metric in measured[0]}
 
 
 def find_interval(values: np.ndarray) -> list[float] | None:
@@ -111,40 +131,59 @@ def find_interval(values: np.ndarray) -> list[float] | None:
     return np.quantile(defined, [tail, 1 - tail]).tolist()
 
 
-def _spread(counts: np.ndarray, width: int) -> Iterator[np.ndarray]:
-    """Yield (some of B, N) float64, as many resamples at once as memory allows for `width` numbers a resample."""
-    step = max(1, _CHUNK // max(width, 1))
-    for start in range(0, len(counts), step):
-        yield counts[start : start + step].astype(np.float64)
+def _turn(counts: np.ndarray) -> list[np.ndarray]:
+    """Return counts (B, N) in blocks (N, some of B): what is drawn of a row lies side by side."""
+    step = max(_NARROWEST, _CHUNK // max(counts.shape[1], 1))
+    return [np.ascontiguousarray(counts[start : start + step].T) for start in range(0, len(counts), step)]
 
 
-def _count_in_rows(rows: np.ndarray, groups: np.ndarray, shape: tuple[int, int]) -> csr_array:
-    """Return (N, G): how many elements of each row are in each group."""
-    return csr_array((np.ones(len(rows)), (rows, groups)), shape=shape)
+def _widen(blocks: list[np.ndarray]) -> Iterator[np.ndarray]:
+    for block in blocks:
+        yield block.astype(np.float64)
 
 
-def _weigh(counts: np.ndarray, in_rows: csr_array) -> np.ndarray:
-    """Return float64 (B, G): how many elements of each group a resample has."""
-    return np.concatenate([weights @ in_rows for weights in _spread(counts, max(counts.shape[1], in_rows.shape[1]))])
+def _count_in_rows(rows: np.ndarray, groups: np.ndarray, shape: tuple[int, int]) -> csc_array:
+    """Return (G, N): how many elements of each row are in each group."""
+    return csc_array((np.ones(len(rows)), (groups, rows)), shape=shape)
 
 
 def _rank_resamples(
-    scores: np.ndarray, truth: np.ndarray, counts: np.ndarray, rows: np.ndarray | None = None
+    scores: np.ndarray, truth: np.ndarray, blocks: list[np.ndarray], rows: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
-    """Return AUROC and AUPRC of each column in each resample, float64 (B, C); NaN where a column is constant."""
-    rows = np.arange(len(scores)) if rows is None else rows
-    areas = np.full((2, len(counts), scores.shape[1]), np.nan)
-    for label, (column, positive) in enumerate(zip(scores.T, truth.T)):
-        if not positive.any():
-            continue
-        groups, number = _group_scores(column, positive)
-        shape = (counts.shape[1], number)
-        hits, alarms = (_count_in_rows(rows[part], groups[part], shape) for part in (positive, ~positive))
-        parts = [
-            _integrate(weights @ hits, weights @ alarms) for weights in _spread(counts, max(counts.shape[1], number))
-        ]
-        areas[:, :, label] = np.concatenate(parts, axis=1)
+    """Return AUROC and AUPRC of each column in each resample, float64 (B, C); NaN where a column is constant.
+
+    Args:
+        scores, truth: floats and booleans (C, M).
+        blocks: of `_turn`.
+        rows: see `resample_classification`.
+    """
+    rows = np.arange(scores.shape[1]) if rows is None else rows
+    areas = np.full((2, sum(block.shape[1] for block in blocks), len(scores)), np.nan)
+    for label, (column, positive) in enumerate(zip(scores, truth)):
+        if positive.any():
+            curve = _prepare_curve(column, positive, rows, len(blocks[0]))
+            areas[:, :, label] = np.concatenate([_integrate(*curve, weights) for weights in _widen(blocks)], axis=1)
     return {"auroc": areas[0], "auprc": areas[1]}
+
+
+def _prepare_curve(
+    column: np.ndarray, positive: np.ndarray, rows: np.ndarray, size: int
+) -> tuple[csc_array, csc_array, csc_array]:
+    """Return how many elements each row has at the K thresholds, scores of positives from the highest on.
+
+    Returns:
+        (K, N) the positives of each threshold; (K + 1, N) the negatives that are counted from each threshold on, last
+        those below all; (K, N) the negatives that are at a threshold.
+    """
+    groups, number = _group_scores(column, positive)
+    held = np.bincount(groups[positive], minlength=number) > 0
+    thresholds, places = int(held.sum()), (held.cumsum() - held)[groups]
+    tied = ~positive & held[groups]
+    return (
+        _count_in_rows(rows[positive], places[positive], (thresholds, size)),
+        _count_in_rows(rows[~positive], places[~positive], (thresholds + 1, size)),
+        _count_in_rows(rows[tied], places[tied], (thresholds, size)),
+    )
 
 
 def _group_scores(scores: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, int]:
@@ -162,19 +201,39 @@ def _group_scores(scores: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray,
     return 2 * len(edges) - (2 * above + equal), 2 * len(edges) + 1
 
 
-def _integrate(positives: np.ndarray, negatives: np.ndarray) -> np.ndarray:
-    """Return AUROC (Mann-Whitney, ties count half) and average precision, (2, B), of groups (B, G) by falling score."""
-    hits, alarms = positives.cumsum(axis=1), negatives.cumsum(axis=1)
-    pairs = hits[:, -1] * alarms[:, -1]
-    above = (negatives * (hits - positives / 2)).sum(axis=1)
-    precision = hits / np.maximum(hits + alarms, 1)
-    both = pairs > 0
-    return np.stack(
-        [
-            np.where(both, above / np.where(both, pairs, 1), np.nan),
-            np.where(both, (positives * precision).sum(axis=1) / np.where(both, hits[:, -1], 1), np.nan),
-        ]
-    )
+def _integrate(hits: csc_array, alarms: csc_array, tied: csc_array, weights: np.ndarray) -> np.ndarray:
+    """Return AUROC (Mann-Whitney, ties count half) and average precision, (2, some of B), see `_prepare_curve`."""
+    positives = hits @ weights
+    found, raised = _accumulate(positives.copy()), _accumulate(alarms @ weights)
+    number, others = found[-1].copy(), raised[-1]
+    below = others - raised[:-1]
+    if tied.nnz:
+        below += (tied @ weights) / 2
+    above = np.einsum("kb,kb->b", positives, below)
+    reached = raised[:-1]
+    reached += found
+    precision = np.divide(found, np.maximum(reached, 1, out=reached), out=found)
+    # Row by row: numbers that are 0 change nothing then, so thresholds that nobody reaches do not.
+    precise = np.multiply(positives, precision, out=precision).sum(axis=0)
+    both = number * others > 0
+    pairs, number = np.where(both, number * others, 1), np.where(both, number, 1)
+    return np.where(both, np.stack([above / pairs, precise / number]), np.nan)
+
+
+def _accumulate(values: np.ndarray) -> np.ndarray:
+    """Turn whole numbers (K, some of B) into their sums from the first line on, in their place.
+
+    `cumsum` goes through a line number by number. Here all sections of about the root of K lines are summed together.
+    """
+    step = math.isqrt(len(values))
+    for place in range(1, step):
+        part = values[place::step]
+        part += values[place - 1 :: step][: len(part)]
+    before = values[step - 1 :: step].cumsum(axis=0)
+    for place in range(step):
+        part = values[step + place :: step]
+        part += before[: len(part)]
+    return values
 
 
 def _judge_confusion(confusion: np.ndarray) -> dict[str, np.ndarray]:
@@ -192,40 +251,56 @@ def _judge_confusion(confusion: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def _rank_rows(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return the ranks of the rows inside of each resample, (B, N) floats; ties share the mean of their ranks."""
-    position = rankdata(values, method="dense") - 1
-    order = np.argsort(position, kind="stable")
-    drawn = np.add.reduceat(weights[:, order], np.flatnonzero(np.r_[True, np.diff(position[order]) > 0]), axis=1)
-    return (drawn.cumsum(axis=1) - (drawn - 1) / 2)[:, position]
-
-
-def _correlate(guess: np.ndarray, truth: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return Pearson's correlation in each resample, (B,); the values are (N,), or (B, N) of their own."""
-    total = weights.sum(axis=1)
-
-    def sum_up(values: np.ndarray) -> np.ndarray:
-        return (weights * values).sum(axis=1)
-
-    covariance = sum_up(guess * truth) - sum_up(guess) * sum_up(truth) / total
-    variances = [sum_up(side**2) - sum_up(side) ** 2 / total for side in (guess, truth)]
-    floors = [1e-12 * sum_up(side**2) for side in (guess, truth)]
-    varies = (variances[0] > floors[0]) & (variances[1] > floors[1])
-    return np.where(varies, covariance / np.sqrt(np.where(varies, variances[0] * variances[1], 1)), np.nan)
-
-
-def _resample_targets(predictions: np.ndarray, references: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+def _resample_target(guess: np.ndarray, truth: np.ndarray, blocks: list[np.ndarray]) -> dict[str, np.ndarray]:
+    """Return `pearson`, `spearman`, `r2` and `mse` of one target in each resample, float64 (B,)."""
+    size, errors = len(truth), (guess - truth) ** 2
+    guess, truth = guess - guess.mean(), truth - truth.mean()
+    products = np.stack([guess, truth, guess**2, truth**2, guess * truth, errors])
+    values = [np.unique(side, return_inverse=True)[1] for side in (guess, truth)]
+    groups = [_count_in_rows(np.arange(size), places, (int(places.max()) + 1, size)) for places in values]
     measured: dict[str, list[np.ndarray]] = {"pearson": [], "spearman": [], "r2": [], "mse": []}
-    total = weights.sum(axis=1)
-    for guess, truth in zip(predictions.T, references.T):
-        squares, centred = weights @ (guess - truth) ** 2, truth - truth.mean()
-        deviation = weights @ centred**2 - (weights @ centred) ** 2 / total
-        varies = deviation > 1e-12 * (weights @ centred**2)
-        measured["pearson"].append(_correlate(guess - guess.mean(), centred, weights))
-        measured["spearman"].append(_correlate(_rank_rows(guess, weights), _rank_rows(truth, weights), weights))
+    for weights in _widen(blocks):
+        guesses, truths, guess_squares, truth_squares, both, squares = products @ weights
+        deviation = truth_squares - truths**2 / size
+        varies = deviation > 1e-12 * truth_squares
+        measured["pearson"].append(_correlate(guesses, truths, guess_squares, truth_squares, both, size))
+        measured["spearman"].append(_correlate(*_sum_ranks(values, groups, weights), size))
         measured["r2"].append(np.where(varies, 1 - squares / np.where(varies, deviation, 1), np.nan))
-        measured["mse"].append(squares / total)
-    return {metric: _average_columns(np.stack(values, axis=1)) for metric, values in measured.items()}
+        measured["mse"].append(squares / size)
+    return {metric: np.concatenate(parts) for metric, parts in measured.items()}
+
+
+def _sum_ranks(values: list[np.ndarray], groups: list[csc_array], weights: np.ndarray) -> list[np.ndarray]:
+    """Return of the ranks of two sides in each resample the two sums, those of their squares, and of their products.
+
+    Ties share the mean of their ranks.
+
+    Args:
+        values: of each side int (N,), which of its different values, in order, each row has.
+        groups: (values, N) the same as matrices.
+        weights: (N, some of B).
+    """
+    drawn = [group @ weights for group in groups]
+    ranks = [_accumulate(times.copy()) - (times - 1) / 2 for times in drawn]
+    squares = [np.einsum("kb,kb,kb->b", times, rank, rank) for times, rank in zip(drawn, ranks)]
+    products = np.einsum("kb,kb->b", groups[1] @ (weights * ranks[0][values[0]]), ranks[1])
+    total = np.full(weights.shape[1], len(weights) * (len(weights) + 1) / 2)
+    return [total, total, *squares, products]
+
+
+def _correlate(
+    guess: np.ndarray,
+    truth: np.ndarray,
+    guess_squares: np.ndarray,
+    truth_squares: np.ndarray,
+    products: np.ndarray,
+    size: int,
+) -> np.ndarray:
+    """Return Pearson's correlation from sums over the `size` rows of each resample, all (some of B,)."""
+    covariance = products - guess * truth / size
+    variances = guess_squares - guess**2 / size, truth_squares - truth**2 / size
+    varies = (variances[0] > 1e-12 * guess_squares) & (variances[1] > 1e-12 * truth_squares)
+    return np.where(varies, covariance / np.sqrt(np.where(varies, variances[0] * variances[1], 1)), np.nan)
 
 
 def _average_columns(values: np.ndarray) -> np.ndarray:
@@ -237,6 +312,7 @@ def _average_columns(values: np.ndarray) -> np.ndarray:
 __all__ = [
     "CONFIDENCE",
     "choose_resamples",
+    "draw_in_parts",
     "draw_resamples",
     "find_interval",
     "resample_classification",

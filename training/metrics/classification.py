@@ -1,18 +1,19 @@
 """How good is a classifier? Single-label scores: of whole sequences, or of the labelled bases of all sequences."""
 
-import warnings
-
 import numpy as np
 from scipy.special import log_softmax, softmax
-from sklearn.metrics import accuracy_score, average_precision_score, f1_score, matthews_corrcoef, roc_auc_score
+
+Each = dict[str, list[float]]
+"""The values of metrics for each class, label or target."""
 
 
-def measure_classification(logits: np.ndarray, references: np.ndarray) -> dict[str, float]:
+def measure_classification(logits: np.ndarray, references: np.ndarray, each: Each | None = None) -> dict[str, float]:
     """Compute the metrics of a single-label classifier.
 
     Args:
         logits (`np.ndarray`): (N, C) floats, the model's outputs before softmax.
         references (`np.ndarray`): (N,) class ids in 0..C-1.
+        each (`dict`, *optional*): what `measure_each_class` returns for them, where it is known already.
 
     Returns:
         `dict[str, float]`: `accuracy` in [0, 1], `mcc` in [-1, 1] (0 where all predictions or all references are one
@@ -24,24 +25,23 @@ def measure_classification(logits: np.ndarray, references: np.ndarray) -> dict[s
         `ValueError`: logits that are not finite, or a reference that has no column.
     """
     logits = _check(logits, references)
-    predictions = logits.argmax(axis=1)
-    per_class = measure_each_class(logits, references)
-    present = np.union1d(predictions, references)
-    with warnings.catch_warnings():
-        # scikit-learn warns where there is one class on both sides: MCC is 0 there by definition.
-        warnings.simplefilter("ignore", UserWarning)
-        mcc = float(matthews_corrcoef(references, predictions))
+    each = each or measure_each_class(logits, references)
+    confusion = _confuse(logits, references)
+    true, guessed, right = confusion.sum(axis=1), confusion.sum(axis=0), np.trace(confusion)
+    # Gorodkin (2004), as scikit-learn has it.
+    spread = (len(logits) ** 2 - true @ true) * (len(logits) ** 2 - guessed @ guessed)
+    mcc = (right * len(logits) - true @ guessed) / np.sqrt(spread) if spread > 0 else 0.0
     return {
-        "accuracy": float(accuracy_score(references, predictions)),
-        "mcc": mcc,
-        "macro_f1": float(np.mean(np.asarray(per_class["f1"])[present])),
-        "auroc": average_classes(per_class["auroc"]),
-        "auprc": average_classes(per_class["auprc"]),
+        "accuracy": float(right / len(logits)),
+        "mcc": float(mcc),
+        "macro_f1": float(np.mean(np.asarray(each["f1"])[true + guessed > 0])),
+        "auroc": average_classes(each["auroc"]),
+        "auprc": average_classes(each["auprc"]),
         "cross_entropy": float(-log_softmax(logits, axis=1)[np.arange(len(logits)), references].mean()),
     }
 
 
-def measure_each_class(logits: np.ndarray, references: np.ndarray) -> dict[str, list[float]]:
+def measure_each_class(logits: np.ndarray, references: np.ndarray) -> Each:
     """Compute the metrics of each class against the rest.
 
     Args:
@@ -52,24 +52,38 @@ def measure_each_class(logits: np.ndarray, references: np.ndarray) -> dict[str, 
         is absent from the references or is all of them, F1 is 0 for a class that is never predicted nor referred to.
     """
     logits = _check(logits, references)
-    classes = np.arange(logits.shape[1])
-    scores, truth = softmax(logits, axis=1), np.asarray(references)[:, None] == classes
-    f1 = f1_score(references, logits.argmax(axis=1), labels=classes, average=None, zero_division=0.0)
-    return {**rank_each_column(scores, truth), "f1": f1.tolist()}
+    truth = np.asarray(references) == np.arange(logits.shape[1])[:, None]
+    confusion = _confuse(logits, references)
+    occurs = confusion.sum(axis=0) + confusion.sum(axis=1)
+    f1 = 2 * np.diagonal(confusion) / np.maximum(occurs, 1)
+    return {**rank_each_row(softmax(logits, axis=1).T, truth), "f1": f1.tolist()}
 
 
-def rank_each_column(scores: np.ndarray, truth: np.ndarray) -> dict[str, list[float]]:
-    """Compute AUROC and AUPRC of each column; NaN where a column has no positives or no negatives.
+def rank_each_row(scores: np.ndarray, truth: np.ndarray) -> Each:
+    """Compute AUROC and AUPRC of each row of scores; NaN where a row has no positives or no negatives.
+
+    AUROC is the share of pairs of a positive and a negative that are in the right order, ties counting half (Mann and
+    Whitney 1947); AUPRC is the mean over the positives of the precision at their score, which is the average precision.
+    Both need the scores in order, and the positives' places there; not which element is at the other places.
 
     Args:
-        scores (`np.ndarray`): (N, C) floats.
-        truth (`np.ndarray`): (N, C) booleans.
+        scores (`np.ndarray`): (C, N) floats.
+        truth (`np.ndarray`): (C, N) booleans.
     """
-    ranked: dict[str, list[float]] = {"auroc": [], "auprc": []}
-    for column, positives in zip(scores.T, truth.T):
-        defined = 0 < positives.sum() < len(positives)
-        ranked["auroc"].append(float(roc_auc_score(positives, column)) if defined else np.nan)
-        ranked["auprc"].append(float(average_precision_score(positives, column)) if defined else np.nan)
+    ranked: Each = {"auroc": [], "auprc": []}
+    for row, positives in zip(scores, truth):
+        found, size = np.sort(row[positives]), len(row)
+        number, others = len(found), size - len(found)
+        if not number or not others:
+            ranked["auroc"].append(np.nan)
+            ranked["auprc"].append(np.nan)
+            continue
+        ordered = np.sort(row)
+        first, last = (np.searchsorted(ordered, found, side) for side in ("left", "right"))
+        ranks = int((first + last + 1).sum()) / 2  # the sum over the positives; ties share the mean of their ranks
+        hits = number - np.searchsorted(found, found, "left")
+        ranked["auroc"].append((ranks - number * (number + 1) / 2) / (number * others))
+        ranked["auprc"].append(float((hits / (size - first)).mean()))
     return ranked
 
 
@@ -95,6 +109,13 @@ def select_labelled_bases(logits: np.ndarray, references: np.ndarray) -> tuple[n
     return np.asarray(logits)[labelled], np.asarray(references)[labelled], np.nonzero(labelled)[0]
 
 
+def _confuse(logits: np.ndarray, references: np.ndarray) -> np.ndarray:
+    """Return how many rows of each class (first) were taken for each, float64 (C, C)."""
+    classes = logits.shape[1]
+    cells = np.asarray(references, dtype=np.int64) * classes + logits.argmax(axis=1)
+    return np.bincount(cells, minlength=classes**2).reshape(classes, classes).astype(np.float64)
+
+
 def _check(logits: np.ndarray, references: np.ndarray) -> np.ndarray:
     logits, references = np.asarray(logits, dtype=np.float64), np.asarray(references)
     if not np.isfinite(logits).all():
@@ -108,9 +129,10 @@ def _check(logits: np.ndarray, references: np.ndarray) -> np.ndarray:
 
 
 __all__ = [
+    "Each",
     "average_classes",
     "measure_classification",
     "measure_each_class",
-    "rank_each_column",
+    "rank_each_row",
     "select_labelled_bases",
 ]

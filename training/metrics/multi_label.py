@@ -2,17 +2,17 @@
 
 import numpy as np
 from scipy.special import expit
-from sklearn.metrics import f1_score, multilabel_confusion_matrix
 
-from gengram.training.metrics.classification import rank_each_column
+from gengram.training.metrics.classification import Each, rank_each_row
 
 
-def measure_multi_label(logits: np.ndarray, references: np.ndarray) -> dict[str, float]:
+def measure_multi_label(logits: np.ndarray, references: np.ndarray, each: Each | None = None) -> dict[str, float]:
     """Compute the metrics of a multi-label classifier; a label is predicted where its logit is above 0.
 
     Args:
         logits (`np.ndarray`): (N, L) floats, the model's outputs before the sigmoid.
         references (`np.ndarray`): (N, L) of 0 and 1.
+        each (`dict`, *optional*): what `measure_each_label` returns for them, where it is known already.
 
     Returns:
         `dict[str, float]`: `auroc`, `auprc`, the plain means over the labels that have both positives and negatives
@@ -24,28 +24,30 @@ def measure_multi_label(logits: np.ndarray, references: np.ndarray) -> dict[str,
         `ValueError`: logits that are not finite.
     """
     logits, truth = _check(logits, references)
-    per_label = measure_each_label(logits, truth)
+    each = each or measure_each_label(logits, truth)
     return {
         "accuracy": float(((logits > 0) == truth).mean()),
-        "mcc": float(np.mean(per_label["mcc"])),
-        "macro_f1": float(np.mean(per_label["f1"])),
-        "auroc": _average(per_label["auroc"]),
-        "auprc": _average(per_label["auprc"]),
+        "mcc": float(np.mean(each["mcc"])),
+        "macro_f1": float(np.mean(each["f1"])),
+        "auroc": _average(each["auroc"]),
+        "auprc": _average(each["auprc"]),
         "cross_entropy": float((np.logaddexp(0, logits) - truth * logits).mean()),
     }
 
 
-def measure_each_label(logits: np.ndarray, references: np.ndarray) -> dict[str, list[float]]:
+def measure_each_label(logits: np.ndarray, references: np.ndarray) -> Each:
     """Compute `auroc`, `auprc` (NaN without positives or negatives), `f1` and `mcc`, lists of length L."""
     logits, truth = _check(logits, references)
-    if truth.shape[1] == 1:  # scikit-learn takes one column for a task of two classes.
-        each = measure_each_label(np.repeat(logits, 2, axis=1), np.repeat(truth, 2, axis=1))
-        return {metric: values[:1] for metric, values in each.items()}
-    (correct, alarms), (misses, hits) = np.moveaxis(multilabel_confusion_matrix(truth, logits > 0), 0, 2) * 1.0
-    spread = np.sqrt((hits + alarms) * (hits + misses) * (correct + alarms) * (correct + misses))
+    guesses = logits > 0
+    hits, guessed, true = ((part.sum(axis=0)).astype(np.float64) for part in (truth & guesses, guesses, truth))
+    alarms, misses = guessed - hits, true - hits
+    correct = len(logits) - hits - alarms - misses
+    spread = np.sqrt(guessed * true * (correct + alarms) * (correct + misses))
     mcc = np.divide(hits * correct - alarms * misses, spread, out=np.zeros_like(spread), where=spread > 0)
-    f1 = f1_score(truth, logits > 0, average=None, zero_division=0.0)
-    return {**rank_each_column(expit(logits), truth), "f1": f1.tolist(), "mcc": mcc.tolist()}
+    f1 = 2 * hits / np.maximum(guessed + true, 1)
+    # A label's scores side by side: they are sorted.
+    ranked = rank_each_row(expit(logits.T), np.ascontiguousarray(truth.T))
+    return {**ranked, "f1": f1.tolist(), "mcc": mcc.tolist()}
 
 
 def _average(values: list[float]) -> float:

@@ -1,6 +1,7 @@
 """How good is a model on a split? All metrics of a problem: as a whole, for each class or target, and resampled."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from transformers import EvalPrediction
@@ -8,12 +9,13 @@ from transformers import EvalPrediction
 from gengram.errors import InputError
 from gengram.training.metrics.bootstrap import (
     choose_resamples,
-    draw_resamples,
+    draw_in_parts,
     resample_classification,
     resample_multi_label,
     resample_regression,
 )
 from gengram.training.metrics.classification import (
+    Each,
     measure_classification,
     measure_each_class,
     select_labelled_bases,
@@ -39,7 +41,7 @@ class Scores:
     """
 
     overall: dict[str, float]
-    per_class: dict[str, list[float]]
+    per_class: Each
     resamples: dict[str, np.ndarray] | None = None
 
 
@@ -52,11 +54,7 @@ def measure(problem: Problem, prediction: EvalPrediction) -> dict[str, float]:
         `InputError`: the model's outputs are not finite.
     """
     outputs, references, _ = _arrange(problem, prediction)
-    if problem == "regression":
-        return _name_loss(problem, measure_regression(outputs, references))
-    if problem == "multi_label":
-        return _name_loss(problem, measure_multi_label(outputs, references))
-    return _name_loss(problem, measure_classification(outputs, references))
+    return _judge(problem, outputs, references)[0]
 
 
 def score(problem: Problem, prediction: EvalPrediction, with_resamples: bool) -> Scores:
@@ -67,32 +65,69 @@ def score(problem: Problem, prediction: EvalPrediction, with_resamples: bool) ->
         prediction: outputs and references of all rows, in the order of the rows. The same rows give the same
             resamples, whatever the model: differences between models can be taken resample by resample.
         with_resamples: whether intervals are wanted.
+
+    Raises:
+        `InputError`: the model's outputs are not finite.
     """
     outputs, references, rows = _arrange(problem, prediction)
-    overall = measure(problem, prediction)
-    each = {"multi_label": measure_each_label, "regression": measure_each_target}.get(problem, measure_each_class)
-    resampled = None
-    if with_resamples:
-        size = len(prediction.label_ids)
-        counts = draw_resamples(size, choose_resamples(len(outputs), outputs.shape[1]), BOOTSTRAP_SEED)
+    overall, each = _judge(problem, outputs, references)
+    if not with_resamples:
+        return Scores(overall, each)
+    parts = []
+    size = count_rows(prediction)
+    for counts in draw_in_parts(size, choose_resamples(len(outputs), outputs.shape[1]), BOOTSTRAP_SEED):
         if problem == "regression":
-            resampled = resample_regression(outputs, references, counts)
+            parts.append(resample_regression(outputs, references, counts))
         elif problem == "multi_label":
-            resampled = resample_multi_label(outputs, references, counts)
+            parts.append(resample_multi_label(outputs, references, counts))
         else:
-            resampled = resample_classification(outputs, references, counts, rows)
-        resampled = _name_loss(problem, resampled)
-    return Scores(overall, each(outputs, references), resampled)
+            parts.append(resample_classification(outputs, references, counts, rows))
+    resampled = {metric: np.concatenate([part[metric] for part in parts]) for metric in parts[0]}
+    return Scores(overall, each, _name_loss(problem, resampled))
+
+
+def count_rows(prediction: EvalPrediction) -> int:
+    """Return how many rows were predicted, whether all together or in batches."""
+    labels = prediction.label_ids
+    return sum(map(len, labels)) if isinstance(labels, list) else len(labels)
+
+
+def _judge(problem: Problem, outputs: np.ndarray, references: np.ndarray) -> tuple[dict[str, float], Each]:
+    """Return the `METRICS` as a whole, and those of each class, label or target."""
+    if problem == "regression":
+        each = measure_each_target(outputs, references)
+        overall = measure_regression(outputs, references, each)
+    elif problem == "multi_label":
+        each = measure_each_label(outputs, references)
+        overall = measure_multi_label(outputs, references, each)
+    else:
+        each = measure_each_class(outputs, references)
+        overall = measure_classification(outputs, references, each)
+    return _name_loss(problem, overall), each
 
 
 def _arrange(problem: Problem, prediction: EvalPrediction) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Return outputs (M, C), references, and for `token`, where M counts bases, the row of each base."""
-    outputs, references = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
+    batched = isinstance(prediction.predictions, list)
+    batches: Any = (
+        zip(prediction.predictions, prediction.label_ids)
+        if batched
+        else [(np.asarray(prediction.predictions), np.asarray(prediction.label_ids))]
+    )
+    if problem == "token":
+        parts, start = [], 0
+        for outputs, labels in batches:
+            flat, known, rows = select_labelled_bases(outputs, labels)
+            parts.append((flat, known, rows + start))
+            start += len(labels)
+    else:
+        parts = [(*batch, None) for batch in batches]
+    outputs, references, rows = (
+        (None if part[0] is None else part[0] if len(part) == 1 else np.concatenate(part)) for part in zip(*parts)
+    )
     if not np.isfinite(outputs).all():
         raise InputError("the training diverged: the model's outputs are not finite. Lower --learning_rate.")
-    if problem != "token":
-        return outputs, references, None
-    return select_labelled_bases(outputs, references)
+    return outputs, references, rows
 
 
 def _name_loss(problem: Problem, metrics: dict) -> dict:
@@ -100,4 +135,4 @@ def _name_loss(problem: Problem, metrics: dict) -> dict:
     return {metric: metrics[metric] for metric in METRICS[problem]}
 
 
-__all__ = ["BOOTSTRAP_SEED", "METRICS", "Scores", "measure", "score"]
+__all__ = ["BOOTSTRAP_SEED", "METRICS", "Scores", "count_rows", "measure", "score"]
