@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from datasets import Dataset
 from transformers import (
     DataCollatorForTokenClassification,
     DataCollatorWithPadding,
@@ -18,7 +19,6 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PrinterCallback,
-    Trainer,
     TrainerCallback,
 )
 
@@ -198,28 +198,42 @@ def _save(trainer: StepTrainer, folder: Path) -> None:
 
 
 def predict_split(
-    trainer: Trainer, data: LabelledSplits, split: str, tokenizer: PreTrainedTokenizerBase, both_strands: bool
+    trainer: StepTrainer, data: LabelledSplits, split: str, tokenizer: PreTrainedTokenizerBase, both_strands: bool
 ) -> EvalPrediction:
     """Predict the rows of a split, or these and their other strand, averaged with `average_outputs`.
 
-    Labelled bases are put back where they belong; outputs of other tokens are those of the strand as it was given.
+    What the last validation of the training, or that of the best checkpoint, has predicted is not predicted again.
+
+    Returns:
+        Outputs (N, C) and labels (N,) or (N, C) of the split's rows; for `token` lists of them, padded batch by batch.
+        Labelled bases are put back where they belong; outputs of other tokens are those of the strand as it was given.
     """
     rows, problem = data.splits[split], data.problem
-    forward = trainer.predict(rows, metric_key_prefix=split)
-    assert forward.label_ids is not None  # Every split has labels.
+    forward = trainer.take_outputs() if split == "validation" else None
+    if forward is None:
+        forward = _predict(trainer, rows, split)
+    if problem == "token":
+        outputs, labels = list(forward.predictions), list(forward.label_ids)
+    else:
+        outputs, labels = np.concatenate(forward.predictions), np.concatenate(forward.label_ids)
     if not both_strands:
-        return EvalPrediction(forward.predictions, forward.label_ids)
-    other = read_other_strand(rows, tokenizer, data.report["max_length"], data.too_long)
-    backward = trainer.predict(other, metric_key_prefix=split)
-    assert backward.label_ids is not None
-    outputs, turned = np.asarray(forward.predictions), np.asarray(backward.predictions)
+        return EvalPrediction(outputs, labels)
+    backward = _predict(trainer, read_other_strand(rows, tokenizer, data.report["max_length"], data.too_long), split)
     if problem != "token":
-        return EvalPrediction(average_outputs(outputs, turned, problem), forward.label_ids)
-    outputs = outputs.copy()
-    for output, labels, other_output, other_labels in zip(outputs, forward.label_ids, turned, backward.label_ids):
-        known = labels != IGNORED
-        output[known] = average_outputs(output[known], other_output[other_labels != IGNORED][::-1], problem)
-    return EvalPrediction(outputs, forward.label_ids)
+        return EvalPrediction(average_outputs(outputs, np.concatenate(backward.predictions), problem), labels)
+    turned = (row for batch in zip(backward.predictions, backward.label_ids) for row in zip(*batch))
+    for batch, batch_labels in zip(outputs, labels):
+        for output, row_labels in zip(batch, batch_labels):
+            known, (other_output, other_labels) = row_labels != IGNORED, next(turned)
+            output[known] = average_outputs(output[known], other_output[other_labels != IGNORED][::-1], problem)
+    return EvalPrediction(outputs, labels)
+
+
+def _predict(trainer: StepTrainer, rows: Dataset, split: str) -> EvalPrediction:
+    """Return the outputs and labels of rows, lists of batches."""
+    prediction = trainer.predict(rows, metric_key_prefix=split)
+    assert prediction.label_ids is not None  # Every split has labels.
+    return EvalPrediction(prediction.predictions, prediction.label_ids)
 
 
 def _make_trainer(
@@ -235,6 +249,11 @@ def _make_trainer(
     arguments.output_dir = str(folder)
     arguments.restore_callback_states_from_checkpoint = True  # How long early stopping has waited.
     arguments.push_to_hub = False  # The whole run is published at its end, with our card.
+    arguments.eval_do_concat_batches = (
+        False  # Trainer copies all earlier batches for each, and pads all to the longest.
+    )
+    if arguments.eval_accumulation_steps is None:
+        arguments.eval_accumulation_steps = _ACCUMULATED
     arguments.label_names = ["labels"]  # Trainer takes every argument of a model with "label" in it: also a mask.
     if checkpoint is not None:
         skip_rest(checkpoint, arguments)
@@ -270,6 +289,7 @@ def make_collator(tokenizer: PreTrainedTokenizerBase, problem: Problem, argument
     return collator(tokenizer, pad_to_multiple_of=8 if arguments.bf16 or arguments.fp16 else None)
 
 
+_ACCUMULATED = 16  # batches of outputs on the device, until they come into the computer's memory
 _SECONDS_APART = 5  # lines with the loss of the training
 
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from torch.utils.data import DataLoader
-from transformers import PreTrainedTokenizerBase, Trainer
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, seed_worker
+from torch.utils.data import DataLoader, SequentialSampler
+from transformers import EvalPrediction, PreTrainedTokenizerBase, Trainer
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, seed_worker
 
 from gengram.errors import InputError
 from gengram.files import tell_write_faults
@@ -66,6 +66,7 @@ class StepTrainer(Trainer):
         self.steps = steps
         self.count_rows: Callable[[int], None] | None = None
         self._lost = 0
+        self._said: dict[int, EvalPrediction] = {}  # by the step of the validation
         self.add_callback(EpochCallback(steps, self.train_dataset))
 
     def get_train_dataloader(self) -> DataLoader:
@@ -85,6 +86,10 @@ class StepTrainer(Trainer):
             multiprocessing_context=self.args.dataloader_multiprocessing_context if workers else None,
             worker_init_fn=partial(seed_worker, num_workers=workers, rank=self.args.process_index),
         )
+
+    def _get_eval_sampler(self, eval_dataset: Dataset) -> SequentialSampler:
+        # In order, however the training is sampled: predictions are written beside the rows.
+        return SequentialSampler(eval_dataset)
 
     def _remove_unused_columns(self, dataset: Dataset, description: str | None = None) -> Dataset:
         assert isinstance(self.processing_class, PreTrainedTokenizerBase)
@@ -134,6 +139,35 @@ class StepTrainer(Trainer):
         """Measure the validation rows, as `Trainer` does."""
         return super().evaluate(*args, **kwargs)
 
+    def evaluation_loop(self, dataloader: DataLoader, description: str, *args, **kwargs) -> EvalLoopOutput:
+        """Predict all rows; of a validation during the training, keep what was said, see `take_outputs`."""
+        best = self._find_best_step()
+        self._said = {step: said for step, said in self._said.items() if step == best}
+        if self.args.device.type == "cpu":
+            gather = self.gather_function
+            self.gather_function = lambda part: _move(gather(part))
+        output = super().evaluation_loop(dataloader, description, *args, **kwargs)
+        if self.is_in_train and output.predictions is not None:
+            self._said[self.state.global_step] = EvalPrediction(output.predictions, output.label_ids)
+        return output
+
+    def take_outputs(self) -> EvalPrediction | None:
+        """Return, once, what a validation has predicted with the weights that the training has ended with.
+
+        None where there was none; or where `predict` would compute in another precision, as only outside of a training
+        a model is turned to it.
+        """
+        if self.args.fp16_full_eval or self.args.bf16_full_eval:
+            return None
+        best = self._find_best_step() if self.args.load_best_model_at_end else None
+        said, self._said = self._said, {}
+        return said.get(self.state.global_step if best is None else best)
+
+    def _find_best_step(self) -> int | None:
+        """The step of the best checkpoint that was written so far."""
+        path = self.state.best_model_checkpoint
+        return None if path is None else int(Path(path).name.removeprefix(f"{PREFIX_CHECKPOINT_DIR}-"))
+
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the model as `Trainer` does; what cannot be written is told with its name."""
         with tell_write_faults(Path(output_dir or str(self.args.output_dir))):
@@ -144,6 +178,11 @@ class StepTrainer(Trainer):
         folder = Path(self._get_output_dir(trial), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
         with tell_write_faults(folder):
             super()._save_checkpoint(model, trial)
+
+
+def _move(part: torch.Tensor) -> torch.Tensor:
+    """Return a tensor in memory of its own: what torch took for a batch stays taken with a few bytes of it."""
+    return torch.from_numpy(part.numpy().copy())
 
 
 def select_inputs(rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:

@@ -4,7 +4,7 @@ Dimensions: N rows, M measured elements (rows, or the labelled bases of all rows
 targets.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -168,23 +168,27 @@ def write_predictions(
     Args:
         path: replaced if it is there.
         rows: N rows of `prepare_splits`.
-        prediction: outputs (N, C) or (N, T, C) and labels of these rows, in their order, padded behind.
+        prediction: outputs (N, C) or (N, T, C) and labels of these rows, in their order, padded behind; or lists of
+            batches of them, each padded on its own.
         problem, classes: of the task.
         tokenizer: that the rows were tokenized with.
         too_long: what happened to long sequences, see `tokenize_rows`.
     """
-    outputs, labels = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
+    outputs, labels = (_list_rows(part) for part in (prediction.predictions, prediction.label_ids))
+    widest = max(output.size for output in outputs) if isinstance(outputs, list) else outputs[0].size
     kept = [name for name in rows.column_names if name not in _INPUTS]
     kept.sort(key=lambda name: name != ROW_COLUMN)
-    step = max(1, _CHUNK // max(int(np.prod(outputs.shape[1:])), 1))
+    step = max(1, _CHUNK // max(widest, 1))
+    needed = [*kept, "sequence", "input_ids"] if problem == "token" else kept
 
     def describe(start: int) -> pa.Table:
-        chunk, part = rows.select(range(start, min(start + step, len(rows)))), slice(start, start + step)
+        part = slice(start, start + step)
+        chunk = rows.select_columns(needed).select(range(start, min(start + step, len(rows))))
         if problem == "token":
             columns = _pair_bases(chunk, outputs[part], labels[part], classes, tokenizer, too_long)
         else:
             columns = _pair_rows(outputs[part], labels[part], classes, problem)
-        table = chunk.with_format("arrow")[:]
+        table = chunk.select_columns(kept).with_format("arrow")[:]
         return pa.table({**{name: table[name] for name in kept if name not in columns}, **columns})
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -223,6 +227,11 @@ def read_predictions(path: Path, problem: Problem, classes: list[str]) -> Iterat
             yield scores[known.is_valid().to_numpy(False)], _find_classes(known.drop_null(), classes)
         else:
             yield _stack(table, names), _find_classes(labels, classes)
+
+
+def _list_rows(values: np.ndarray | list[np.ndarray]) -> Sequence[np.ndarray]:
+    """Return the values of each row, of one array or of batches."""
+    return [row for batch in values for row in batch] if isinstance(values, list) else np.asarray(values)
 
 
 def _pair_rows(outputs: np.ndarray, labels: np.ndarray, classes: list[str], problem: Problem) -> dict[str, pa.Array]:

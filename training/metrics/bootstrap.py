@@ -137,9 +137,12 @@ def _turn(counts: np.ndarray) -> list[np.ndarray]:
     return [np.ascontiguousarray(counts[start : start + step].T) for start in range(0, len(counts), step)]
 
 
-def _widen(blocks: list[np.ndarray]) -> Iterator[np.ndarray]:
+def _widen(blocks: list[np.ndarray], groups: int = 1) -> Iterator[np.ndarray]:
+    """Yield blocks as float64, of so few resamples that numbers for as many groups of elements are not too many."""
+    step = max(_NARROWEST, _CHUNK // groups)
     for block in blocks:
-        yield block.astype(np.float64)
+        for start in range(0, block.shape[1], step):
+            yield block[:, start : start + step].astype(np.float64)
 
 
 def _count_in_rows(rows: np.ndarray, groups: np.ndarray, shape: tuple[int, int]) -> csc_array:
@@ -162,7 +165,8 @@ def _rank_resamples(
     for label, (column, positive) in enumerate(zip(scores, truth)):
         if positive.any():
             curve = _prepare_curve(column, positive, rows, len(blocks[0]))
-            areas[:, :, label] = np.concatenate([_integrate(*curve, weights) for weights in _widen(blocks)], axis=1)
+            parts = [_integrate(*curve, weights) for weights in _widen(blocks, curve[1].shape[0])]
+            areas[:, :, label] = np.concatenate(parts, axis=1)
     return {"auroc": areas[0], "auprc": areas[1]}
 
 
