@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -212,3 +213,67 @@ def test_a_step_without_a_label_has_the_loss_zero():
     loss = StepLoss("token")(ModelOutput(logits=logits), torch.full((1, 4), IGNORED))
     loss.backward()
     assert loss.item() == 0 and not logits.grad.any()
+
+
+_WORST = {"metric_for_best_model": "loss", "greater_is_better": True}
+
+
+@pytest.fixture
+def forwards(monkeypatch) -> list[int]:
+    """Rows of each batch that a validation or a prediction has read."""
+    read = []
+    step = StepTrainer.prediction_step
+
+    def count(self, model, inputs, *args, **kwargs):
+        read.append(len(inputs["input_ids"]))
+        return step(self, model, inputs, *args, **kwargs)
+
+    monkeypatch.setattr(StepTrainer, "prediction_step", count)
+    return read
+
+
+@pytest.mark.parametrize(
+    ("changes", "times"),
+    [
+        ({"max_steps": 2}, 1),
+        # The first is the best.
+        ({"num_train_epochs": 3, "load_best_model_at_end": True, "learning_rate": 0.01, **_WORST}, 3),
+        ({"max_steps": 3, "eval_strategy": "steps", "eval_steps": 2}, 2),
+        ({"max_steps": 2, "eval_strategy": "no"}, 1),
+        ({"max_steps": 2, "average_strands": True}, 2),
+        ({"max_steps": 2, "bf16_full_eval": True}, 2),
+        ({"max_steps": 2, "problem": "token"}, 1),
+    ],
+    ids=["end", "best", "steps", "never", "both strands", "half precision", "bases"],
+)
+def test_validation_rows_are_predicted_once(changes, times, command, draw_table, tmp_path, forwards, monkeypatch):
+    given = {"backbone": "bert", "test_file": None, "use_cpu": True, "per_device_eval_batch_size": 5}
+    if "problem" in changes:
+        table = draw_table(60, 0).rename(columns={"seq": "sequence"})
+        table["label"] = [[int(base in "CG") for base in sequence] for sequence in table["sequence"]]
+        table.to_json(tmp_path / "bases.jsonl", orient="records", lines=True)
+        given["train_file"] = tmp_path / "bases.jsonl"
+    assert main(command(**given, **changes, output_dir=tmp_path / "once")) == 0
+    report = json.loads((tmp_path / "once" / "report.json").read_text())
+    assert sum(forwards) == times * report["data"]["validation"]["rows"]
+    if changes.get("load_best_model_at_end"):
+        state = TrainerState.load_from_json(str(tmp_path / "once" / "seed-0" / "trainer_state.json"))
+        assert state.best_global_step < state.global_step, "the best is the last: nothing is seen here"
+    monkeypatch.setattr(StepTrainer, "take_outputs", lambda self: None)
+    assert main(command(**given, **changes, output_dir=tmp_path / "twice")) == 0
+    again = json.loads((tmp_path / "twice" / "report.json").read_text())
+    assert again["validation"] == report["validation"] and again["intervals"] == report["intervals"]
+    file = Path("seed-0", "predictions-validation.parquet")
+    assert (tmp_path / "twice" / file).read_bytes() == (tmp_path / "once" / file).read_bytes()
+
+
+def test_predictions_are_in_the_order_of_the_rows_whatever_the_order_of_training(command, draw_table, tmp_path):
+    written = []
+    for order in ("random", "group_by_length"):
+        given = {"backbone": "bert", "max_steps": 1, "learning_rate": 0, "use_cpu": True}
+        argv = command(**given, train_sampling_strategy=order, output_dir=tmp_path / order)
+        assert main([*argv, "--per_device_eval_batch_size", "4"]) == 0
+        written.append(pd.read_parquet(tmp_path / order / "seed-0" / "predictions-test.parquet"))
+    assert written[0]["data_row"].tolist() == list(range(1, 21))
+    assert written[0]["label"].nunique() == 2
+    pd.testing.assert_frame_equal(*written, atol=1e-5)

@@ -23,7 +23,7 @@ CONFIDENCE = 0.95
 _BUDGET = 2_000_000_000
 _FEWEST = 200
 # Counts in memory at once, a byte each, and weights that are computed with at once, if a row has not more of them.
-_DRAWN, _CHUNK, _NARROWEST = 128_000_000, 500_000, 4
+_DRAWN, _CHUNK, _NARROWEST = 128_000_000, 500_000, 8
 
 # Thresholds at which curves are measured: more different scores of positives than these share them.
 _THRESHOLDS = 16_384

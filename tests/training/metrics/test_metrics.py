@@ -9,15 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit, softmax
+from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import (
     accuracy_score,
     average_precision_score,
     f1_score,
     log_loss,
     matthews_corrcoef,
+    mean_squared_error,
     r2_score,
     roc_auc_score,
 )
+from transformers import EvalPrediction
 
 from gengram.training.metrics import (
     Accuracy,
@@ -30,15 +33,17 @@ from gengram.training.metrics import (
 )
 from gengram.training.metrics.bootstrap import (
     choose_resamples,
+    draw_in_parts,
     draw_resamples,
     find_interval,
     resample_classification,
     resample_multi_label,
     resample_regression,
 )
-from gengram.training.metrics.classification import select_labelled_bases
+from gengram.training.metrics.classification import measure_each_class, rank_each_row, select_labelled_bases
 from gengram.training.metrics.multi_label import measure_each_label
 from gengram.training.metrics.regression import measure_each_target
+from gengram.training.metrics.scores import measure, score
 
 
 def draw_scores(classes: int, rows: int = 60, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -132,6 +137,31 @@ def test_each_file_loads_by_its_path_without_a_network(metric, tmp_path):
     assert module.description and module.inputs_description and module.reference_urls
 
 
+@pytest.mark.parametrize("digits", [None, 1, 0], ids=["scores", "ties", "many ties"])
+def test_each_of_many_columns_is_that_of_scikit_learn(digits):
+    random = np.random.default_rng(0)
+    truth = random.random((30, 200)) < np.linspace(0, 1, 30)[:, None]  # the first has no positive, the last no other
+    scores = random.normal(size=truth.shape) + truth
+    scores = expit(40 * (scores if digits is None else scores.round(digits)))  # most are 0 or 1 to the last digit
+    ranked = rank_each_row(scores, truth)
+    assert np.isnan([ranked["auroc"][0], ranked["auprc"][0], ranked["auroc"][-1], ranked["auprc"][-1]]).all()
+    for row in range(1, 29):
+        assert ranked["auroc"][row] == pytest.approx(roc_auc_score(truth[row], scores[row]), abs=1e-12)
+        assert ranked["auprc"][row] == pytest.approx(average_precision_score(truth[row], scores[row]), abs=1e-12)
+
+
+def test_a_class_that_never_occurs_and_ids_in_a_narrow_type():
+    logits, references = draw_scores(30, rows=300)
+    references = np.where(references == 7, 8, references).astype(np.int8)
+    each, predictions = measure_each_class(logits, references), logits.argmax(axis=1)
+    expected = f1_score(references, predictions, labels=range(30), average=None, zero_division=0.0)
+    np.testing.assert_allclose(each["f1"], expected, atol=1e-12)
+    assert np.isnan(each["auroc"][7]) and not np.isnan(each["auroc"][8])
+    measured = measure_classification(logits, references)
+    assert measured["mcc"] == pytest.approx(matthews_corrcoef(references, predictions), abs=1e-12)
+    assert measured["macro_f1"] == pytest.approx(f1_score(references, predictions, average="macro"), abs=1e-12)
+
+
 def expand(counts: np.ndarray) -> list[np.ndarray]:
     """The row numbers of each resample, as often as they were drawn."""
     return [np.repeat(np.arange(len(line)), line) for line in counts]
@@ -191,6 +221,22 @@ class TestRegression:
         )
         ranks = [np.corrcoef(a.argsort().argsort(), b.argsort().argsort())[0, 1] for a, b in zip(truth.T, guess.T)]
         assert measured["spearman"] == pytest.approx(np.mean(ranks))
+
+    @pytest.mark.parametrize("scale", [1.0, 1e-170, 1e150])
+    def test_each_target_is_that_of_scipy_and_scikit_learn(self, scale):
+        random = np.random.default_rng(0)
+        truth = random.normal(size=(60, 5)) + 100
+        guess = truth + random.normal(size=(60, 5))
+        guess[:, 1], truth[:, 2], guess[:, 2] = guess[:, 1].round(), truth[:, 2].round(), 101.0
+        guess, truth = scale * guess, scale * truth
+        each = measure_each_target(guess, truth)
+        for target in range(5):
+            side = guess[:, target], truth[:, target]
+            assert each["r2"][target] == pytest.approx(r2_score(*side[::-1]), abs=1e-12)
+            assert each["mse"][target] == pytest.approx(mean_squared_error(*side), rel=1e-12)
+            for metric, correlate in (("pearson", pearsonr), ("spearman", spearmanr)):
+                expected = np.nan if target == 2 else correlate(*side).statistic
+                assert each[metric][target] == pytest.approx(expected, abs=1e-12, nan_ok=True)
 
     def test_a_constant_side_has_no_correlation(self):
         assert np.isnan(measure_regression(np.ones(4), np.arange(4.0))["pearson"])
@@ -291,6 +337,21 @@ class TestBootstrap:
         assert (draw_resamples(30, 5, 0) != draw_resamples(30, 5, 1)).any()
         assert (draw_resamples(30, 5, 0).sum(axis=1) == 30).all()
 
+    def test_parts_of_the_resamples_are_the_resamples(self, monkeypatch):
+        random = np.random.default_rng(0)
+        truth = random.normal(size=(50, 2))
+        prediction = EvalPrediction(truth + random.normal(size=(50, 2)), truth)
+        whole = score("regression", prediction, with_resamples=True).resamples
+        monkeypatch.setattr(bootstrap, "_DRAWN", 50 * 300)
+        assert [len(part) for part in draw_in_parts(50, 1000, 0)] == [300, 300, 300, 100]
+        assert (np.concatenate(list(draw_in_parts(50, 1000, 0))) == draw_resamples(50, 1000, 0)).all()
+        for metric, values in score("regression", prediction, with_resamples=True).resamples.items():
+            np.testing.assert_allclose(values, whole[metric], atol=1e-12)
+
+    def test_the_draws_stay_those_of_earlier_versions(self):
+        """Intervals of other releases can be compared."""
+        assert draw_resamples(6, 3, seed=0).tolist() == [[1, 2, 0, 2, 0, 1], [2, 1, 0, 1, 1, 1], [0, 0, 0, 4, 1, 1]]
+
     def test_a_metric_that_is_hardly_ever_defined_has_no_interval(self):
         values = np.full(100, np.nan)
         assert find_interval(values) is None
@@ -302,3 +363,25 @@ class TestBootstrap:
         assert 200 <= choose_resamples(1_000_000, 10) < 1000
         assert choose_resamples(10**9, 100) == 200
         assert choose_resamples(10, 2, most=50) == 50
+
+
+@pytest.mark.parametrize("problem", ["single_label", "multi_label", "regression", "token"])
+def test_batches_have_the_scores_of_all_rows_together(problem):
+    random = np.random.default_rng(0)
+    labels = {
+        "single_label": random.integers(0, 3, 40),
+        "multi_label": random.integers(0, 2, (40, 3)),
+        "regression": random.normal(size=(40, 3)),
+        "token": np.where(np.arange(12) < 9, random.integers(0, 3, (40, 12)), -100),
+    }[problem]
+    outputs = random.normal(size=(40, 12, 3) if problem == "token" else (40, 3))
+    bounds = [16, 32]
+    batches = EvalPrediction(np.split(outputs, bounds), np.split(labels, bounds))
+    if problem == "token":  # a batch is as long as its longest row
+        batches = EvalPrediction(
+            [batch[:, :10] for batch in batches.predictions], [part[:, :10] for part in batches[1]]
+        )
+    whole, parts = (score(problem, one, with_resamples=True) for one in (EvalPrediction(outputs, labels), batches))
+    assert parts.overall == whole.overall == measure(problem, batches) and parts.per_class == whole.per_class
+    for metric, values in whole.resamples.items():
+        np.testing.assert_array_equal(parts.resamples[metric], values)
