@@ -234,7 +234,15 @@ def forwards(monkeypatch) -> list[int]:
     [
         ({"max_steps": 2}, 1),
         # No class changes, so the first is the best.
-        ({"num_train_epochs": 3, "load_best_model_at_end": True, "learning_rate": 1e-5}, 3),
+        (
+            {
+                "num_train_epochs": 3,
+                "load_best_model_at_end": True,
+                "metric_for_best_model": "accuracy",
+                "learning_rate": 1e-5,
+            },
+            3,
+        ),
         ({"max_steps": 3, "eval_strategy": "steps", "eval_steps": 2}, 2),
         ({"max_steps": 2, "eval_strategy": "no"}, 1),
         ({"max_steps": 2, "average_strands": True}, 2),
