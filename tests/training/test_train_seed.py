@@ -215,6 +215,9 @@ def test_a_step_without_a_label_has_the_loss_zero():
     assert loss.item() == 0 and not logits.grad.any()
 
 
+_BEST = {"load_best_model_at_end": True, "metric_for_best_model": "accuracy"}
+
+
 @pytest.fixture
 def forwards(monkeypatch) -> list[int]:
     """Rows of each batch that a validation or a prediction has read."""
