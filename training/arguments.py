@@ -221,6 +221,10 @@ class DataArguments:
         default=MAX_NON_DNA,
         metadata={"help": f"{NON_DNA_HELP[0].upper()}{NON_DNA_HELP[1:]}.", "metavar": "SHARE"},
     )
+    num_proc: int | None = field(
+        default=None,
+        metadata={"help": "Processes that tokenize the rows, as of `datasets`. Default: this one.", "metavar": "N"},
+    )
     label_column: list[str] | None = field(
         default=None,
         metadata={
@@ -331,6 +335,8 @@ class DataArguments:
                 raise ValueError(f"{told}: in validation_chromosomes and in test_chromosomes")
         if not 0 <= self.max_non_dna <= 1:
             raise ValueError(f"max_non_dna={self.max_non_dna}: give a share of letters from 0 to 1")
+        if self.num_proc is not None and self.num_proc < 1:
+            raise ValueError(f"num_proc={self.num_proc}: give a number of processes, 1 or more")
         if self.max_length is not None and self.max_length < 1:
             raise ValueError(f"max_length={self.max_length}: give a number of tokens, 1 or more")
         if self.too_long not in ("error", "truncate", "center"):

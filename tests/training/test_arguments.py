@@ -66,6 +66,7 @@ OPTIONS: dict[str, tuple[dict, dict] | tuple[dict, dict, str]] = {
     ),
     "sequence_column": ({**SCRATCH, "train_file": "{columns}", "test_file": None}, {"sequence_column": "dna"}),
     "max_non_dna": (SCRATCH, {"max_non_dna": 0, "train_file": "{protein}"}, "max_non_dna"),
+    "num_proc": (SCRATCH, {"num_proc": 0}, "give a number of processes"),
     "label_column": ({**SCRATCH, "train_file": "{columns}", "test_file": None}, {"label_column": ["kind"]}),
     "problem": ({**SCRATCH, "train_file": "{shares}", "test_file": None}, {"problem": "regression"}),
     "label_start": ({**SCRATCH, **LATE}, {"label_start": 5}),

@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from gengram.errors import InputError
 from gengram.genome.alphabet import AMBIGUITY_CODES, ANY_BASE
 from gengram.genome.letters import MAX_NON_DNA, judge_rows
-from gengram.tokenization.windows import cut_tokens
 from gengram.training.arguments import DataArguments
 from gengram.training.data.duplicates import count_duplicates
 from gengram.training.data.labels import (
@@ -27,7 +26,11 @@ from gengram.training.data.labels import (
 )
 from gengram.training.data.sources import Source, read_sources
 from gengram.training.data.splits import split_chromosomes, split_validation
+from gengram.training.data.tokens import TOKENS_COLUMN, LongTokenError, RowEncoder
 from gengram.training.problems import IGNORED, ROW_COLUMN, Problem
+
+# Of a batch that is tokenized: rows, and letters where rows are long.
+_MAP_ROWS, _MAP_LETTERS = 10_000, 1 << 23
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +39,7 @@ class LabelledSplits:
 
     Attributes:
         splits: `train`, and where there are such rows `validation` and `test`; each with the columns of `read_rows`,
-            `ROW_COLUMN`, `input_ids`, `attention_mask` and `label`, see `encode_labels`; for `token` instead of it
+            `ROW_COLUMN`, `input_ids` and `label`, see `encode_labels`; for `token` instead of it
             `labels`, int64 one a token, `IGNORED` at special tokens and masked bases.
         problem: what the labels are.
         classes: names of the C classes, labels or targets; the position is the id.
@@ -84,6 +87,7 @@ def prepare_splits(
             source.name,
             problem == "token",
             arguments.max_non_dna,
+            arguments.num_proc,
         )
         splits[split] = _number_rows(splits[split])
     renamed: dict[str, str] = {}
@@ -154,8 +158,9 @@ def tokenize_rows(
     file: str,
     by_base: bool = False,
     max_non_dna: float = MAX_NON_DNA,
+    num_proc: int | None = None,
 ) -> tuple[Dataset, int]:
-    """Add `input_ids` and `attention_mask`, cut to a limit.
+    """Add `input_ids`, and what else the tokenizer gives but for attention masks, cut to a limit; see `RowEncoder`.
 
     Args:
         rows: N rows with `sequence`.
@@ -165,6 +170,8 @@ def tokenize_rows(
         file: where the rows are from, for messages.
         by_base: turn `label`, int64 one a base, into `labels`, one a token.
         max_non_dna: largest share of letters that are not DNA, see `LetterSurvey`.
+        num_proc: how many processes share the rows; the result is the same. What they make lies in files of a
+            temporary folder until this process ends.
 
     Returns:
         The rows, and how many of them had to be cut.
@@ -179,60 +186,37 @@ def tokenize_rows(
     taken = {"labels", *tokenizer.model_input_names}
     rows = rows.remove_columns([name for name in rows.column_names if name in taken])
 
-    def encode(batch: dict[str, list], cut: bool) -> dict[str, list]:
-        # Split special tokens: a text like "[MASK]" in a sequence is six unknown characters, not a mask.
-        encoding = tokenizer(
-            batch["sequence"],
-            truncation=cut and too_long == "truncate",
-            max_length=limit,
-            split_special_tokens=True,
-            verbose=False,
-            return_offsets_mapping=by_base,
-            return_special_tokens_mask=cut and too_long == "center",
-        )
-        columns = dict(encoding)
-        if cut and too_long == "center":
-            special = columns.pop("special_tokens_mask")
-            try:
-                kept = [cut_tokens(np.asarray(one, dtype=bool), limit, "center")[0] for one in special]
-            except ValueError as error:
-                raise InputError(f"max_length: {error}") from error
-            columns = {
-                name: [[one[position] for position in keep] for one, keep in zip(values, kept)]
-                for name, values in columns.items()
-            }
-        if by_base:
-            offsets = columns.pop("offset_mapping")
-            columns["labels"] = [_label_tokens(*pair) for pair in zip(offsets, batch["label"])]
-        return columns
-
-    def run(cut: bool) -> Dataset:
-        return rows.map(
-            encode,
-            batched=True,
-            fn_kwargs={"cut": cut},
-            remove_columns=["label"] if by_base else [],
-            desc=f"Tokenizing {Path(file).name}",
-        )
-
+    read = ["sequence", *(["label"] if by_base else [])]
+    letters = pc.sum(pc.utf8_length(rows.data["sequence"])).as_py() or 0
     try:
-        encoded = run(cut=False)
-        lengths = np.asarray(pc.list_value_length(encoded.data["input_ids"]))
-        if len(short := np.flatnonzero(lengths <= tokenizer.num_special_tokens_to_add())):
-            raise InputError(
-                f"{file}, data row {short[0] + 1}: the sequence of {len(rows[int(short[0])]['sequence'])} bp is "
-                f"shorter than a token of this model, so it has none ({len(short)} of {len(rows)} rows)"
+        encoded = (
+            rows.select_columns(read)
+            .with_format("arrow")
+            .map(
+                RowEncoder(tokenizer, limit, too_long, by_base),
+                batched=True,
+                batch_size=max(1, min(_MAP_ROWS, _MAP_LETTERS * len(rows) // max(letters, 1))),
+                remove_columns=read,
+                num_proc=min(num_proc, len(rows)) if num_proc and num_proc > 1 else None,
+                desc=f"Tokenizing {Path(file).name}",
             )
-        beyond = np.flatnonzero(lengths > limit)
-        if not len(beyond):
-            return encoded, 0
-        if too_long != "error":
-            return run(cut=True), len(beyond)
-    except _LongTokenError as error:
+            .with_format(None)
+        )
+    except LongTokenError as error:
         raise InputError(
             f"{file}: the labels are of bases, but the tokenizer has longer tokens ({error}). Take a model with one "
             "token a base."
         ) from error
+    lengths = np.asarray(encoded.data[TOKENS_COLUMN])
+    if len(short := np.flatnonzero(lengths <= tokenizer.num_special_tokens_to_add())):
+        raise InputError(
+            f"{file}, data row {short[0] + 1}: the sequence of {len(rows[int(short[0])]['sequence'])} bp is "
+            f"shorter than a token of this model, so it has none ({len(short)} of {len(rows)} rows)"
+        )
+    beyond = np.flatnonzero(lengths > limit)
+    if not len(beyond) or too_long != "error":
+        others = rows.remove_columns(["label"] if by_base else [])
+        return concatenate_datasets([others, encoded.remove_columns(TOKENS_COLUMN)], axis=1), len(beyond)
     first = int(beyond[0])
     raise InputError(
         f"{file}, data row {first + 1}: the sequence of {len(rows[first]['sequence'])} bp is {lengths[first]} tokens, "
@@ -246,20 +230,6 @@ def tokenize_rows(
 def _number_rows(rows: Dataset) -> Dataset:
     rows = rows.remove_columns([ROW_COLUMN] if ROW_COLUMN in rows.column_names else [])
     return rows.add_column(ROW_COLUMN, np.arange(1, len(rows) + 1))
-
-
-class _LongTokenError(Exception):
-    """A token covers several labelled bases."""
-
-
-def _label_tokens(offsets: list[tuple[int, int]], labels: list[int]) -> np.ndarray:
-    """Return the id of each token's base, `IGNORED` for a token without base."""
-    starts, ends = np.asarray(offsets, dtype=np.int64).reshape(-1, 2).T
-    if (ends - starts > 1).any():
-        longest = int((ends - starts).argmax())
-        raise _LongTokenError(f"one of {ends[longest] - starts[longest]} bases at position {starts[longest]}")
-    ids = np.asarray(labels)[np.minimum(starts, len(labels) - 1)]
-    return np.where(ends > starts, ids, IGNORED)
 
 
 def _describe_duplicates(splits: dict[str, Dataset]) -> dict[str, dict[str, int]]:

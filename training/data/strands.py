@@ -112,14 +112,16 @@ def find_window(
 def encode_windows(
     texts: list[str], tokenizer: PreTrainedTokenizerBase, limit: int, labels: list[np.ndarray] | None
 ) -> list[dict[str, Any]]:
-    """Tokenize windows; with one label a base also `labels`, one a token.
+    """Tokenize windows, as `RowEncoder` does; with one label a base also `labels`, one a token.
 
     Raises:
         `InputError`: there are labels of bases, and a token is not one base.
     """
     if not texts:
         return []
-    encoding = tokenizer(texts, truncation=True, max_length=limit, split_special_tokens=True, verbose=False)
+    encoding = tokenizer(
+        texts, truncation=True, max_length=limit, split_special_tokens=True, return_attention_mask=False, verbose=False
+    )
     examples: list[dict[str, Any]] = [dict(zip(encoding, values)) for values in zip(*encoding.values())]
     for example, bases in zip(examples, labels or ()):
         is_base = find_bases(example["input_ids"], tokenizer)

@@ -130,7 +130,7 @@ def test_any_tokenizer_will_do():
         ["GAT", "GCA", "ACG", "T"],
         ["CGG", "GTT", "T"],
     ]
-    assert [list(example["attention_mask"]) for example in examples] == [[1] * 4, [1] * 3]
+    assert all("attention_mask" not in example for example in examples)  # The collator makes it.
 
 
 @pytest.mark.parametrize(("too_long", "read"), [("truncate", "GTGCCA"), ("center", "ACGGTG")])
