@@ -24,11 +24,12 @@ from gengram.loading.models import choose_device, count_embeddings, require_mode
 from gengram.loading.tokenizers import check_tokenizer, require_tokenizer
 from gengram.phases import phase, timed
 from gengram.pipelines.blocks import take_blocks
-from gengram.pipelines.embed import Embedder, NotFiniteError, NoTokenError, tokenize_sequences
+from gengram.pipelines.embed import Embedder, NotFiniteError, NoTokenError
 from gengram.pipelines.embedding_files import COLUMN, TOKENS, assemble_vectors, build_columns, spread_vectors
 from gengram.pipelines.outputs import PLACES, check_output
 from gengram.pipelines.parts import Parts, Shard, join_columns
 from gengram.progress import tell, track
+from gengram.tokenization.find_encoder import find_encoder
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -191,6 +192,7 @@ class _LengthCheck:
         self.found = self.longest = 0
         # No token is shorter than a base.
         self.bases = embed.limit - embed.tokenizer.num_special_tokens_to_add()
+        self.encode = embed.encoder or find_encoder(embed.tokenizer)
 
     def look(self, start: int, sequences: list[str]) -> None:
         if self.embed.too_long != "error":
@@ -198,12 +200,12 @@ class _LengthCheck:
         rows = [row for row, sequence in enumerate(sequences) if len(sequence) > self.bases]
         for first in range(0, len(rows), 64):
             some = rows[first : first + 64]
-            encoded = tokenize_sequences(self.embed.tokenizer, [sequences[row] for row in some])
-            for row, tokens in zip(some, encoded):
-                if len(tokens.ids) > self.embed.limit:
-                    self.first = self.first or (start + row + 1, len(sequences[row]), len(tokens.ids))
+            _, offsets = self.encode([sequences[row] for row in some], split_special_tokens=True)
+            for row, count in zip(some, (offsets[1:] - offsets[:-1]).tolist()):
+                if count > self.embed.limit:
+                    self.first = self.first or (start + row + 1, len(sequences[row]), count)
                     self.found += 1
-                    self.longest = max(self.longest, len(tokens.ids))
+                    self.longest = max(self.longest, count)
 
     def stop_if_long(self) -> None:
         if self.first:

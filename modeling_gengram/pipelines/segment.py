@@ -12,6 +12,8 @@ from transformers import PreTrainedTokenizerBase
 from gengram.genome.alphabet import reverse_complement
 from gengram.loading.models import check_present, find_device
 from gengram.pipelines.windows import share_bases, stitch_windows
+from gengram.tokenization.encode import BulkEncoder
+from gengram.tokenization.find_encoder import find_encoder
 
 from ..nucleotide_transformer.configuration_segment_nt import TRAINED_TOKENS, SegmentNTConfig
 from ..nucleotide_transformer.modeling_segment_nt import SegmentNTForTokenClassification
@@ -80,7 +82,7 @@ def segment_sequence(
         one for start, end in stretches for one in share_bases(start, end, window, overlap, config.length_multiple)
     ]
     return stitch_windows(
-        partial(_read_features, model, tokenizer, average_strands),
+        partial(_read_features, model, find_encoder(tokenizer), average_strands),
         sequence,
         windows,
         len(config.features),
@@ -91,28 +93,27 @@ def segment_sequence(
 
 
 def _read_features(
-    model: SegmentNTForTokenClassification, tokenizer: PreTrainedTokenizerBase, average_strands: bool, texts: list[str]
+    model: SegmentNTForTokenClassification, encoder: BulkEncoder, average_strands: bool, texts: list[str]
 ) -> np.ndarray:
     """Return the probabilities of texts of one length, float32 [B, bp, features]."""
-    found = _compute_features(model, tokenizer, texts)
+    found = _compute_features(model, encoder, texts)
     if average_strands:
         turned = [reverse_complement(text) for text in texts]
-        found = (found + _compute_features(model, tokenizer, turned)[:, ::-1]) / 2
+        found = (found + _compute_features(model, encoder, turned)[:, ::-1]) / 2
     return found
 
 
 @torch.no_grad()
-def _compute_features(
-    model: SegmentNTForTokenClassification, tokenizer: PreTrainedTokenizerBase, texts: list[str]
-) -> np.ndarray:
+def _compute_features(model: SegmentNTForTokenClassification, encoder: BulkEncoder, texts: list[str]) -> np.ndarray:
     kmer_size, length = model.config.kmer_size, len(texts[0])
-    encoded = tokenizer(texts, split_special_tokens=True, verbose=False)["input_ids"]
-    if any(len(ids) != length // kmer_size + 1 for ids in encoded):
+    ids, offsets = encoder(texts, split_special_tokens=True)
+    if (np.diff(offsets) != length // kmer_size + 1).any():
         raise ValueError(
-            f"{length} bp are {len(encoded[0])} tokens, not <cls> and {length // kmer_size} {kmer_size}-mers: use the "
+            f"{length} bp are {offsets[1]} tokens, not <cls> and {length // kmer_size} {kmer_size}-mers: use the "
             "tokenizer of the model"
         )
-    logits = model(input_ids=torch.tensor(encoded, device=find_device(model)), return_dict=True).logits
+    input_ids = torch.from_numpy(ids.reshape(len(texts), -1).astype(np.int64)).to(find_device(model))
+    logits = model(input_ids=input_ids, return_dict=True).logits
     return logits.float().softmax(dim=-1)[..., 1].cpu().numpy()
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer, BertTokenizer, TokenizersBackend
 
+from gengram.pipelines.embed import tokenize_sequences
 from gengram.tokenization import (
     encode,
     encode_bases,
@@ -161,3 +162,15 @@ def test_truncation_and_padding_that_a_tokenizer_was_left_with_change_nothing(to
         found = find_encoder(tokenizer)(texts, split_special_tokens=True)
         tokenizer(["ACGT", "ACGTACGTACGTA"], truncation=True, max_length=5, padding=True)
         assert [ids.tolist() for ids in found.split()] == expect(tokenizer, texts)
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_tokens_to_embed_are_the_same(name, encoders):
+    encoder = encoders[name][0]
+    texts = [*EDGES[1:], "ACGTNACGTACGTAACG", "[MASK]ACG é"]
+    plain = tokenize_sequences(encoder.tokenizer, texts)
+    for ours, expected in zip(tokenize_sequences(encoder.tokenizer, texts, encoder), plain, strict=True):
+        assert ours.ids.tolist() == expected.ids.tolist() and ours.special.tolist() == expected.special.tolist()
+        assert (ours.intervals is not None) is isinstance(encoder, BaseEncoder)
+        if ours.intervals is not None:
+            assert ours.intervals.tolist() == expected.intervals.tolist()
