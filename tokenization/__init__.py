@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from gengram.genome.alphabet import IUPAC_BASES, reverse_complement
     from gengram.tokenization.base_tokens import list_base_tokens
     from gengram.tokenization.bpe import BpeTokenizer, load_bpe_tokenizer
+    from gengram.tokenization.choose_encoder import find_encoder
     from gengram.tokenization.coordinates import assign_bases, find_tokens, locate_tokens
     from gengram.tokenization.encode import BulkEncoder, EncodedSequences
     from gengram.tokenization.encode_bases import BaseEncoder
     from gengram.tokenization.encode_bpe import BpeEncoder
     from gengram.tokenization.encode_kmers import KmerEncoder
-    from gengram.tokenization.find_encoder import find_encoder
     from gengram.tokenization.kmer import build_kmer_tokenizer, list_kmer_vocabulary, load_kmer_tokenizer
     from gengram.tokenization.ntv3 import NTV3_VOCABULARY, build_ntv3_tokenizer
     from gengram.tokenization.nucleotide import EMBEDDING_ROWS, NUCLEOTIDE_VOCABULARY, build_nucleotide_tokenizer
@@ -35,7 +35,7 @@ _DEFINED_IN = {
     "BulkEncoder": "gengram.tokenization.encode",
     "BaseEncoder": "gengram.tokenization.encode_bases",
     "KmerEncoder": "gengram.tokenization.encode_kmers",
-    "find_encoder": "gengram.tokenization.find_encoder",
+    "find_encoder": "gengram.tokenization.choose_encoder",
     "build_kmer_tokenizer": "gengram.tokenization.kmer",
     "list_kmer_vocabulary": "gengram.tokenization.kmer",
     "load_kmer_tokenizer": "gengram.tokenization.kmer",

@@ -10,9 +10,9 @@ from gengram.genome.alphabet import reverse_complement
 from gengram.phases import phase
 from gengram.pipelines.logits import compute_logits
 from gengram.pipelines.predictions import find_start
+from gengram.tokenization.choose_encoder import find_encoder
 from gengram.tokenization.coordinates import find_bases
 from gengram.tokenization.encode import BulkEncoder
-from gengram.tokenization.find_encoder import find_encoder
 from gengram.tokenization.windows import cut_tokens
 from gengram.training.data.strands import average_outputs, find_window
 from gengram.training.problems import Problem

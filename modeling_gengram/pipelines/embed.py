@@ -14,10 +14,10 @@ from gengram.loading.models import check_present, find_device
 from gengram.phases import phase
 from gengram.pipelines.padding import find_block, find_multiple, make_batches, restore_attention, round_up
 from gengram.progress import track
+from gengram.tokenization.choose_encoder import find_encoder
 from gengram.tokenization.coordinates import NOWHERE, assign_bases
 from gengram.tokenization.encode import BulkEncoder
 from gengram.tokenization.encode_bases import BaseEncoder
-from gengram.tokenization.find_encoder import find_encoder
 from gengram.tokenization.windows import TooLong, cut_tokens
 
 Pool = Literal["mean", "max", "cls", "last", "none"]

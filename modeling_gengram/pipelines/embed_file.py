@@ -29,7 +29,7 @@ from gengram.pipelines.embedding_files import COLUMN, TOKENS, assemble_vectors, 
 from gengram.pipelines.outputs import PLACES, check_output
 from gengram.pipelines.parts import Parts, Shard, join_columns
 from gengram.progress import tell, track
-from gengram.tokenization.find_encoder import find_encoder
+from gengram.tokenization.choose_encoder import find_encoder
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 

@@ -12,8 +12,8 @@ from transformers import PreTrainedTokenizerBase
 from gengram.genome.alphabet import reverse_complement
 from gengram.loading.models import check_present, find_device
 from gengram.pipelines.windows import share_bases, stitch_windows
+from gengram.tokenization.choose_encoder import find_encoder
 from gengram.tokenization.encode import BulkEncoder
-from gengram.tokenization.find_encoder import find_encoder
 
 from ..nucleotide_transformer.configuration_segment_nt import TRAINED_TOKENS, SegmentNTConfig
 from ..nucleotide_transformer.modeling_segment_nt import SegmentNTForTokenClassification

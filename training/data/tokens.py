@@ -8,9 +8,9 @@ import pyarrow.compute as pc
 from transformers import PreTrainedTokenizerBase
 
 from gengram.errors import InputError
+from gengram.tokenization.choose_encoder import find_encoder
 from gengram.tokenization.encode import expand, surround
 from gengram.tokenization.encode_bases import BaseEncoder
-from gengram.tokenization.find_encoder import find_encoder
 from gengram.training.problems import IGNORED
 
 TOKENS_COLUMN = "_tokens"
