@@ -15,6 +15,7 @@ from gengram.genome.text import FileDigest, read_lines
 # As samtools faidx and bedtools getfasta write it: chr1:0-96, name::chr1:0-96(+); contigs may have colons.
 _REGION = re.compile(r"(?:[^\s|]*::)?([^\s|]*[^\s:|]):(\d{1,18})-(\d{1,18})(?:\(([+.-])\)|:?([+-]))?(?=[\s|]|$)")
 _LONGEST_REGION = 1000
+_LINES = 10_000  # of a record that are joined at once: as objects of their own they take half as much again
 # Digits, the mark of a record, control characters other than tabs.
 _NO_SEQUENCE = re.compile(r"[\d>\x00-\x08\x0b-\x1f\x7f]")
 _OTHER_FORMATS = {"@": "FASTQ", "LOCUS": "GenBank", "ID ": "EMBL", "##gff": "GFF", "##fileformat": "VCF", "@SQ": "SAM"}
@@ -36,22 +37,30 @@ def read_fasta(path: str | Path, digest: FileDigest | None = None) -> Iterator[t
             a line with digits, control characters or a `>` that does not begin it.
     """
     header: str | None = None
-    header_line, parts = 0, list[str]()
+    header_line, blocks, lines = 0, list[str](), list[str]()
     for number, line in read_lines(path, universal=True, digest=digest):
         if line.startswith(">"):
             if header is not None:
-                yield header_line, header, _join(parts, path, header_line, header)
-            header, header_line, parts = line[1:].strip(), number, []
+                sequence = _join([*blocks, *lines], path, header_line, header)
+                blocks, lines = [], []  # not beside it in memory
+                yield header_line, header, sequence
+                sequence = ""
+            header, header_line = line[1:].strip(), number
             if not header:
                 raise InputError(f"{path}, line {number}: a record without a name")
         elif (text := line.strip()) and not line.startswith(";"):
             if header is None:
                 other = next((f"; is it {name}?" for mark, name in _OTHER_FORMATS.items() if text.startswith(mark)), "")
                 raise InputError(f"{path}, line {number}: a FASTA file begins with '>', not with {text[:30]!r}{other}")
-            parts.append(text if text.isalpha() else _clean(line, path, number))
+            lines.append(text if text.isalpha() else _clean(line, path, number))
+            if len(lines) == _LINES:
+                blocks.append("".join(lines))
+                lines = []
     if header is None:
         raise InputError(f"{path}: the file is empty")
-    yield header_line, header, _join(parts, path, header_line, header)
+    sequence = _join([*blocks, *lines], path, header_line, header)
+    blocks, lines = [], []
+    yield header_line, header, sequence
 
 
 def read_labelled_fasta(path: str | Path, needs_labels: bool = True) -> pa.Table:

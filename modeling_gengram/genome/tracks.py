@@ -30,6 +30,7 @@ _UNSAFE = re.compile(r"[^\w.+-]+")
 _LONGEST_NAME = 200
 _BASES = 1 << 18  # of steps in memory at once
 _LINES = 1 << 16  # of text in memory at once
+_CONTIGS = 256  # whose calls are written at once, if they are few
 
 _CALL = np.dtype([("start", np.int64), ("end", np.int64), ("feature", np.int64), ("sum", np.float64)])
 
@@ -300,16 +301,21 @@ def list_calls(pieces: Iterable[Piece], features: Sequence[str], threshold: floa
         `chrom`, `start`, `end`, `name` of the feature, and `probability`, the mean of those in the piece, float32.
     """
     finder = _CallFinder(len(features), threshold)
-    yield _tabulate("", np.empty(0, dtype=_CALL), features)
+    yield _tabulate([], features)
+    waiting: list[tuple[str, np.ndarray]] = []  # short contigs have few calls each
     for piece in pieces:
-        for found in finder.add(piece):
-            yield _tabulate(*found, features)
-    for found in finder.finish():
-        yield _tabulate(*found, features)
+        waiting.extend(finder.add(piece))
+        if len(waiting) >= _CONTIGS or sum(len(calls) for _, calls in waiting) >= _LINES:
+            yield _tabulate(waiting, features)
+            waiting = []
+    yield _tabulate([*waiting, *finder.finish()], features)
 
 
-def _tabulate(chrom: str, calls: np.ndarray, features: Sequence[str]) -> pa.Table:
-    chroms = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(calls), dtype=np.int32)), pa.array([chrom]))
+def _tabulate(found: Sequence[tuple[str, np.ndarray]], features: Sequence[str]) -> pa.Table:
+    """Return calls of contigs as a table."""
+    calls = np.concatenate([np.empty(0, dtype=_CALL), *(some for _, some in found)])
+    places = np.repeat(np.arange(len(found), dtype=np.int32), [len(some) for _, some in found])
+    chroms = pa.DictionaryArray.from_arrays(pa.array(places), pa.array([chrom for chrom, _ in found], pa.string()))
     names = [feature.encode(errors="backslashreplace").decode() for feature in features]  # text for Arrow in any case
     named = pa.DictionaryArray.from_arrays(pa.array(calls["feature"].astype(np.int32)), pa.array(names, pa.string()))
     means = (calls["sum"] / (calls["end"] - calls["start"])).astype(np.float32)

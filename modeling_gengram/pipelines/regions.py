@@ -16,6 +16,7 @@ from gengram.genome.letters import LetterSurvey
 from gengram.genome.tracks import Locus
 
 _PLOTTED = 100_000
+_HASHED = 1 << 20
 _NO_BASE = re.compile(f"[^{BASES}{URACIL}]", re.IGNORECASE | re.ASCII)
 _LOCUS = re.compile(r"(.+):(\d[\d,]*)-(\d[\d,]*)")
 
@@ -126,7 +127,10 @@ def _survey(
             letters.look([part], [f"contig {record!r}"].__getitem__, origin=start)
             if unknown == "error":
                 fault = fault or _find_gap(genome, record, start, part)
-            digest.update(f"{Locus(record, start, end)} {part}\n".encode())
+            digest.update(f"{Locus(record, start, end)} ".encode())
+            for first in range(0, len(part), _HASHED):  # not all of a contig once more in memory
+                digest.update(part[first : first + _HASHED].encode())
+            digest.update(b"\n")
     return _Survey(lengths, spans, digest.hexdigest(), letters, fault)
 
 
