@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.csv
+import pyarrow.parquet
 
 from gengram.errors import InputError
 from gengram.genome.contigs import Genome
@@ -101,6 +102,18 @@ def read_bytes(path: Path) -> bytes:
     if not content:
         raise InputError(f"{path}: the file is empty")
     return content
+
+
+def open_parquet(path: Path) -> pa.parquet.ParquetFile:
+    """Open a Parquet file; one that is compressed once more, or a pipe, is unpacked in memory.
+
+    Raises:
+        `InputError`: see `read_bytes`.
+        `pyarrow.ArrowException`, `OSError`: it is none, see `tell_no_parquet`.
+    """
+    with tell_damage(path), path.open("rb") as file:
+        whole = not path.is_file() or file.read(len(GZIP)) in (GZIP, b"")
+    return pa.parquet.ParquetFile(pa.BufferReader(read_bytes(path)) if whole else path)
 
 
 @contextmanager
@@ -283,6 +296,7 @@ def parse_csv(
 
     Raises:
         `InputError`: no table, or a row with another number of columns.
+        `RowTooLongError`: a row of more than `block_bytes`.
     """
     ragged: list[pa.csv.InvalidRow] = []
 
@@ -326,7 +340,12 @@ def parse_csv(
             what += f": {ragged[0].text[:60]!r}"
         elif "straddling" in str(error):
             what = f"a row of more than {block_bytes >> 20} MB; sequences of that length belong in a FASTA file"
+            raise RowTooLongError(f"{where}: {what}") from error
         raise InputError(f"{where}: {what}") from error
+
+
+class RowTooLongError(InputError):
+    """A row of a csv or tsv is longer than a block."""
 
 
 class _Lent:
@@ -404,8 +423,10 @@ __all__ = [
     "GZIP",
     "JSON",
     "SUFFIXES",
+    "RowTooLongError",
     "build_table",
     "find_format",
+    "open_parquet",
     "parse_csv",
     "read_bytes",
     "read_records",

@@ -4,8 +4,12 @@ too many of them are refused."""
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pyarrow as pa
+
 from gengram.errors import InputError
 from gengram.genome.alphabet import AMBIGUITY_CODES, ANY_BASE, BASES, URACIL
+from gengram.genome.columns import read_columns, view_letters
 from gengram.progress import tell
 
 if TYPE_CHECKING:
@@ -18,6 +22,8 @@ _DEFINITE = BASES + URACIL + ANY_BASE
 _DEFINITE += _DEFINITE.lower()
 _KNOWN = _DEFINITE + AMBIGUITY_CODES + AMBIGUITY_CODES.lower()
 _EITHER_N = (ANY_BASE + ANY_BASE.lower()).encode()
+_NO_BASE = np.ones(256, dtype=bool)  # other bytes than those of bases
+_NO_BASE[np.frombuffer((BASES + URACIL + (BASES + URACIL).lower()).encode(), dtype=np.uint8)] = False
 _HINTS = {"-": " (a gap)", "*": " (a stop)", " ": " (a blank)"}
 
 
@@ -75,6 +81,19 @@ class LetterSurvey:
                 self.unread += 1
                 self._first_unread = self._first_unread or name(number)
 
+    def look_at_column(self, column: pa.ChunkedArray, name: Callable[[int], str]) -> None:
+        """Count the letters of a column of sequences; only rows with other letters than bases are looked at singly."""
+        start = 0
+        for chunk in column.chunks:
+            letters, bounds = view_letters(chunk)
+            places = np.flatnonzero(_NO_BASE[letters])
+            rows = np.unique(np.searchsorted(bounds, places, side="right") - 1)
+            self.sequences += len(chunk) - len(rows)
+            self.letters += len(letters) - int((bounds[rows + 1] - bounds[rows]).sum())
+            numbers = (start + rows).tolist()
+            self.look(chunk.take(pa.array(rows)).to_pylist(), lambda number, of=numbers: name(of[number]))
+            start += len(chunk)
+
     def judge(self) -> None:
         """Tell of letters that are not DNA, and of sequences without a base, where there are some.
 
@@ -110,8 +129,10 @@ def judge_rows(rows: "Dataset", file: str, limit: float = MAX_NON_DNA) -> None:
     Raises:
         `InputError`: the letters that are not DNA are more.
     """
-    survey = LetterSurvey(file, limit)
-    survey.look(rows["sequence"], lambda row: name_row(row, rows[row]))
+    survey, before = LetterSurvey(file, limit), 0
+    for block in read_columns(rows, ["sequence"]):
+        survey.look_at_column(block["sequence"], lambda row, first=before: name_row(first + row, rows[first + row]))
+        before += len(block)
     survey.judge()
 
 

@@ -4,14 +4,16 @@ A row number in a message counts data rows from 1: the header of a csv or tsv is
 """
 
 import io
+import itertools
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet
 from datasets import Dataset, DatasetInfo, Features, Value, concatenate_datasets
 
 from gengram.errors import InputError
@@ -21,10 +23,11 @@ from gengram.genome.formats import (
     DELIMITERS,
     FASTA,
     JSON,
+    RowTooLongError,
     build_table,
     find_format,
+    open_parquet,
     parse_csv,
-    read_bytes,
     read_records,
     require_genome,
     spell_out,
@@ -40,6 +43,8 @@ from gengram.genome.values import (
     guess_type,
     is_identifier,
     is_text,
+    narrow_flags,
+    read_flags,
     read_names,
     strip_blanks,
 )
@@ -48,6 +53,10 @@ SEQUENCE_COLUMNS = ("sequence", "seq", "dna", "dna_sequence", "sequences")
 """Names under which the sequence column is looked for, in this order; upper and lower case are the same."""
 
 _LONGEST = 80  # letters of a value in a message
+# Of a csv: the first size that has room for the longest row is taken; Arrow has none beyond the last.
+_BLOCKS = (4 << 20, 64 << 20, (2 << 30) - 1)
+_CELLS = 1 << 22  # of a Parquet file that are read at a time
+_RECORDS = 1024  # of a JSON file
 
 
 def read_rows(
@@ -56,6 +65,7 @@ def read_rows(
     text_columns: tuple[str, ...] | list[str] = (),
     genome: str | Path | Genome | None = None,
     needs_labels: bool = True,
+    narrow: bool = False,
 ) -> Dataset:
     """Read a table of sequences.
 
@@ -70,6 +80,8 @@ def read_rows(
         genome: the FASTA file that a BED file's intervals are cut from; as a `Genome`, it also finds slices of contigs,
             and has afterwards which contigs were found under other names.
         needs_labels: whether a FASTA header without label is an error.
+        narrow: keep columns of a table, or lists in them, that have nothing but 0 and 1 as int8, not as int64: of many
+            labels that is an eighth of the memory.
 
     Returns:
         `Dataset` in memory, in the file's order: `sequence` (string, without blanks around it), then the file's other
@@ -85,11 +97,15 @@ def read_rows(
     if suffix == ".bed":
         return arrange_rows(read_intervals(path, require_genome(path, genome)), path)
     text_columns = [*SEQUENCE_COLUMNS, sequence_column or SEQUENCE_COLUMNS[0], *text_columns]
-    return arrange_rows(_read_arrow(path, suffix, set(text_columns)), path, sequence_column)
+    return arrange_rows(_read_arrow(path, suffix, set(text_columns), narrow), path, sequence_column)
 
 
 def add_labels(
-    rows: Dataset, path: str | Path, label_path: str | Path, text_columns: tuple[str, ...] | list[str] = ()
+    rows: Dataset,
+    path: str | Path,
+    label_path: str | Path,
+    text_columns: tuple[str, ...] | list[str] = (),
+    narrow: bool = False,
 ) -> Dataset:
     """Add the columns of a table of labels to sequences that came without, such as those of a FASTA file.
 
@@ -99,7 +115,7 @@ def add_labels(
         label_path: a `.csv`, `.tsv`, `.txt` (separated by tabs), `.jsonl`, `.json` or `.parquet` table, plain or
             `.gz`. If it and the rows have a column `name`, rows are found by it, and the table may have more of them;
             otherwise its rows are those of the sequences, in the same order.
-        text_columns: see `read_rows`.
+        text_columns, narrow: see `read_rows`.
 
     Returns:
         The rows with the table's columns behind their own.
@@ -109,7 +125,7 @@ def add_labels(
             both have.
     """
     label_path = Path(label_path)
-    table = _read_arrow(label_path, find_format(label_path, {".txt": ".tsv"}), {"name", *text_columns})
+    table = _read_arrow(label_path, find_format(label_path, {".txt": ".tsv"}), {"name", *text_columns}, narrow)
     refuse_twins(table.column_names, label_path)
     check_values(table, label_path)
     features = find_features(table.schema, label_path)
@@ -271,28 +287,121 @@ def read_sequences(table: pa.Table, path: str | Path, column: str, before: int |
     return values
 
 
-def _read_arrow(path: Path, suffix: str, text_columns: set[str]) -> pa.Table:
+def _read_arrow(path: Path, suffix: str, text_columns: set[str], narrow: bool) -> pa.Table:
     if suffix in JSON:
-        records = list(read_records(path, suffix))
-        if not records:
-            raise InputError(f"{path}: the file is empty")
-        return build_table(records, path)
+        return _read_json(path, suffix, narrow)
     if suffix in DELIMITERS:
-        return _read_csv(path, DELIMITERS[suffix], text_columns)
-    content = read_bytes(path)
+        return _read_csv(path, DELIMITERS[suffix], text_columns, narrow)
     with tell_no_parquet(path):
-        return spell_out(pa.parquet.read_table(pa.BufferReader(content)))
+        file = open_parquet(path)
+        if not narrow or b"huggingface" in (file.schema_arrow.metadata or {}):  # which says what the types are
+            return spell_out(file.read())
+        rows = max(_CELLS // max(file.metadata.num_columns, 1), 1)
+        batches = [narrow_flags(pa.Table.from_batches([batch])) for batch in file.iter_batches(rows)]
+        return spell_out(join_tables(batches) if batches else file.read())
 
 
-def _read_csv(path: Path, delimiter: str, text_columns: set[str]) -> pa.Table:
-    with open_text(path) as file:
-        content = file.read()
-    if not content or content.isspace():
+def _read_json(path: Path, suffix: str, narrow: bool) -> pa.Table:
+    records, tables = read_records(path, suffix), []
+    while block := list(itertools.islice(records, _RECORDS)):
+        table = build_table(block, path)
+        tables.append(narrow_flags(table) if narrow else table)
+    if not tables:
         raise InputError(f"{path}: the file is empty")
-    # In one block a row may be as long as the file.
-    header = take_header(io.BytesIO(content), len(content))
-    ((names, table),) = parse_csv(path, io.BytesIO(content), header, delimiter, len(content) + 1)
-    return type_columns(names, table, text_columns)
+    try:
+        return join_tables(tables)
+    except pa.ArrowException:
+        return build_table(list(read_records(path, suffix)), path)  # which names the record of another kind
+
+
+def _read_csv(path: Path, delimiter: str, text_columns: set[str], narrow: bool) -> pa.Table:
+    if not path.is_file():  # A pipe can be read once only.
+        with open_text(path) as file:
+            content = file.read()
+        return _parse_blocks(path, lambda: nullcontext(io.BytesIO(content)), delimiter, text_columns, narrow)
+    return _parse_blocks(path, lambda: open_text(path), delimiter, text_columns, narrow)
+
+
+def _parse_blocks(
+    path: Path,
+    open_file: Callable[[], AbstractContextManager[BinaryIO]],
+    delimiter: str,
+    text_columns: set[str],
+    narrow: bool,
+) -> pa.Table:
+    """Parse a csv or tsv in blocks; again in larger ones where a row does not fit into two of them."""
+    longest = _BLOCKS[-1]
+    with open_file() as file:
+        header = take_header(file, longest)
+        if not header.strip() and not file.read(1):
+            raise InputError(f"{path}: the file is empty")
+    for block_bytes in _BLOCKS:
+        columns: _TextColumns | None = None
+        try:
+            with open_file() as file:
+                for names, table in parse_csv(path, file, header, delimiter, block_bytes):
+                    columns = columns or _TextColumns(names, text_columns)
+                    columns.add(table)
+        except RowTooLongError:
+            if block_bytes < longest:
+                continue
+            raise
+        assert columns is not None  # `parse_csv` refuses a file without a row.
+        return columns.join(narrow)
+    raise AssertionError("unreachable")
+
+
+class _TextColumns:
+    """The columns of a csv or tsv, some rows at a time. Flags, cells that are all 0 or 1, are kept as int8.
+
+    Args:
+        names: of the columns, in their order.
+        text_columns: which of them stay text, see `type_columns`.
+    """
+
+    def __init__(self, names: list[str], text_columns: Iterable[str]):
+        lower = {name.lower() for name in text_columns}
+        self.names = names
+        self.are_text = [name.lower() in lower or is_identifier(name) for name in names]
+        self.parts: list[list[pa.Array]] = [[] for _ in names]
+
+    def add(self, table: pa.Table) -> None:
+        """Keep a block's cells of text."""
+        for parts, is_kept, column in zip(self.parts, self.are_text, table.columns, strict=True):
+            for cells in column.chunks:
+                flags = None if is_kept else read_flags(cells)
+                parts.append(cells if flags is None else pa.array(flags))
+
+    def join(self, narrow: bool) -> pa.Table:
+        """Return all rows; columns of flags are int64, or int8 if they may be `narrow`."""
+        columns = []
+        for place, is_kept in enumerate(self.are_text):
+            parts, self.parts[place] = self.parts[place], []
+            columns.append(_join_cells(parts, is_kept, narrow))
+        return pa.table(columns, names=self.names)
+
+
+def _join_cells(parts: list[pa.Array], is_text_column: bool, narrow: bool) -> pa.ChunkedArray:
+    texts = pa.chunked_array([part for part in parts if is_text(part.type)], pa.string())
+    has_flags = texts.num_chunks < len(parts)
+    kind = pa.string() if is_text_column else guess_type(texts)
+    if has_flags and pa.types.is_null(kind):
+        kind = pa.int8() if narrow and not len(texts) else pa.int64()
+    if pa.types.is_null(kind):
+        return texts
+    cast = [cast_values(part, kind) for part in parts]
+    if not pa.types.is_string(kind):
+        cast = [pa.concat_arrays([piece for part in cast for piece in getattr(part, "chunks", [part])])]
+    return pa.chunked_array(cast, kind)
+
+
+def join_tables(tables: list[pa.Table]) -> pa.Table:
+    """Put blocks of one file below each other; a column that one of them lacks is null there.
+
+    Raises:
+        `pyarrow.ArrowException`: a column is of different kinds.
+    """
+    return pa.concat_tables(tables, promote_options="permissive")
 
 
 def type_columns(names: list[str], table: pa.Table, text_columns: Iterable[str]) -> pa.Table:

@@ -81,6 +81,38 @@ def guess_type(values: pa.ChunkedArray | pa.Array) -> pa.DataType:
     return pa.string()
 
 
+def read_flags(cells: pa.Array) -> np.ndarray | None:
+    """Return int8, the cells of text that are all `0` or `1`; None if another one is there."""
+    if cells.null_count or not len(cells):
+        return None
+    _, offsets, data = cells.buffers()
+    bounds = np.frombuffer(offsets, dtype=np.int32)[cells.offset : cells.offset + len(cells) + 1]
+    if bounds[-1] - bounds[0] != len(cells):
+        return None
+    flags = np.frombuffer(data, dtype=np.uint8)[bounds[0] : bounds[-1]] - np.uint8(ord("0"))
+    return flags.view(np.int8) if flags.max() < 2 and (np.diff(bounds) == 1).all() else None
+
+
+def are_flags(values: pa.Array | pa.ChunkedArray) -> bool:
+    """Whether a column holds integers, and nothing but 0 and 1."""
+    if not pa.types.is_integer(values.type) or values.null_count or not len(values):
+        return False
+    ends = pc.min_max(values)
+    return bool(ends["min"].as_py() >= 0 and ends["max"].as_py() <= 1)
+
+
+def narrow_flags(table: pa.Table) -> pa.Table:
+    """Keep integers that are all 0 or 1, and lists of such, as int8; a column without nulls."""
+    for place, name in enumerate(table.column_names):
+        values = table.columns[place]
+        kind = values.type
+        if are_flags(values):
+            table = table.set_column(place, name, values.cast(pa.int8()))
+        elif pa.types.is_list(kind) and not values.null_count and are_flags(pc.list_flatten(values)):
+            table = table.set_column(place, name, values.cast(pa.list_(pa.int8())))
+    return table
+
+
 def cast_values(values: pa.ChunkedArray | pa.Array, kind: pa.DataType) -> pa.ChunkedArray | pa.Array:
     """Give a column the type of `guess_type`, or of other blocks of the same file."""
     if is_text(values.type) and (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
@@ -239,6 +271,7 @@ def fold_name(name: str) -> str:
 __all__ = [
     "MISSING",
     "NoNameError",
+    "are_flags",
     "cast_values",
     "check_values",
     "drop_missing",
@@ -247,6 +280,8 @@ __all__ = [
     "is_identifier",
     "is_list",
     "is_text",
+    "narrow_flags",
+    "read_flags",
     "read_names",
     "read_numbers",
     "strip_blanks",

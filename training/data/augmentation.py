@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from gengram.errors import InputError
 from gengram.genome.alphabet import ANY_BASE, reverse_complement
+from gengram.genome.columns import read_columns
 from gengram.tokenization.coordinates import find_bases
 from gengram.training.arguments import FinetuneArguments
 from gengram.training.data.inputs import LabelledSplits
@@ -131,7 +132,8 @@ def augment_rows(
 
 
 def _check_lengths(rows: Dataset, max_shift: int, file: str) -> None:
-    lengths = pc.utf8_length(rows.with_format("arrow")[:]["sequence"]).to_numpy()
+    blocks = read_columns(rows, ["sequence"])
+    lengths = np.concatenate([pc.utf8_length(block["sequence"]).to_numpy() for block in blocks])
     if lengths.min() <= max_shift:
         row = rows[int(lengths.argmin())][ROW_COLUMN]
         raise InputError(

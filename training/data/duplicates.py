@@ -5,13 +5,15 @@ have a Jaccard similarity of 0.9 or more. Candidates are those that share a key 
 (`gengram.training.data.minhash`); those whose sketches are alike are checked exactly.
 """
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from gengram.genome.alphabet import reverse_complement
+from gengram.genome.alphabet import IUPAC_BASES, reverse_complement
 from gengram.progress import track
 from gengram.training.arguments import SIMILARITY
 from gengram.training.data.minhash import find_kmers, list_blocks, sketch_sequences, sketch_with_keys
@@ -20,6 +22,8 @@ _SMALL = 64  # rows of one key whose pairs are all looked at together
 _PAIRS = 1 << 18  # looked at together
 _HASHES = 512  # of rows many of which share keys, as those of a library of variants do
 _LETTERS = 1 << 23  # of sequences whose k-mers are kept while they are compared
+_PART = 1 << 18  # letters that are folded together
+_CODES = ("".join(IUPAC_BASES) + "\n").encode()
 
 
 def fold_strands(sequence: str) -> str:
@@ -54,16 +58,17 @@ def group_sequences(sequences: Iterable[str], similarity: float = SIMILARITY) ->
     Returns:
         int64 (N,): groups numbered in the order of their first rows.
     """
-    folded = [fold_strands(sequence) for sequence in sequences]
-    names = list(dict.fromkeys(folded))
-    position = {name: number for number, name in enumerate(names)}
+    position: dict[str, int] = {}
+    rows = np.fromiter((position.setdefault(name, len(position)) for _, name in _list_names(sequences)), dtype=np.int64)
+    names = list(position)
+    del position
     parents = np.arange(len(names))
     if similarity < 1 and names:
         kmer_size = choose_kmer_size(float(np.median([len(name) for name in names])))
         joining = _Joining(names, kmer_size, similarity, parents)
         for number in track(range(len(joining.keys)), desc="near-duplicates: keys", unit=" keys"):
             joining.join_by_key(number)
-    roots = _find_roots(parents, np.fromiter((position[name] for name in folded), dtype=np.int64, count=len(folded)))
+    roots = _find_roots(parents, rows)
     _, first, numbers = np.unique(roots, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[numbers]
 
@@ -79,6 +84,27 @@ def list_kmers(sequence: str, k: int) -> np.ndarray:
     return np.unique(kmers[valid])
 
 
+class Names(NamedTuple):
+    """What stands for N sequences where they are compared: int64 (N,) hashes of their letters, case and `U` aside, and
+    of `fold_strands`. Two of a million are taken for one another with a probability of 3e-8."""
+
+    forward: np.ndarray
+    folded: np.ndarray
+
+
+def hash_sequences(sequences: Iterable[str]) -> Names:
+    """Return the names by which sequences are compared."""
+    pairs = ((hash(forward), hash(folded)) for forward, folded in _list_names(sequences))
+    hashes = np.fromiter(itertools.chain.from_iterable(pairs), dtype=np.int64)
+    return Names(hashes[::2], hashes[1::2])
+
+
+def count_shared(first: Names, second: Names) -> dict[str, int]:
+    """Count rows of the second split that the first one has too, see `count_duplicates`."""
+    exact = int(np.isin(second.forward, first.forward).sum())
+    return {"exact": exact, "reverse_complement": int(np.isin(second.folded, first.folded).sum()) - exact}
+
+
 def count_duplicates(first: Iterable[str], second: Iterable[str]) -> dict[str, int]:
     """Count rows of the second split that the first one has too.
 
@@ -86,13 +112,30 @@ def count_duplicates(first: Iterable[str], second: Iterable[str]) -> dict[str, i
         `exact`: rows whose sequence is in the first split, case and `U` aside; `reverse_complement`: further rows whose
         reverse complement is.
     """
-    forward = {sequence.upper().replace("U", "T") for sequence in first}
-    folded = {fold_strands(sequence) for sequence in forward}
-    exact = both = 0
-    for sequence in second:
-        exact += sequence.upper().replace("U", "T") in forward
-        both += fold_strands(sequence) in folded
-    return {"exact": exact, "reverse_complement": both - exact}
+    return count_shared(hash_sequences(first), hash_sequences(second))
+
+
+def _list_names(sequences: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yield each sequence, case and `U` aside, and `fold_strands` of it: many at once where all letters are codes."""
+    for block in _list_parts(sequences):
+        text = "\n".join(block).upper().replace("U", "T")
+        if text.count("\n") >= len(block) or text.encode("ascii", "replace").translate(None, _CODES):
+            yield from ((sequence.upper().replace("U", "T"), fold_strands(sequence)) for sequence in block)
+            continue
+        forward, backward = text.split("\n"), reverse_complement(text, keep_others=True).split("\n")
+        yield from zip(forward, map(min, forward, reversed(backward)), strict=True)
+
+
+def _list_parts(sequences: Iterable[str]) -> Iterator[list[str]]:
+    part, letters = list[str](), 0
+    for sequence in sequences:
+        part.append(sequence)
+        letters += len(sequence)
+        if letters >= _PART:
+            yield part
+            part, letters = [], 0
+    if part:
+        yield part
 
 
 class _Joining:
@@ -226,4 +269,14 @@ def _find_root(parents: np.ndarray, number: int) -> int:
     return int(number)
 
 
-__all__ = ["SIMILARITY", "choose_kmer_size", "count_duplicates", "fold_strands", "group_sequences", "list_kmers"]
+__all__ = [
+    "SIMILARITY",
+    "Names",
+    "choose_kmer_size",
+    "count_duplicates",
+    "count_shared",
+    "fold_strands",
+    "group_sequences",
+    "hash_sequences",
+    "list_kmers",
+]

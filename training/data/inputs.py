@@ -12,10 +12,11 @@ from datasets import Dataset, concatenate_datasets
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from gengram.errors import InputError
-from gengram.genome.alphabet import AMBIGUITY_CODES, ANY_BASE
+from gengram.genome.alphabet import AMBIGUITY_CODES, ANY_BASE, BASES, URACIL
+from gengram.genome.columns import count_letters, list_texts, read_column, read_columns
 from gengram.genome.letters import MAX_NON_DNA, judge_rows
 from gengram.training.arguments import DataArguments
-from gengram.training.data.duplicates import count_duplicates
+from gengram.training.data.duplicates import count_shared, hash_sequences
 from gengram.training.data.labels import (
     align_classes,
     encode_labels,
@@ -235,40 +236,48 @@ def _number_rows(rows: Dataset) -> Dataset:
 def _describe_duplicates(splits: dict[str, Dataset]) -> dict[str, dict[str, int]]:
     """Return for each two splits how many rows of the second the first has too, as they are or as the other strand."""
     order = [split for split in ("train", "validation", "test") if split in splits]
+    names = {split: hash_sequences(list_texts(splits[split])) for split in order if len(order) > 1}
     return {
-        f"{second}_in_{first}": count_duplicates(splits[first]["sequence"], splits[second]["sequence"])
+        f"{second}_in_{first}": count_shared(names[first], names[second])
         for first, second in itertools.combinations(order, 2)
     }
 
 
 def _describe_rows(rows: Dataset, tokenizer: PreTrainedTokenizerBase, file: str) -> dict[str, Any]:
-    table = rows.with_format("arrow")[:]
-    characters = pc.sum(pc.utf8_length(table["sequence"])).as_py()
+    letters, longest, tokens, unknown = np.zeros(256, dtype=np.int64), 0, 0, 0
+    for block in read_columns(rows, ["sequence", "input_ids"]):
+        letters += count_letters(block["sequence"])
+        longest = max(longest, pc.max(pc.utf8_length(block["sequence"])).as_py())
+        ids = pc.list_flatten(block["input_ids"]).to_numpy()
+        tokens += len(ids)
+        if tokenizer.unk_token_id is not None:
+            unknown += int((ids == tokenizer.unk_token_id).sum())
+    characters = int(letters.sum() - letters[0x80:0xC0].sum())  # the second and later bytes of one in UTF-8
 
-    def share(letters: str) -> float:
-        return pc.sum(pc.count_substring_regex(table["sequence"], f"[{letters}]")).as_py() / characters
+    def share(number: int) -> float:
+        return number / characters
 
-    tokens = pc.list_flatten(table["input_ids"]).to_numpy()
-    unknown = int((tokens == tokenizer.unk_token_id).sum()) if tokenizer.unk_token_id is not None else 0
-    if unknown > 0.05 * len(tokens):
+    def count(codes: str) -> int:
+        return int(letters[list((codes + codes.lower()).encode())].sum())
+
+    if unknown > 0.05 * tokens:
         warnings.warn(
-            f"{file}: {unknown} of {len(tokens)} tokens are unknown to the tokenizer. Are the sequences DNA?",
+            f"{file}: {unknown} of {tokens} tokens are unknown to the tokenizer. Are the sequences DNA?",
             stacklevel=2,
         )
-    codes = AMBIGUITY_CODES + ANY_BASE
     return {
         "rows": len(rows),
-        "longest": pc.max(pc.utf8_length(table["sequence"])).as_py(),
+        "longest": longest,
         "characters": characters,
-        "non_acgt_share": share("^ACGTUacgtu"),
-        "lower_case_share": share("a-z"),
-        "iupac_share": share(codes + codes.lower()),
-        "unknown_token_share": unknown / len(tokens),
+        "non_acgt_share": share(characters - count(BASES + URACIL)),
+        "lower_case_share": share(int(letters[ord("a") : ord("z") + 1].sum())),
+        "iupac_share": share(count(AMBIGUITY_CODES + ANY_BASE)),
+        "unknown_token_share": unknown / tokens,
     }
 
 
 def _describe_labels(rows: Dataset, problem: Problem, names: list[str], file: str) -> dict[str, Any]:
-    column = rows.with_format("arrow")[:]["labels" if problem == "token" else "label"]
+    column = read_column(rows, "labels" if problem == "token" else "label")
     if problem == "single_label":
         counts = np.bincount(column.to_numpy(), minlength=len(names))
         return {"rows_per_class": dict(zip(names, counts.tolist()))}

@@ -13,6 +13,7 @@ from transformers import TrainerCallback
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from gengram.errors import InputError
+from gengram.genome.columns import read_columns
 from gengram.training.arguments import ORDERS
 
 
@@ -116,7 +117,8 @@ def _fill_steps(lengths: np.ndarray, max_tokens: int) -> list[int]:
 
 def measure_lengths(rows: Dataset) -> np.ndarray:
     """Return the number of tokens of each row, int (N,)."""
-    return pc.list_value_length(rows.with_format("arrow")[:]["input_ids"]).to_numpy()
+    lengths = [pc.list_value_length(block["input_ids"]).to_numpy() for block in read_columns(rows, ["input_ids"])]
+    return np.concatenate(lengths) if lengths else np.zeros(0, dtype=np.int32)
 
 
 class EpochCallback(TrainerCallback):

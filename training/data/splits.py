@@ -11,6 +11,7 @@ from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import train_test_split
 
 from gengram.errors import InputError, suggest
+from gengram.genome.columns import list_texts, read_column
 from gengram.genome.contigs import fold_name, match_names, tell_renamed
 from gengram.genome.tables import read_identifiers, shorten
 from gengram.progress import tell
@@ -55,12 +56,12 @@ def split_validation(
         `InputError`: a class with fewer than two groups, or too few groups for each class on each side; no such column,
             or a row without a value.
     """
-    groups = group_sequences(dataset["sequence"], similarity)
+    groups = group_sequences(list_texts(dataset), similarity)
     if group_column is not None:
         groups = _join_values(groups, dataset, group_column, path)
     distinct, first_rows = np.unique(groups, return_index=True)
     feature = dataset.features.get("label")
-    strata = np.asarray(dataset["label"])[first_rows] if isinstance(feature, ClassLabel) else None
+    strata = read_column(dataset, "label").to_numpy()[first_rows] if isinstance(feature, ClassLabel) else None
     class_names = feature.names if isinstance(feature, ClassLabel) else [""]
     counts = np.bincount(strata, minlength=len(class_names)) if strata is not None else np.array([len(distinct)])
     held_out = int(np.ceil(fraction * len(distinct)))
@@ -160,7 +161,7 @@ def _list_columns(dataset: Dataset) -> list[str]:
 
 def _read_values(dataset: Dataset, column: str, path: str) -> np.ndarray:
     """Return a name for each row: text as it is, 7 and 7.0 of other formats as `7`, an id of a class as its name."""
-    feature, values = dataset.features[column], dataset.with_format("arrow")[:][column]
+    feature, values = dataset.features[column], read_column(dataset, column)
     if isinstance(feature, ClassLabel) and feature.names:
         names = [feature.names[one] if one is not None and one >= 0 else None for one in values.to_pylist()]
         values = pa.chunked_array([pa.array(names, pa.string())])

@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from gengram.errors import InputError
 from gengram.genome.alphabet import IUPAC_BASES, reverse_complement
+from gengram.genome.columns import read_columns
 from gengram.tokenization.coordinates import find_bases
 from gengram.training.problems import IGNORED, ROW_COLUMN, Problem
 
@@ -72,7 +73,8 @@ def check_letters(rows: Dataset, file: str) -> None:
     Raises:
         `InputError`: a letter that is no nucleotide code; names the file and the row.
     """
-    faulty = find_other_letters(rows.with_format("arrow")[:]["sequence"])
+    blocks = read_columns(rows, ["sequence"])
+    faulty = np.concatenate([find_other_letters(block["sequence"]) for block in blocks])
     if not faulty.any():
         return
     place = int(faulty.argmax())
