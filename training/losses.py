@@ -46,14 +46,14 @@ class StepLoss:
 
         Args:
             outputs: with `logits` [B, C] or [B, T, C].
-            labels: class ids int64 [B] or [B, T], `IGNORED` is left out; or floats [B, C] (0 and 1 for labels).
+            labels: class ids int64 [B] or [B, T], `IGNORED` is left out; or numbers [B, C] (0 and 1 for labels).
             num_items_in_batch: labels of the whole optimizer step.
         """
         logits = outputs["logits"].float()
         labels = labels.to(logits.device)
         weights = None if self.weights is None else torch.tensor(list(self.weights.values()), device=logits.device)
         if self.problem == "multi_label":
-            total = F.binary_cross_entropy_with_logits(logits, labels, pos_weight=weights, reduction="sum")
+            total = F.binary_cross_entropy_with_logits(logits, labels.float(), pos_weight=weights, reduction="sum")
         elif self.problem == "regression":
             total = F.mse_loss(logits, labels.view_as(logits), reduction="sum")
         else:

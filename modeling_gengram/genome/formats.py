@@ -270,10 +270,13 @@ def _find_other_kind(values: list[Any]) -> int:
 
 def take_header(file: BinaryIO, longest: int) -> bytes:
     """Return the first row of a csv or tsv, and maybe more of it; quotes may hold ends of lines."""
-    header = file.readline(longest)
-    while (not header.strip() or header.count(b'"') % 2) and len(header) < longest and (line := file.readline(longest)):
-        header += line
-    return header
+    lines, size, is_open, is_blank = list[bytes](), 0, False, True
+    while (is_open or is_blank) and size < longest and (line := file.readline(longest)):
+        lines.append(line)
+        size += len(line)
+        is_open ^= line.count(b'"') % 2 == 1
+        is_blank = is_blank and not line.strip()
+    return b"".join(lines)
 
 
 def parse_csv(

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet
 
 from gengram.errors import InputError
 from gengram.genome import formats
@@ -143,10 +142,7 @@ def _read_json(path: Path, suffix: str) -> Iterator[pa.Table]:
 
 def _read_parquet(path: Path) -> Iterator[pa.Table]:
     with formats.tell_no_parquet(path):
-        # Compressed once more it has no end to begin with, and is unpacked in memory.
-        whole = path.suffix.lower() in formats.COMPRESSED
-        file = pa.parquet.ParquetFile(pa.BufferReader(formats.read_bytes(path)) if whole else path)
-        for batch in file.iter_batches(batch_size=ROWS):
+        for batch in formats.open_parquet(path).iter_batches(batch_size=ROWS):
             yield formats.spell_out(pa.Table.from_batches([batch]))
 
 

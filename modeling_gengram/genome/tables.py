@@ -14,9 +14,10 @@ from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import Dataset, DatasetInfo, Features, Value, concatenate_datasets
+from datasets import Dataset, Features, Value, concatenate_datasets
 
 from gengram.errors import InputError
+from gengram.genome.columns import make_rows
 from gengram.genome.contigs import Genome
 from gengram.genome.fasta import read_labelled_fasta
 from gengram.genome.formats import (
@@ -53,8 +54,9 @@ SEQUENCE_COLUMNS = ("sequence", "seq", "dna", "dna_sequence", "sequences")
 """Names under which the sequence column is looked for, in this order; upper and lower case are the same."""
 
 _LONGEST = 80  # letters of a value in a message
-# Of a csv: the first size that has room for the longest row is taken; Arrow has none beyond the last.
-_BLOCKS = (4 << 20, 64 << 20, (2 << 30) - 1)
+# Bytes of a csv that are parsed at a time: a share of the file, between two bounds. A row may have what Arrow takes.
+_LEAST, _MOST, _LONGEST_ROW = 4 << 20, 64 << 20, (2 << 30) - 1
+_BLOCKS = 64  # of a file of middling size
 _CELLS = 1 << 22  # of a Parquet file that are read at a time
 _RECORDS = 1024  # of a JSON file
 
@@ -138,8 +140,8 @@ def add_labels(
         )
     if both := [name for name in table.column_names if name in rows.column_names]:
         raise InputError(f"{label_path}: {path} has a column {both[0]!r}, too; rename one of them")
-    info = DatasetInfo(features=Features({name: features[name] for name in table.column_names}))
-    return concatenate_datasets([rows, Dataset(table, info=info)], axis=1)
+    labels = make_rows(table, Features({name: features[name] for name in table.column_names}))
+    return concatenate_datasets([rows, labels], axis=1)
 
 
 def _find_names(names: pa.ChunkedArray, known: pa.ChunkedArray, path: str | Path, label_path: Path) -> list[int]:
@@ -187,7 +189,7 @@ def arrange_rows(table: pa.Table, path: str | Path, sequence_column: str | None 
         if name not in {"sequence", sequence_column}:
             columns[name] = table[name]
     kept = {name: features[name] for name in columns if name != "sequence"}
-    return Dataset(pa.table(columns), info=DatasetInfo(features=Features({"sequence": Value("string"), **kept})))
+    return make_rows(pa.table(columns), Features({"sequence": Value("string"), **kept}))
 
 
 def find_features(schema: pa.Schema, path: str | Path) -> Features:
@@ -297,8 +299,11 @@ def _read_arrow(path: Path, suffix: str, text_columns: set[str], narrow: bool) -
         if not narrow or b"huggingface" in (file.schema_arrow.metadata or {}):  # which says what the types are
             return spell_out(file.read())
         rows = max(_CELLS // max(file.metadata.num_columns, 1), 1)
-        batches = [narrow_flags(pa.Table.from_batches([batch])) for batch in file.iter_batches(rows)]
-        return spell_out(join_tables(batches) if batches else file.read())
+        batches = [narrow_flags(spell_out(pa.Table.from_batches([batch]))) for batch in file.iter_batches(rows)]
+        try:
+            return join_tables(batches) if batches else spell_out(file.read())
+        except pa.ArrowException:  # Lists of two types are not always joined.
+            return spell_out(file.read())
 
 
 def _read_json(path: Path, suffix: str, narrow: bool) -> pa.Table:
@@ -330,12 +335,12 @@ def _parse_blocks(
     narrow: bool,
 ) -> pa.Table:
     """Parse a csv or tsv in blocks; again in larger ones where a row does not fit into two of them."""
-    longest = _BLOCKS[-1]
+    size = path.stat().st_size // _BLOCKS if path.is_file() else 0
     with open_file() as file:
-        header = take_header(file, longest)
+        header = take_header(file, _LONGEST_ROW)
         if not header.strip() and not file.read(1):
             raise InputError(f"{path}: the file is empty")
-    for block_bytes in _BLOCKS:
+    for block_bytes in sorted({min(max(size, _LEAST), _MOST), _MOST, _LONGEST_ROW}):
         columns: _TextColumns | None = None
         try:
             with open_file() as file:
@@ -343,7 +348,7 @@ def _parse_blocks(
                     columns = columns or _TextColumns(names, text_columns)
                     columns.add(table)
         except RowTooLongError:
-            if block_bytes < longest:
+            if block_bytes < _LONGEST_ROW:
                 continue
             raise
         assert columns is not None  # `parse_csv` refuses a file without a row.

@@ -56,8 +56,14 @@ def is_identifier(column: str) -> bool:
 
 def strip_blanks(values: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray:
     """Remove blanks around texts; what is empty then is missing (null)."""
-    values = pc.utf8_trim_whitespace(values.cast(pa.string()))
-    return pc.if_else(pc.equal(values, ""), pa.scalar(None, pa.string()), values)
+    if isinstance(values, pa.ChunkedArray):
+        return pa.chunked_array([strip_blanks(chunk) for chunk in values.chunks], pa.string())
+    values = values.cast(pa.string())
+    stripped = pc.utf8_trim_whitespace(values)
+    lengths = pc.binary_length(stripped)
+    if pc.sum(lengths) == pc.sum(pc.binary_length(values)) and not pc.any(pc.equal(lengths, 0)).as_py():
+        return values  # and no copy of them
+    return pc.if_else(pc.equal(stripped, ""), pa.scalar(None, pa.string()), stripped)
 
 
 def drop_missing(values: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray:
@@ -94,8 +100,8 @@ def read_flags(cells: pa.Array) -> np.ndarray | None:
 
 
 def are_flags(values: pa.Array | pa.ChunkedArray) -> bool:
-    """Whether a column holds integers, and nothing but 0 and 1."""
-    if not pa.types.is_integer(values.type) or values.null_count or not len(values):
+    """Whether a column holds signed integers, and nothing but 0 and 1."""
+    if not pa.types.is_signed_integer(values.type) or values.null_count or not len(values):
         return False
     ends = pc.min_max(values)
     return bool(ends["min"].as_py() >= 0 and ends["max"].as_py() <= 1)
@@ -103,14 +109,16 @@ def are_flags(values: pa.Array | pa.ChunkedArray) -> bool:
 
 def narrow_flags(table: pa.Table) -> pa.Table:
     """Keep integers that are all 0 or 1, and lists of such, as int8; a column without nulls."""
-    for place, name in enumerate(table.column_names):
-        values = table.columns[place]
-        kind = values.type
+    columns, fields = table.columns, list(table.schema)
+    for place, values in enumerate(columns):
+        kind = None
         if are_flags(values):
-            table = table.set_column(place, name, values.cast(pa.int8()))
-        elif pa.types.is_list(kind) and not values.null_count and are_flags(pc.list_flatten(values)):
-            table = table.set_column(place, name, values.cast(pa.list_(pa.int8())))
-    return table
+            kind = pa.int8()
+        elif pa.types.is_list(values.type) and not values.null_count and are_flags(pc.list_flatten(values)):
+            kind = pa.list_(pa.int8())
+        if kind is not None:
+            columns[place], fields[place] = values.cast(kind), fields[place].with_type(kind)
+    return pa.table(columns, schema=pa.schema(fields, table.schema.metadata))
 
 
 def cast_values(values: pa.ChunkedArray | pa.Array, kind: pa.DataType) -> pa.ChunkedArray | pa.Array:

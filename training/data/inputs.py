@@ -277,6 +277,11 @@ def _describe_rows(rows: Dataset, tokenizer: PreTrainedTokenizerBase, file: str)
 
 
 def _describe_labels(rows: Dataset, problem: Problem, names: list[str], file: str) -> dict[str, Any]:
+    if problem == "multi_label":
+        numbers = np.zeros(len(names), dtype=np.int64)
+        for block in read_columns(rows, ["label"]):
+            numbers += pc.list_flatten(block["label"]).to_numpy().reshape(len(block), -1).sum(axis=0)
+        return {"rows_per_class": dict(zip(names, numbers.tolist()))}
     column = read_column(rows, "labels" if problem == "token" else "label")
     if problem == "single_label":
         counts = np.bincount(column.to_numpy(), minlength=len(names))
@@ -291,8 +296,6 @@ def _describe_labels(rows: Dataset, problem: Problem, names: list[str], file: st
         counts = np.bincount(known, minlength=len(names))
         return {"bases_per_class": dict(zip(names, counts.tolist())), "unlabelled_tokens": len(flat) - len(known)}
     values = flat.reshape(len(rows), -1)
-    if problem == "multi_label":
-        return {"rows_per_class": dict(zip(names, values.sum(axis=0).astype(int).tolist()))}
     return {
         "targets": {
             name: {

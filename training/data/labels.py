@@ -17,10 +17,12 @@ from datasets import ClassLabel, Dataset, Features, List, Value
 from transformers import PreTrainedConfig
 
 from gengram.errors import InputError
+from gengram.genome.columns import make_rows
 from gengram.genome.tables import find_column, refuse_missing, shorten
 from gengram.genome.values import (
     MISSING,
     NoNameError,
+    are_flags,
     fold_name,
     is_list,
     is_text,
@@ -38,6 +40,7 @@ _SEVERAL = re.compile(r"(labels?|targets?)_.+", re.IGNORECASE)
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
 _FRACTION = re.compile(r"[+-]?[0-9]*\.[0-9]+([eE][+-]?[0-9]+)?")
 _DECIMAL_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+([eE][+-]?[0-9]+)?")
+_CACHE_LINE = 64  # columns that are put into a matrix of bytes together
 _ROWS_TO_REPEAT = 10  # in as many rows, classes of which none comes twice are no classes
 
 
@@ -110,6 +113,9 @@ def infer_problem(rows: Dataset, columns: list[str], path: str | Path) -> Proble
     if len(columns) > 1:
         kinds = []
         for name in columns:
+            if are_flags(rows.data.column(name)):
+                kinds.append("binary")
+                continue
             numbers = read_numbers(rows.data.column(name))
             if numbers is None:
                 fault = _find_no_number(rows.data.column(name))
@@ -328,8 +334,8 @@ def encode_labels(
             are masked. With 0, every base needs one.
 
     Returns:
-        The rows with `label`: a `ClassLabel` (int64), a list of L or R float32, or for `token` a list of int64, one
-        a base, `IGNORED` where it is not known.
+        The rows with `label`: a `ClassLabel` (int64), a list of L int8, 0 or 1, or of R float32, or for
+        `token` a list of int64, one a base, `IGNORED` where it is not known.
 
     Raises:
         `InputError`: a label that is not among `classes`, or labels and bases that are not equally many.
@@ -356,13 +362,18 @@ def encode_labels(
     elif labels.problem == "token":
         column, feature = _align_to_bases(rows, labels, id_of, path, label_start), List(Value("int64"))
     else:
-        table = np.zeros((len(rows), len(classes)), dtype=np.float32)
-        table[:, [id_of[name] for name in labels.names]] = labels.values
+        kind = np.dtype(np.int8 if labels.problem == "multi_label" else np.float32)
+        if labels.names == classes:
+            table = labels.values.astype(kind)
+        else:
+            table = np.zeros((len(rows), len(classes)), dtype=kind)
+            table[:, [id_of[name] for name in labels.names]] = labels.values
         column = pa.FixedSizeListArray.from_arrays(pa.array(table.ravel()), len(classes))
-        feature = List(Value("float32"), length=len(classes))
+        feature = List(Value(kind.name), length=len(classes))
     encoded = rows.data.table.append_column("label", column if isinstance(column, pa.Array) else pa.array(column))
     features = Features({**rows.features, "label": feature})
-    return Dataset(encoded.cast(features.arrow_schema)).select_columns(["sequence", "label", *others])
+    encoded = encoded.cast(features.arrow_schema).select(["sequence", "label", *others])
+    return make_rows(encoded)
 
 
 def _read_classes(values: pa.ChunkedArray, feature: Any, path: str | Path, column: str) -> pa.ChunkedArray:
@@ -407,7 +418,12 @@ def _tell_no_names(
 
 def _read_multi_label(table: pa.Table, columns: list[str], path: str | Path) -> Labels:
     if len(columns) > 1:
-        matrix = np.stack([_read_binary(table[name], path, name) for name in columns], axis=1)
+        matrix = np.empty((table.num_rows, len(columns)), dtype=bool)
+        for first in range(0, len(columns), _CACHE_LINE):
+            some = columns[first : first + _CACHE_LINE]
+            matrix[:, first : first + len(some)] = np.stack(
+                [_read_binary(table[one], path, one) for one in some], axis=1
+            )
         return Labels("multi_label", list(columns), matrix, fixed=True)
     column = columns[0]
     values = table[column]
@@ -422,6 +438,9 @@ def _read_multi_label(table: pa.Table, columns: list[str], path: str | Path) -> 
         values = values.combine_chunks()
     lengths = np.asarray(pc.list_value_length(values))
     entries = pc.list_flatten(values)
+    if are_flags(entries) and lengths[0] > 1 and (lengths == lengths[0]).all():
+        matrix = entries.to_numpy().reshape(len(lengths), -1) == 1
+        return Labels("multi_label", [str(label) for label in range(matrix.shape[1])], matrix, fixed=True)
     if not text:
         _refuse_missing_entry(entries, lengths, path, column)
     numbers = read_numbers(entries) if text or not is_text(entries.type) else None
@@ -461,6 +480,8 @@ def _refuse_repeats(numbers: np.ndarray, lengths: np.ndarray, path: str | Path, 
 
 
 def _read_binary(values: pa.ChunkedArray, path: str | Path, column: str) -> np.ndarray:
+    if are_flags(values):
+        return values.to_numpy() == 1
     numbers = read_numbers(values)
     if numbers is None:
         raise InputError(f"{path}, column {column!r}{_find_no_number(values)}; 0 and 1 are needed")
@@ -593,12 +614,14 @@ def _find_row(labels: Labels, position: int) -> int:
 
 
 def _infer_from_lists(entries: pa.Array, lengths: np.ndarray, where: str, by_base: bool) -> Problem:
-    numbers = read_numbers(entries)
-    if by_base and (numbers is None or _describe_numbers(numbers) != "fractions"):
+    if are_flags(entries):
+        kind = "binary"
+    elif (numbers := read_numbers(entries)) is not None:
+        kind = _describe_numbers(numbers)
+    else:
+        return "token" if by_base else "multi_label"
+    if by_base and kind != "fractions":
         return "token"
-    if numbers is None:
-        return "multi_label"
-    kind = _describe_numbers(numbers)
     same = len(set(lengths.tolist())) == 1
     if kind == "fractions":
         return "regression"

@@ -12,6 +12,7 @@ from datasets.packaged_modules.csv.csv import CsvConfig
 
 from gengram.errors import InputError
 from gengram.files import hash_file
+from gengram.genome.columns import read_columns
 from gengram.genome.contigs import Genome
 from gengram.genome.formats import SUFFIXES, find_format
 from gengram.genome.intervals import require_values
@@ -96,11 +97,18 @@ def read_sources(arguments: DataArguments, genome: Genome | None = None) -> dict
             else:
                 table = table.replace_schema_metadata(loaded[name].features.arrow_schema.metadata)
             rows = arrange_rows(table, origin, arguments.sequence_column)
-            digest = hashlib.sha256("\n".join(rows["sequence"]).encode()).hexdigest()
-            sources[split] = Source(origin, rows, digest)
+            sources[split] = Source(origin, rows, _hash_sequences(rows))
     if "train" not in sources:
         raise InputError(f"{arguments.dataset}: no split is called 'train'; the splits are {', '.join(loaded)}")
     return sources
+
+
+def _hash_sequences(rows: Dataset) -> str:
+    digest, between = hashlib.sha256(), b""
+    for block in read_columns(rows, ["sequence"]):
+        digest.update(between + "\n".join(block["sequence"].to_pylist()).encode())
+        between = b"\n"
+    return digest.hexdigest()
 
 
 def read_file(
@@ -113,9 +121,11 @@ def read_file(
     """Read one file, see `read_rows`, and its labels where they are in another one, see `add_labels`."""
     text_columns = _find_text_columns(arguments)
     genome = genome or arguments.open_genome()
-    rows = read_rows(file, arguments.sequence_column, text_columns, genome, needs_labels and not label_file)
+    rows = read_rows(
+        file, arguments.sequence_column, text_columns, genome, needs_labels and not label_file, narrow=True
+    )
     if label_file is not None:
-        rows = add_labels(rows, file, label_file, text_columns)
+        rows = add_labels(rows, file, label_file, text_columns, narrow=True)
         return Source(file, rows, hash_file(file), None, label_file, hash_file(label_file))
     # A BED file has its labels in the fourth column, unless its columns have names.
     named = [name for name in rows.column_names if name.lower() in LABEL_COLUMNS]

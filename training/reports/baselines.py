@@ -301,7 +301,7 @@ def _read_labels(data: LabelledSplits, split: str) -> np.ndarray:
         return column.to_numpy()
     flat, lengths = pc.list_flatten(column).to_numpy(), pc.list_value_length(column).to_numpy()
     if data.problem != "token":
-        return flat.reshape(len(column), -1)
+        return flat.reshape(len(column), -1).astype(np.float32, copy=False)
     rows, known = np.repeat(np.arange(len(column)), lengths), flat != IGNORED
     numbers = np.bincount(rows[known], minlength=len(column))
     labels = np.full((len(column), numbers.max()), IGNORED, dtype=np.int64)
