@@ -6,7 +6,10 @@ import json
 import unicodedata
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel, Dataset
 from hypothesis import given, settings
@@ -14,7 +17,9 @@ from hypothesis import strategies as st
 
 from gengram.errors import InputError
 from gengram.files import hash_file
+from gengram.genome import tables
 from gengram.genome.tables import read_rows
+from gengram.genome.values import guess_type
 from gengram.training.data.labels import LABEL_COLUMNS, encode_labels, find_label_columns, order_classes, read_labels
 
 ROWS = {"sequence": ["ACGT", "GGNA", "ttag"], "label": ["exon", "intron", "exon"], "start": [5, 7, 11]}
@@ -326,3 +331,95 @@ def test_a_jsonl_keeps_lists_and_columns_of_later_rows(tmp_path):
         "label": [[0, 1], [1, 1]],
         "chrom": [None, "chr1"],
     }
+
+
+def draw_cell(random, kind: str) -> str:
+    choices = {
+        "flags": ["0", "1"],
+        "numbers": ["0", "1", "7", "NA", ""],
+        "fractions": ["0", "1", "0.5", " 1"],
+        "texts": ["0", "1", "01", "x", " y "],
+        "late": ["0"],
+        "empty": ["", "NA"],
+    }
+    return str(random.choice(choices[kind]))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_csv_read_in_blocks_has_the_types_and_values_of_the_whole(tmp_path, monkeypatch, seed):
+    """What a column is, is known with the last block: after zeros and ones, text, numbers or nothing may follow."""
+    random = np.random.default_rng(seed)
+    kinds = ["flags", "numbers", "fractions", "texts", "late", "empty"]
+    lines = [
+        ",".join(["ACGT" * int(random.integers(1, 9)), *(draw_cell(random, kind) for kind in kinds), "0"])
+        for _ in range(200)
+    ]
+    last = ["x", "2", "0.5", "", "NA", " 0", "1", "-3"]
+    lines += [",".join(["ACGT", *["0"] * len(kinds), end]) for end in last[seed::4]]
+    path = write_csv(tmp_path, "\n".join([",".join(["sequence", *kinds, "last"]), *lines]) + "\n")
+    whole = read_rows(path)
+    narrow = read_rows(path, narrow=True)
+    monkeypatch.setattr(tables, "_LEAST", 400)
+    monkeypatch.setattr(tables, "_MOST", 900)
+    blocks = read_rows(path)
+    assert blocks.data.table["sequence"].num_chunks > 5
+    assert blocks.features == whole.features and blocks.to_dict() == whole.to_dict() == narrow.to_dict()
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    for kind in kinds[1:] + ["last"]:
+        guessed = guess_type(pa.array([cell or None for cell in frame[kind]]))
+        assert blocks.data.table[kind].type == (pa.string() if pa.types.is_null(guessed) else guessed)
+    assert narrow.features["flags"].dtype == "int8" and whole.features["flags"].dtype == "int64"
+    assert read_rows(path, narrow=True).features == narrow.features
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.csv.gz", "t.tsv"])
+def test_a_row_longer_than_a_block(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(tables, "_LEAST", 100)
+    monkeypatch.setattr(tables, "_MOST", 300)
+    rows = {"sequence": ["ACGT" * 10] * 20 + ["ACGT" * 500] + ["ACGT"], "label": ["0", "1"] * 11}
+    assert read_table(write(tmp_path / name, pd.DataFrame(rows))).to_dict() == rows
+
+
+@pytest.mark.parametrize("block", [100, 1 << 22])
+def test_a_faulty_row_is_counted_over_blocks(tmp_path, monkeypatch, block):
+    monkeypatch.setattr(tables, "_LEAST", block)
+    lines = ["sequence,label", *["ACGTACGTACGT,1"] * 50, "ACGT,1,2", *["ACGT,0"] * 5]
+    with pytest.raises(InputError, match="data row 51: 3 columns where the header has 2: 'ACGT,1,2'"):
+        read_rows(write_csv(tmp_path, "\n".join(lines) + "\n"))
+    lines[51] = ",1"
+    with pytest.raises(InputError, match=r"data row 51: column 'sequence' has no value \(rows like this: 1 of 56\)"):
+        read_rows(write_csv(tmp_path, "\n".join(lines) + "\n"))
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_many_labels_of_zeros_and_ones_take_a_byte_each(tmp_path, monkeypatch, suffix):
+    monkeypatch.setattr(tables, "_RECORDS", 7)
+    monkeypatch.setattr(tables, "_CELLS", 20)
+    columns = {"sequence": ["ACGT"] * 40, "all": [0, 1] * 20, "late": [0] * 39 + [2], "some": [1] * 39 + [None]}
+    columns |= {"lists": [[0, 1]] * 40, "late_lists": [[0, 1]] * 39 + [[0, 2]], "none": [[]] * 39 + [[1, 0]]}
+    table = pa.table(columns)
+    path = tmp_path / f"t{suffix}"
+    if suffix == ".parquet":
+        pq.write_table(table, path)
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in table.to_pylist()))
+    plain, narrow = read_rows(path), read_rows(path, narrow=True)
+    assert plain.to_dict() == narrow.to_dict() == table.to_pydict()
+    assert narrow.features["all"].dtype == narrow.features["lists"].feature.dtype == "int8"
+    for name in ("late", "some", "late_lists"):
+        assert narrow.features[name] == plain.features[name], name
+
+
+def test_records_of_other_kinds_are_found_over_blocks(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "_RECORDS", 7)
+    lines = [json.dumps({"sequence": "ACGT", "label": "x" if row == 30 else row}) for row in range(40)]
+    (tmp_path / "t.jsonl").write_text("\n".join(lines))
+    with pytest.raises(InputError, match="line 31: the values of 'label' are of different kinds"):
+        read_rows(tmp_path / "t.jsonl")
+    mixed = [{"sequence": "ACGT", "a": 1}] * 20 + [
+        {"sequence": "AC", "a": 0.5, "b": [None]},
+        {"sequence": "A", "b": ["x"]},
+    ]
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, mixed)))
+    rows = read_rows(tmp_path / "t.jsonl")
+    assert rows["a"][:2] == [1.0, 1.0] and rows["a"][20:] == [0.5, None] and rows["b"][19:] == [None, [None], ["x"]]
