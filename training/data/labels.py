@@ -364,7 +364,7 @@ def encode_labels(
     else:
         kind = np.dtype(np.int8 if labels.problem == "multi_label" else np.float32)
         if labels.names == classes:
-            table = labels.values.astype(kind)
+            table = labels.values.view(kind) if labels.values.dtype == bool else labels.values.astype(kind)
         else:
             table = np.zeros((len(rows), len(classes)), dtype=kind)
             table[:, [id_of[name] for name in labels.names]] = labels.values
