@@ -47,7 +47,7 @@ TRAIN = (
 )
 VERBS = {
     "finetune": Verb(f"finetune {TRAIN}", "run", "partial/checkpoint-", "--resume_from_checkpoint", False),
-    "predict": Verb("predict {things}/tables/train.csv --model {things}/run", "p.parquet"),
+    "predict": Verb("predict {things}/tables/train.csv --model {things}/run", "p.parquet", ".parts/"),
     "predict --json": Verb(
         "predict {things}/tables/train.csv --model {things}/run --json a.json", "p.parquet", "p.parquet"
     ),
