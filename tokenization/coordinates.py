@@ -138,7 +138,7 @@ def measure_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int] | None
     return (lengths.pop(), steps.pop()) if len(lengths) == len(steps) == 1 else None
 
 
-def find_bases(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
+def find_bases(ids: list[int] | np.ndarray, tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
     """Return which tokens of a row are bases, booleans (T,): all but those that the tokenizer puts around them.
 
     Args:

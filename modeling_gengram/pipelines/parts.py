@@ -3,6 +3,7 @@
 Several processes may share the folder, each with blocks of its own (`Shard`); the last one puts the output together.
 """
 
+import dataclasses
 import errno
 import json
 import os
@@ -11,7 +12,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -36,7 +37,8 @@ _PLAN, _LOCK = "plan.json", "assembling.lock"
 _IN_THE_WAY = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 
 
-class Shard(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Shard:
     """One of `count` processes that share the blocks of a run, `index` from 1."""
 
     index: int = 1

@@ -128,14 +128,14 @@ def predict_file(
             loaded = load_predictor(folder, base_model, devices)
         return Asker(*loaded, batch_size, max_length, too_long, average_strands)
 
-    ask: Asker | None = load(folders[0])
-    names, problem = name_outputs(ask.model.config.id2label, folders[0]), ask.problem
+    first = load(folders[0])
+    names, problem = name_outputs(first.model.config.id2label, folders[0]), first.problem
     shown = choose_track(out, track, names, problem)
     check_spread(names, seed)
     if problem == "token" and is_placed:
         survey.check_places()
     with phase("Checking the rows"):
-        survey.check_tokens(ask.encode, ask.limit, too_long, problem == "token")
+        survey.check_tokens(first.encode, first.limit, too_long, problem == "token")
     if average_strands:
         survey.check_strands()
     predictions = PredictionFile(out, file, names, problem, folders, seed == "all")
@@ -160,16 +160,18 @@ def predict_file(
         "slices": genome is not None and genome.slices,
         "sequence_column": sequence_column,
         "rows": survey.rows,
-        "max_length": ask.limit,
+        "max_length": first.limit,
         "too_long": too_long,
         "average_strands": average_strands,
         "batch_size": batch_size,
         "block_rows": rows,
-        "dtype": str(ask.model.dtype).removeprefix("torch."),
-        "device": ask.model.device.type,
+        "dtype": str(first.model.dtype).removeprefix("torch."),
+        "device": first.model.device.type,
     }
     parts = Parts(out, plan, Shard(*shard))
     blocks = 0
+    ask: Asker | None = first
+    del first  # One model is in memory at a time.
     with parts.keep():
         for model, folder in enumerate(folders):
             with track_progress(total=survey.rows, desc="Predicting", unit="rows") as bar:
@@ -185,7 +187,7 @@ def predict_file(
                             one.add(len(block))
                     blocks = number + 1
                     bar.update(len(block))
-            ask = None  # before there is another one in memory
+            ask = None
         with parts.assemble(blocks * len(folders)) as is_whole, phase("Writing"):
             if is_whole:
                 predictions.write(parts, blocks, shown, counted_from)

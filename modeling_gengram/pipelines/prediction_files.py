@@ -99,8 +99,8 @@ class PredictionFile:
                 logits if self.are_averaged else logits[0], lengths, tables[0].column(_STARTS).to_pylist()
             )
             yield join_columns(tables[0].select(range(2, tables[0].num_columns)), columns)
-        for model, count, row in zip(self.models, broken, first):
-            where = f"{self.file}: the outputs of {model} are not finite for {count} of {rows} rows"
+        for folder, count, row in zip(self.models, broken, first):
+            where = f"{self.file}: the outputs of {folder} are not finite for {count} of {rows} rows"
             if count == rows:
                 parts.remove()  # the next run would be told the same
                 raise InputError(f"{where}: its numbers overflow, or the training diverged. Take another model")

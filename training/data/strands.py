@@ -94,7 +94,7 @@ def find_other_letters(sequences: pa.ChunkedArray) -> np.ndarray:
 
 
 def find_window(
-    sequence: str, ids: list[int], tokenizer: PreTrainedTokenizerBase, limit: int, too_long: str
+    sequence: str, ids: list[int] | np.ndarray, tokenizer: PreTrainedTokenizerBase, limit: int, too_long: str
 ) -> tuple[int, int]:
     """Return the first base and the one behind the last that are in a row's tokens, counted from 0."""
     if too_long == "error" or len(ids) < limit:
