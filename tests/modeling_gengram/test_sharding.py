@@ -30,6 +30,7 @@ SIZE = {
 BACKBONES = {
     "llama": lambda: LlamaConfig(**SIZE),
     "llama-tied": lambda: LlamaConfig(**SIZE, tie_word_embeddings=True),
+    "llama-tied-odd": lambda: LlamaConfig(**{**SIZE, "vocab_size": 75}, tie_word_embeddings=True),
     "mixtral": lambda: MixtralConfig(**SIZE, num_local_experts=4, router_aux_loss_coef=0.0),
 }
 
@@ -131,8 +132,17 @@ def results():
         yield [torch.load(folder / f"{rank}.pt") for rank in range(RANKS)]
 
 
-@pytest.mark.parametrize("shard", ["shard_by_transformers", "shard_by_accelerate"])
-@pytest.mark.parametrize("backbone", BACKBONES)
+# transformers ties the two weights after it has sharded them apart. Where the vocabulary does not divide, each of the two
+# units pads the common weight into memory of its own, and the embedding goes on reading what was there before the step.
+OFF = pytest.mark.xfail(strict=True, reason="transformers reads old rows of a tied vocabulary that does not divide")
+CASES = [
+    pytest.param(name, shard, marks=[OFF] if (name, shard) == ("llama-tied-odd", "shard_by_transformers") else [])
+    for name in BACKBONES
+    for shard in ("shard_by_transformers", "shard_by_accelerate")
+]
+
+
+@pytest.mark.parametrize(("backbone", "shard"), CASES)
 def test_sharded_training_equals_one_process(results, backbone, shard):
     for rank in range(RANKS):
         found = results[rank][backbone, shard]
