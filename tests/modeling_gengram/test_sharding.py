@@ -132,8 +132,8 @@ def results():
         yield [torch.load(folder / f"{rank}.pt") for rank in range(RANKS)]
 
 
-# transformers ties the two weights after it has sharded them apart. Where the vocabulary does not divide, each of the two
-# units pads the common weight into memory of its own, and the embedding goes on reading what was there before the step.
+# transformers ties the two weights after it has sharded them apart. Where the vocabulary does not divide, each of the
+# two units pads the common weight into memory of its own, and the embedding goes on reading what was there before.
 OFF = pytest.mark.xfail(strict=True, reason="transformers reads old rows of a tied vocabulary that does not divide")
 CASES = [
     pytest.param(name, shard, marks=[OFF] if (name, shard) == ("llama-tied-odd", "shard_by_transformers") else [])
