@@ -17,14 +17,15 @@ _IA3_FEEDFORWARD = ("mlp.Wo", "fc2")
 # Values alone; where one layer gives queries, keys and values, that one.
 _BEFT_FAMILIES = ("llama", "bert")
 _BEFT_MORE = ("Wqkv", "kv_b_proj", "value_head.linear")
-# Norms of the residual stream: llama's, bert's (and gena_bert's), esm's, modernbert's and ntv3's; none of the memory's.
+# Norms of the residual stream: llama's, bert's (and gena_bert's), esm's, modernbert's and ntv3's; none of the memory's,
+# nor those within a head, which PEFT saves as a whole.
 # `attn_norm` of modernbert's first layer is an identity, which PEFT cannot take: it is left out.
 _NORM_FAMILIES = ("llama",)
 _NORM_MORE = (
     *("LayerNorm", "pre_attention_ln", "post_attention_ln", "last_layer_ln"),
     *("emb_layer_norm_before", "emb_layer_norm_after"),
     *("mlp_norm", "final_norm"),
-    *("self_attention_layer_norm", "final_layer_norm", "layer_norm"),
+    *("self_attention_layer_norm", "final_layer_norm", "conv.layer_norm", "conv_block.layer_norm"),
 )
 # Every matrix of attention and of the feed-forward network.
 _OSF_FAMILIES = ("llama",)
