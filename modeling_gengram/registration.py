@@ -56,6 +56,7 @@ PIPELINES: dict[str, str] = {"dna-embedding": "gengram.pipelines.embed"}
 
 _ADAPTER_TARGETS = "gengram.adapters.targets"
 _PREFIXES = "gengram.adapters.prefixes"
+_PROMPT_SIZES = "gengram.adapters.prompt_sizes"
 _BASE_PIPELINES = "gengram.pipelines.bases"
 
 
@@ -94,6 +95,7 @@ def register() -> None:
     when_imported("peft.utils.constants", _import_adapter_targets)
     when_imported(_ADAPTER_TARGETS, _register_adapter_targets)
     when_imported("peft.utils.constants", _register_prefixes)
+    when_imported("peft.peft_model", _register_prompt_sizes)
 
 
 class _OnDemand(MutableMapping):
@@ -206,6 +208,10 @@ def _register_prefixes(module: ModuleType) -> None:
         return importlib.import_module(_PREFIXES).make_prefix(past_key_values)
 
     module.TRANSFORMERS_MODELS_TO_PREFIX_TUNING_POSTPROCESS_MAPPING["gengram"] = make_prefix
+
+
+def _register_prompt_sizes(module: ModuleType) -> None:
+    importlib.import_module(_PROMPT_SIZES).read_sizes(module, list(FAMILIES))
 
 
 def _is_ours(key: Any) -> bool:

@@ -618,6 +618,9 @@ class GengramForCausalLM(GengramLanguageModel, GenerationMixin):
             return_dict=True,
             **kwargs,
         )
+        if past_key_values is not None and attention_mask is not None and attention_mask.dim() == 2:
+            # Heads of mixtures of experts take it for that of the tokens which were routed now.
+            attention_mask = attention_mask[:, -outputs.last_hidden_state.shape[1] :]
         return self.head(
             backbone_outputs=outputs,
             attention_mask=attention_mask,

@@ -410,7 +410,7 @@ class RmtModel(RmtPreTrainedModel):
     @can_return_tuple
     def forward(
         self,
-        input_ids: torch.LongTensor,
+        input_ids: torch.LongTensor | None = None,
         attention_mask: torch.Tensor | None = None,
         memory: torch.Tensor | None = None,
         **kwargs,
@@ -425,9 +425,10 @@ class RmtModel(RmtPreTrainedModel):
             `RmtOutput`: `last_hidden_state`, `memory`.
 
         Raises:
-            TypeError: hidden states or attentions are asked for (`output_hidden_states`, `output_attentions`), pairs
-                (`token_type_ids`), or there is another argument that does not exist.
+            TypeError: `input_ids` are missing; hidden states or attentions are asked for (`output_hidden_states`,
+                `output_attentions`), pairs (`token_type_ids`), or there is another argument that does not exist.
         """
+        input_ids = _require_ids(input_ids, kwargs)
         _refuse_arguments(self.config, kwargs)
         kept, memory = self.read_sequences(input_ids, attention_mask, memory, self._select_content)
         return RmtOutput(last_hidden_state=self._align(input_ids.shape, kept), memory=memory)
@@ -474,7 +475,7 @@ class RmtForSequenceClassification(RmtHeadModel):
     @can_return_tuple
     def forward(
         self,
-        input_ids: torch.LongTensor,
+        input_ids: torch.LongTensor | None = None,
         attention_mask: torch.Tensor | None = None,
         memory: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
@@ -492,6 +493,7 @@ class RmtForSequenceClassification(RmtHeadModel):
         Returns:
             `RmtOutput`: `loss`, `logits` [B, C] of the last segment, `memory`.
         """
+        input_ids = _require_ids(input_ids, kwargs)
         _refuse_arguments(self.config, kwargs)
         pad = 0 if self.config.compat == "gena" else None
         kept, memory = self.read_sequences(input_ids, attention_mask, memory, lambda step, answer: answer, pad)
@@ -582,7 +584,7 @@ class RmtForTokenClassification(RmtTokenModel):
     @can_return_tuple
     def forward(
         self,
-        input_ids: torch.LongTensor,
+        input_ids: torch.LongTensor | None = None,
         attention_mask: torch.Tensor | None = None,
         memory: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
@@ -605,6 +607,7 @@ class RmtForTokenClassification(RmtTokenModel):
         Returns:
             `RmtOutput`: `loss`, the mean over all tokens with labels; `logits` [B, T, C]; `memory`.
         """
+        input_ids = _require_ids(input_ids, kwargs)
         _refuse_arguments(self.config, kwargs)
         problem = self.config.problem_type
         if problem is None and labels is not None:
@@ -653,7 +656,7 @@ class RmtForMaskedLM(RmtTokenModel):
     @can_return_tuple
     def forward(
         self,
-        input_ids: torch.LongTensor,
+        input_ids: torch.LongTensor | None = None,
         attention_mask: torch.Tensor | None = None,
         memory: torch.Tensor | None = None,
         labels: torch.LongTensor | None = None,
@@ -670,6 +673,7 @@ class RmtForMaskedLM(RmtTokenModel):
         Returns:
             `RmtOutput`: `loss`, `logits` [B, T, vocab_size], `memory`.
         """
+        input_ids = _require_ids(input_ids, kwargs)
         _refuse_arguments(self.config, kwargs)
         problem = "single_label_classification"
         return self._classify(
@@ -719,6 +723,23 @@ def rename_old_weights(model: RmtPreTrainedModel, state_dict: dict[str, Any], pr
                 break
 
 
+def _require_ids(input_ids: torch.Tensor | None, arguments: dict[str, Any]) -> torch.Tensor:
+    """
+    Return the ids.
+
+    Raises:
+        TypeError: there are none, or there are embeddings.
+    """
+    if arguments.get("inputs_embeds") is not None:
+        raise TypeError(
+            "inputs_embeds: a recurrent memory lays segments out by their ids, so pass input_ids alone. What hands "
+            "over embeddings, as prompt tuning does, cannot be used; LoRA and IA3 can."
+        )
+    if input_ids is None:
+        raise TypeError("input_ids: they are missing, and a recurrent memory lays segments out by them")
+    return input_ids
+
+
 def _refuse_arguments(config: RmtConfig, arguments: dict[str, Any]) -> None:
     """
     Let through what says nothing, as Trainer, PEFT and the pipelines pass it: nothing, false, one text.
@@ -735,6 +756,11 @@ def _refuse_arguments(config: RmtConfig, arguments: dict[str, Any]) -> None:
     for name, value in arguments.items():
         if value is None or value is False or name in ("num_items_in_batch", "return_dict"):
             continue
+        if name == "past_key_values":
+            raise TypeError(
+                "past_key_values: a recurrent memory hands its own state from segment to segment and takes no other "
+                "past. So prefix tuning cannot be used; LoRA and IA3 can."
+            )
         if name != "token_type_ids":
             raise TypeError(f"{name}: a model with a recurrent memory takes no such argument")
         if not torch.compiler.is_compiling() and value.any():

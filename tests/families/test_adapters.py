@@ -146,12 +146,8 @@ def test_encoders_refuse_keys_and_values_of_a_past(variant):
 
 def build_prefixed(variant: str, name: str, config_class=peft.PrefixTuningConfig, **fields):
     """A model with a prefix of 4 virtual tokens, large enough to be seen."""
-    model = build_model(variant, name)
-    heads, width = 2, 8  # of keys and values
-    sizes = {"num_attention_heads": heads, "token_dim": heads * width, "num_layers": 2}
-    model = get_peft_model(
-        model, config_class(task_type=find_task(name), num_virtual_tokens=4, **{**sizes, **fields})
-    ).eval()
+    config = config_class(task_type=find_task(name), num_virtual_tokens=4, **fields)
+    model = get_peft_model(build_model(variant, name), config).eval()
     train(model)
     return model
 
@@ -185,7 +181,7 @@ def test_classifiers_of_a_decoder_are_trained_behind_a_prefix(name):
 
 def test_a_prefix_is_refused_by_an_encoder_with_a_memory():
     name = "GengramForTokenClassification"
-    model = build_prefixed("gengram-bert", name, num_attention_heads=4, token_dim=32)
+    model = build_prefixed("gengram-bert", name)
     with pytest.raises(ValueError, match="prefix tuning cannot be used"):
         model(**draw_inputs(VARIANTS["gengram-bert"](), name))
 
@@ -193,9 +189,75 @@ def test_a_prefix_is_refused_by_an_encoder_with_a_memory():
 def test_prompts_cannot_reach_a_memory():
     """They hand over embeddings alone, and the memory reads bases."""
     name = "GengramForCausalLM"
-    model = build_prefixed("gengram-llama", name, peft.PromptTuningConfig, token_dim=32)
+    model = build_prefixed("gengram-llama", name, peft.PromptTuningConfig)
     with pytest.raises(ValueError, match=r"prompt tuning, cannot be used; LoRA and IA3 can"):
         model(**draw_inputs(VARIANTS["gengram-llama"](), name))
+
+
+@pytest.mark.parametrize(
+    "name", ["RmtModel", "RmtForSequenceClassification", "RmtForTokenClassification", "RmtForMaskedLM"]
+)
+def test_prompts_and_prefixes_cannot_reach_a_recurrent_memory(name):
+    """Segments are laid out by ids, and what one hands to the next is no past."""
+    bare = build_model("rmt-gena", name)
+    inputs = draw_inputs(VARIANTS["rmt-gena"](), name, labelled=False)
+    for given in ({}, {"input_ids": inputs["input_ids"]}):
+        with pytest.raises(
+            TypeError, match=r"inputs_embeds: .*as prompt tuning does, cannot be used; LoRA and IA3 can"
+        ):
+            bare(**given, inputs_embeds=torch.zeros(2, 17, 32))
+    with pytest.raises(TypeError, match=r"past_key_values: .*prefix tuning cannot be used; LoRA and IA3 can"):
+        bare(**inputs, past_key_values=DynamicCache())
+    with pytest.raises(TypeError, match="input_ids: they are missing"):
+        bare(attention_mask=inputs["attention_mask"])
+
+
+@pytest.mark.parametrize(
+    ("variant", "name", "config_class", "expected"),
+    [
+        # A prefix is as wide as keys and values, a prompt as the embeddings.
+        ("gengram-llama", "GengramForCausalLM", peft.PrefixTuningConfig, (16, 2)),
+        ("gengram-mixtral", "GengramForCausalLM", peft.CartridgeConfig, (16, 2)),
+        ("megatron_decoder", "MegatronDecoderForCausalLM", peft.PromptEncoderConfig, (32, 4)),
+        ("gengram-bert", "GengramForSequenceClassification", peft.PromptTuningConfig, (32, 4)),
+        ("rmt-gengram", "RmtForSequenceClassification", peft.PromptTuningConfig, (32, 4)),
+        ("ntv3", "NTv3ForSequenceClassification", peft.PromptTuningConfig, (16, 2)),
+    ],
+)
+def test_sizes_of_prompts_are_found_in_the_backbone(variant, name, config_class, expected):
+    config = config_class(task_type=find_task(name), num_virtual_tokens=4)
+    found = get_peft_model(build_model(variant, name), config).active_peft_config
+    assert (found.token_dim, found.num_attention_heads) == expected
+    given = config_class(task_type=find_task(name), num_virtual_tokens=4, token_dim=8, num_attention_heads=1)
+    if config_class is peft.PromptTuningConfig:
+        assert get_peft_model(build_model(variant, name), given).active_peft_config.token_dim == 8
+
+
+def test_prompts_of_a_u_net_are_as_wide_as_its_embeddings():
+    name = "NTv3ForSequenceClassification"
+    model = build_prefixed("ntv3", name, peft.PromptTuningConfig)
+    assert (read(model, "ntv3", name) - read(build_model("ntv3", name), "ntv3", name)).abs().max() > 1e-4
+
+
+def test_a_mixture_of_experts_is_trained_behind_a_prefix():
+    """The loss of its balance counts the tokens that are routed, not those of the prefix."""
+    model = build_prefixed("gengram-mixtral", "GengramForCausalLM")
+    answer = model.train()(**draw_inputs(VARIANTS["gengram-mixtral"](), "GengramForCausalLM"))
+    assert answer.aux_loss > 0
+    answer.loss.backward()
+    assert all(weight.grad is not None for weight in model.parameters() if weight.requires_grad)
+
+
+def test_a_second_adapter_of_norms_is_saved_beside_the_first(tmp_path):
+    """The norm of a head is part of the head, which PEFT saves as a whole."""
+    name = "NTv3ForTokenClassification"
+    model = get_peft_model(build_model("ntv3", name), peft.LNTuningConfig(task_type=TaskType.TOKEN_CLS))
+    model.add_adapter("second", peft.LNTuningConfig(task_type=TaskType.TOKEN_CLS))
+    model.set_adapter("second")
+    train(model)
+    model.save_pretrained(tmp_path)
+    loaded = PeftModel.from_pretrained(build_model("ntv3", name), tmp_path / "second")
+    torch.testing.assert_close(read(loaded, "ntv3", name), read(model, "ntv3", name))
 
 
 @pytest.mark.parametrize("variant", ["gengram-mixtral", "gengram-modernbert", "gena_bert", "rmt-gena", "ntv3"])

@@ -129,19 +129,13 @@ def save_model(family: str, auto_class: str) -> None:
 
 def choose_methods(methods: dict[str, tuple[type, dict]], tester: Tester) -> dict[str, tuple[type, dict]]:
     """
-    The methods whose requirements a family meets, with what PEFT cannot find out itself.
+    The methods whose requirements a family meets.
 
     Left out, and refused by the models with the reason (`tests/families/test_adapters.py`): prompts where a memory or
     segments need ids, and a U-Net a fixed number of positions; prefixes of encoders, which have no past. ShadowPEFT
     looks for the layers of a plain decoder.
     """
-    text = tester.build_configuration().get_text_config()
     decoder = "AutoModelForCausalLM" in tester.list_classes()
-    sizes = {}
-    if decoder:
-        heads = text.num_key_value_heads
-        width = text.hidden_size // text.num_attention_heads
-        sizes = {"num_layers": text.num_hidden_layers, "num_attention_heads": heads, "token_dim": heads * width}
     chosen = {}
     for name, (config_class, fields) in methods.items():
         past = config_class in (peft.PrefixTuningConfig, peft.CartridgeConfig)
@@ -152,7 +146,7 @@ def choose_methods(methods: dict[str, tuple[type, dict]], tester: Tester) -> dic
             continue
         if config_class is peft.ShadowConfig and tester.row != "megatron_decoder":
             continue
-        chosen[name] = config_class, {**fields, **(sizes if past else {})}
+        chosen[name] = config_class, fields
     return chosen
 
 
