@@ -29,6 +29,7 @@ SIZE = {
 }
 BACKBONES = {
     "llama": lambda: LlamaConfig(**SIZE),
+    "llama-paper": lambda: LlamaConfig(**SIZE),
     "llama-tied": lambda: LlamaConfig(**SIZE, tie_word_embeddings=True),
     "llama-tied-odd": lambda: LlamaConfig(**{**SIZE, "vocab_size": 75}, tie_word_embeddings=True),
     "mixtral": lambda: MixtralConfig(**SIZE, num_local_experts=4, router_aux_loss_coef=0.0),
@@ -38,6 +39,7 @@ BACKBONES = {
 def save_model(name: str, folder: Path) -> Path:
     torch.manual_seed(0)
     memory = {"memory_layers": [0, 1], "kmer_sizes": [1, 2, 3], "memory_dim": 4, "window_size": 9}
+    memory["memory_preset"] = "paper" if name.endswith("-paper") else "released"
     GengramForCausalLM(GengramConfig(backbone_config=BACKBONES[name](), **memory)).save_pretrained(folder / name)
     return folder / name
 
