@@ -27,10 +27,12 @@ from transformers import (
 )
 from transformers import initialization as init
 from transformers.modeling_outputs import ModelOutput
-from transformers.utils import can_return_tuple
+from transformers.utils import can_return_tuple, logging
 
 from .configuration_rmt import RmtConfig
 from .segments import Step, plan_steps
+
+logger = logging.get_logger(__name__)
 
 # Arguments that say where a file is.
 _HUB = {"cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token"}
@@ -117,7 +119,7 @@ class RmtPreTrainedModel(PreTrainedModel):
         super().__init__(config)
         config.backbone_config.id2label, config.backbone_config.label2id = config.id2label, config.label2id
         self._build(self._make_native(config) if native is None else native)
-        self.register_load_state_dict_pre_hook(rename_old_weights)
+        self.register_load_state_dict_pre_hook(take_old_weights)
         self.post_init()
 
     def _build(self, native: PreTrainedModel):
@@ -721,6 +723,18 @@ def rename_old_weights(model: RmtPreTrainedModel, state_dict: dict[str, Any], pr
             if count:
                 state_dict[prefix + renamed] = state_dict.pop(name)
                 break
+
+
+def take_old_weights(model: RmtPreTrainedModel, state_dict: dict[str, Any], prefix: str = "", *_) -> None:
+    """As `rename_old_weights`, where a state dict is loaded: tells what else goes with the old names."""
+    given = set(state_dict)
+    rename_old_weights(model, state_dict, prefix)
+    if given - set(state_dict):
+        logger.warning(
+            "These weights have the names, and so the order, of version 0.1. The state of an optimizer that was saved "
+            "with them is kept by that order and would be given to other weights: train on with a new optimizer "
+            "(without resume_from_checkpoint), from the weights."
+        )
 
 
 def _require_ids(input_ids: torch.Tensor | None, arguments: dict[str, Any]) -> torch.Tensor:
