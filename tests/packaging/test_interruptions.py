@@ -20,7 +20,7 @@ SERVER = Path(__file__).with_name("interrupted_verbs.py")
 SIZE = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 LIMITS, KILLS = 10, 5
 TEMPORARY = 2000  # bytes; less than what a verb without an output has in between
-FULL = ("No space left on device", "File too large")
+FULL = (" are free on this disk", "No space left on device", "File too large")
 
 
 class Verb(NamedTuple):
