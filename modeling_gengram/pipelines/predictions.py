@@ -50,8 +50,7 @@ def describe_rows(logits: np.ndarray, names: list[str], problem: Problem) -> dic
         return _name_values("prediction_", names, values, spread, missing)
     if problem == "multi_label":
         positive = values > 0.5 if logits.ndim == 3 else np.where(missing[:, None], 0, logits) > 0
-        chosen = [[name for name, one in zip(names, row) if one] for row in positive]
-        prediction = pa.array([None if none else row for none, row in zip(missing, chosen)], pa.list_(pa.string()))
+        prediction = _list_names(positive, names, missing)
     else:
         prediction = _name_classes(_find_highest(logits, values), names, missing)
     return {"prediction": prediction, **_name_values("probability_", names, values, spread, missing)}
@@ -240,8 +239,7 @@ def _pair_rows(outputs: np.ndarray, labels: np.ndarray, classes: list[str], prob
         targets = labels.reshape(len(labels), -1)
         columns = {f"label_{name}": pa.array(column) for name, column in zip(classes, targets.T)}
     elif problem == "multi_label":
-        named = [[name for name, value in zip(classes, row) if value > 0.5] for row in labels]
-        columns = {"label": pa.array(named, pa.list_(pa.string()))}
+        columns = {"label": _list_names(labels > 0.5, classes)}
     else:
         columns = {"label": _name_classes(labels, classes)}
     return {**columns, **describe_rows(outputs, classes, problem)}
@@ -281,6 +279,13 @@ def _find_tokens(output: np.ndarray, length: int, padding_side: str) -> slice:
 
 def _name_classes(ids: np.ndarray, names: list[str], missing: np.ndarray | None = None) -> pa.Array:
     return pa.DictionaryArray.from_arrays(pa.array(ids, pa.int32(), mask=missing), pa.array(names)).cast(pa.string())
+
+
+def _list_names(chosen: np.ndarray, names: list[str], missing: np.ndarray | None = None) -> pa.Array:
+    """Return for each row of booleans (N, C) the names of what is chosen; null where it is missing."""
+    offsets = pa.array(np.r_[0, chosen.sum(axis=1).cumsum()], pa.int32())
+    mask = None if missing is None else pa.array(missing)
+    return pa.ListArray.from_arrays(offsets, _name_classes(np.nonzero(chosen)[1], names), mask=mask)
 
 
 def _find_classes(values: pa.Array, classes: list[str]) -> np.ndarray:
