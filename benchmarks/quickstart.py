@@ -24,6 +24,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from gengram._version import __version__
 from gengram.benchmarks.builders.splice_sites import LENGTH, write_splice_sites
 from gengram.files import save_figure, tell_write_faults, write_json, write_text
+from gengram.phases import phase
 from gengram.pipelines.predictions import name_predictions, read_predictions
 from gengram.progress import tell
 from gengram.training.arguments import DataArguments, FinetuneArguments, ModelArguments
@@ -104,8 +105,9 @@ def _run(output: Path, pairs: tuple[int, int, int], num_train_epochs: float, see
     """The work of `run_quickstart`; returns the report."""
     started = time.perf_counter()
     tell(f"Simulating {sum(pairs):,} splice sites, each with a decoy, {LENGTH} bp")
-    paths = write_splice_sites(output / "data", *pairs)
-    train, test = read_rows(paths["train"]), read_rows(paths["test"])
+    with phase("Simulating"):
+        paths = write_splice_sites(output / "data", *pairs)
+        train, test = read_rows(paths["train"]), read_rows(paths["test"])
 
     report: dict[str, Any] = {
         "gengram_version": __version__,
@@ -142,13 +144,16 @@ def _run(output: Path, pairs: tuple[int, int, int], num_train_epochs: float, see
 
     for name, classifier in (("one_hot_lr", make_position_classifier()), ("kmer_lr", make_kmer_classifier())):
         tell(f"Fitting: {TITLES[name]}")
-        predicted = classifier.fit(*train).predict(test[0])
+        with phase("Fitting simple models"):
+            predicted = classifier.fit(*train).predict(test[0])
         report[name] = {"test_mcc": float(matthews_corrcoef(test[1], predicted))}
 
     tell("Reloading the last Gengram model with AutoModelForSequenceClassification")
     written = name_predictions(output / report["model_folder"], "test")
     in_memory = np.concatenate([part for part, _ in read_predictions(written, "single_label", classes)])
-    reloaded = predict_probabilities(output / report["model_folder"], test[0])
+    with phase("Reloading", unit="rows") as reloading:
+        reloaded = predict_probabilities(output / report["model_folder"], test[0])
+        reloading.add(len(reloaded))
     report["reload_max_abs_diff"] = float(np.abs(in_memory - reloaded).max())
     write_recipe(output / "recipe.yaml", num_train_epochs, seeds)
     report["seconds"] = round(time.perf_counter() - started, 1)

@@ -23,6 +23,7 @@ from gengram.genome.alphabet import ANY_BASE, BASES, reverse_complement
 from gengram.genome.fasta import read_fasta
 from gengram.genome.letters import MAX_NON_DNA, LetterSurvey
 from gengram.genome.text import FileDigest
+from gengram.phases import phase
 from gengram.progress import track
 from gengram.tokenization.bpe import GAP, BpeTokenizer, fold_letters, wrap_bpe
 from gengram.tokenization.encode_bpe import BpeEncoder
@@ -231,18 +232,24 @@ def train_tokenizer(
     if out.exists() and not overwrite:
         raise InputError(f"{out} is there already: choose another folder")
     digests = {str(file): FileDigest() for file in files}
-    pieces, measured, counts = sample_pieces(files, sample, both_strands, seed, max_non_dna, digests)
+    with phase("Reading genomes", unit="bp") as reading:
+        pieces, measured, counts = sample_pieces(files, sample, both_strands, seed, max_non_dna, digests)
+        reading.add(counts["bp"])
     try:
-        tokenizer = train_bpe_tokenizer(
-            pieces,
-            vocab_size=vocab_size,
-            max_token_length=max_token_length,
-            n_run=n_run,
-            model_max_length=model_max_length,
-            progress=progress,
-        )
+        with phase("Training the tokenizer", unit="bp") as training:
+            tokenizer = train_bpe_tokenizer(
+                pieces,
+                vocab_size=vocab_size,
+                max_token_length=max_token_length,
+                n_run=n_run,
+                model_max_length=model_max_length,
+                progress=progress,
+            )
+            training.add(counts["trained_bp"])
     except ValueError as error:
         raise InputError(str(error)) from error
+    with phase("Measuring the tokenizer"):
+        found = measure_tokenizer(tokenizer, measured)
     report: dict[str, Any] = {
         "files": [{"file": str(file), "sha256": digests[str(file)].finish(file)} for file in files],
         "settings": {
@@ -255,7 +262,7 @@ def train_tokenizer(
         },
         "sample": counts,
         "vocabulary": len(tokenizer),
-        "measured": measure_tokenizer(tokenizer, measured),
+        "measured": found,
     }
     lengths = report["measured"]["lengths"]
     rows = ["bp\tvocabulary\tused", *(f"{row['bp']}\t{row['vocabulary']}\t{row['used']}" for row in lengths)]

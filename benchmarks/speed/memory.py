@@ -29,6 +29,7 @@ from gengram.gengram.kmer_index import KmerContext
 from gengram.gengram.memory_cache import MotifMemoryLayer
 from gengram.gengram.modeling_gengram import GengramForCausalLM
 from gengram.gengram.motif_memory import MotifMemory
+from gengram.phases import phase
 from gengram.progress import track
 
 SHAPES = [(256, 128), (1024, 1024), (4096, 1024)]  # hidden size D, memory_dim E
@@ -70,6 +71,7 @@ def estimate_ours(D: int, E: int, T: int, mode: str, itemsize: int = 4) -> dict[
     return {"bytes": moved * itemsize, "flop": 3 * 2 * rows * E * 2 * D + 3 * T * 17 * 2 * D}
 
 
+@phase("Speed of the memory")
 def measure_speed(
     D: int,
     E: int,
@@ -117,6 +119,7 @@ def measure_speed(
 
 
 @torch.no_grad()
+@phase("Speed of generation")
 def measure_decoding(D: int, E: int, device: str, rounds: int, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
     """
     A step of generation, one new base with its cache, against the released algorithm on the 39 bases that one position
@@ -141,6 +144,7 @@ def measure_decoding(D: int, E: int, device: str, rounds: int, dtype: torch.dtyp
     return {**cell, "ratios": {"eager": summarize_ratio(times["eager"], times["ours"])}}
 
 
+@phase("Exactness")
 def measure_exactness(lengths: list[int], device: str) -> list[dict[str, Any]]:
     """Relative L2 error of key and value against float64 of the same rounded weights, D = E = 64, table mean 0.25."""
     rows = []
@@ -186,6 +190,7 @@ def describe_backbone(device: str) -> tuple[GengramConfig, int, torch.dtype]:
     return GengramConfig(backbone_config=small, memory_layers=[2, 5, 9], memory_dim=128), 1000, torch.float32
 
 
+@phase("Share of a training step")
 def measure_backbone(device: str, rounds: int) -> dict[str, Any]:
     """Share of the memory layers in a training step, forward and backward (`describe_backbone`)."""
     config, T, dtype = describe_backbone(device)
