@@ -128,6 +128,11 @@ def test_the_command_prints_and_writes_a_report(genome, tmp_path, capsys):
     out = tmp_path / "tokenizer"
     assert main(["train-tokenizer", genome, "--out", str(out), "--vocab_size", "100", "--one_strand", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
+    assert [one["name"] for one in printed.pop("phases")][1:4] == [
+        "Reading genomes",
+        "Training the tokenizer",
+        "Measuring the tokenizer",
+    ]
     assert printed.pop("out") == str(out)
     assert printed == json.loads((out / "report.json").read_text())
     assert not printed["settings"]["both_strands"] and printed["sample"]["held_out"]
