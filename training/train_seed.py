@@ -136,15 +136,19 @@ def train_seed(
     try:
         for split in ("validation", "test"):
             if split in data.splits:
-                prediction = predict_split(trainer, data, split, tokenizer, arguments.average_strands)
+                with phase("Predicting", unit="rows") as predicting:
+                    prediction = predict_split(trainer, data, split, tokenizer, arguments.average_strands)
+                    predicting.add(len(data.splits[split]))
                 # The split that the run is judged by: without test rows the validation rows.
                 judged = split == "test" or "test" not in data.splits
-                scores[split] = score(data.problem, prediction, with_resamples=judged)
+                with phase("Scoring", unit="rows") as scoring:
+                    scores[split] = score(data.problem, prediction, with_resamples=judged)
+                    scoring.add(len(data.splits[split]))
                 if is_main:
-                    path = name_predictions(partial, split)
-                    write_predictions(
-                        path, data.splits[split], prediction, data.problem, data.classes, tokenizer, data.too_long
-                    )
+                    path, rows = name_predictions(partial, split), data.splits[split]
+                    with phase("Writing predictions", unit="rows") as writing:
+                        write_predictions(path, rows, prediction, data.problem, data.classes, tokenizer, data.too_long)
+                        writing.add(len(rows))
         if is_main:
             with tell_write_faults(folder, partial):
                 write_scores(scores, partial)

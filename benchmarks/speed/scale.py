@@ -113,8 +113,9 @@ def _save_classifier(folder: Path) -> Path:
     import torch
     from transformers import BertConfig
 
-    from gengram import GengramConfig, GengramForSequenceClassification
-    from gengram.tokenization import build_nucleotide_tokenizer
+    from gengram.gengram.configuration_gengram import GengramConfig
+    from gengram.gengram.modeling_gengram import GengramForSequenceClassification
+    from gengram.tokenization.nucleotide import build_nucleotide_tokenizer
 
     torch.manual_seed(0)
     tokenizer = build_nucleotide_tokenizer()
@@ -131,8 +132,9 @@ def _save_segmenter(folder: Path) -> Path:
     """A tiny SegmentNT of random weights, with its tokenizer."""
     import torch
 
-    from gengram import SegmentNTConfig, SegmentNTForTokenClassification
-    from gengram.tokenization import build_kmer_tokenizer
+    from gengram.nucleotide_transformer.configuration_segment_nt import SegmentNTConfig
+    from gengram.nucleotide_transformer.modeling_segment_nt import SegmentNTForTokenClassification
+    from gengram.tokenization.kmer import build_kmer_tokenizer
 
     torch.manual_seed(0)
     tokenizer = build_kmer_tokenizer(6)
@@ -244,8 +246,9 @@ def _group_copies(rows: int) -> None:
 
 def _encode(kind: str, bases: int) -> None:
     with phase(_INPUT):
-        from gengram.tokenization import build_kmer_tokenizer, build_nucleotide_tokenizer
         from gengram.tokenization.find_encoder import find_encoder
+        from gengram.tokenization.kmer import build_kmer_tokenizer
+        from gengram.tokenization.nucleotide import build_nucleotide_tokenizer
         from gengram.tokenization.train_tokenizer import train_bpe_tokenizer
 
         if kind == "base":
