@@ -171,8 +171,7 @@ def tokenize_rows(
         file: where the rows are from, for messages.
         by_base: turn `label`, int64 one a base, into `labels`, one a token.
         max_non_dna: largest share of letters that are not DNA, see `LetterSurvey`.
-        num_proc: how many processes share the rows; the result is the same. What they make lies in files of a
-            temporary folder until this process ends.
+        num_proc: how many processes share the rows; the result is the same, in memory.
 
     Returns:
         The rows, and how many of them had to be cut.
