@@ -11,14 +11,19 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
-from scipy.sparse import csr_matrix
+from scipy.sparse import coo_matrix, csr_matrix
+from scipy.sparse.csgraph import connected_components
 
 from gengram.genome.alphabet import IUPAC_BASES, reverse_complement
 from gengram.progress import track
 from gengram.training.arguments import SIMILARITY
 from gengram.training.data.minhash import find_kmers, list_blocks, sketch_sequences, sketch_with_keys
+from gengram.training.data.trees import find_roots, join_trees
+from gengram.training.data.variants import Variants
 
 _SMALL = 64  # rows of one key whose pairs are all looked at together
+_MANY = 1024  # rows of one key from which on they are taken for variants of one sequence
+_COMMON = 0.25  # share of the rows of two such keys that both have, where they are of the same variants
 _PAIRS = 1 << 18  # looked at together
 _HASHES = 512  # of rows many of which share keys, as those of a library of variants do
 _LETTERS = 1 << 23  # of sequences whose k-mers are kept while they are compared
@@ -66,9 +71,10 @@ def group_sequences(sequences: Iterable[str], similarity: float = SIMILARITY) ->
     if similarity < 1 and names:
         kmer_size = choose_kmer_size(float(np.median([len(name) for name in names])))
         joining = _Joining(names, kmer_size, similarity, parents)
+        joining.join_variants()
         for number in track(range(len(joining.keys)), desc="near-duplicates: keys", unit=" keys"):
             joining.join_by_key(number)
-    roots = _find_roots(parents, rows)
+    roots = find_roots(parents, rows)
     _, first, numbers = np.unique(roots, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[numbers]
 
@@ -152,6 +158,33 @@ class _Joining:
         self.names, self.k, self.similarity, self.parents = names, k, similarity, parents
         self.sketches, self.keys, has_kmers = sketch_with_keys(names, k, similarity)
         self.rows = np.flatnonzero(has_kmers)
+        self.settled = np.arange(len(names))  # rows with one number have been compared with each other
+
+    def join_variants(self) -> None:
+        """Look at keys that very many rows have, together with the others that most of those rows have."""
+        buckets = []
+        for keys in self.keys if len(self.rows) > _MANY else []:
+            distinct, counts = np.unique(keys[self.rows], return_counts=True)
+            buckets += [self.rows[keys[self.rows] == key] for key in distinct[counts > _MANY]]
+        if not buckets:
+            return
+        sizes = np.array([len(bucket) for bucket in buckets])
+        owners = np.repeat(np.arange(len(buckets)), sizes)
+        has = csr_matrix((np.ones(sizes.sum(), dtype=np.int32), (owners, np.concatenate(buckets))))
+        both = (has @ has.T).tocoo()
+        same = both.data >= _COMMON * np.maximum(sizes[both.row], sizes[both.col])
+        edges = coo_matrix((both.data[same], (both.row[same], both.col[same])), shape=both.shape)
+        number, cluster = connected_components(edges, directed=False)
+        clusters = [
+            np.unique(np.concatenate([buckets[one] for one in np.flatnonzero(cluster == name)]))
+            for name in range(number)
+        ]
+        for place, rows in enumerate(sorted(clusters, key=len)):
+            if np.ptp(self.settled[rows]) and np.ptp(find_roots(self.parents, rows)):
+                Variants([self.names[row] for row in rows], self.k, self.similarity).join(
+                    rows, self.parents, self.settled
+                )
+                self.settled[rows] = len(self.names) + place
 
     def join_by_key(self, number: int) -> None:
         """Look at all rows that share the key of this number."""
@@ -173,10 +206,11 @@ class _Joining:
         sketches = kmers = None
         first, step = 0, 1
         while first < len(members) - 1:
-            roots = _find_roots(self.parents, members[first:])
-            if (roots == roots[0]).all():
+            roots = find_roots(self.parents, members[first:])
+            settled = self.settled[members[first:]]
+            if (roots == roots[0]).all() or (settled == settled[0]).all():
                 return
-            one, other = np.nonzero(np.triu(roots[:step, None] != roots))
+            one, other = np.nonzero(np.triu((roots[:step, None] != roots) & (settled[:step, None] != settled)))
             one, other = first + one, first + other
             first, step = first + step, max(1, min(2 * step, _PAIRS // len(members)))
             chosen = self._choose(members[one], members[other], number)
@@ -191,7 +225,8 @@ class _Joining:
     def _choose(self, one: np.ndarray, other: np.ndarray, number: int) -> np.ndarray:
         """Return the places of those of P pairs of rows, which share the key of this number, that are in two trees,
         can be similar, and have not been looked at: a pair that shares an earlier key has been."""
-        chosen = np.flatnonzero(_find_roots(self.parents, one) != _find_roots(self.parents, other))
+        chosen = np.flatnonzero(self.settled[one] != self.settled[other])
+        chosen = chosen[find_roots(self.parents, one[chosen]) != find_roots(self.parents, other[chosen])]
         chosen = chosen[self.sketches.are_alike(one[chosen], other[chosen])]
         known = (self.keys[:number, one[chosen]] == self.keys[:number, other[chosen]]).any(axis=0)
         return chosen[~known]
@@ -205,9 +240,7 @@ class _Joining:
             members, (one, other) = members[needed], places.reshape(2, -1)
             kmers = _KmerSets([self.names[row] for row in members], self.k)
         similar = kmers.measure_jaccard(one, other) >= self.similarity
-        for first, second in zip(members[one[similar]].tolist(), members[other[similar]].tolist(), strict=True):
-            roots = _find_root(self.parents, first), _find_root(self.parents, second)
-            self.parents[max(roots)] = min(roots)
+        join_trees(self.parents, members[one[similar]], members[other[similar]])
 
 
 class _KmerSets:
@@ -253,20 +286,6 @@ def _list_pairs(rows: np.ndarray, starts: np.ndarray, sizes: np.ndarray) -> Iter
         for first in range(0, len(chosen), step):
             block = chosen[first : first + step, None]
             yield rows[(block + one).ravel()], rows[(block + other).ravel()]
-
-
-def _find_roots(parents: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    roots = parents[numbers]
-    while (parents[roots] != roots).any():
-        roots = parents[roots]
-    parents[numbers] = roots
-    return roots
-
-
-def _find_root(parents: np.ndarray, number: int) -> int:
-    while parents[number] != number:
-        parents[number] = number = parents[parents[number]]
-    return int(number)
 
 
 __all__ = [

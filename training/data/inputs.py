@@ -15,6 +15,7 @@ from gengram.errors import InputError
 from gengram.genome.alphabet import AMBIGUITY_CODES, ANY_BASE, BASES, URACIL
 from gengram.genome.columns import count_letters, list_texts, read_column, read_columns
 from gengram.genome.letters import MAX_NON_DNA, judge_rows
+from gengram.phases import phase
 from gengram.training.arguments import DataArguments
 from gengram.training.data.duplicates import count_shared, hash_sequences
 from gengram.training.data.labels import (
@@ -76,21 +77,27 @@ def prepare_splits(
     if limit > capacity:
         raise InputError(f"max_length={limit} tokens is longer than the model, which takes {capacity} tokens")
     genome = arguments.open_genome()
-    sources = read_sources(arguments, genome)
-    encoded, problem, classes = _encode_sources(arguments, sources, config)
+    with phase("Reading rows", "rows") as reading:
+        sources = read_sources(arguments, genome)
+        reading.add(sum(len(source.rows) for source in sources.values()))
+    with phase("Encoding labels", "rows") as encoding:
+        encoded, problem, classes = _encode_sources(arguments, sources, config)
+        encoding.add(sum(map(len, encoded.values())))
     splits, cut = {}, {}
     for split, source in sources.items():
-        splits[split], cut[split] = tokenize_rows(
-            encoded[split],
-            tokenizer,
-            limit,
-            arguments.too_long,
-            source.name,
-            problem == "token",
-            arguments.max_non_dna,
-            arguments.num_proc,
-        )
-        splits[split] = _number_rows(splits[split])
+        with phase("Tokenising", "rows") as tokenising:
+            splits[split], cut[split] = tokenize_rows(
+                encoded[split],
+                tokenizer,
+                limit,
+                arguments.too_long,
+                source.name,
+                problem == "token",
+                arguments.max_non_dna,
+                arguments.num_proc,
+            )
+            splits[split] = _number_rows(splits[split])
+            tokenising.add(len(splits[split]))
     renamed: dict[str, str] = {}
     for split in ("test", "validation"):
         if chromosomes := getattr(arguments, f"{split}_chromosomes"):
@@ -117,16 +124,18 @@ def prepare_splits(
         )
     report: dict[str, Any] = {"problem": problem, "classes": classes, "max_length": limit}
     report |= {"renamed_contigs": genome.renamed if genome else {}, "renamed_chromosomes": renamed}
-    report |= {"train": None, "validation": None, "test": None, "duplicates": _describe_duplicates(splits)}
-    for split, source in sources.items():
-        report[split] = {
-            "file": source.name,
-            "sha256": source.sha256,
-            **({"label_file": source.label_file, "label_sha256": source.label_sha256} if source.label_file else {}),
-            "truncated_rows_in_file": cut[split],
-            **_describe_rows(splits[split], tokenizer, source.name),
-            **_describe_labels(splits[split], problem, classes, source.name),
-        }
+    with phase("Describing rows", "rows") as describing:
+        report |= {"train": None, "validation": None, "test": None, "duplicates": _describe_duplicates(splits)}
+        for split, source in sources.items():
+            report[split] = {
+                "file": source.name,
+                "sha256": source.sha256,
+                **({"label_file": source.label_file, "label_sha256": source.label_sha256} if source.label_file else {}),
+                "truncated_rows_in_file": cut[split],
+                **_describe_rows(splits[split], tokenizer, source.name),
+                **_describe_labels(splits[split], problem, classes, source.name),
+            }
+            describing.add(len(splits[split]))
     return LabelledSplits(splits, problem, classes, report, arguments.too_long)
 
 

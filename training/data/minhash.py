@@ -51,8 +51,8 @@ def sketch_with_keys(sequences: Sequence[str], k: int, similarity: float) -> tup
     Returns:
         The sketches; the keys, uint64 (keys, N); which sequences have a k-mer, bool (N,).
     """
-    number = math.ceil(math.log(MISSED) / math.log1p(-(similarity**_HASHES_A_KEY)))
-    multipliers = _draw_odd(_HASHES_A_KEY, np.uint64)
+    number = count_keys(similarity)
+    multipliers = draw_odd(_HASHES_A_KEY, np.uint64)
     sketches = Sketches(len(sequences), number * _HASHES_A_KEY, similarity)
     keys = np.empty((number, len(sequences)), dtype=np.uint64)
     has_kmers = np.empty(len(sequences), dtype=bool)
@@ -64,6 +64,11 @@ def sketch_with_keys(sequences: Sequence[str], k: int, similarity: float) -> tup
             keys[:, rows] = np.bitwise_xor.reduce(parts ^ parts >> np.uint64(29), axis=1)
             bar.update(rows.stop - rows.start)
     return sketches, keys, has_kmers
+
+
+def count_keys(similarity: float) -> int:
+    """Return how many keys of three hashes it takes so that of pairs of a similarity hardly any shares none."""
+    return math.ceil(math.log(MISSED) / math.log1p(-(similarity**_HASHES_A_KEY)))
 
 
 def sketch_sequences(sequences: Sequence[str], k: int, hashes: int, similarity: float) -> Sketches:
@@ -119,11 +124,11 @@ def list_blocks(sequences: Sequence[str]) -> Iterator[tuple[int, int]]:
 
 def _list_minima(sequences: Sequence[str], k: int, hashes: int) -> Iterator[tuple[slice, np.ndarray]]:
     """Yield rows and their minimal hashes, uint32 (hashes, rows); the largest number where there is no k-mer."""
-    multipliers = _draw_odd(hashes, np.uint32)
+    multipliers = draw_odd(hashes, np.uint32)
     masks = np.random.default_rng(1).integers(2**32, size=hashes, dtype=np.uint32)
     for first, last in list_blocks(sequences):
         kmers, valid, starts = find_kmers(sequences[first:last], k)
-        mixed, others = _mix(kmers), ~valid
+        mixed, others = mix(kmers), ~valid
         minima = np.empty((hashes, last - first), dtype=np.uint32)
         order = np.empty_like(mixed)
         for row, (multiplier, mask) in enumerate(zip(multipliers, masks, strict=True)):
@@ -134,12 +139,12 @@ def _list_minima(sequences: Sequence[str], k: int, hashes: int) -> Iterator[tupl
         yield slice(first, last), minima
 
 
-def _draw_odd(number: int, dtype: type) -> np.ndarray:
+def draw_odd(number: int, dtype: type) -> np.ndarray:
     """Return fixed random numbers: a multiplication by an odd one orders all numbers of its type anew."""
     return np.random.default_rng(20240607).integers(np.iinfo(dtype).max, size=number, dtype=dtype) | dtype(1)
 
 
-def _mix(kmers: np.ndarray) -> np.ndarray:
+def mix(kmers: np.ndarray) -> np.ndarray:
     """Spread the k-mers over 32 bits, so that a multiplication orders them anew (the finalizer of MurmurHash3)."""
     mixed = kmers.copy()
     for multiplier in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
@@ -148,4 +153,14 @@ def _mix(kmers: np.ndarray) -> np.ndarray:
     return (mixed >> np.uint64(32)).astype(np.uint32)
 
 
-__all__ = ["MISSED", "Sketches", "find_kmers", "list_blocks", "sketch_sequences", "sketch_with_keys"]
+__all__ = [
+    "MISSED",
+    "Sketches",
+    "count_keys",
+    "draw_odd",
+    "find_kmers",
+    "list_blocks",
+    "mix",
+    "sketch_sequences",
+    "sketch_with_keys",
+]

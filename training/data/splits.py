@@ -14,6 +14,7 @@ from gengram.errors import InputError, suggest
 from gengram.genome.columns import list_texts, read_column
 from gengram.genome.contigs import fold_name, match_names, tell_renamed
 from gengram.genome.tables import read_identifiers, shorten
+from gengram.phases import phase
 from gengram.progress import tell
 from gengram.training.arguments import SIMILARITY
 from gengram.training.data.duplicates import group_sequences
@@ -56,7 +57,9 @@ def split_validation(
         `InputError`: a class with fewer than two groups, or too few groups for each class on each side; no such column,
             or a row without a value.
     """
-    groups = group_sequences(list_texts(dataset), similarity)
+    with phase("Grouping near-duplicates", "rows") as grouping:
+        groups = group_sequences(list_texts(dataset), similarity)
+        grouping.add(len(dataset))
     if group_column is not None:
         groups = _join_values(groups, dataset, group_column, path)
     distinct, first_rows = np.unique(groups, return_index=True)
@@ -76,8 +79,10 @@ def split_validation(
             + (_VARIANTS if similarity < 1 and len(dataset) > 2 * len(distinct) else "")
             + "Give a validation_file, another fraction, or validation_fraction=0 to train without validation."
         )
-    _, validation_groups = train_test_split(distinct, test_size=held_out, stratify=strata, random_state=seed)
-    return _divide(dataset, np.isin(groups, validation_groups))
+    with phase("Splitting", "rows") as splitting:
+        _, validation_groups = train_test_split(distinct, test_size=held_out, stratify=strata, random_state=seed)
+        splitting.add(len(dataset))
+        return _divide(dataset, np.isin(groups, validation_groups))
 
 
 def split_chromosomes(

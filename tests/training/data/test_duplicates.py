@@ -4,10 +4,12 @@ import time
 
 import numpy as np
 import pytest
+from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gengram.tokenization import reverse_complement
+from gengram.training.data import duplicates, variants
 from gengram.training.data.duplicates import (
     choose_kmer_size,
     count_duplicates,
@@ -15,6 +17,7 @@ from gengram.training.data.duplicates import (
     group_sequences,
     list_kmers,
 )
+from gengram.training.data.splits import split_validation
 
 DNA = st.text("ACGT", min_size=1, max_size=12)
 
@@ -143,6 +146,96 @@ def test_groups_are_the_connected_components_of_the_definition(make, seed, simil
     # Each group is one of the definition, and the other way round.
     pairs = set(zip(groups.tolist(), expected.tolist(), strict=True))
     assert len(pairs) == len(set(groups.tolist())) == len(set(expected.tolist()))
+
+
+def draw_families(random) -> list[str]:
+    """Variants of a few sequences with one adapter on each side."""
+    parents, rows = draw(3, 60, random.integers(99)), []
+    for _ in range(150):
+        changed = random.choice(60, random.integers(6), replace=False)
+        rows.append("ACGTTGCAAGTCCATG" * 2 + substitute(parents[random.integers(3)], changed, random) + "TTGACCAG" * 3)
+    return rows
+
+
+def draw_repeats(random) -> list[str]:
+    """Variants of one base over and over: their sets of k-mers are few, and small."""
+    return [substitute("A" * 100, random.choice(100, 3, replace=False), random) for _ in range(120)]
+
+
+def draw_variants(random) -> list[str]:
+    """A library in which some rows differ in little, others in most of their k-mers."""
+    (parent,) = draw(1, 200, random.integers(99))
+    numbers = random.choice([1, 2, 3, 5, 9, 30], 120)
+    rows = [substitute(parent, random.choice(200, number, replace=False), random) for number in numbers]
+    return [row if random.random() < 0.5 else reverse_complement(row)[random.integers(4) :] for row in rows]
+
+
+def draw_random(random) -> list[str]:
+    """Rows of any length, some of them changed, cut, turned or with letters that are no bases."""
+    rows = []
+    for sequence in draw(30, int(random.integers(20, 300)), random.integers(999)):
+        changed = random.choice(len(sequence), random.integers(min(8, len(sequence))), replace=False)
+        other = substitute(sequence, changed, random)
+        place, length = random.integers(len(other)), random.integers(10)
+        rows += [
+            sequence,
+            reverse_complement(other),
+            other[random.integers(5) :],
+            other[:place] + "N" * length + other[place:],
+        ]
+    return rows
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("kind", ["random", "adversarial"])
+def test_many_rows_of_a_key_are_compared_as_by_the_definition(kind, seed, monkeypatch):
+    """All buckets of more than a few rows are taken for libraries of variants, and are looked at in parts."""
+    monkeypatch.setattr(duplicates, "_MANY", 4 if kind == "random" else 30)
+    monkeypatch.setattr(variants, "_SMALL", 4)
+    monkeypatch.setattr(variants, "_PAIRS", 64)
+    monkeypatch.setattr(variants, "_CHECKED", 50)
+    adversarial = [draw_families, draw_repeats, draw_variants, draw_library, draw_tiles]
+    make = draw_random if kind == "random" else adversarial[seed % len(adversarial)]
+    sequences = make(np.random.default_rng(seed))
+    similarity = (0.9, 0.8, 0.97)[seed % 3]
+    groups, expected = group_sequences(sequences, similarity), group_by_definition(sequences, similarity)
+    pairs = set(zip(groups.tolist(), expected.tolist(), strict=True))
+    assert len(pairs) == len(set(groups.tolist())) == len(set(expected.tolist()))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([0.9, 0.8]), st.booleans())
+def test_no_similar_pair_is_on_both_sides_of_a_split(seed, similarity, far):
+    random = np.random.default_rng(seed)
+    sequences = []
+    for parent in draw(8, 80, random.integers(10**6)):
+        for _ in range(4):
+            changed = random.choice(80, random.integers(9 if far else 3), replace=False)
+            sequences.append(substitute(parent, changed, random))
+    k = choose_kmer_size(80)
+    try:
+        sides = split_validation(Dataset.from_dict({"sequence": sequences}), 0.3, seed, similarity)
+    except ValueError as error:  # all in one group
+        assert "both sides" in str(error)
+        return
+    train, validation = (side["sequence"] for side in sides)
+    assert len(train) + len(validation) == len(sequences)
+    assert all(find_jaccard(one, other, k) < similarity for one in train for other in validation)
+
+
+@pytest.mark.parametrize("changes", [1, 2, 5])
+def test_the_cost_of_a_library_does_not_grow_with_its_square(changes):
+    """All 12,000 rows are candidates of each other: as pairs, 2 or 5 changes take minutes."""
+    random = np.random.default_rng(0)
+    letters = np.frombuffer(b"ACGT", dtype=np.uint8)
+    library = np.repeat(letters[random.integers(4, size=(1, 256))], 12_000, axis=0)
+    for _ in range(changes):
+        library[np.arange(len(library)), random.integers(256, size=len(library))] = random.choice(letters, len(library))
+    rows = [row.tobytes().decode() for row in library]
+    started = time.process_time()
+    groups = group_sequences(rows)
+    assert time.process_time() - started < 15
+    assert (len(set(groups.tolist())) > 1000) == (changes == 5)
 
 
 def test_a_library_of_variants_of_one_sequence_is_grouped_in_seconds():
