@@ -246,7 +246,7 @@ def _group_copies(rows: int) -> None:
 
 def _encode(kind: str, bases: int) -> None:
     with phase(_INPUT):
-        from gengram.tokenization.find_encoder import find_encoder
+        from gengram.tokenization.choose_encoder import find_encoder
         from gengram.tokenization.kmer import build_kmer_tokenizer
         from gengram.tokenization.nucleotide import build_nucleotide_tokenizer
         from gengram.tokenization.train_tokenizer import train_bpe_tokenizer

@@ -18,6 +18,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from gengram.errors import InputError
+
 _MAGIC, _TREE_MAGIC, _INDEX_MAGIC = 0x888FFC26, 0x78CA8C91, 0x2468ACE0
 _VERSION = 4
 _STEPS, _INTERVALS = 3, 1  # types of a section: a value for each base, or for each interval
@@ -32,6 +34,7 @@ _FINEST = 256  # bp of the bins of the first zoom level
 _ZOOMED = 4  # bins of a level that are one of the next
 _READ = _SUMMARIES * 64
 _HUGE = np.finfo(np.float32).max
+_LONGEST = (1 << 32) - 1  # bp of a contig: places are numbers of 32 bits
 
 _INTERVAL = np.dtype([("start", "<u4"), ("end", "<u4"), ("value", "<f4")])
 # What a zoom level has of a bin: the bases that have a value, and of these the least, the largest, sums.
@@ -47,10 +50,14 @@ class BigWigWriter(ExitStack):
     Args:
         path: of the file; replaced if it is there.
         lengths: of all contigs, in bp; values come in the same order.
+
+    Raises:
+        `InputError`: see `check_lengths`; nothing is opened.
     """
 
     def __init__(self, path: Path, lengths: Mapping[str, int]):
         super().__init__()
+        check_lengths(path, lengths)
         self._ids = {chrom: number for number, chrom in enumerate(lengths)}
         longest = max(lengths.values(), default=0)
         self._bins = [size for size in (_FINEST * _ZOOMED**level for level in range(_LEVELS)) if size < longest]
@@ -161,6 +168,22 @@ class BigWigWriter(ExitStack):
         file.seek(self._data_offset)
         file.write(struct.pack("<Q", len(self._sections) // 5))
         file.seek(0, os.SEEK_END)
+
+
+def check_lengths(path: Path, lengths: Mapping[str, int]) -> None:
+    """Refuse contigs that a bigWig file cannot hold.
+
+    Args:
+        path: of the file that is to be written.
+        lengths: of all contigs, in bp.
+
+    Raises:
+        `InputError`: a contig of more bases than its numbers count.
+    """
+    if long := [chrom for chrom, length in lengths.items() if length > _LONGEST]:
+        raise InputError(
+            f"{path}: {long[0]} has {lengths[long[0]]:,} bp, but a bigWig file counts to {_LONGEST:,}: write bedGraph"
+        )
 
 
 def _open_scratch(folder: Path) -> Any:
@@ -276,4 +299,4 @@ def _write_tree(file: BinaryIO, leaves: list[bytes], branches: int, join: Any) -
         offset = below
 
 
-__all__ = ["BigWigWriter"]
+__all__ = ["BigWigWriter", "check_lengths"]

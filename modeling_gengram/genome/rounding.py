@@ -44,7 +44,8 @@ class Rounding:
             unit = Decimal(repr(precision))
             # By code; decimal numbers, so that text has no more digits than the precision.
             self._values = np.full(_CALLED, np.nan, dtype=np.float32)
-            known = [float(number * unit) for number in range(round(1 / precision) + 1)]
+            # Where the precision is no whole part of 1, the last multiple may be beyond it.
+            known = [float(min(number * unit, Decimal(1))) for number in range(round(1 / precision) + 1)]
             self._values[: len(known)] = known
 
     def encode(self, probabilities: np.ndarray) -> np.ndarray:

@@ -10,19 +10,19 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import torch
-from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from gengram.genome.alphabet import BASES, URACIL, reverse_complement
 from gengram.genome.letters import MAX_NON_DNA
 from gengram.loading.models import find_device
 from gengram.pipelines.logits import compute_logits
+from gengram.pipelines.padding import restore_attention
 from gengram.pipelines.predictions import find_missing
 from gengram.pipelines.windows import place_windows, share_bases, stitch_windows
+from gengram.tokenization.choose_encoder import find_encoder
 from gengram.tokenization.coordinates import find_bases
+from gengram.tokenization.encode import BulkEncoder
 from gengram.training.data.strands import average_outputs
 from gengram.training.problems import Problem
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
 _DEFINITE = (BASES + URACIL + BASES.lower() + URACIL.lower()).encode()
-_ENCODED = 1 << 18  # bases that are tokenized at once
 _IS_DEFINITE = np.isin(np.arange(256), list(_DEFINITE))
 _BASE = re.compile(f"[{_DEFINITE.decode()}]")
 
@@ -114,6 +113,7 @@ def score_windows(
     max_unknown: float = MAX_NON_DNA,
     average_strands: bool = False,
     batch_size: int = 64,
+    encoder: BulkEncoder | None = None,
 ) -> np.ndarray:
     """Ask a model that predicts whole sequences for some.
 
@@ -124,6 +124,7 @@ def score_windows(
         max_unknown: largest share of letters other than A, C, G, T and U that a window may have to be read.
         average_strands: average with what the model says of the reverse complement, see `average_outputs`.
         batch_size: windows a forward pass.
+        encoder: `find_encoder(tokenizer)`, where it is made once for many calls.
 
     Returns:
         `np.ndarray` float32 [W, C]: logits, of a regression values. All of a row are not a number where a window is not
@@ -136,8 +137,9 @@ def score_windows(
     limit = tokenizer.model_max_length if limit is None else limit
     unknown = np.array([count_unknown(text) for text in texts], dtype=np.int64)
     read = np.flatnonzero(unknown <= max_unknown * np.array([len(text) for text in texts]))
-    encoded = _encode([texts[row] for row in read.tolist()], tokenizer)
-    lengths = pc.list_value_length(encoded.data["input_ids"]).to_numpy()
+    encoder = encoder or find_encoder(tokenizer)
+    ids = encoder([texts[row] for row in read.tolist()], split_special_tokens=True).split()
+    lengths = np.array([len(one) for one in ids], dtype=np.int64)
     for row in np.flatnonzero(lengths > limit):
         if not unknown[read[row]]:
             index = int(read[row])
@@ -148,10 +150,11 @@ def score_windows(
     if not len(fits):
         return outputs
     read = read[fits]
-    found = np.concatenate(compute_logits(model, tokenizer, encoded.select(fits)["input_ids"], batch_size))
+    found = np.concatenate(compute_logits(model, tokenizer, [ids[row] for row in fits.tolist()], batch_size))
     if average_strands:
         turned = [reverse_complement(texts[row], keep_others=True) for row in read.tolist()]
-        other = np.concatenate(compute_logits(model, tokenizer, _encode(turned, tokenizer)["input_ids"], batch_size))
+        others = encoder(turned, split_special_tokens=True).split()
+        other = np.concatenate(compute_logits(model, tokenizer, others, batch_size))
         found = average_outputs(found, other, problem)
     found[find_missing(found)] = np.inf
     outputs[read] = found
@@ -203,6 +206,7 @@ def classify_bases(
     batch_size: int = 1,
     progress: str = "",
     advance: Callable[[int], Any] | None = None,
+    encoder: BulkEncoder | None = None,
 ) -> np.ndarray:
     """Ask a model that classifies single bases for those of a sequence of any length.
 
@@ -220,6 +224,7 @@ def classify_bases(
         batch_size: windows a forward pass.
         progress: what a bar is called; none without a name.
         advance: is told after each batch of windows how many bases are done with it.
+        encoder: `find_encoder(tokenizer)`, where it is made once for many calls.
 
     Returns:
         `np.ndarray` float32 [bp, C], logits; not a number where nothing was read.
@@ -233,7 +238,7 @@ def classify_bases(
     if skip_unknown:
         windows = [one for one in windows if _BASE.search(sequence, one.kept_from, one.kept_to)]
     return stitch_windows(
-        partial(_read_bases, model, tokenizer, average_strands),
+        partial(_read_bases, model, encoder or find_encoder(tokenizer), average_strands),
         sequence,
         windows,
         _count_outputs(model),
@@ -260,40 +265,29 @@ def _count_outputs(model: "PreTrainedModel | PeftModel") -> int:
 
 
 def _read_bases(
-    model: "PreTrainedModel | PeftModel", tokenizer: PreTrainedTokenizerBase, average_strands: bool, texts: list[str]
+    model: "PreTrainedModel | PeftModel", encoder: BulkEncoder, average_strands: bool, texts: list[str]
 ) -> np.ndarray:
     """Return the logits of texts of one length, float32 [B, bp, C]."""
-    logits = _compute_bases(model, tokenizer, texts)
+    logits = _compute_bases(model, encoder, texts)
     if average_strands:
         turned = [reverse_complement(text, keep_others=True) for text in texts]
-        logits = average_outputs(logits, _compute_bases(model, tokenizer, turned)[:, ::-1], "token")
+        logits = average_outputs(logits, _compute_bases(model, encoder, turned)[:, ::-1], "token")
     return logits
 
 
 @torch.inference_mode()
-def _compute_bases(
-    model: "PreTrainedModel | PeftModel", tokenizer: PreTrainedTokenizerBase, texts: list[str]
-) -> np.ndarray:
-    encoded = tokenizer(texts, split_special_tokens=True, verbose=False)
-    names = [name for name in ("input_ids", "attention_mask") if name in encoded]
-    bases = [find_bases(ids, tokenizer) for ids in encoded["input_ids"]]
+def _compute_bases(model: "PreTrainedModel | PeftModel", encoder: BulkEncoder, texts: list[str]) -> np.ndarray:
+    rows = encoder(texts, split_special_tokens=True).split()
+    bases = [find_bases(ids, encoder.tokenizer) for ids in rows]
     if tokens := [int(one.sum()) for one in bases if one.sum() != len(texts[0])]:
         raise ValueError(f"{len(texts[0])} bp are {tokens[0]} tokens; bases need one token each")
-    inputs = {name: torch.tensor(encoded[name], device=find_device(model)) for name in names}
+    restore_attention(model)
+    input_ids = torch.from_numpy(np.stack(rows).astype(np.int64)).to(find_device(model))
+    inputs = {"input_ids": input_ids}
+    if "attention_mask" in encoder.tokenizer.model_input_names:
+        inputs["attention_mask"] = torch.ones_like(input_ids)
     logits = model(**inputs, return_dict=True).logits.float().cpu().numpy()
     return np.stack([row[one] for row, one in zip(logits, bases)])
-
-
-def _encode(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> Dataset:
-    """Tokenize, some at a time: what a tokenizer tells of a base beside its id takes a hundred bytes."""
-    names = [name for name in ("input_ids", "attention_mask") if name in tokenizer.model_input_names]
-    schema = pa.schema({name: pa.list_(pa.int32()) for name in names})
-    tables = [schema.empty_table()]
-    step = max(1, _ENCODED // max(map(len, texts), default=1))
-    for first in range(0, len(texts), step):
-        encoded = tokenizer(texts[first : first + step], split_special_tokens=True, verbose=False)
-        tables.append(pa.table({name: encoded[name] for name in names}, schema=schema))
-    return Dataset(pa.concat_tables(tables))
 
 
 __all__ = [

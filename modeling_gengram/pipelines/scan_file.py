@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from gengram.errors import InputError
 from gengram.files import find_suffix, hash_file
+from gengram.genome.bigwig import check_lengths
 from gengram.genome.contigs import Genome
 from gengram.genome.fasta import find_regions, read_fasta
 from gengram.genome.formats import FASTA, find_format
@@ -26,6 +27,7 @@ from gengram.genome.tables import shorten
 from gengram.genome.tracks import Steps, write_track
 from gengram.loading.checkpoints import find_models
 from gengram.loading.classes import name_outputs
+from gengram.phases import Phase, phase, timed
 from gengram.pipelines.outputs import PLACES, TRACKS, check_output
 from gengram.pipelines.parts import hash_weights, name_parts
 from gengram.pipelines.pieces import Pieces
@@ -42,7 +44,7 @@ from gengram.pipelines.scan import (
 from gengram.pipelines.window_length import choose_window
 from gengram.pipelines.windows import place_windows
 from gengram.progress import tell
-from gengram.progress import track as track_progress
+from gengram.tokenization.choose_encoder import find_encoder
 from gengram.training.problems import ROW_COLUMN, Problem
 
 if TYPE_CHECKING:
@@ -149,13 +151,16 @@ def scan_file(
     suffix, folders = find_suffix(out), find_models(model_path, seed)
     if window is not None:
         _check_stride(window, stride)
-    genome = None if genome is None else Genome.of(genome)
-    survey = _survey(file, sequence_column, genome, max_non_dna)
+    genome = None if genome is None else Genome.of(genome).keep()
+    with phase("Checking the rows", "rows") as one:
+        survey = _survey(file, sequence_column, genome, max_non_dna)
+        one.add(survey.rows)
     if suffix in PLACES:
         _require_places(survey, file, sequence_column)
     elif survey.counted_from:
         tell(f"{file}: places count from 1 (each row has end - start + 1 bases); the output counts from 0, as BED does")
-    model, tokenizer, problem = load_predictor(folders[0], base_model, devices)
+    with phase("Loading the model"):
+        model, tokenizer, problem = load_predictor(folders[0], base_model, devices)
     if problem == "token" and suffix in PLACES:
         raise InputError(
             f"{out}: of single bases gengram segment writes tracks and BED files, along a genome or regions of it; "
@@ -168,12 +173,16 @@ def scan_file(
     shown = choose_track(out, track, names, problem)
     check_spread(names, seed)
     scan = _plan_scan(file, sequence_column, genome, survey, folders[0], tokenizer, problem, window, stride, max_length)
+    with phase("Checksums"):
+        sums = {
+            "file": hash_file(file),
+            "genome": None if genome is None else genome.hash(),
+            "weights": [hash_weights(folder) for folder in folders],
+        }
     settings = {
-        "file": hash_file(file),
-        "genome": None if genome is None else hash_file(genome.path),
+        **sums,
         "slices": genome is not None and genome.slices,
         "sequence_column": sequence_column,
-        "weights": [hash_weights(folder) for folder in folders],
         "base_model": base_model,
         "window": scan.window,
         "stride": scan.stride,
@@ -181,21 +190,29 @@ def scan_file(
         "max_non_dna": max_non_dna,
         "average_strands": average_strands,
     }
+    lengths = _measure_contigs(scan) if suffix in TRACKS else {}
+    if suffix == ".bw":
+        check_lengths(out, lengths)
     pieces = Pieces(name_parts(out), settings)
     with pieces.keep():
         for number, folder in enumerate(folders):
             if number:
-                model, tokenizer, _ = load_predictor(folder, base_model, devices)
-            options = {"average_strands": average_strands, "batch_size": batch_size}
+                with phase("Loading the model"):
+                    model, tokenizer, _ = load_predictor(folder, base_model, devices)
+            options = {
+                "average_strands": average_strands,
+                "batch_size": batch_size,
+                "encoder": find_encoder(tokenizer),
+            }
             _compute(pieces, number, scan, model, tokenizer, max_non_dna, options)
             del model  # before there is another one in memory
-        answers = _Answers(scan, pieces, range(len(folders)), seed == "all", names, str(model_path))
-        if suffix in TRACKS:
-            lengths = _measure_contigs(scan)
-            write_track(answers.list_steps(names.index(shown[0]), lengths), out, shown[0], lengths)
-        else:
-            values = [] if problem == "regression" else [f"probability_{name}" for name in shown]
-            write_rows(out, answers.list_tables(), values=values if suffix in PLACES else ())
+        with phase("Writing", scan.unit, total=scan.count()) as one:
+            answers = _Answers(scan, pieces, range(len(folders)), seed == "all", names, str(model_path), one)
+            if suffix in TRACKS:
+                write_track(answers.list_steps(names.index(shown[0]), lengths), out, shown[0], lengths)
+            else:
+                values = [] if problem == "regression" else [f"probability_{name}" for name in shown]
+                write_rows(out, answers.list_tables(), values=values if suffix in PLACES else ())
         pieces.remove()
     return out
 
@@ -212,6 +229,11 @@ class _Scan:
     window: int
     stride: int
     limit: int
+
+    @property
+    def unit(self) -> str:
+        """What is counted."""
+        return "bp" if self.problem == "token" else "windows"
 
     def list_parts(self) -> Iterator[_Part]:
         """Yield all windows in parts, always the same."""
@@ -231,6 +253,10 @@ class _Scan:
                 )
                 number += 1
             row += len(texts)
+
+    def measure(self, part: _Part) -> int:
+        """Return how many of them a part has."""
+        return sum(map(len, part.texts)) if self.problem == "token" else len(part.texts)
 
     def count(self) -> int:
         """Return the number of windows; of models that classify bases, of bases."""
@@ -279,6 +305,7 @@ class _Answers:
     are_averaged: bool
     names: list[str]
     model_path: str
+    progress: Phase
 
     def list_tables(self) -> Iterator[pa.Table]:
         """Yield the rows of the result."""
@@ -337,6 +364,7 @@ class _Answers:
                 first = f"data row {part.numbers[place]}"
             count, skipped, broken = count + len(unread), skipped + int(unread.sum()), broken + int(lost.sum())
             yield part, logits if self.are_averaged else logits[0]
+            self.progress.add(len(unread))
         what = "bases" if self.scan.problem == "token" else "windows"
         if broken:
             where = f"{self.scan.file}: the outputs of {self.model_path} are not finite for {broken} of {count} {what}"
@@ -460,16 +488,15 @@ def _compute(
 ) -> None:
     """Ask a model for the parts that are not there yet."""
     by_base = scan.problem == "token"
-    unit = {"unit": "bp", "unit_scale": True} if by_base else {"unit": "windows"}
-    with track_progress(total=scan.count(), desc="Predicting", **unit) as bar:
-        for part in scan.list_parts():
+    with phase("Predicting", scan.unit, total=scan.count()) as one:
+        for part in timed(scan.list_parts(), "Reading", scan.unit, scan.measure):
             name = f"{number}-{part.name}"
             if not pieces.has(name):
                 if by_base:
                     pieces.write(name, _classify(scan, part, model, tokenizer, options))
                 else:
                     pieces.write(name, _score(scan, part, model, tokenizer, max_unknown, options))
-            bar.update(sum(map(len, part.texts)) if by_base else len(part.texts))
+            one.add(scan.measure(part))
 
 
 def _classify(
@@ -511,7 +538,7 @@ def _measure_contigs(scan: _Scan) -> dict[str, int]:
     if scan.survey.contigs is not None:
         return scan.survey.contigs
     ends: dict[str, int] = {}
-    for part in scan.list_parts():
+    for part in timed(scan.list_parts(), "Reading", scan.unit, scan.measure):
         for chrom, end in zip(part.rows["chrom"].to_pylist(), part.rows["end"].to_pylist()):
             ends[chrom] = max(ends.get(chrom, 0), end)
     known: dict[str, int] = {}

@@ -34,6 +34,7 @@ def segment_sequence(
     average_strands: bool = False,
     progress: bool = False,
     advance: Callable[[int], Any] | None = None,
+    encoder: BulkEncoder | None = None,
 ) -> np.ndarray:
     """Return the probability of every feature at every base.
 
@@ -55,6 +56,7 @@ def segment_sequence(
         average_strands: average with what the model says of the reverse complement of each window.
         progress: show a progress bar.
         advance: is told after each batch of windows how many bases are done with it.
+        encoder: `find_encoder(tokenizer)`, where it is made once for many calls.
 
     Returns:
         `np.ndarray` float32 [bp, features], in the order of `model.config.features`.
@@ -82,7 +84,7 @@ def segment_sequence(
         one for start, end in stretches for one in share_bases(start, end, window, overlap, config.length_multiple)
     ]
     return stitch_windows(
-        partial(_read_features, model, find_encoder(tokenizer), average_strands),
+        partial(_read_features, model, encoder or find_encoder(tokenizer), average_strands),
         sequence,
         windows,
         len(config.features),

@@ -5,6 +5,7 @@ One record of the genome is in memory at a time, and of the probabilities one pi
 the folder `partial` of the output until the tracks are written, so that an interrupted run goes on where it was.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +16,7 @@ from scipy.special import softmax
 
 from gengram.errors import InputError
 from gengram.files import check_output_folder, check_space, describe_size, find_suffix, write_json
+from gengram.genome.bigwig import check_lengths
 from gengram.genome.contigs import Genome
 from gengram.genome.fasta import read_fasta
 from gengram.genome.letters import MAX_NON_DNA
@@ -39,6 +41,7 @@ from gengram.pipelines.scan import classify_bases, find_definite
 from gengram.pipelines.segment import check_windows, segment_sequence
 from gengram.pipelines.window_length import choose_window
 from gengram.progress import tell
+from gengram.tokenization.choose_encoder import find_encoder
 
 SUMMARY_FILE = "segment.json"
 PLOT_FILE = "locus.png"
@@ -47,8 +50,6 @@ PARTIAL_FOLDER = "partial"
 _PIECE = 1_000_000
 _MUCH = 1_000_000_000  # bytes that are worth a word
 _BATCH_BASES = 8192  # of a classifier's windows; enough to keep two cores or a small GPU busy
-# Bytes that a track takes for a base: measured, of noise; rounded or not.
-_TRACK_BYTES = {"bigwig": (2.0, 4.5), "bedgraph": (30, 36)}
 
 
 class Segmenter(NamedTuple):
@@ -131,6 +132,10 @@ def segment_genome(
     with phase("Reading the genome", unit="bp") as reading:
         plan = plan_reading(genome, regions, unknown, max_non_dna)
         reading.add(sum(plan.records.values()))
+    kind: TrackFormat = track_format or ("bedgraph" if find_suffix(out) == ".bedgraph" else "bigwig")
+    has_tracks = not is_file or find_suffix(out) in TRACKS
+    if has_tracks and kind == "bigwig":
+        check_lengths(out, plan.lengths)
     shown = choose_locus(locus, plan, genome)
     with phase("Loading the model"):
         model_path = find_model(model_path)
@@ -158,9 +163,7 @@ def segment_genome(
     kept = KeptProbabilities(pieces, plan.stretches, plan.records, length, len(features), rounding)
     bases = sum(one.end - one.start for one in plan.loci)
     with pieces.keep():
-        kind: TrackFormat = track_format or ("bedgraph" if find_suffix(out) == ".bedgraph" else "bigwig")
-        has_tracks = not is_file or find_suffix(out) in TRACKS
-        results = int(bases * len(features) * (_TRACK_BYTES[kind][not precision] * has_tracks + 4 * arrays))
+        results = int(bases * len(features) * (_measure_track(kind, precision) * has_tracks + 4 * arrays))
         _tell_space(out, kept.count_bytes(kept.list_missing()), results)
         _fill(kept, genome, segmenter, columns)
         counted = _Counted(kept, bases * (1 if is_file else 1 + len(features)))
@@ -265,6 +268,13 @@ def _write_file(
         write_rows(out, list_calls(read(None), features, threshold), values=["probability"])
 
 
+def _measure_track(kind: TrackFormat, precision: float) -> float:
+    """Return the bytes that a base takes in a track, the most: those of noise, as measured."""
+    if kind == "bedgraph":
+        return 30 if precision else 36
+    return 0.23 * math.log2(1 / precision) + 0.2 if precision else 4.5
+
+
 def _tell_space(out: Path, kept: int, results: int) -> None:
     """Say what a run takes on the disk, if that is much, and refuse one that does not fit."""
     remedy = "choose --regions or a coarser --precision, one --track in a file, or an --out where there is more"
@@ -322,7 +332,7 @@ def load_segmenter(
         raise InputError(f"window={window}: the model takes at most {room} bp at once")
     if not 0 <= overlap < window:
         raise InputError(f"overlap={overlap}: give at least 0 bp, and less than the window of {window} bp")
-    features = name_outputs(model.config.id2label, path)
+    features, encoder = name_outputs(model.config.id2label, path), find_encoder(tokenizer)
     size = batch_size or max(1, _BATCH_BASES // window)
 
     def read(sequence: str, advance: Callable[[int], Any]) -> np.ndarray:
@@ -337,6 +347,7 @@ def load_segmenter(
             may_overflow=False,
             batch_size=size,
             advance=advance,
+            encoder=encoder,
         )
         logits[~find_definite(sequence)] = np.nan
         return softmax(logits, axis=1)
@@ -363,6 +374,7 @@ def _load_segment_nt(
     model = require_model(path, "token_classification", config=config, device=choose_device(devices))
     tokenizer = require_tokenizer(path)
     check_tokenizer(tokenizer, path, config, count_embeddings(model))
+    encoder = find_encoder(tokenizer)
 
     def read(sequence: str, advance: Callable[[int], Any]) -> np.ndarray:
         return segment_sequence(
@@ -375,6 +387,7 @@ def _load_segment_nt(
             unknown="skip",
             average_strands=average_strands,
             advance=advance,
+            encoder=encoder,
         )
 
     settings = {"rescaling_factor": config.rescaling_factor, "average_strands": average_strands}

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gengram.errors import InputError
 from gengram.genome import bigwig
 from gengram.genome.bigwig import BigWigWriter
 
@@ -106,6 +107,29 @@ def test_equal_neighbours_are_one_interval_and_many_contigs_are_found(tmp_path):
     write(tmp_path / "many.bw", many, 10)
     with pyBigWig.open(str(tmp_path / "many.bw")) as track:
         assert all(track.values(chrom, 0, 2) == values.tolist() for chrom, values in many.items())
+
+
+def test_a_tree_of_several_levels(tmp_path, monkeypatch):
+    """More sections than 256 nodes of 256 hold."""
+    monkeypatch.setattr(bigwig, "_BASES", 4)
+    values = np.random.default_rng(0).random(4 * 66_000, dtype=np.float32)
+    write(tmp_path / "deep.bw", {"a": values, "b": values[:5]}, 10**6)
+    with pyBigWig.open(str(tmp_path / "deep.bw")) as track:
+        np.testing.assert_array_equal(np.float32(track.values("a", 0, len(values))), values)
+        assert track.values("a", len(values) - 2, len(values)) == values[-2:].tolist()
+        assert track.values("b", 0, 5) == values[:5].tolist()
+
+
+def test_the_longest_contig_and_one_that_is_longer(tmp_path):
+    longest = 2**32 - 1
+    with BigWigWriter(tmp_path / "long.bw", {"a": longest}) as writer:
+        writer.write("a", longest - 500, np.arange(500, dtype=np.float32))
+    with pyBigWig.open(str(tmp_path / "long.bw")) as track:
+        assert track.values("a", longest - 2, longest) == [498, 499]
+        assert track.stats("a", longest - 500, longest, type="max") == [499]
+    with pytest.raises(InputError, match="b has 4,294,967,296 bp, but a bigWig file counts to 4,294,967,295"):
+        BigWigWriter(tmp_path / "other.bw", {"a": 1, "b": longest + 1})
+    assert not (tmp_path / "other.bw").exists()
 
 
 def test_a_file_without_values(tmp_path):

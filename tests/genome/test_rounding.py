@@ -14,7 +14,7 @@ SHARES = st.one_of(st.floats(0, 1, width=32), st.sampled_from([0.0, 1.0, 0.5, 0.
 
 @given(
     drawn.arrays(np.float32, st.tuples(st.integers(1, 20), st.integers(1, 3)), elements=SHARES),
-    st.sampled_from([0.1, 0.003, 0.001, 0.0001]),
+    st.sampled_from([0.1, 0.06, 0.003, 0.001, 0.0007, 0.0001]),
     st.floats(0, 1),
 )
 def test_within_half_the_precision(probabilities, precision, threshold):
@@ -25,6 +25,7 @@ def test_within_half_the_precision(probabilities, precision, threshold):
     assert values.dtype == np.float32 and (np.isnan(values) == np.isnan(probabilities)).all()
     known = ~np.isnan(values)
     assert np.abs(values - probabilities.astype(np.float64))[known].max(initial=0) <= precision / 2 + 1e-7
+    assert (values[known] <= 1).all()
     np.testing.assert_array_equal(called, probabilities >= threshold)
     np.testing.assert_array_equal(rounding.encode(values)[known.T] % (1 << 15), kept[known.T] % (1 << 15))
 

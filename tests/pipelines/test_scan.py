@@ -4,11 +4,17 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import softmax
-from transformers import BertConfig, BertForSequenceClassification
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    BigBirdConfig,
+    BigBirdForTokenClassification,
+)
 
 from gengram.genome.alphabet import reverse_complement
 from gengram.pipelines.scan import LongWindowError, check_stride, classify_bases, scan_sequence, score_windows
-from gengram.tokenization import build_kmer_tokenizer, build_nucleotide_tokenizer
+from gengram.tokenization import build_kmer_tokenizer, build_nucleotide_tokenizer, find_encoder
+from gengram.tokenization.encode import TokenizerEncoder
 from gengram.tokenization.overlapping import build_overlapping_tokenizer, list_overlapping_vocabulary
 
 TOKENIZER = build_nucleotide_tokenizer(model_max_length=100_000)
@@ -110,6 +116,54 @@ def test_windows_with_more_tokens_than_the_model_takes():
     assert error.value.index == 1
     with pytest.raises(ValueError, match="60 bp are 10 tokens; bases need one token each"):
         classify_bases(model, tokenizer, draw(60), window=60)
+
+
+class _Counting(TokenizerEncoder):
+    calls = 0
+
+    def __call__(self, sequences, **options):
+        self.calls += 1
+        return super().__call__(sequences, **options)
+
+
+@pytest.mark.parametrize("average_strands", [False, True])
+def test_the_encoder_of_a_run_is_used_and_makes_no_difference(build_local, average_strands):
+    """Letters of either case, codes and N; ids are those of the tokenizer itself."""
+    sequence = draw(300) + "nRYacgtu" + draw(200, 1)
+    plain = _Counting(TOKENIZER)
+    options = {"average_strands": average_strands, "batch_size": 3}
+    by_base, whole = build_local(True), build_local(False)
+    for encoder in (plain, find_encoder(TOKENIZER), None):
+        bases = classify_bases(by_base, TOKENIZER, sequence, window=120, encoder=encoder, **options)
+        texts = [sequence[first : first + 90] for first in range(0, 500, 50)]
+        windows = score_windows(whole, TOKENIZER, texts, "multi_label", encoder=encoder, **options)
+        if encoder is plain:
+            expected = bases, windows
+        np.testing.assert_array_equal(bases, expected[0])
+        np.testing.assert_array_equal(windows, expected[1])
+    assert plain.calls >= 2
+
+
+def test_a_short_sequence_does_not_change_what_is_said_of_the_next():
+    """BigBird turns its sparse attention off for a short one, and leaves it off."""
+    torch.manual_seed(0)
+    size = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+    config = BigBirdConfig(
+        vocab_size=len(TOKENIZER),
+        block_size=8,
+        num_random_blocks=1,
+        max_position_embeddings=512,
+        pad_token_id=0,
+        **size,
+    )
+    model = BigBirdForTokenClassification(config).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.dim() > 1:
+                weight.normal_(0, 0.5)
+    first = classify_bases(model, TOKENIZER, draw(256), window=256)
+    classify_bases(model, TOKENIZER, draw(20), window=256)
+    np.testing.assert_array_equal(classify_bases(model, TOKENIZER, draw(256), window=256), first)
 
 
 def test_a_window_without_a_token():

@@ -9,6 +9,7 @@ import torch
 from scipy.special import expit, softmax
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
 
+from gengram.genome import intervals
 from gengram.genome.alphabet import reverse_complement
 from gengram.pipelines import scan_file as work
 from gengram.pipelines.command import predict as main
@@ -241,6 +242,47 @@ def test_bases_of_long_rows_are_one_pass(classifiers, tmp_path, ask):
         assert [["exon", "intron", "none"].index(name) for name in row.prediction] == expected.argmax(axis=1).tolist()
     run(classifiers["bases"], tmp_path / "t.csv", tmp_path / "plain.parquet", "--batch_size", 2)
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "plain.parquet"), table, atol=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "name"), [("sequences", "w.bw"), ("sequences", "w.tsv"), ("bases", "w.parquet")])
+def test_the_phases_of_a_scan(kind, name, classifiers, genome, tmp_path, capsys):
+    track = ["--track", "yes"] if name.endswith(".bw") else []
+    assert (
+        main(
+            [str(genome), "--model", str(classifiers[kind]), *WINDOWS, *track, "--json", "--out", str(tmp_path / name)]
+        )
+        == 0
+    )
+    phases = {one["name"]: one for one in json.loads(capsys.readouterr().out)["phases"]}
+    windows = sum(len(place(len(text))) for text in CONTIGS.values())
+    count, unit = (windows, "windows") if kind == "sequences" else (sum(map(len, CONTIGS.values())), "bp")
+    for told in ("Predicting", "Writing"):
+        assert (phases[told]["count"], phases[told]["unit"]) == (count, unit)
+    assert {"Checking the rows", "Loading the model", "Checksums", "Reading"} <= set(phases)
+
+
+def test_a_scan_of_intervals_reads_the_genome_once(classifiers, genome, tmp_path, monkeypatch):
+    (tmp_path / "some.bed").write_text("one\t10\t300\ntwo\t0\t100\none\t200\t400\n")
+    options = ["--genome", genome, *WINDOWS, "--track", "yes"]
+    run(classifiers["sequences"], tmp_path / "some.bed", tmp_path / "w.bedgraph", *options)
+    read, opened = intervals.read_fasta, []
+    monkeypatch.setattr(
+        intervals, "read_fasta", lambda path, *rest, **more: opened.append(path) or read(path, *rest, **more)
+    )
+    run(classifiers["sequences"], tmp_path / "some.bed", tmp_path / "again.bedgraph", *options)
+    assert len(opened) == 1
+    assert (tmp_path / "w.bedgraph").read_bytes() == (tmp_path / "again.bedgraph").read_bytes()
+
+
+def test_a_base_that_a_bigwig_file_cannot_count_to(classifiers, tmp_path, capsys):
+    """Told before anything is computed; text has it."""
+    (tmp_path / "far.fa").write_text(f">chr1:5000000001-5000000200\n{draw(200, 0)}\n")
+    words = [str(tmp_path / "far.fa"), "--model", str(classifiers["sequences"]), *WINDOWS, "--track", "yes", "--out"]
+    assert main([*words, str(tmp_path / "far.bw")]) == 1
+    assert "chr1 has 5,000,000,200 bp, but a bigWig file counts to 4,294,967,295" in capsys.readouterr().err
+    assert [one.name for one in tmp_path.iterdir()] == ["far.fa"]
+    assert main([*words, str(tmp_path / "far.bedgraph")]) == 0
+    assert "chr1\t5000000000\t5000000050" in (tmp_path / "far.bedgraph").read_text()
 
 
 def test_an_interrupted_scan_goes_on(classifiers, genome, tmp_path, monkeypatch, capsys):

@@ -19,7 +19,8 @@ from gengram import (
     SegmentNTForTokenClassification,
     SegmentNTModel,
 )
-from gengram.genome.tracks import Piece, find_runs, write_tracks
+from gengram.genome.rounding import Rounding
+from gengram.genome.tracks import Piece, find_runs, write_track, write_tracks
 from gengram.pipelines import segment_genome as command
 from gengram.pipelines.command import segment as main
 from gengram.pipelines.outputs import names_file
@@ -358,6 +359,18 @@ def test_what_does_not_fit_on_the_disk_is_refused(model, genome, tmp_path, monke
     # Of one feature a third is kept.
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=40_000))
     assert main([genome, "--model", model, *WINDOWS[:4], "--track", "exon", "--out", str(tmp_path / "exon.bw")]) == 0
+
+
+@pytest.mark.parametrize("precision", [0.0001, 0.001, 0.01, 0.1, 0])
+@pytest.mark.parametrize("kind", ["bigwig", "bedgraph"])
+def test_the_space_that_is_told_is_enough_for_noise_and_not_much_more(precision, kind, tmp_path):
+    bases, rounding = 100_000, Rounding(precision, 0.5)
+    noise = np.random.default_rng(0).random((bases, 1), dtype=np.float32)
+    (values, called), lengths = rounding.decode(rounding.encode(noise)), {"chr1": bases}
+    out = tmp_path / {"bigwig": "noise.bw", "bedgraph": "noise.bedgraph"}[kind]
+    write_track([Piece("chr1", 0, np.ascontiguousarray(values), called)], out, "noise", lengths)
+    told = bases * command._measure_track(kind, precision)
+    assert 0.55 * told <= out.stat().st_size <= told
 
 
 def test_short_contigs_share_a_file(model, tmp_path, monkeypatch):

@@ -20,6 +20,7 @@ from gengram.tokenization.coordinates import find_bases
 from gengram.training.arguments import FinetuneArguments
 from gengram.training.data.inputs import LabelledSplits
 from gengram.training.data.strands import check_letters, encode_windows, find_window
+from gengram.training.data.tokens import RowEncoder
 from gengram.training.problems import IGNORED, ROW_COLUMN
 
 
@@ -60,6 +61,7 @@ class AugmentedRows(torch.utils.data.Dataset):
     ):
         self.rows, self.tokenizer, self.limit, self.too_long = rows, tokenizer, limit, too_long
         self.seed, self.strand, self.max_shift = seed, strand, max_shift
+        self.encoder = RowEncoder(tokenizer, limit, "truncate", "labels" in rows.column_names)
         self.columns = [name for name in rows.column_names if name in ("label", "labels", *tokenizer.model_input_names)]
         # Workers of a data loader that live on are told of a new epoch through shared memory.
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
@@ -93,8 +95,8 @@ class AugmentedRows(torch.utils.data.Dataset):
             if "labels" in self.columns:
                 bases = move_labels(np.asarray(batch["labels"][place])[find_bases(ids, self.tokenizer)], shift)
                 labels.append(bases[::-1] if other else bases)
-        encoded = encode_windows(texts, self.tokenizer, self.limit, labels or None)
-        for place, example in zip(changed, encoded):
+        encoded = encode_windows(texts, self.encoder, labels if "labels" in self.columns else None)
+        for place, example in zip(changed, encoded.to_pylist()):
             examples[place] |= example
         return examples
 

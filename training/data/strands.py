@@ -5,7 +5,6 @@ Dimensions: N rows, T tokens, C classes, labels or targets.
 """
 
 import itertools
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +17,8 @@ from gengram.errors import InputError
 from gengram.genome.alphabet import IUPAC_BASES, reverse_complement
 from gengram.genome.columns import read_columns
 from gengram.tokenization.coordinates import find_bases
-from gengram.training.problems import IGNORED, ROW_COLUMN, Problem
+from gengram.training.data.tokens import TOKENS_COLUMN, LongTokenError, RowEncoder
+from gengram.training.problems import ROW_COLUMN, Problem
 
 _LETTERS = "".join(IUPAC_BASES) + "".join(IUPAC_BASES).lower()
 
@@ -31,6 +31,7 @@ def read_other_strand(rows: Dataset, tokenizer: PreTrainedTokenizerBase, limit: 
         tokenizer, limit, too_long: as they were tokenized, see `tokenize_rows`.
     """
     by_base = "labels" in rows.column_names
+    encoder = RowEncoder(tokenizer, limit, "truncate", by_base)
 
     def encode(batch: dict[str, list]) -> dict[str, list]:
         texts, labels = [], []
@@ -39,8 +40,7 @@ def read_other_strand(rows: Dataset, tokenizer: PreTrainedTokenizerBase, limit: 
             texts.append(reverse_complement(sequence[start:end]))
             if by_base:
                 labels.append(np.asarray(batch["labels"][place])[find_bases(ids, tokenizer)][::-1])
-        encoded = encode_windows(texts, tokenizer, limit, labels if by_base else None)
-        return {name: [example[name] for example in encoded] for name in encoded[0]}
+        return encode_windows(texts, encoder, labels if by_base else None).to_pydict()
 
     return rows.map(encode, batched=True, desc="Reading the other strand")
 
@@ -111,28 +111,24 @@ def find_window(
     return body[first][0], body[first + room - 1][1]
 
 
-def encode_windows(
-    texts: list[str], tokenizer: PreTrainedTokenizerBase, limit: int, labels: list[np.ndarray] | None
-) -> list[dict[str, Any]]:
-    """Tokenize windows, as `RowEncoder` does; with one label a base also `labels`, one a token.
+def encode_windows(texts: list[str], encoder: RowEncoder, labels: list[np.ndarray] | None) -> pa.Table:
+    """Tokenize windows: the columns of a model's inputs; with one label a base also `labels`, one a token.
+
+    Args:
+        texts: N windows.
+        encoder: it cuts the end off what has more tokens than before.
+        labels: int64 [bp] of each.
 
     Raises:
         `InputError`: there are labels of bases, and a token is not one base.
     """
-    if not texts:
-        return []
-    encoding = tokenizer(
-        texts, truncation=True, max_length=limit, split_special_tokens=True, return_attention_mask=False, verbose=False
-    )
-    examples: list[dict[str, Any]] = [dict(zip(encoding, values)) for values in zip(*encoding.values())]
-    for example, bases in zip(examples, labels or ()):
-        is_base = find_bases(example["input_ids"], tokenizer)
-        if is_base.sum() != len(bases):
-            raise InputError(f"{len(bases)} bp are {is_base.sum()} tokens here; labels of bases need one token a base")
-        aligned = np.full(len(is_base), IGNORED)
-        aligned[is_base] = bases
-        example["labels"] = aligned.tolist()
-    return examples
+    columns = {"sequence": pa.array(texts, pa.string())}
+    if labels is not None:
+        columns["label"] = pa.array(labels, pa.list_(pa.int64()))
+    try:
+        return encoder(pa.table(columns)).drop_columns(TOKENS_COLUMN)
+    except LongTokenError as error:
+        raise InputError(f"labels of bases need one token a base, and there is {error}") from error
 
 
 __all__ = [
