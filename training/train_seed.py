@@ -136,9 +136,7 @@ def train_seed(
     try:
         for split in ("validation", "test"):
             if split in data.splits:
-                with phase("Predicting", unit="rows") as predicting:
-                    prediction = predict_split(trainer, data, split, tokenizer, arguments.average_strands)
-                    predicting.add(len(data.splits[split]))
+                prediction = predict_split(trainer, data, split, tokenizer, arguments.average_strands)
                 # The split that the run is judged by: without test rows the validation rows.
                 judged = split == "test" or "test" not in data.splits
                 with phase("Scoring", unit="rows") as scoring:
@@ -165,8 +163,7 @@ def train_seed(
 
 def _train(trainer: StepTrainer, checkpoint: Path | None) -> None:
     try:
-        with phase("Training", unit="rows") as training:
-            trainer.count_rows = training.add
+        with phase("Training", unit="rows") as training, trainer.counting(training.add):
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     except (InputError, OSError, torch.OutOfMemoryError):
         raise
@@ -235,7 +232,8 @@ def predict_split(
 
 def _predict(trainer: StepTrainer, rows: Dataset, split: str) -> EvalPrediction:
     """Return the outputs and labels of rows, lists of batches."""
-    prediction = trainer.predict(rows, metric_key_prefix=split)
+    with phase("Predicting", unit="rows") as predicting, trainer.counting(predicting.add):
+        prediction = trainer.predict(rows, metric_key_prefix=split)
     assert prediction.label_ids is not None  # Every split has labels.
     return EvalPrediction(prediction.predictions, prediction.label_ids)
 

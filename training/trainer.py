@@ -5,6 +5,7 @@ and of measurements cannot), and fills up the last batches of an epoch with rows
 T tokens, C classes, labels or targets.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -53,7 +54,7 @@ class StepTrainer(Trainer):
         others: see `Trainer`.
 
     Attributes:
-        count_rows: is told how many rows a step has.
+        count_rows: is told how many rows a step, or a batch that is predicted, has on all processes together.
     """
 
     # The loss is that of the whole step: Trainer must not divide it by the number of accumulated batches.
@@ -65,7 +66,7 @@ class StepTrainer(Trainer):
         self.model_accepts_loss_kwargs = False  # Whatever the model's signature says: its own loss is not used.
         self.steps = steps
         self.count_rows: Callable[[int], None] | None = None
-        self._lost = 0
+        self._lost = self._left = 0
         self._said: dict[int, EvalPrediction] = {}  # by the step of the validation
         self.add_callback(EpochCallback(steps, self.train_dataset))
 
@@ -134,15 +135,34 @@ class StepTrainer(Trainer):
             loss = loss * 0
         return (loss, outputs) if return_outputs else loss
 
-    @phase("Validating")
     def evaluate(self, *args, **kwargs) -> dict[str, float]:
         """Measure the validation rows, as `Trainer` does."""
-        return super().evaluate(*args, **kwargs)
+        with phase("Validating", unit="rows") as validating, self.counting(validating.add):
+            return super().evaluate(*args, **kwargs)
+
+    @contextlib.contextmanager
+    def counting(self, count: Callable[[int], None]) -> Iterator[None]:
+        """Let rows be counted by something else for a time, see `count_rows`."""
+        before, self.count_rows = self.count_rows, count
+        try:
+            yield
+        finally:
+            self.count_rows = before
+
+    def prediction_step(self, model, inputs, *args, **kwargs):
+        """Predict a batch, and count its rows; several processes fill up the last one with rows from the beginning."""
+        rows = min(len(inputs["labels"]) * self.accelerator.num_processes, self._left)
+        predicted = super().prediction_step(model, inputs, *args, **kwargs)
+        self._left -= rows
+        if self.count_rows is not None:
+            self.count_rows(rows)
+        return predicted
 
     def evaluation_loop(self, dataloader: DataLoader, description: str, *args, **kwargs) -> EvalLoopOutput:
         """Predict all rows; of a validation during the training, keep what was said, see `take_outputs`."""
         best = self._find_best_step()
         self._said = {step: said for step, said in self._said.items() if step == best}
+        self._left = len(dataloader.dataset)  # type: ignore[arg-type]  # A table knows its rows.
         if self.args.device.type == "cpu":
             gather = self.gather_function
             self.gather_function = lambda part: _move(gather(part))

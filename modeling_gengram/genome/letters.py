@@ -1,7 +1,7 @@
 """Are these sequences DNA? One policy for every command: letters that are not are counted, the first one is told, and
 too many of them are refused."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -90,8 +90,7 @@ class LetterSurvey:
             rows = np.unique(np.searchsorted(bounds, places, side="right") - 1)
             self.sequences += len(chunk) - len(rows)
             self.letters += len(letters) - int((bounds[rows + 1] - bounds[rows]).sum())
-            numbers = (start + rows).tolist()
-            self.look(chunk.take(pa.array(rows)).to_pylist(), lambda number, of=numbers: name(of[number]))
+            self.look(chunk.take(pa.array(rows)).to_pylist(), _name_some((start + rows).tolist(), name))
             start += len(chunk)
 
     def judge(self) -> None:
@@ -131,9 +130,15 @@ def judge_rows(rows: "Dataset", file: str, limit: float = MAX_NON_DNA) -> None:
     """
     survey, before = LetterSurvey(file, limit), 0
     for block in read_columns(rows, ["sequence"]):
-        survey.look_at_column(block["sequence"], lambda row, first=before: name_row(first + row, rows[first + row]))
+        numbers = range(before, before + len(block))
+        survey.look_at_column(block["sequence"], _name_some(numbers, lambda row: name_row(row, rows[row])))
         before += len(block)
     survey.judge()
+
+
+def _name_some(numbers: Sequence[int], name: Callable[[int], str]) -> Callable[[int], str]:
+    """What names the sequences of some numbers by their places among these."""
+    return lambda place: name(numbers[place])
 
 
 def name_row(number: int, row: Mapping[str, Any]) -> str:

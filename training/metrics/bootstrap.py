@@ -274,7 +274,9 @@ def _resample_target(guess: np.ndarray, truth: np.ndarray, blocks: list[np.ndarr
     return {metric: np.concatenate(parts) for metric, parts in measured.items()}
 
 
-def _sum_ranks(values: list[np.ndarray], groups: list[csc_array], weights: np.ndarray) -> list[np.ndarray]:
+def _sum_ranks(
+    values: list[np.ndarray], groups: list[csc_array], weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return of the ranks of two sides in each resample the two sums, those of their squares, and of their products.
 
     Ties share the mean of their ranks.
@@ -286,10 +288,10 @@ def _sum_ranks(values: list[np.ndarray], groups: list[csc_array], weights: np.nd
     """
     drawn = [group @ weights for group in groups]
     ranks = [_accumulate(times.copy()) - (times - 1) / 2 for times in drawn]
-    squares = [np.einsum("kb,kb,kb->b", times, rank, rank) for times, rank in zip(drawn, ranks)]
+    squares, others = (np.einsum("kb,kb,kb->b", times, rank, rank) for times, rank in zip(drawn, ranks))
     products = np.einsum("kb,kb->b", groups[1] @ (weights * ranks[0][values[0]]), ranks[1])
     total = np.full(weights.shape[1], len(weights) * (len(weights) + 1) / 2)
-    return [total, total, *squares, products]
+    return total, total, squares, others, products
 
 
 def _correlate(
