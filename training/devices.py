@@ -1,5 +1,6 @@
 """How much memory has this device, and how fast does it compute? Asked before a training, answered in a second."""
 
+import ctypes
 import os
 import time
 from collections.abc import Callable
@@ -23,6 +24,8 @@ PEAKS = {"A100": 312e12, "H100": 989e12, "H200": 989e12, "L40S": 362e12, "A10": 
 MFU = 0.4
 """Share of such a peak that training reaches; 0.3 to 0.5 are usual for transformers."""
 
+_TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+
 
 def measure_available_memory(device: torch.device) -> int:
     """Return the bytes that a run can have on a device: what is free, and what this process has by now.
@@ -39,6 +42,16 @@ def measure_available_memory(device: torch.device) -> int:
 def measure_resident() -> int:
     """Return the bytes of this process that are in memory."""
     return int(psutil.Process().memory_info().rss)
+
+
+def return_memory() -> None:
+    """Give memory that is free back to the system, where the C library is glibc.
+
+    Whatever small is kept of a batch may lie where large tensors were, so that those of the next batch do not fit
+    between: the process would hold megabytes more after each batch, almost all of it free.
+    """
+    if _TRIM is not None:
+        _TRIM(0)
 
 
 def _read_limits() -> list[int]:
@@ -122,4 +135,5 @@ __all__ = [
     "measure_bandwidth",
     "measure_products",
     "measure_resident",
+    "return_memory",
 ]

@@ -21,9 +21,11 @@ from gengram.errors import InputError
 from gengram.files import tell_write_faults
 from gengram.phases import phase
 from gengram.training.data.sampling import EpochCallback, StepBatches
+from gengram.training.devices import return_memory
 from gengram.training.losses import count_labels
 
 _FILLER = "is_filler"
+_BATCHES_APART = 16  # between two times that memory is given back
 _SKIPPED = 10  # steps in a row that mixed precision with float16 may leave out, while it looks for a scale
 
 
@@ -66,7 +68,7 @@ class StepTrainer(Trainer):
         self.model_accepts_loss_kwargs = False  # Whatever the model's signature says: its own loss is not used.
         self.steps = steps
         self.count_rows: Callable[[int], None] | None = None
-        self._lost = self._left = 0
+        self._lost = self._left = self._predicted = 0
         self._said: dict[int, EvalPrediction] = {}  # by the step of the validation
         self.add_callback(EpochCallback(steps, self.train_dataset))
 
@@ -154,6 +156,9 @@ class StepTrainer(Trainer):
         rows = min(len(inputs["labels"]) * self.accelerator.num_processes, self._left)
         predicted = super().prediction_step(model, inputs, *args, **kwargs)
         self._left -= rows
+        self._predicted += 1
+        if self._predicted % _BATCHES_APART == 0 and self.args.device.type == "cpu":
+            return_memory()
         if self.count_rows is not None:
             self.count_rows(rows)
         return predicted

@@ -24,7 +24,7 @@ from gengram.command_line import complain, whole_number
 from gengram.errors import InputError
 from gengram.files import Numbers, check_output_file, open_safetensors, save_figure
 from gengram.phases import REST, START, phase, recording
-from gengram.progress import QUIET, tell
+from gengram.progress import QUIET, quiet_libraries, tell
 
 LENGTH = 200  # bp of a row
 _LABELS, _LONG = 919, 1000  # of DeepSEA's table: labels, bp
@@ -353,7 +353,7 @@ def measure_case(name: str, size: int) -> dict[str, Any]:
         `seconds` and `cpu_seconds`; `peak_bytes` of the process.
 
     Raises:
-        `InputError`: a command fails, with what it says.
+        `InputError`: a command fails, with what it says; or a part, which says it itself.
     """
     case = CASES[name]
     if case.is_verb:
@@ -365,7 +365,10 @@ def measure_case(name: str, size: int) -> dict[str, Any]:
             raise InputError(f"{name}, {size:,} {case.unit}: {(done.stderr.splitlines() or ['it failed'])[-1]}")
         phases = json.loads(done.stdout).get("phases", [])
     else:
-        phases = json.loads(run_apart("-c", _PART.format(name=name, size=size)))["phases"]
+        try:
+            phases = json.loads(run_apart("-c", _PART.format(name=name, size=size)))["phases"]
+        except subprocess.CalledProcessError as error:
+            raise InputError(f"{name}, {size:,} {case.unit}: it failed, see above") from error
     work = [one for one in phases if one["name"] not in _OUTSIDE]
     return {
         "case": name,
@@ -473,7 +476,8 @@ def run_benchmark(names: Sequence[str], rows: Sequence[int], most: float) -> dic
             if found and found[-1]["cpu_seconds"] * size / found[-1]["size"] > most:
                 tell(f"{CASES[name].title}: {size:,} {CASES[name].unit} are left out, see --most_seconds")
                 break
-            found.append(measure_case(name, size))
+            with phase(CASES[name].title):  # What takes long is told of meanwhile.
+                found.append(measure_case(name, size))
             one = found[-1]
             tell(f"{CASES[name].title}: {size:,} {one['unit']}, {one['cpu_seconds']:,.1f} CPU s")
     return report
@@ -497,7 +501,9 @@ def main(argv: list[str] | None = None) -> int:
             check_output_file(arguments.plot, (".png", ".svg"))
             if find_spec("matplotlib") is None:
                 raise InputError(f"{arguments.plot}: no plot without matplotlib: pip install 'gengram[plots]'")
-        report = run_benchmark(arguments.only or list(CASES), arguments.rows, arguments.most_seconds)
+        quiet_libraries()
+        with recording():
+            report = run_benchmark(arguments.only or list(CASES), arguments.rows, arguments.most_seconds)
         if arguments.plot is not None:
             plot(report, arguments.plot)
     except InputError as error:

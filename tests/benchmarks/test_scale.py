@@ -6,6 +6,7 @@ from importlib.util import find_spec
 import pytest
 
 from gengram.benchmarks.speed import scale
+from gengram.progress import QUIET
 
 
 def test_a_small_run(tmp_path, capsys):
@@ -24,6 +25,20 @@ def test_a_small_run(tmp_path, capsys):
     said = capsys.readouterr()
     assert "near-duplicates: tiles" in said.out and "card, CPU s" in said.out
     assert picture.is_file() or not find_spec("matplotlib")
+
+
+@pytest.mark.parametrize("name", [name for name, case in scale.CASES.items() if not case.is_verb])
+def test_each_part_runs(name, monkeypatch, capsys):
+    monkeypatch.setenv(QUIET, "1")
+    scale.run_part(name, 60)
+    phases = json.loads(capsys.readouterr().out)["phases"]
+    assert any(one["count"] == 60 for one in phases)
+
+
+def test_a_part_that_fails_is_told(monkeypatch, capsys):
+    monkeypatch.setattr(scale, "_PART", "raise SystemExit('{name} {size}')")
+    assert scale.main(["--rows", "10", "--only", "score_classes"]) == 1
+    assert "score_classes, 10 rows: it failed, see above" in capsys.readouterr().err
 
 
 def make(*points):

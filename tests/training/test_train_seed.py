@@ -13,6 +13,7 @@ from transformers import BertConfig, BertForMaskedLM, TrainerState
 from transformers.utils import ModelOutput
 
 from gengram.errors import InputError
+from gengram.phases import recording
 from gengram.tokenization import build_nucleotide_tokenizer
 from gengram.training import train_seed
 from gengram.training.checkpoints import CheckpointSeal
@@ -261,7 +262,10 @@ def test_validation_rows_are_predicted_once(changes, times, command, draw_table,
         table["label"] = [[int(base in "CG") for base in sequence] for sequence in table["sequence"]]
         table.to_json(tmp_path / "bases.jsonl", orient="records", lines=True)
         given["train_file"] = tmp_path / "bases.jsonl"
-    assert main(command(**given, **changes, output_dir=tmp_path / "once")) == 0
+    with recording() as recorded:
+        assert main(command(**given, **changes, output_dir=tmp_path / "once")) == 0
+    counts = {one.name: one.count for one in recorded.list_phases()}
+    assert counts.get("Validating", 0) + counts.get("Predicting", 0) == sum(forwards)
     report = json.loads((tmp_path / "once" / "report.json").read_text())
     assert sum(forwards) == times * report["data"]["validation"]["rows"]
     if changes.get("load_best_model_at_end"):

@@ -130,7 +130,7 @@ def infer_problem(rows: Dataset, columns: list[str], path: str | Path) -> Proble
             return "multi_label"
         raise InputError(
             f"{where}: whole numbers in several columns can be a regression or one label a base. Say which with "
-            "--problem regression or --problem token."
+            f"--problem regression or --problem token.{_find_no_flag(rows, columns, kinds)}"
         )
     values = _name_entries(rows, columns)[columns[0]]
     lengths = pc.utf8_length(rows.data.column("sequence")).to_numpy()
@@ -190,6 +190,17 @@ def _refuse_measurements_with_text(values: pa.ChunkedArray, where: str) -> None:
         f"{where}{_find_no_number(values)}, while most of the others are measurements. Write a number, or say "
         "--problem single_label if these are names of classes."
     )
+
+
+def _find_no_flag(rows: Dataset, columns: list[str], kinds: list[str]) -> str:
+    """Say which value keeps columns of 0 and 1 from being labels, where only some columns have such values."""
+    if "binary" not in kinds:
+        return ""
+    name = next(name for name, kind in zip(columns, kinds) if kind != "binary")
+    numbers = read_numbers(rows.data.column(name))
+    assert numbers is not None  # It was read before.
+    row = int(np.flatnonzero(~np.isin(numbers, (0, 1)) & np.isfinite(numbers))[0])
+    return f" Several labels would be 0 or 1: data row {row + 1}, column {name!r} has {numbers[row]:g}."
 
 
 def _find_no_number(values: pa.ChunkedArray | pa.Array, of_each_row: int = 1) -> str:

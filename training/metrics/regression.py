@@ -40,7 +40,7 @@ def measure_each_target(predictions: np.ndarray, references: np.ndarray) -> Each
     squares = (references - predictions) ** 2
     spread = ((references - references.mean(axis=0)) ** 2).sum(axis=0)
     # As scikit-learn has it where squares are too small to be numbers: 1 without an error, else 0.
-    missed = (squares > 0).any(axis=0).astype(np.float64)
+    missed = np.asarray((squares > 0).any(axis=0), dtype=np.float64)
     np.divide(squares.sum(axis=0), spread, out=missed, where=spread > 0)
     measured["r2"][varies] = (1 - missed)[varies]
     measured["mse"] = squares.mean(axis=0)

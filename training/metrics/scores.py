@@ -122,9 +122,10 @@ def _arrange(problem: Problem, prediction: EvalPrediction) -> tuple[np.ndarray, 
             start += len(labels)
     else:
         parts = [(*batch, None) for batch in batches]
-    outputs, references, rows = (
-        (None if part[0] is None else part[0] if len(part) == 1 else np.concatenate(part)) for part in zip(*parts)
-    )
+    joined: list[Any] = [
+        None if part[0] is None else part[0] if len(part) == 1 else np.concatenate(part) for part in zip(*parts)
+    ]
+    outputs, references, rows = joined
     if not np.isfinite(outputs).all():
         raise InputError("the training diverged: the model's outputs are not finite. Lower --learning_rate.")
     return outputs, references, rows

@@ -298,3 +298,11 @@ class TestFaultsOfNames:
         rows = Dataset.from_dict({"sequence": ["AC", "CCT"], "label": [[0, 1], [1, -1, 1]]}, features=features)
         names, encoded = encode(rows)
         assert names == ["ctcf", "dnase"] and encoded["label"][:] == [[1, 0], [0, IGNORED, 0]]
+
+
+def test_the_value_that_keeps_columns_from_being_several_labels_is_named():
+    rows = Dataset.from_dict(
+        {"sequence": ["ACGT"] * 4, "label_a": ["0", "1", "1", "0"], "label_b": ["1", "0", "2", "0"]}
+    )
+    with pytest.raises(InputError, match="data row 3, column 'label_b' has 2"):
+        infer_problem(rows, ["label_a", "label_b"], "some.csv")
