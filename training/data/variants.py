@@ -104,10 +104,10 @@ class Variants:
             found.append((one[apart], other[apart]))
             number += len(found[-1][0])
             if number >= _CHECKED:
-                self._check(*map(np.concatenate, zip(*found, strict=True)), members, parents)
+                self._check_all(found, members, parents)
                 found, number = [], 0
         if found:
-            self._check(*map(np.concatenate, zip(*found, strict=True)), members, parents)
+            self._check_all(found, members, parents)
 
     def _list_candidates(
         self, members: np.ndarray, parents: np.ndarray, settled: np.ndarray
@@ -176,10 +176,14 @@ class Variants:
         fewest = int(binom.ppf(MISSED, _HASHES, alike))
         for one in track(range(number), desc="near-duplicates: variants, keys of differences", unit=" keys"):
             order = np.argsort(keys[one], kind="stable")
-            for first, second in _list_pairs(keys[one][order], rows[order], find_open):
-                first, second = order[first], order[second]
-                close = (minima[first] == minima[second]).sum(axis=1, dtype=np.int16) >= fewest
-                yield rows[first[close]], rows[second[close]]
+            for left, right in _list_pairs(keys[one][order], rows[order], find_open):
+                left, right = order[left], order[right]
+                close = (minima[left] == minima[right]).sum(axis=1, dtype=np.int16) >= fewest
+                yield rows[left[close]], rows[right[close]]
+
+    def _check_all(self, pairs: list[tuple[np.ndarray, np.ndarray]], members: np.ndarray, parents: np.ndarray) -> None:
+        one, other = (np.concatenate(side) for side in zip(*pairs, strict=True))
+        self._check(one, other, members, parents)
 
     def _check(self, one: np.ndarray, other: np.ndarray, members: np.ndarray, parents: np.ndarray) -> None:
         step = max(_ENTRIES // max(int(self.numbers.max()), 1), 1)
