@@ -213,6 +213,8 @@ def predict_split(
     forward = trainer.take_outputs() if split == "validation" else None
     if forward is None:
         forward = _predict(trainer, rows, split)
+    outputs: Any
+    labels: Any
     if problem == "token":
         outputs, labels = list(forward.predictions), list(forward.label_ids)
     else:

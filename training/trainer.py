@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import recursively_apply
 from datasets import Dataset
 from torch.utils.data import DataLoader, SequentialSampler
 from transformers import EvalPrediction, PreTrainedTokenizerBase, Trainer
@@ -170,9 +171,9 @@ class StepTrainer(Trainer):
         self._left = len(dataloader.dataset)  # type: ignore[arg-type]  # A table knows its rows.
         if self.args.device.type == "cpu":
             gather = self.gather_function
-            self.gather_function = lambda part: _move(gather(part))
+            self.gather_function = lambda parts: recursively_apply(_move, gather(parts))
         output = super().evaluation_loop(dataloader, description, *args, **kwargs)
-        if self.is_in_train and output.predictions is not None:
+        if self.is_in_train and output.predictions is not None and output.label_ids is not None:
             self._said[self.state.global_step] = EvalPrediction(output.predictions, output.label_ids)
         return output
 
@@ -207,7 +208,8 @@ class StepTrainer(Trainer):
 
 def _move(part: torch.Tensor) -> torch.Tensor:
     """Return a tensor in memory of its own: what torch took for a batch stays taken with a few bytes of it."""
-    return torch.from_numpy(part.numpy().copy())
+    exact = part.float() if part.dtype == torch.bfloat16 else part  # As Trainer does: numpy has no bfloat16.
+    return torch.from_numpy(exact.numpy().copy())
 
 
 def select_inputs(rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:

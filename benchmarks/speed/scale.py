@@ -122,7 +122,8 @@ def _save_classifier(folder: Path) -> Path:
     tokenizer.model_max_length = 256
     backbone = BertConfig(**_NETWORK, vocab_size=len(tokenizer), max_position_embeddings=256, pad_token_id=3)
     bases: Any = tokenizer.convert_tokens_to_ids(list("ACGTN"))
-    config = GengramConfig(backbone_config=backbone, **_MEMORY, base_token_ids=bases, pad_token_id=3, num_labels=2)
+    shape: dict[str, Any] = {**_MEMORY, "base_token_ids": bases, "pad_token_id": 3, "num_labels": 2}
+    config = GengramConfig(backbone_config=backbone, **shape)
     GengramForSequenceClassification(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
@@ -139,7 +140,8 @@ def _save_segmenter(folder: Path) -> Path:
     torch.manual_seed(0)
     tokenizer = build_kmer_tokenizer(6)
     features = [f"feature_{number}" for number in range(_FEATURES)]
-    config = SegmentNTConfig(**_NETWORK, vocab_size=len(tokenizer), kmer_size=6, num_layers_head=2, features=features)
+    shape: dict[str, Any] = {**_NETWORK, "vocab_size": len(tokenizer), "kmer_size": 6, "num_layers_head": 2}
+    config = SegmentNTConfig(**{**shape, "features": features})
     SegmentNTForTokenClassification(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

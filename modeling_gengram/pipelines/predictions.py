@@ -4,8 +4,9 @@ Dimensions: N rows, M measured elements (rows, or the labelled bases of all rows
 targets.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -228,8 +229,8 @@ def read_predictions(path: Path, problem: Problem, classes: list[str]) -> Iterat
             yield _stack(table, names), _find_classes(labels, classes)
 
 
-def _list_rows(values: np.ndarray | list[np.ndarray]) -> Sequence[np.ndarray]:
-    """Return the values of each row, of one array or of batches."""
+def _list_rows(values: Any) -> Any:
+    """Return the values of each row, of one array as they are, or of batches as a list."""
     return [row for batch in values for row in batch] if isinstance(values, list) else np.asarray(values)
 
 
