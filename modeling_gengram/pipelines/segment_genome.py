@@ -56,14 +56,14 @@ class Segmenter(NamedTuple):
     """A model that says something of each base of a sequence of any length.
 
     Attributes:
-        read: takes a sequence, and a function that is told the bases of each window when it is read; gives
+        read: takes a sequence, and maybe a function that is told the bases of windows that are read; gives
             probabilities float32 [bp, features], not a number where there is none.
         features: names of the columns.
         window, overlap: of the windows that it reads, bp.
         settings: what else the numbers depend on.
     """
 
-    read: Callable[[str, Callable[[int], Any]], np.ndarray]
+    read: Callable[..., np.ndarray]
     features: list[str]
     window: int
     overlap: int
@@ -335,7 +335,7 @@ def load_segmenter(
     features, encoder = name_outputs(model.config.id2label, path), find_encoder(tokenizer)
     size = batch_size or max(1, _BATCH_BASES // window)
 
-    def read(sequence: str, advance: Callable[[int], Any]) -> np.ndarray:
+    def read(sequence: str, advance: Callable[[int], Any] | None = None) -> np.ndarray:
         logits = classify_bases(
             model,
             tokenizer,
@@ -376,7 +376,7 @@ def _load_segment_nt(
     check_tokenizer(tokenizer, path, config, count_embeddings(model))
     encoder = find_encoder(tokenizer)
 
-    def read(sequence: str, advance: Callable[[int], Any]) -> np.ndarray:
+    def read(sequence: str, advance: Callable[[int], Any] | None = None) -> np.ndarray:
         return segment_sequence(
             model,
             tokenizer,
