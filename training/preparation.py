@@ -19,6 +19,7 @@ from gengram.training.data.inputs import LabelledSplits, prepare_splits
 from gengram.training.data.sampling import StepBatches
 from gengram.training.losses import StepLoss, choose_loss
 from gengram.training.setup import check_rows
+from gengram.training.table_memory import check_table_memory
 from gengram.training.train_seed import divide_steps, set_up_seed
 from gengram.training.trainer_flags import list_unread
 
@@ -80,9 +81,10 @@ def prepare_run(model: ModelArguments, data: DataArguments, training: FinetuneAr
 
 
 def _check_inputs(arguments: DataArguments) -> None:
-    """Refuse files that are not there before a model is looked for."""
+    """Refuse files that are not there, or cannot be held, before a model is looked for."""
     files = [arguments.train_file or None, arguments.validation_file, arguments.test_file, arguments.genome]
     check_input_files(*files, *(arguments.label_files or ()))
+    check_table_memory(files[:3])
 
 
 def _check_start(start: Path, output: Path) -> None:
