@@ -67,9 +67,7 @@ def prepare_run(model: ModelArguments, data: DataArguments, training: FinetuneAr
         tokenizer = prepare_tokenizer(model)
         config = prepare_config(model, tokenizer)
         tokenizer.model_max_length = measure_capacity(config, tokenizer)
-    with phase("Preparing rows", unit="rows") as preparing:
-        splits = prepare_splits(data, tokenizer, config)
-        preparing.add(sum(map(len, splits.splits.values())))
+    splits = prepare_splits(data, tokenizer, config)
     check_rows(training, splits)
     if training.process_index == 0:
         for line in list_unread(training):
