@@ -19,12 +19,10 @@ from gengram.progress import track
 from gengram.training.arguments import SIMILARITY
 from gengram.training.data.minhash import find_kmers, list_blocks, sketch_sequences, sketch_with_keys
 from gengram.training.data.trees import find_roots, join_trees
-from gengram.training.data.variants import Variants
+from gengram.training.data.variants import PAIRS, SMALL, Variants, list_close_pairs
 
-_SMALL = 64  # rows of one key whose pairs are all looked at together
 _MANY = 1024  # rows of one key from which on they are taken for variants of one sequence
 _COMMON = 0.25  # share of the rows of two such keys that both have, where they are of the same variants
-_PAIRS = 1 << 18  # looked at together
 _HASHES = 512  # of rows many of which share keys, as those of a library of variants do
 _LETTERS = 1 << 23  # of sequences whose k-mers are kept while they are compared
 _PART = 1 << 18  # letters that are folded together
@@ -193,11 +191,11 @@ class _Joining:
         starts = np.flatnonzero(np.concatenate([[True], keys[order][1:] != keys[order][:-1]]))
         sizes = np.diff(np.concatenate([starts, [len(order)]]))
         rows = self.rows[order]
-        for one, other in _list_pairs(rows, starts, sizes):
+        for one, other in ((rows[one], rows[other]) for one, other in list_close_pairs(starts, sizes)):
             chosen = self._choose(one, other, number)
             members, places = np.unique(np.concatenate([one[chosen], other[chosen]]), return_inverse=True)
             self._join(members, *places.reshape(2, -1))
-        for start, size in zip(starts[sizes > _SMALL], sizes[sizes > _SMALL], strict=True):
+        for start, size in zip(starts[sizes > SMALL], sizes[sizes > SMALL], strict=True):
             self._join_many(rows[start : start + size], number)
 
     def _join_many(self, members: np.ndarray, number: int) -> None:
@@ -212,9 +210,9 @@ class _Joining:
                 return
             one, other = np.nonzero(np.triu((roots[:step, None] != roots) & (settled[:step, None] != settled)))
             one, other = first + one, first + other
-            first, step = first + step, max(1, min(2 * step, _PAIRS // len(members)))
+            first, step = first + step, max(1, min(2 * step, PAIRS // len(members)))
             chosen = self._choose(members[one], members[other], number)
-            if len(chosen) > _SMALL and sketches is None:
+            if len(chosen) > SMALL and sketches is None:
                 names = [self.names[row] for row in members]
                 sketches = sketch_sequences(names, self.k, _HASHES, self.similarity)
                 kmers = _KmerSets(names, self.k) if sum(map(len, names)) < _LETTERS else None
@@ -275,17 +273,6 @@ class _KmerSets:
             both = self.matrix[one[block]].multiply(self.matrix[other[block]])
             shared[block] = np.asarray(both.sum(axis=1)).ravel()
         return shared / (self.sizes[one] + self.sizes[other] - shared)
-
-
-def _list_pairs(rows: np.ndarray, starts: np.ndarray, sizes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the pairs of rows that lie in one bucket, for buckets of few rows; `starts` and `sizes` are of those."""
-    for size in np.unique(sizes[(sizes > 1) & (sizes <= _SMALL)]):
-        one, other = np.triu_indices(size, 1)
-        chosen = starts[sizes == size]
-        step = max(_PAIRS // len(one), 1)
-        for first in range(0, len(chosen), step):
-            block = chosen[first : first + step, None]
-            yield rows[(block + one).ravel()], rows[(block + other).ravel()]
 
 
 __all__ = [

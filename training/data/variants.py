@@ -22,9 +22,13 @@ from gengram.training.data.minhash import MISSED, count_keys, draw_odd, find_kme
 from gengram.training.data.trees import find_roots, join_trees
 
 _SAMPLE = 512  # sequences that say which k-mers most have
-_PAIRS = 1 << 18  # looked at together
+PAIRS = 1 << 18
+"""Pairs that are looked at together."""
+
+SMALL = 64
+"""Rows of one key whose pairs are all looked at together, at most."""
+
 _CHECKED = 1 << 15  # pairs that are checked together
-_SMALL = 64  # rows whose pairs are all looked at together
 _FAR = 2  # w / (c |S|) from which on two sets are far: at least half of all their differences are the same if similar
 _HASHES = 192  # of sketches of differences
 _ENTRIES = 1 << 22  # of a sparse product
@@ -221,19 +225,25 @@ def _list_sets(sequences: list[str], k: int) -> Iterator[tuple[int, int, np.ndar
         yield first, last, numbers[kept], owners[kept]
 
 
+def list_close_pairs(starts: np.ndarray, sizes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the places of all pairs in buckets of few rows, integers (P,) and (P,); a bucket is `sizes[i]` places from
+    `starts[i]` on, and those of many rows are left out."""
+    for size in np.unique(sizes[(sizes > 1) & (sizes <= SMALL)]):
+        one, other = np.triu_indices(size, 1)
+        chosen = starts[sizes == size]
+        step = max(PAIRS // len(one), 1)
+        for first in range(0, len(chosen), step):
+            block = chosen[first : first + step, None]
+            yield (block + one).ravel(), (block + other).ravel()
+
+
 def _list_pairs(keys: np.ndarray, rows: np.ndarray, find_open: _Judge) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield the places of pairs that have one key, of sorted keys; of many with one key those with an open row."""
     starts = np.flatnonzero(np.diff(keys, prepend=keys[0] ^ 1 if len(keys) else 0))
     sizes = np.diff(starts, append=len(keys))
-    for size in np.unique(sizes[(sizes > 1) & (sizes <= _SMALL)]):
-        one, other = np.triu_indices(size, 1)
-        chosen = starts[sizes == size]
-        step = max(_PAIRS // len(one), 1)
-        for first in range(0, len(chosen), step):
-            block = chosen[first : first + step, None]
-            yield (block + one).ravel(), (block + other).ravel()
-    for start, size in zip(starts[sizes > _SMALL].tolist(), sizes[sizes > _SMALL].tolist(), strict=True):
-        first, step = 0, _PAIRS // size + 1
+    yield from list_close_pairs(starts, sizes)
+    for start, size in zip(starts[sizes > SMALL].tolist(), sizes[sizes > SMALL].tolist(), strict=True):
+        first, step = 0, PAIRS // size + 1
         is_open = find_open(rows[start : start + size])
         while first < size:
             here = np.flatnonzero(is_open)
@@ -248,4 +258,4 @@ def _list_pairs(keys: np.ndarray, rows: np.ndarray, find_open: _Judge) -> Iterat
             is_open &= find_open(rows[start : start + size])
 
 
-__all__ = ["Variants"]
+__all__ = ["PAIRS", "SMALL", "Variants", "list_close_pairs"]

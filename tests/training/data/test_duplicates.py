@@ -191,8 +191,9 @@ def draw_random(random) -> list[str]:
 def test_many_rows_of_a_key_are_compared_as_by_the_definition(kind, seed, monkeypatch):
     """All buckets of more than a few rows are taken for libraries of variants, and are looked at in parts."""
     monkeypatch.setattr(duplicates, "_MANY", 4 if kind == "random" else 30)
-    monkeypatch.setattr(variants, "_SMALL", 4)
-    monkeypatch.setattr(variants, "_PAIRS", 64)
+    for module in (duplicates, variants):
+        monkeypatch.setattr(module, "SMALL", 4)
+        monkeypatch.setattr(module, "PAIRS", 64)
     monkeypatch.setattr(variants, "_CHECKED", 50)
     adversarial = [draw_families, draw_repeats, draw_variants, draw_library, draw_tiles]
     make = draw_random if kind == "random" else adversarial[seed % len(adversarial)]
