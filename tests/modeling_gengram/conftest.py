@@ -1,11 +1,17 @@
 """The backbones on which every behaviour is tested: dense and mixture of experts, MHA, GQA and MLA, both directions."""
 
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from transformers import BertConfig, DeepseekV3Config, EsmConfig, LlamaConfig, MixtralConfig, ModernBertConfig
 
 from gengram import GengramConfig, GengramForCausalLM, GengramForMaskedLM
 from gengram.megatron_decoder.configuration_megatron_decoder import MegatronDecoderConfig
+
+# Behind everything else: files of this folder that are no tests (`kernel_launches`) are imported by their name.
+sys.path.append(str(Path(__file__).parent))
 
 SIZE = {
     "vocab_size": 128,
