@@ -8,7 +8,6 @@ assumed: attention kernel, gates, experts, checkpointing and autocast are those 
 
 import contextlib
 import dataclasses
-import math
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,17 +16,12 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry
 
+from gengram.costs import count_operator
 from gengram.gengram.kmer_index import KmerContext
 from gengram.gengram.motif_memory import MotifMemory
 
 _ATEN = torch.ops.aten
-# Matrix products of an attention that the CPU computes in one kernel, which torch's own counter does not know.
-_ATTENTION = {
-    _ATEN._scaled_dot_product_flash_attention_for_cpu: (2, 0),
-    _ATEN._scaled_dot_product_flash_attention_for_cpu_backward: (5, 1),
-}
 _KERNELS = ("triton", "triton_pooled")  # forms of the memory that need a GPU's numbers
 
 
@@ -171,11 +165,9 @@ class _Counter(TorchDispatchMode):
         kwargs = kwargs or {}
         if function is _ATEN._grouped_mm.default:  # Its check of shapes knows one dtype only; on a CPU it takes all.
             answer = _shape_grouped(*args, **kwargs)
-            # Each row of a meets one expert's columns of b, in either direction.
-            self.flops += 2 * args[0].numel() * args[1].shape[-1]
         else:
             answer = function(*args, **kwargs)
-            self.flops += _count_flops(function, args, kwargs, answer)
+        self.flops += count_operator(function, args, kwargs, answer)
         outputs = [leaf for leaf in tree_leaves(answer) if isinstance(leaf, torch.Tensor)]
         if any([self._add(tensor) for tensor in outputs]) or function._schema.is_mutable:
             inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
@@ -197,16 +189,6 @@ class _Counter(TorchDispatchMode):
 
     def _drop(self, key: int) -> None:
         self.live -= self._sizes.pop(key)
-
-
-def _count_flops(function: Any, args: tuple, kwargs: dict[str, Any], answer: Any) -> int:
-    packet = function._overloadpacket
-    if packet in _ATTENTION:
-        products, first = _ATTENTION[packet]
-        *batch, queries, width = args[first].shape
-        return products * 2 * math.prod(batch) * queries * args[first + 1].shape[-2] * width
-    counted = flop_registry.get(packet)
-    return 0 if counted is None else int(counted(*args, **kwargs, out_val=answer))
 
 
 def _shape_grouped(a: torch.Tensor, b: torch.Tensor, offsets: torch.Tensor | None = None, *_: Any, **__: Any):

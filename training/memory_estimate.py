@@ -1,13 +1,10 @@
-"""How many bytes will a training take? The arithmetic: weights, gradients, the optimizer's moments, activations.
-
-Letters: N parameters, B rows, T tokens, D hidden size, F width of the feed-forward layers, L layers, H heads.
-"""
+"""How many bytes will a training take? Weights, gradients, the optimizer's moments; activations are in `costs`."""
 
 import dataclasses
 from typing import Any
 
 import torch
-from transformers import PreTrainedConfig, Trainer, TrainingArguments
+from transformers import Trainer, TrainingArguments
 
 ADAM_BYTES = 8
 """Of an optimizer's state for a parameter in float32: two moments in float32, AdamW."""
@@ -100,41 +97,11 @@ def measure_optimizer_state(arguments: TrainingArguments, model: Any) -> float:
     return sum(value.numel() * value.element_size() for value in state if value.dim()) / matrix.numel()
 
 
-def estimate_activations(
-    config: PreTrainedConfig, rows: int, tokens: int, *, value_bytes: int = 4, checkpoints: bool = False
-) -> int:
-    """Return about how many bytes a transformer keeps for its backward pass, by a formula.
-
-    Korthikanti et al. 2022 (Reducing Activation Recomputation in Large Transformer Models, equations 1 and 2): a layer
-    with a feed-forward width of 4 D keeps 34 B T D bytes in 16 bits and the scores of its attention, which fused
-    kernels do not keep. Of the 34, 16 D are of the feed-forward layers (input, and twice the width), and 4 D are masks
-    of dropout and copies that these models do not have: (14 D + 4 F) for plain and (18 D + 6 F) for gated layers.
-    With gradient checkpointing a layer keeps its input, 2 D, and one layer at a time is there as a whole.
-
-    Used where a model cannot take a dry step (`gengram.training.dry_step`), which counts exactly.
-
-    Args:
-        config: of the model.
-        rows, tokens: B and T of a batch.
-        value_bytes: 4 in float32, 2 in mixed precision.
-        checkpoints: whether gradient checkpointing is on.
-    """
-    inner: Any = config.get_text_config()
-    inner = getattr(inner, "backbone_config", None) or inner
-    width, layers = inner.hidden_size, inner.num_hidden_layers
-    forward = getattr(inner, "intermediate_size", None) or 4 * width
-    gated = str(getattr(inner, "hidden_act", "")) in ("silu", "swish") or getattr(inner, "gated_mlp", False)
-    layer = rows * tokens * (18 * width + 6 * forward if gated else 14 * width + 4 * forward) * value_bytes // 2
-    kept = rows * tokens * width * value_bytes
-    return layers * kept + layer if checkpoints else layers * layer
-
-
 __all__ = [
     "ADAM_BYTES",
     "HEAP_SHARE",
     "MemoryEstimate",
     "ParameterCount",
     "count_parameters",
-    "estimate_activations",
     "measure_optimizer_state",
 ]

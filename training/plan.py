@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from transformers.trainer_utils import SaveStrategy
 
+from gengram.costs import Head, count_operations, estimate_activations, estimate_operations
 from gengram.loading.checkpoints import is_hub_id
 from gengram.loading.faults import tell_error
 from gengram.loading.weights import find_weights
@@ -36,7 +37,6 @@ from gengram.training.memory_estimate import (
     HEAP_SHARE,
     MemoryEstimate,
     count_parameters,
-    estimate_activations,
     measure_optimizer_state,
 )
 from gengram.training.preparation import Preparation, prepare_run
@@ -274,21 +274,14 @@ def _describe_steps(ready: Preparation, batch: _Batch) -> dict[str, Any]:
 
 
 def _estimate_time(ready: Preparation, step: _Step, plan: dict[str, Any]) -> dict[str, Any]:
-    """Seconds of all seeds: operations over the device's speed, bytes over its bandwidth, and a little for each call.
-
-    FLOPs of a step without a dry one: 6 a parameter and token, and 12 L D T a token for attention (Korthikanti et al.
-    2022, appendix A; Chowdhery et al. 2022, appendix B).
-    """
+    """Seconds of all seeds: operations over the device's speed, bytes over its bandwidth, a little for each call."""
     arguments, device, steps = ready.training, step.device, plan["steps"]
     dtype = step.autocast or torch.float32
     tokens = len(step.batch.rows) * step.batch.longest
     epochs, shares = steps["epochs"], steps["padded_tokens_an_epoch"] / (tokens * arguments.world_size)
     if step.dry is None:
-        inner: Any = ready.config.get_text_config()
-        inner = getattr(inner, "backbone_config", None) or inner
-        attention = 12 * inner.num_hidden_layers * inner.hidden_size * step.batch.longest
-        flops, moved, calls = tokens * (6 * plan["parameters"]["active"] + attention), 0, 0
-        forward = flops // 3
+        flops, forward = _estimate_flops(ready, step, plan["parameters"]["active"])
+        moved = calls = 0
     else:
         flops, moved, calls, forward = step.dry.flops, step.dry.moved, step.dry.operations, step.dry.forward_flops
     evaluated = sum(
@@ -313,6 +306,17 @@ def _estimate_time(ready: Preparation, step: _Step, plan: dict[str, Any]) -> dic
         "bytes_per_second": bandwidth,
         "assumes": f"{MFU:.0%} of the device's peak" if peak else "matrix products and copies as fast as measured now",
     }
+
+
+def _estimate_flops(ready: Preparation, step: _Step, active: int) -> tuple[int, int]:
+    """Operations of a step, and of its forward pass, without a dry one: by parts where the architecture is known."""
+    rows, length = len(step.batch.rows), step.batch.longest
+    head: Head = "token" if ready.data.problem == "token" else "sequence"
+    found = count_operations(ready.config, rows, length, head, training=True)
+    if found is not None:
+        return found.count_step(checkpoints=step.checkpoints), found.forward
+    flops = estimate_operations(ready.config, active, rows * length, length)
+    return flops, flops // 3
 
 
 def _estimate_disk(ready: Preparation, memory: MemoryEstimate, trained: int, steps: dict[str, Any]) -> dict[str, int]:

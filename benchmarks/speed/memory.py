@@ -23,6 +23,7 @@ from gengram.benchmarks.speed.measure import (
 )
 from gengram.benchmarks.speed.program import list_versions
 from gengram.benchmarks.speed.released import read_released, run_released
+from gengram.costs import bound_merged, bound_released
 from gengram.files import save_figure
 from gengram.gengram.configuration_gengram import GengramConfig
 from gengram.gengram.kmer_index import KmerContext
@@ -38,7 +39,6 @@ QUICK = {(256, 128): [200, 1_000, 8_192], (1024, 1024): [200, 8_192]}
 MODES = ["forward", "train"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 EXACT_LENGTHS = [8_192, 32_768, 131_072]  # the last one not with --quick
-SIZES = range(1, 7)  # k, the released form's
 REACH = 39  # bases on which a position of the released form depends: what recomputing has to go through
 
 
@@ -48,27 +48,6 @@ def make_memory(D: int, E: int, device: str = "cpu", dtype: torch.dtype = torch.
     backbone = LlamaConfig(hidden_size=D, num_attention_heads=1, num_hidden_layers=1, vocab_size=16)
     config = GengramConfig(backbone_config=backbone, memory_layers=[0], memory_dim=E, **fields)
     return MotifMemory(config).to(device, dtype)
-
-
-def estimate_peer(D: int, E: int, T: int, itemsize: int = 4) -> dict[str, float]:
-    """What the released algorithm needs for T tokens: bytes held for a backward pass, and operations forward."""
-    return {"bytes": T * (5 * 6 * E + 6 * E + 6 * D) * itemsize, "flop": 4 * T * 6 * E * D}
-
-
-def estimate_ours(D: int, E: int, T: int, mode: str, itemsize: int = 4) -> dict[str, float]:
-    """
-    What merged tables must move and compute at least, in bytes and operations.
-
-    Forward, tables kept: hidden states in, residual out, one new row of Q and one of R (2D numbers each) a position;
-    17 rows are added up. Training: rows in use are projected, and their gradients twice more; forward and backward
-    read the rows again, backward takes two gradients in and gives one; the weights' gradients are written.
-    """
-    rows = sum(min(T, 4**k) for k in SIZES)
-    if mode == "forward":
-        return {"bytes": T * (2 + 4) * D * itemsize, "flop": T * 17 * 2 * D}
-    weights = sum(5**k for k in SIZES) * E + 2 * D * 6 * E
-    moved = T * (6 + 4) * D + T * 4 * D + 4 * rows * 2 * D + 2 * weights
-    return {"bytes": moved * itemsize, "flop": 3 * 2 * rows * E * 2 * D + 3 * T * 17 * 2 * D}
 
 
 @phase("Speed of the memory")
@@ -248,7 +227,7 @@ def run_benchmark(
     with track(total=len(grid) * len(MODES) + 4, desc="Measuring", unit=" cells") as progress:
         for D, E, T in grid:
             for mode in MODES:
-                need, factor = estimate_peer(D, E, T, dtype.itemsize), 3 if mode == "train" else 1
+                need, factor = bound_released(D, E, T, dtype.itemsize), 3 if mode == "train" else 1
                 cell: dict[str, Any] = {"D": D, "E": E, "T": T, "mode": mode}
                 takes = need["flop"] * factor / machine["flop_per_s"]
                 if need["bytes"] * factor > count_free_bytes(device) / 2:
@@ -261,7 +240,7 @@ def run_benchmark(
                         torch._dynamo.reset()  # otherwise the compiler would give up after some shapes
                         peers["compiled"] = torch.compile(run_released, dynamic=False)
                     cell = measure_speed(D, E, T, mode, device, rounds, peers, dtype)
-                    bound = estimate_ours(D, E, T, mode, dtype.itemsize)
+                    bound = bound_merged(D, E, T, mode, dtype.itemsize)
                     cell["bound_seconds"] = max(
                         bound["bytes"] / machine["bytes_per_s"], bound["flop"] / machine["flop_per_s"]
                     )

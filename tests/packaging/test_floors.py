@@ -38,6 +38,7 @@ FLOORS = {
     "gengram.tokenization": 1,
     "gengram.adapters": 2,
     "gengram.catalogue": 2,
+    "gengram.costs": 2,
     "gengram.registration": 2,
     "gengram.loading": 3,
     "gengram.training.arguments": 3,

@@ -5,9 +5,10 @@ import torch
 from transformers import AutoModelForSequenceClassification, BertConfig, LlamaConfig, MixtralConfig
 
 from gengram import GengramConfig
+from gengram.costs import estimate_activations
 from gengram.rmt.configuration_rmt import RmtConfig
 from gengram.training.dry_step import choose_memory_paths, make_dry, run_dry, run_dry_forward
-from gengram.training.memory_estimate import count_parameters, estimate_activations
+from gengram.training.memory_estimate import count_parameters
 
 CPU = torch.device("cpu")
 SIZE = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 64}
