@@ -1,8 +1,8 @@
 """The Triton kernels of the memory: whether they serve an input, and one place to import them from.
 
 `triton_index` finds which table rows each position reads, `triton_rows` sums them, `triton_tables` projects and merges
-the tables that they belong to, `triton_gate` scores the gate, `triton_convolution` applies it and convolves. All of
-them are operators of PyTorch with gradients, so that `torch.compile` takes them as they are.
+the tables that they belong to, `triton_gate` scores the gate, applies it and runs the mixer. All of them are operators
+of PyTorch with gradients, so that `torch.compile` takes them as they are.
 """
 
 import functools
@@ -19,11 +19,10 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 missing: Exception | None = None
 
 # Without a device for them the kernels, and triton, are not imported at all.
-mix_gated = pool_rows = project_tables = read_rows = score_gate = None
+gate_and_mix = pool_rows = project_tables = read_rows = None
 if INTERPRETED or torch.backends.cuda.is_built():
     try:
-        from .triton_convolution import mix_gated
-        from .triton_gate import score_gate
+        from .triton_gate import gate_and_mix
         from .triton_rows import pool_rows, read_rows
         from .triton_tables import project_tables
     except ImportError as error:
@@ -64,12 +63,14 @@ def _run_once(device: torch.device, dtype: torch.dtype) -> None:
         tables = [torch.ones(5**k, 16, dtype=dtype, device=device, requires_grad=True) for k in window.kmer_sizes]
         weight = torch.ones(16, 32, dtype=dtype, device=device)
         projected = project_tables(tables, weight, weight, window)
-        key, value = read_rows(projected.rows, projected.layout, letters, window).chunk(2, dim=-1)
-        key = key + pool_rows(tables, letters, window)[..., :16]
+        key_value = read_rows(projected.rows, projected.layout, letters, window)
+        hidden = pool_rows(tables, letters, window)[..., :16]
         ones = torch.ones(16, dtype=dtype, device=device)
-        gate = score_gate(key, key, ones, ones, 1e-5, 1e-5, "signed_sqrt")
-        taps = torch.ones(2, 16, dtype=dtype, device=device)
-        mix_gated(value, gate, taps, 2, None, dtype).sum().backward()
+        for mixer, mixer_weight in (("silu_norm", ones), ("conv_residual", ones[:, None, None].repeat(1, 1, 2))):
+            hidden = gate_and_mix(
+                hidden, [key_value], [ones, ones], [1e-5] * 3, "signed_sqrt", mixer, mixer_weight, dilation=2
+            )
+        hidden.sum().backward()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
 
@@ -79,4 +80,4 @@ def _warn_once(reason: str) -> None:
     logger.warning(f"The motif memory's GPU kernels do not run here, its slower PyTorch form does: {reason}")
 
 
-__all__ = ["can_run_kernels", "mix_gated", "pool_rows", "project_tables", "read_rows", "score_gate"]
+__all__ = ["can_run_kernels", "gate_and_mix", "pool_rows", "project_tables", "read_rows"]

@@ -11,7 +11,7 @@ from .configuration_gengram import GengramConfig
 from .context_parallel import ContextParallel
 from .cpu_kernel import FusedStep, Gating, KeptSteps, read_fused, run_fused
 from .cpu_library import load_kernel
-from .gpu_kernel import can_run_kernels, mix_gated, pool_rows, project_tables, read_rows, score_gate
+from .gpu_kernel import can_run_kernels, gate_and_mix, pool_rows, project_tables, read_rows
 from .kmer_index import NUM_LETTERS, KmerContext, KmerWindow, shift
 from .memory_cache import ROLLBACK
 from .memory_chunks import CHUNK, run_in_chunks
@@ -70,10 +70,10 @@ class ShortConvolution(nn.Module):
         self._refuse_adapter()
         return self.conv(x, documents)
 
-    def read_taps(self) -> torch.Tensor:
-        """The weight as [taps, D]."""
+    def read_weight(self) -> torch.Tensor:
+        """[D, 1, taps]."""
         self._refuse_adapter()
-        return self.conv.weight[:, 0].T
+        return self.conv.weight
 
     def _refuse_adapter(self) -> None:
         if not isinstance(self.conv, MotifConvolution):
@@ -213,28 +213,29 @@ class MotifMemory(GradientCheckpointingLayer):
         Returns:
             key, value (`torch.Tensor` [B, T, D]).
         """
-        path = self.choose_path(context)
+        parts = self._read_parts(context, self.choose_path(context))
+        key, value = parts[0].chunk(2, dim=-1) if len(parts) == 1 else parts
+        return key, value
+
+    def _read_parts(self, context: KmerContext, path: str) -> list[torch.Tensor]:
+        """Key and value [B, T, D], or, from forms that make both at once, one tensor [B, T, 2D]."""
         tables, weights = self._tables(), (self.key_proj.weight, self.value_proj.weight)
         letters, documents, history = context.letters, context.documents, context.history
         if path == "triton":
             projected = self._project(context)
             key_value = read_rows(projected.rows, projected.layout, letters, self.window, documents, history)
-            if (bias := self._bias(key_value.dtype)) is not None:
-                key_value = key_value + bias
-            key, value = key_value.chunk(2, dim=-1)
-            return key, value
+            bias = self._bias(key_value.dtype)
+            return [key_value if bias is None else key_value + bias]
         if path == "fused" and not torch.is_grad_enabled():
             gating, merged = self._describe_gating(context)
-            key_value = read_fused(gating, merged.rows, self._bias(merged.rows.dtype)).to(tables[0].dtype)
-            key, value = key_value.chunk(2, dim=-1)
-            return key, value
+            return [read_fused(gating, merged.rows, self._bias(merged.rows.dtype)).to(tables[0].dtype)]
         if path in ("fused", "merged"):
             merged = self._merge(context)
             with torch.autocast(letters.device.type, enabled=False):
                 key, value = read_merged(merged, tables, *weights, letters, self.window, documents, history)
             if self.key_proj.bias is not None:
                 key, value = key + self.key_proj.bias, value + self.value_proj.bias
-            return key, value
+            return [key, value]
         if path == "prefix":
             if history or documents is not None:
                 raise ValueError(
@@ -249,7 +250,7 @@ class MotifMemory(GradientCheckpointingLayer):
         else:
             pooled = pool_by_definition(tables, letters, self.window, documents)[:, history:]
         pooled = pooled.to(tables[0].dtype)
-        return self.key_proj(pooled), self.value_proj(pooled)
+        return [self.key_proj(pooled), self.value_proj(pooled)]
 
     def forward(self, hidden_states: torch.Tensor, context: KmerContext) -> torch.Tensor:
         """
@@ -296,32 +297,50 @@ class MotifMemory(GradientCheckpointingLayer):
         if (step := self._find_step(context)) is not None:
             return self._take_step(step, hidden_states, context).to(hidden_states.dtype)
         path = self.choose_path(context)
-        if path == "fused":
+        if path.startswith("triton") and all(type(norm) is nn.RMSNorm for norm in (self.norm_q, self.norm_k)):
+            residual, mixed = self._gate_by_triton(hidden_states, context, path, compute)
+            if mixed:
+                return residual
+        elif path == "fused":
             residual, mixed = self._gate_fused(hidden_states.to(compute), context)
             if mixed:
                 return residual.to(hidden_states.dtype)
         else:
             key, value = self.read(context)
-            norms = self.norm_q, self.norm_k
-            if path.startswith("triton") and all(type(norm) is nn.RMSNorm for norm in norms):
-                weights, eps = [norm.weight for norm in norms], [norm.eps for norm in norms]
-                gate = score_gate(hidden_states, key, *weights, *eps, self.gate)
-            else:
-                query, key = _normalize(norms[0], hidden_states, compute), _normalize(norms[1], key, compute)
-                gate = gate_scores(query, key, self.gate)
+            query, key = _normalize(self.norm_q, hidden_states, compute), _normalize(self.norm_k, key, compute)
+            gate = gate_scores(query, key, self.gate)
             if context.real is not None:
                 gate = gate * context.real[..., None]
-            mixes = self.mixer == "conv_residual" and self.norm_out is None and context.state is None
-            if path.startswith("triton") and mixes:
-                conv = self.short_conv.read_taps(), self.short_conv.conv.dilation[0]
-                documents = None if context.documents is None else context.documents[:, context.history :]
-                return mix_gated(value, gate, *conv, documents, hidden_states.dtype)
             residual = gate * value.to(compute)
         if self.mixer == "silu_norm":
             residual = F.silu(_normalize(self.norm_out, residual, compute))
         elif self.mixer == "conv_residual":
             residual = residual + F.silu(self._convolve(residual, context, compute))
         return residual.to(hidden_states.dtype)
+
+    def _gate_by_triton(
+        self, hidden_states: torch.Tensor, context: KmerContext, path: str, compute: torch.dtype
+    ) -> tuple[torch.Tensor, bool]:
+        """The residual, or, where a mixer is left to PyTorch, the gated vectors: and which of them it is."""
+        norms = [self.norm_q, self.norm_k]
+        weights = [norm.weight for norm in norms]
+        mixer, mixer_weight, dilation = self.mixer, None, 1
+        if self.mixer == "silu_norm" and type(self.norm_out) is nn.RMSNorm:
+            mixer_weight = self.norm_out.weight
+            norms.append(self.norm_out)
+        elif self.mixer == "conv_residual" and self.norm_out is None and context.state is None:
+            mixer_weight, dilation = self.short_conv.read_weight(), self.short_conv.conv.dilation[0]
+        else:
+            # A wrapped norm is its wrapper's; generation keeps gated vectors of earlier steps; and a norm in front of
+            # the convolution, which neither preset has, would need the vectors of a position whole for every tap.
+            mixer = "none"
+        mixed = mixer == self.mixer
+        documents = None if context.documents is None else context.documents[:, context.history :]
+        residual = gate_and_mix(
+            hidden_states, self._read_parts(context, path), weights, [norm.eps for norm in norms], self.gate, mixer,
+            mixer_weight, dilation, context.real, documents, hidden_states.dtype if mixed else compute,
+        )  # fmt: skip
+        return residual, mixed
 
     def _gate_fused(self, hidden_states: torch.Tensor, context: KmerContext) -> tuple[torch.Tensor, bool]:
         """The gated vectors, or, where the kernel knows the mixer, the residual: and which of them it is."""
@@ -332,7 +351,7 @@ class MotifMemory(GradientCheckpointingLayer):
         mixes = self.mixer == "none" or (self.mixer == "conv_residual" and self.norm_out is None)
         conv, state = None, context.state
         if mixes and self.short_conv is not None:
-            conv = self.short_conv.read_taps().to(compute)
+            conv = self.short_conv.read_weight()[:, 0].T.to(compute)
             history = self.short_conv.history
             past = None if state is None else state.find_gated(self.layer_idx, history)
             kept = 0 if state is None else history + ROLLBACK

@@ -12,14 +12,16 @@ if importlib.util.find_spec("triton") is None:
 
 BLOCKS = {"B": "i32", "S": "i32", "T": "i32", "C": "i32", "D": "i32", "N": "i32"}
 PLANES = {"layers": "*i32", "rows": "*i32", "life": "*i32", "share": "*fp32", "keys": "*i32"}
-GATE = {"hidden_stride": "i32", "key_stride": "i32", "hidden_eps": "fp32", "key_eps": "fp32"}
+STRIDES = dict.fromkeys((f"{name}_stride" for name in ("hidden", "key", "value", "d_key", "d_value")), "i32")
+GATE = STRIDES | {"stride": "i32", "dilation": "i32", "programs": "i32", "tiles": "i32"}
+GATE |= {"documents": "*i64", "real": "*i1", "hidden_eps": "fp32", "key_eps": "fp32", "out_eps": "fp32"}
 
 
 def kernels(dtype: str) -> list:
     """Each kernel with the types of its arguments (those left out are constants), constants, warps and stages."""
     from triton import language as tl
 
-    from gengram.gengram import triton_convolution, triton_gate, triton_index, triton_rows
+    from gengram.gengram import triton_gate, triton_index, triton_rows
 
     data = f"*{dtype}"
     operand = {"fp32": tl.float32, "bf16": tl.bfloat16, "fp16": tl.float16}[dtype]
@@ -42,16 +44,20 @@ def kernels(dtype: str) -> list:
     by_row |= dict.fromkeys(("start", "first_row", "base"), "i32")
     for steps in ({"BLOCK_E": 64, "BLOCK_C": 64}, {"BLOCK_E": 8, "BLOCK_C": 512}):
         found.append((triton_rows._add_by_row_kernel, by_row, steps, 4, 3))
-    names = ("hidden", "key", "hidden_weight", "key_weight", "d_hidden", "d_key")
-    gate = BLOCKS | GATE | dict.fromkeys(names, data) | dict.fromkeys(("gate", "gradient", "d_product"), "*fp32")
-    for kernel in (triton_gate._score_gate_kernel, triton_gate._score_gate_backward_kernel):
-        found.append((kernel, gate, {"SIGNED_SQRT": True, "ROWS": 4, "BLOCK_D": 1024}, 8, 3))
-    mix = BLOCKS | {"stride": "i32", "dilation": "i32", "documents": "*i64"}
-    mix |= dict.fromkeys(("value", "weight", "out", "gradient", "d_value"), data)
-    mix |= dict.fromkeys(("gate", "d_mixed", "d_weight", "d_gate"), "*fp32")
-    shape = {"TAPS": 4, "CUT": True, "BLOCK_T": triton_convolution.BLOCK_T, "BLOCK_D": triton_convolution.BLOCK_D}
-    for name in ("_mix_gated_kernel", "_differentiate_mixed_kernel", "_differentiate_gated_kernel"):
-        found.append((getattr(triton_convolution, name), mix, shape, 4, 3))
+    names = ("hidden", "key", "value", "hidden_weight", "key_weight", "out_weight", "weight", "gradient", "out")
+    gate = BLOCKS | GATE | dict.fromkeys((*names, *(f"d_{name}" for name in names)), data)
+    gate |= dict.fromkeys(("scores", "gate", "d_product", "d_mixed", "d_more", "d_weight"), "*fp32")
+    taps = {"CUT": True, "TAPS": 4}
+    mix = taps | {"BLOCK_T": triton_gate.MIX_T, "BLOCK_D": triton_gate.MIX_D}
+    back = taps | {"SIGNED_SQRT": True, "BLOCK_T": triton_gate.BACK_T, "BLOCK_D": triton_gate.BACK_D}
+    found += [(triton_gate._mix_gated_kernel, gate, mix, 4, 3)]
+    found += [(triton_gate._differentiate_mixed_kernel, gate, mix, 4, 3)]
+    sums = {"MORE": 4, "BLOCK_P": triton_gate.SUM_P, "BLOCK_D": triton_gate.SUM_D}
+    found += [(triton_gate._sum_tiles_kernel, gate | {"d_out_weight": data}, sums, 4, 3)]
+    for mixer in triton_gate.MIXERS.values():
+        score = {"SIGNED_SQRT": True, "PADDED": True, "MIXER": mixer, "ROWS": 4, "BLOCK_D": 1024}
+        found += [(triton_gate._score_kernel, gate, score, 8, 3)]
+        found += [(triton_gate._differentiate_gated_kernel, gate, back | {"MIXER": mixer}, 4, 3)]
     return found
 
 
@@ -80,7 +86,7 @@ def test_kernels_compile_without_spilling(capability, dtype, tmp_path, monkeypat
         code.write_bytes(compiled.asm["cubin"])
         usage = subprocess.run([dump, "--dump-resource-usage", code], capture_output=True, text=True, check=True).stdout
         registers, stack = map(int, re.search(r"REG:(\d+) STACK:(\d+)", usage).groups())
-        shape = {name: value for name, value in constants.items() if name.startswith(("BLOCK", "ROWS"))}
+        shape = {name: value for name, value in constants.items() if name.startswith(("BLOCK", "ROWS", "MIXER"))}
         print(f"{kernel.__name__} {shape}: {registers} registers, {compiled.metadata.shared} bytes shared")
         assert stack <= 32, f"{kernel.__name__} {shape} spills {stack} bytes a thread"
         assert compiled.metadata.shared <= 99 * 1024, kernel.__name__  # what every GPU since the A100 has

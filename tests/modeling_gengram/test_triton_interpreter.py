@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-KERNELS = Path(__file__).with_name("test_triton_kernels.py")
+KERNELS = [str(Path(__file__).with_name(f"test_triton_{name}.py")) for name in ("kernels", "gate")]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton has no release for this system")
 def test_kernels_under_the_interpreter(pytestconfig):
     """In a process of its own, because triton reads TRITON_INTERPRET when it is imported."""
-    command = [sys.executable, "-m", "pytest", str(KERNELS), "-q", "-x", "-p", "no:cacheprovider", "--no-header"]
+    command = [sys.executable, "-m", "pytest", *KERNELS, "-q", "-x", "-p", "no:cacheprovider", "--no-header"]
     if (golden := pytestconfig.getoption("--golden-dir")) is not None:
         command += ["--golden-dir", golden]
     environment = {**os.environ, "TRITON_INTERPRET": "1"}

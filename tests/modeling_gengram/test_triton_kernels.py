@@ -4,15 +4,20 @@ On a GPU by `pytest -m gpu`; without one under Triton's interpreter, which has t
 imported: `test_triton_interpreter.py` runs this file so.
 """
 
-import os
-
 import pytest
 import torch
-import torch.nn.functional as F
+from kernel_comparison import (
+    ALLOWED,
+    DEVICE,
+    INTERPRETED,
+    assert_near,
+    compare,
+    make_documents,
+    make_letters,
+    make_weights,
+)
 from transformers import LlamaConfig
 
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-DEVICE = "cpu" if INTERPRETED else "cuda"
 if not INTERPRETED:
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device (test_triton_interpreter.py runs it without)", allow_module_level=True)
@@ -20,18 +25,13 @@ if not INTERPRETED:
 pytest.importorskip("triton")
 
 # Only now that triton may be imported.
-from gengram import GengramConfig, MotifMemory  # noqa: E402
-from gengram.gengram import triton_convolution, triton_gate, triton_rows  # noqa: E402
-from gengram.gengram.kmer_index import KmerContext, KmerWindow  # noqa: E402
-from gengram.gengram.memory_ops import convolve_causal, gate_scores, pool_by_definition  # noqa: E402
-from gengram.gengram.modeling_gengram import find_letters  # noqa: E402
-from gengram.gengram.triton_convolution import mix_gated  # noqa: E402
-from gengram.gengram.triton_gate import score_gate  # noqa: E402
-from gengram.gengram.triton_rows import pool_rows, read_rows  # noqa: E402
-from gengram.gengram.triton_tables import project_tables  # noqa: E402
-
-# A relative L2 error of float32, and of one (rows, gradients) or several (merged tables) roundings to half precision.
-ALLOWED = {torch.float32: 1e-6, torch.float16: 2e-3, torch.bfloat16: 1e-2}
+from gengram import GengramConfig, MotifMemory
+from gengram.gengram import triton_rows
+from gengram.gengram.kmer_index import KmerContext, KmerWindow
+from gengram.gengram.memory_ops import pool_by_definition
+from gengram.gengram.modeling_gengram import find_letters
+from gengram.gengram.triton_rows import pool_rows, read_rows
+from gengram.gengram.triton_tables import project_tables
 
 WINDOWS = [
     pytest.param(KmerWindow(sizes, size, lag, deduplicate, tie), id=name)
@@ -49,44 +49,6 @@ WINDOWS = [
         ("longer-than-two-chunks", (2,), 70, 0, False, False),
     ]
 ]
-
-
-def make_letters(B: int, S: int) -> torch.Tensor:
-    """Bases with N, invalid tokens, padding on the left and a run of one letter."""
-    generator = torch.Generator().manual_seed(0)
-    letters = torch.randint(0, 4, (B, S), generator=generator)
-    noise = torch.rand(B, S, generator=generator)
-    letters[noise < 0.03] = 4
-    letters[noise > 0.97] = -1
-    letters[0, : S // 3] = 0
-    letters[-1, : S // 5] = -1
-    return letters.to(DEVICE)
-
-
-def make_documents(B: int, S: int) -> torch.Tensor:
-    return (torch.rand(B, S, generator=torch.Generator().manual_seed(1)) < 0.05).cumsum(1).to(DEVICE)
-
-
-def make_weights(shapes: list[tuple[int, ...]], dtype: torch.dtype) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """Random leaves in the dtype, and the same numbers in float64."""
-    generator = torch.Generator().manual_seed(2)
-    rounded = [torch.randn(shape, generator=generator).to(DEVICE, dtype).requires_grad_() for shape in shapes]
-    return rounded, [weight.detach().double().requires_grad_() for weight in rounded]
-
-
-def assert_near(ours: torch.Tensor, exact: torch.Tensor, allowed: float) -> None:
-    error = float((ours.detach().double() - exact.detach()).norm() / exact.detach().norm().clamp(min=1e-12))
-    assert error <= allowed, f"{error:.1e}"
-
-
-def compare(ours, exact, leaves, exact_leaves, dtype) -> None:
-    """Values, and gradients of a random cotangent that both see in the same, rounded form."""
-    assert_near(ours, exact, ALLOWED[dtype])
-    cotangent = torch.randn(exact.shape, generator=torch.Generator().manual_seed(3)).to(DEVICE, ours.dtype)
-    found = torch.autograd.grad(ours, leaves, cotangent)
-    for gradient, expected in zip(found, torch.autograd.grad(exact, exact_leaves, cotangent.double())):
-        assert gradient.dtype == dtype
-        assert_near(gradient, expected, ALLOWED[dtype])
 
 
 @pytest.mark.parametrize(
@@ -157,62 +119,6 @@ def test_gradients_of_rows_are_the_same_bits_every_time():
     assert all(torch.equal(a, b) for a, b in zip(first, second))
 
 
-@pytest.mark.parametrize("dtype", ALLOWED, ids=str)
-@pytest.mark.parametrize("kind", ["signed_sqrt", "sigmoid"])
-@pytest.mark.parametrize("B, T, D", [(2, 9, 24), (1, 5, 1100), (2, 3, 7)])
-def test_gate(dtype, kind, B, T, D):
-    leaves, exact_leaves = make_weights([(B, T, D), (B, T, 2 * D), (D,), (D,)], dtype)
-
-    def score(hidden, key_value, norm_q, norm_k):
-        key = key_value[..., :D]
-        return gate_scores(F.rms_norm(hidden, (D,), norm_q, 1e-5), F.rms_norm(key, (D,), norm_k, 1e-3), kind)
-
-    hidden, key_value, *norms = leaves
-    gate = score_gate(hidden, key_value[..., :D], *norms, 1e-5, 1e-3, kind)
-    assert gate.dtype == torch.float32
-    exact = score(*exact_leaves)
-    assert_near(gate, exact, 1e-6)
-    cotangent = torch.randn(B, T, 1, device=DEVICE)
-    found = torch.autograd.grad(gate, leaves, cotangent)
-    # The slope of the signed root is unbounded near 0, so a score's last digit shows there.
-    allowed = max(ALLOWED[dtype], 1e-4 if kind == "signed_sqrt" else 2e-6)
-    for gradient, expected in zip(found, torch.autograd.grad(exact, exact_leaves, cotangent.double())):
-        assert_near(gradient, expected, allowed)
-
-
-@pytest.mark.parametrize("kind, expected", [("signed_sqrt", 0.5), ("sigmoid", 0.5)])
-def test_gate_of_nothing_is_a_half_and_has_no_slope(kind, expected):
-    hidden = torch.zeros(1, 2, 8, device=DEVICE, requires_grad=True)
-    key, norm = torch.zeros(1, 2, 8, device=DEVICE, requires_grad=True), torch.ones(8, device=DEVICE)
-    gate = score_gate(hidden, key, norm, norm, 1e-5, 1e-5, kind)
-    assert torch.equal(gate, torch.full((1, 2, 1), expected, device=DEVICE))
-    for gradient in torch.autograd.grad(gate.sum(), [hidden, key]):
-        assert torch.equal(gradient, torch.zeros_like(gradient))
-
-
-@pytest.mark.parametrize("dtype", ALLOWED, ids=str)
-@pytest.mark.parametrize(
-    "T, D, taps, dilation, packed", [(70, 24, 4, 6, False), (41, 100, 3, 2, True), (5, 7, 1, 1, False)]
-)
-def test_convolution(dtype, T, D, taps, dilation, packed):
-    leaves, exact_leaves = make_weights([(2, T, 2 * D), (D, 1, taps)], dtype)
-    documents = make_documents(2, T) if packed else None
-    gate = torch.rand(2, T, 1, device=DEVICE, requires_grad=True)
-    exact_gate = gate.detach().double().requires_grad_()
-    gated = exact_gate * exact_leaves[0][..., D:]
-    exact = gated + F.silu(convolve_causal(gated, exact_leaves[1], dilation, documents))
-    ours = mix_gated(leaves[0][..., D:], gate, leaves[1][:, 0].T, dilation, documents, dtype)
-    compare(ours, exact, leaves, exact_leaves, dtype)
-    cotangent = torch.ones_like(ours)
-    ours = mix_gated(leaves[0][..., D:], gate, leaves[1][:, 0].T, dilation, documents, dtype)
-    gated = exact_gate * exact_leaves[0].detach()[..., D:]
-    exact = gated + F.silu(convolve_causal(gated, exact_leaves[1].detach(), dilation, documents))
-    (found,), (expected,) = (
-        torch.autograd.grad(out, x, cotangent.to(out.dtype)) for out, x in ((ours, gate), (exact, exact_gate))
-    )
-    assert_near(found, expected, 1e-6)
-
-
 def test_operators_keep_their_promises_to_the_compiler():
     """Schema, fake kernels (shapes, dtypes, strides) and gradients, as `torch.library.opcheck` examines them."""
     checks = ("test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_static")
@@ -221,16 +127,6 @@ def test_operators_keep_their_promises_to_the_compiler():
     described = triton_rows._describe(KmerWindow((1, 2), 4, 0, False, False))
     torch.library.opcheck(
         triton_rows._sum_rows, (tables, letters, documents, [], described, [0, 5, 30], 0, 2), test_utils=checks
-    )
-    (hidden, key_value, norm, weight), _ = make_weights([(2, 5, 8), (2, 5, 16), (8,), (8, 3)], torch.float32)
-    torch.library.opcheck(
-        triton_gate._score_gate, (hidden, key_value[..., :8], norm, norm, 1e-5, 1e-5, True), test_utils=checks
-    )
-    gate = torch.rand(2, 5, device=DEVICE, requires_grad=True)
-    torch.library.opcheck(
-        triton_convolution._mix_gated,
-        (key_value[..., 8:], gate, weight.T.contiguous().T, 2, None, torch.float32),
-        test_utils=checks,
     )
 
 
