@@ -1,7 +1,7 @@
 """How the functions of `cpu_kernel.cpp` are compiled and found.
 
 The compiler runs when they are first needed and takes a few seconds; the library is kept for later processes. Without
-a compiler the eager forms serve.
+a compiler the eager forms serve, and `fall_back` is told.
 """
 
 import atexit
@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers.utils import logging
 
-logger = logging.get_logger(__name__)
+from .fallback import Fallback, fall_back, shorten_reason
 
 SOURCE = Path(__file__).with_name("cpu_kernel.cpp")
 FLAGS = ["-O3", "-std=c++17", "-shared", "-fPIC", "-fopenmp"]
@@ -31,21 +30,34 @@ WORK = 2**14  # numbers a thread should have at least
 _NAMES = {torch.float32: "float", torch.float64: "double"}
 
 
-@functools.cache
 def load_kernel() -> ctypes.CDLL | None:
-    """The compiled kernel; None, with one warning, where it cannot be compiled."""
-    if not SOURCE.exists():
-        return None  # a checkpoint's code on the Hub brings the Python files only
+    """The compiled kernel; None where it cannot be had, and then `fall_back` is told."""
+    library, fallback = _load()
+    if fallback is not None:
+        fall_back(fallback)
+    return library
+
+
+@functools.cache
+def _load() -> tuple[ctypes.CDLL | None, Fallback | None]:
+    if not SOURCE.exists():  # A checkpoint's code on the Hub brings the Python files only.
+        return None, _describe_fallback(f"{SOURCE.name} does not come with a model's code", "pip install gengram")
     compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
     if compiler is None:
-        logger.warning("No C++ compiler (c++, g++, clang++): the motif memory runs its slower eager form on the CPU.")
-        return None
+        return None, _describe_fallback(
+            "there is no C++ compiler (c++, g++, clang++)", "Install one, or name one in the variable CXX"
+        )
+    remedy = "Name a compiler of C++17 with OpenMP in the variable CXX (g++ 9, clang 10 or later)"
     try:
-        return ctypes.CDLL(str(_compile(compiler)))
+        return ctypes.CDLL(str(_compile(compiler))), None
     except (OSError, subprocess.SubprocessError) as error:
-        reason = getattr(error, "stderr", None) or error
-        logger.warning(f"The motif memory runs its slower eager form: {compiler} cannot compile {SOURCE}: {reason}")
-        return None
+        said = getattr(error, "stderr", None) or str(error)
+        return None, _describe_fallback(f"{compiler} cannot compile {SOURCE}: {shorten_reason(said)}", remedy)
+
+
+def _describe_fallback(reason: str, remedy: str) -> Fallback:
+    cost = "about ten times slower on long inputs"
+    return Fallback("The motif memory's C++ kernels", reason, cost, remedy)
 
 
 def _compile(compiler: str) -> Path:

@@ -6,12 +6,12 @@ of PyTorch with gradients, so that `torch.compile` takes them as they are.
 """
 
 import functools
+import math
 import os
 
 import torch
-from transformers.utils import logging
 
-logger = logging.get_logger(__name__)
+from .fallback import Fallback, fall_back, shorten_reason
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 # Triton's interpreter runs the kernels on a CPU, for tests; it must be asked for before triton is imported.
@@ -25,7 +25,7 @@ if INTERPRETED or torch.backends.cuda.is_built():
         from .triton_gate import gate_and_mix
         from .triton_rows import pool_rows, read_rows
         from .triton_tables import project_tables
-    except ImportError as error:
+    except Exception as error:  # no triton, or a broken one: what it raises is told where the kernels are needed
         missing = error
 
 
@@ -33,51 +33,46 @@ if INTERPRETED or torch.backends.cuda.is_built():
 def can_run_kernels(device_type: str, dtype: torch.dtype) -> bool:
     """
     Whether the kernels serve tensors of this dtype on the current device of this type. Where they should but cannot
-    (no triton, a GPU that is too old, a broken compiler), the answer is no, with one warning.
+    (no triton, a GPU that is too old, a broken compiler), the answer is no, and `fall_back` is told.
     """
     if dtype not in DTYPES or device_type != ("cpu" if INTERPRETED else "cuda"):
         return False
-    return _try_kernels(torch.cuda.current_device() if device_type == "cuda" else -1, dtype)
+    fallback = _try_kernels(torch.cuda.current_device() if device_type == "cuda" else -1, dtype)
+    if fallback is not None:
+        fall_back(fallback)
+    return fallback is None
 
 
 @functools.cache
-def _try_kernels(index: int, dtype: torch.dtype) -> bool:
-    """Compile and run every kernel once, on a few numbers."""
+def _try_kernels(index: int, dtype: torch.dtype) -> Fallback | None:
+    """Compile and run every kernel once; why the memory has to do without them, if it has to."""
+    name = str(dtype).removeprefix("torch.")
+    kernel = f"The motif memory's Triton kernels ({name}, {'interpreter' if index < 0 else f'cuda:{index}'})"
+    cost = "about ten times slower on a GPU"
+    if missing is not None:
+        reason = shorten_reason(f"{type(missing).__name__}: {missing}")
+        return Fallback(kernel, reason, cost, "pip install triton; PyTorch's CUDA builds for Linux bring it")
     try:
-        if missing is not None:
-            raise missing
-        device = torch.device("cpu") if index < 0 else torch.device("cuda", index)
-        _run_once(device, dtype)
+        fault = _run_once(torch.device("cpu") if index < 0 else torch.device("cuda", index), dtype)
     except Exception as error:  # whatever a compiler or driver raises, the other forms of the memory still work
-        _warn_once(f"{type(error).__name__}: {error}")
-        return False
-    return True
+        fault = f"{type(error).__name__}: {error}"
+    if fault is None:
+        return None
+    return Fallback(kernel, shorten_reason(fault), cost, "gengram doctor runs them one by one and says more")
 
 
-def _run_once(device: torch.device, dtype: torch.dtype) -> None:
-    from .kmer_index import KmerWindow
+def _run_once(device: torch.device, dtype: torch.dtype) -> str | None:
+    """Both forms with both presets, forward and backward; what is wrong with what they give."""
+    from .kernel_trial import FULL, PRESETS, SMALL, try_memory
 
-    with torch.enable_grad(), torch.autocast(device.type, enabled=False):
-        letters = torch.tensor([[0, 1, 2, 3, 4, 0, 1, 2]], device=device)
-        window = KmerWindow((1, 2), 4, 0, False, False)
-        tables = [torch.ones(5**k, 16, dtype=dtype, device=device, requires_grad=True) for k in window.kmer_sizes]
-        weight = torch.ones(16, 32, dtype=dtype, device=device)
-        projected = project_tables(tables, weight, weight, window)
-        key_value = read_rows(projected.rows, projected.layout, letters, window)
-        hidden = pool_rows(tables, letters, window)[..., :16]
-        ones = torch.ones(16, dtype=dtype, device=device)
-        for mixer, mixer_weight in (("silu_norm", ones), ("conv_residual", ones[:, None, None].repeat(1, 1, 2))):
-            hidden = gate_and_mix(
-                hidden, [key_value], [ones, ones], [1e-5] * 3, "signed_sqrt", mixer, mixer_weight, dilation=2
-            )
-        hidden.sum().backward()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-
-
-@functools.cache
-def _warn_once(reason: str) -> None:
-    logger.warning(f"The motif memory's GPU kernels do not run here, its slower PyTorch form does: {reason}")
+    scale = SMALL if INTERPRETED else FULL
+    for preset in PRESETS:
+        for path in ("triton", "triton_pooled"):
+            found = try_memory(path, preset, device, dtype, scale, packed=preset == "released")
+            # Far from any rounding, also of a caller who lets products of float32 be coarse (TF32).
+            if max(found.evaluation, found.training) > 0.05 or not math.isfinite(found.gradients):
+                return f"the results of {path} ({preset}) are wrong, error of the values {found.training:.1e}"
+    return None
 
 
 __all__ = ["can_run_kernels", "gate_and_mix", "pool_rows", "project_tables", "read_rows"]
