@@ -76,10 +76,12 @@ def bench(argv: Sequence[str] | None = None) -> int:
         import torch
 
         from gengram.benchmarks.speed import memory
+        from gengram.benchmarks.speed.measure import refuse_fallbacks
 
         if devices == "cuda" and not torch.cuda.is_available():
             raise InputError("no CUDA device here; leave --devices out")
-        report = memory.run_benchmark(device=devices, dtype=memory.DTYPES[dtype], **options)
+        with refuse_fallbacks(devices):
+            report = memory.run_benchmark(device=devices, dtype=memory.DTYPES[dtype], **options)
         if plot is not None:
             memory.plot(report, Path(plot))
         return Answer(memory.tabulate(report), report)

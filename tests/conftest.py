@@ -73,6 +73,22 @@ def pytest_collection_modifyitems(session, config, items):
         raise pytest.UsageError(f"--golden-dir {config.getoption('--golden-dir')}: no golden case found in it")
 
 
+@pytest.fixture(autouse=True)
+def kernels_are_required(request):
+    """On a GPU, a kernel that does not run fails the tests that need one: no skipping, no slower form that passes."""
+    if request.node.get_closest_marker("gpu") is None:
+        yield
+        return
+    import torch
+
+    from gengram.gengram.fallback import require_kernels
+
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    with require_kernels():
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real data beside the project; skips where it is absent."""

@@ -4,11 +4,15 @@ import ctypes
 import os
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from gengram.errors import InputError
+from gengram.gengram.fallback import KernelError, require_kernels
 
 
 def take_turns(
@@ -90,6 +94,23 @@ def read_status(name: str) -> int:
     return int(line.split()[1]) * 1024
 
 
+@contextmanager
+def refuse_fallbacks(device: str) -> Iterator[None]:
+    """On a GPU, where kernels are what is measured, refuse to measure what runs in their place.
+
+    Raises:
+        `InputError`: a kernel does not run here.
+    """
+    if device != "cuda":
+        yield
+        return
+    try:
+        with require_kernels():
+            yield
+    except KernelError as error:
+        raise InputError(f"{error}. Nothing else is measured on a GPU") from error
+
+
 def measure_machine(
     device: str, wait: Callable[[], None] = lambda: None, dtype: torch.dtype = torch.float32
 ) -> dict[str, float]:
@@ -114,6 +135,7 @@ __all__ = [
     "measure_machine",
     "measure_peak",
     "read_status",
+    "refuse_fallbacks",
     "summarize_ratio",
     "take_turns",
 ]

@@ -5,6 +5,7 @@ what it costs and what to do. Whoever measures, or tests the kernels, requires t
 """
 
 import functools
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -68,10 +69,13 @@ def _tell_once(fallback: Fallback) -> None:
 
 
 def shorten_reason(text: str) -> str:
-    """Of a compiler's answer, or an error's, the first line that tells of an error, in at most 300 letters."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    first = next((line for line in lines if "error" in line.lower()), lines[0] if lines else "it says nothing")
-    return (first if len(first) <= 300 else f"{first[:299]}…").rstrip(".")
+    """Of a compiler's answer, or a Python error's, the line that tells of the error, in at most 300 letters."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or ["it says nothing"]
+    # Compilers of C++ and assemblers say `error`; Triton quotes the code, then the Python error that it met.
+    said = next((line for line in lines if re.search(r"\berror\b", line, re.IGNORECASE)), None)
+    raised = next((line for line in reversed(lines) if re.search(r"\w+Error\b", line)), lines[0])
+    shown = said or (raised if raised == lines[0] else f"{lines[0]} {raised}")
+    return (shown if len(shown) <= 300 else f"{shown[:299]}…").rstrip(".")
 
 
 __all__ = ["Fallback", "KernelError", "fall_back", "require_kernels", "shorten_reason"]

@@ -8,7 +8,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import LlamaConfig
 
 from gengram import GengramConfig, MotifMemory
-from gengram.gengram import cpu_kernel, cpu_library
+from gengram.gengram import cpu_kernel, cpu_library, fallback
 from gengram.gengram.kmer_index import KmerContext
 from gengram.gengram.memory_cache import MotifMemoryLayer
 

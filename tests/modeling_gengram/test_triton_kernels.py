@@ -22,7 +22,8 @@ if not INTERPRETED:
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device (test_triton_interpreter.py runs it without)", allow_module_level=True)
     pytestmark = pytest.mark.gpu
-pytest.importorskip("triton")
+else:
+    pytest.importorskip("triton")  # on a GPU its absence is a failure
 
 # Only now that triton may be imported.
 from gengram import GengramConfig, MotifMemory
