@@ -12,6 +12,7 @@ import os
 import torch
 
 from .fallback import Fallback, fall_back, shorten_reason
+from .kernel_trial import FULL, PRESETS, SMALL, try_memory
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 # Triton's interpreter runs the kernels on a CPU, for tests; it must be asked for before triton is imported.
@@ -30,21 +31,24 @@ if INTERPRETED or torch.backends.cuda.is_built():
 
 
 @torch.compiler.assume_constant_result
-def can_run_kernels(device_type: str, dtype: torch.dtype) -> bool:
+def can_run_kernels(device_type: str, dtype: torch.dtype, memory: type) -> bool:
     """
     Whether the kernels serve tensors of this dtype on the current device of this type. Where they should but cannot
     (no triton, a GPU that is too old, a broken compiler), the answer is no, and `fall_back` is told.
+
+    Args:
+        device_type (`str`), dtype (`torch.dtype`), memory (`type`): `MotifMemory`, which is tried once.
     """
     if dtype not in DTYPES or device_type != ("cpu" if INTERPRETED else "cuda"):
         return False
-    fallback = _try_kernels(torch.cuda.current_device() if device_type == "cuda" else -1, dtype)
+    fallback = _try_kernels(torch.cuda.current_device() if device_type == "cuda" else -1, dtype, memory)
     if fallback is not None:
         fall_back(fallback)
     return fallback is None
 
 
 @functools.cache
-def _try_kernels(index: int, dtype: torch.dtype) -> Fallback | None:
+def _try_kernels(index: int, dtype: torch.dtype, memory: type) -> Fallback | None:
     """Compile and run every kernel once; why the memory has to do without them, if it has to."""
     name = str(dtype).removeprefix("torch.")
     kernel = f"The motif memory's Triton kernels ({name}, {'interpreter' if index < 0 else f'cuda:{index}'})"
@@ -53,7 +57,7 @@ def _try_kernels(index: int, dtype: torch.dtype) -> Fallback | None:
         reason = shorten_reason(f"{type(missing).__name__}: {missing}")
         return Fallback(kernel, reason, cost, "pip install triton; PyTorch's CUDA builds for Linux bring it")
     try:
-        fault = _run_once(torch.device("cpu") if index < 0 else torch.device("cuda", index), dtype)
+        fault = _run_once(torch.device("cpu") if index < 0 else torch.device("cuda", index), dtype, memory)
     except Exception as error:  # whatever a compiler or driver raises, the other forms of the memory still work
         fault = f"{type(error).__name__}: {error}"
     if fault is None:
@@ -61,14 +65,12 @@ def _try_kernels(index: int, dtype: torch.dtype) -> Fallback | None:
     return Fallback(kernel, shorten_reason(fault), cost, "gengram doctor runs them one by one and says more")
 
 
-def _run_once(device: torch.device, dtype: torch.dtype) -> str | None:
+def _run_once(device: torch.device, dtype: torch.dtype, memory: type) -> str | None:
     """Both forms with both presets, forward and backward; what is wrong with what they give."""
-    from .kernel_trial import FULL, PRESETS, SMALL, try_memory
-
     scale = SMALL if INTERPRETED else FULL
     for preset in PRESETS:
         for path in ("triton", "triton_pooled"):
-            found = try_memory(path, preset, device, dtype, scale, packed=preset == "released")
+            found = try_memory(memory, path, preset, device, dtype, scale, packed=preset == "released")
             # Far from any rounding, also of a caller who lets products of float32 be coarse (TF32).
             if max(found.evaluation, found.training) > 0.05 or not math.isfinite(found.gradients):
                 return f"the results of {path} ({preset}) are wrong, error of the values {found.training:.1e}"

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils._python_dispatch import _disable_current_modes
 from transformers import LlamaConfig
 
 from .configuration_gengram import GengramConfig
 from .kmer_index import KmerContext
-from .motif_memory import MotifMemory
 
 LAYERS = 3
 PRESETS = ("released", "paper")
@@ -50,12 +50,19 @@ class Found:
 
 
 def try_memory(
-    path: str, preset: str, device: torch.device, dtype: torch.dtype, scale: Scale = FULL, packed: bool = True
+    memory: type[nn.Module],
+    path: str,
+    preset: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    scale: Scale = FULL,
+    packed: bool = True,
 ) -> Found:
     """
     Run a form of the memory as a model does, in several layers, and compare it with the definition.
 
     Args:
+        memory (`type`): `MotifMemory`, whose file asks for this one.
         path (`str`): the form, as in `MotifMemory.path`; preset (`str`): `"released"` or `"paper"`.
         device (`torch.device`), dtype (`torch.dtype`): of weights and hidden states.
         scale (`Scale`): how much.
@@ -69,13 +76,14 @@ def try_memory(
     """
     with _apart(device):
         torch.manual_seed(0)
-        memories = [_make_memory(preset, scale, layer).to(dtype) for layer in range(LAYERS)]
-        exact = [copy.deepcopy(memory).double() for memory in memories]
+        config = _make_config(preset, scale)
+        memories = [memory(config, layer).to(dtype) for layer in range(LAYERS)]
+        exact = [copy.deepcopy(one).double() for one in memories]
         context = _make_context(scale, packed)
         hidden = torch.randn(scale.B, scale.T, scale.D).to(dtype)
         cotangent = torch.randn(scale.B, scale.T, scale.D).to(dtype)
         truth = _run(exact, "definition", hidden.double(), cotangent.double(), context)
-        ours = [memory.to(device) for memory in memories]
+        ours = [one.to(device) for one in memories]
         found = _run(ours, path, hidden.to(device), cotangent.to(device), context.to(device))
         if device.type == "cuda":
             torch.cuda.synchronize(device)
@@ -98,13 +106,13 @@ def _apart(device: torch.device) -> Iterator[None]:
         yield
 
 
-def _make_memory(preset: str, scale: Scale, layer: int) -> MotifMemory:
+def _make_config(preset: str, scale: Scale) -> GengramConfig:
     backbone = LlamaConfig(hidden_size=scale.D, num_attention_heads=1, num_hidden_layers=LAYERS, vocab_size=16)
     fields: dict[str, Any] = {
         "memory_layers": list(range(LAYERS)), "memory_dim": scale.E, "kmer_sizes": list(scale.kmer_sizes),
         "window_size": scale.window_size, "memory_preset": preset,
     }  # fmt: skip
-    return MotifMemory(GengramConfig(backbone_config=backbone, **fields), layer)
+    return GengramConfig(backbone_config=backbone, **fields)
 
 
 def _make_context(scale: Scale, packed: bool) -> KmerContext:
@@ -119,7 +127,7 @@ def _make_context(scale: Scale, packed: bool) -> KmerContext:
 
 
 def _run(
-    memories: list[MotifMemory], path: str, hidden: torch.Tensor, cotangent: torch.Tensor, context: KmerContext
+    memories: list[nn.Module], path: str, hidden: torch.Tensor, cotangent: torch.Tensor, context: KmerContext
 ) -> list[torch.Tensor]:
     """Residuals of an evaluation and of a training step, then its gradients."""
     for memory in memories:
@@ -132,7 +140,7 @@ def _run(
     return [evaluated, trained, *torch.autograd.grad(trained, leaves, cotangent)]
 
 
-def _add_up(memories: list[MotifMemory], hidden: torch.Tensor, context: KmerContext) -> torch.Tensor:
+def _add_up(memories: list[nn.Module], hidden: torch.Tensor, context: KmerContext) -> torch.Tensor:
     return torch.stack([memory(hidden, context) for memory in memories]).sum(0)
 
 

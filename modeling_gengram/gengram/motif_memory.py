@@ -139,7 +139,7 @@ class MotifMemory(GradientCheckpointingLayer):
         """
         if self.path != "auto":
             return self.path
-        if can_run_kernels(context.letters.device.type, next(self.embeddings.parameters()).dtype):
+        if can_run_kernels(context.letters.device.type, next(self.embeddings.parameters()).dtype, MotifMemory):
             return self._choose_kernels(context)
         if self.window.size is None or self.window.deduplicate or torch.compiler.is_compiling():
             return "lifetime"

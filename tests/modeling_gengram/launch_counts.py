@@ -119,7 +119,7 @@ def measure() -> list[dict]:
     Returns:
         A row for each preset, size and T: preset, D, E, T, form, mode, total, launches by kernel, waits.
     """
-    import_kernels()._try_kernels = lambda *_: True
+    import_kernels()
     from transformers import LlamaConfig
 
     from gengram import GengramConfig, MotifMemory

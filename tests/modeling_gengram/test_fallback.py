@@ -8,6 +8,7 @@ import textwrap
 import pytest
 import torch
 
+from gengram import MotifMemory
 from gengram.benchmarks.speed.measure import refuse_fallbacks
 from gengram.errors import InputError
 from gengram.gengram import cpu_library, fallback, gpu_kernel, kernel_trial
@@ -61,7 +62,7 @@ def gpu(monkeypatch):
     monkeypatch.setattr(gpu_kernel, "missing", None)
 
     def fail(reason):
-        def run_once(device, dtype):
+        def run_once(device, dtype, memory):
             if isinstance(reason, Exception):
                 raise reason
             return reason
@@ -82,26 +83,26 @@ def gpu(monkeypatch):
 def test_kernels_that_do_not_run_on_a_gpu(reason, said, gpu, told):
     gpu(reason)
     for _ in range(2):
-        assert gpu_kernel.can_run_kernels("cuda", torch.bfloat16) is False
+        assert gpu_kernel.can_run_kernels("cuda", torch.bfloat16, MotifMemory) is False
     assert len(told) == 1 and said in told[0] and "bfloat16" in told[0] and "gengram doctor" in told[0]
     with require_kernels(), pytest.raises(KernelError, match="Triton kernels"):
-        gpu_kernel.can_run_kernels("cuda", torch.bfloat16)
+        gpu_kernel.can_run_kernels("cuda", torch.bfloat16, MotifMemory)
     # What is not for them is no fallback.
     with require_kernels():
-        assert gpu_kernel.can_run_kernels("cuda", torch.float64) is False
-        assert gpu_kernel.can_run_kernels("cpu", torch.float32) is False
+        assert gpu_kernel.can_run_kernels("cuda", torch.float64, MotifMemory) is False
+        assert gpu_kernel.can_run_kernels("cpu", torch.float32, MotifMemory) is False
 
 
 def test_without_triton_a_gpu_gets_the_line(gpu, told, monkeypatch):
     monkeypatch.setattr(gpu_kernel, "missing", ModuleNotFoundError("No module named 'triton'"))
-    assert gpu_kernel.can_run_kernels("cuda", torch.float32) is False
+    assert gpu_kernel.can_run_kernels("cuda", torch.float32, MotifMemory) is False
     assert "No module named 'triton'" in told[0] and "pip install triton" in told[0]
 
 
 def test_a_wrong_result_is_a_fault(monkeypatch):
     found = kernel_trial.Found(0.3, 0.3, 0.3)
-    monkeypatch.setattr(kernel_trial, "try_memory", lambda *a, **k: found)
-    assert "are wrong" in gpu_kernel._run_once(torch.device("cpu"), torch.float32)
+    monkeypatch.setattr(gpu_kernel, "try_memory", lambda *a, **k: found)
+    assert "are wrong" in gpu_kernel._run_once(torch.device("cpu"), torch.float32, MotifMemory)
 
 
 def test_a_compiler_that_is_none(told, monkeypatch):
@@ -118,7 +119,7 @@ def test_a_trial_finds_the_compiled_kernel_right_and_leaves_the_caller_alone(dty
     torch.manual_seed(5)
     before = torch.get_rng_state()
     with torch.inference_mode(), torch.device("meta"):
-        found = kernel_trial.try_memory("fused", "released", torch.device("cpu"), dtype)
+        found = kernel_trial.try_memory(MotifMemory, "fused", "released", torch.device("cpu"), dtype)
     assert torch.equal(torch.get_rng_state(), before)
     assert found.evaluation < 1e-6 and found.training < 1e-6 and found.gradients < 1e-3
 
@@ -134,9 +135,9 @@ def test_a_trial_finds_wrong_values(monkeypatch):
         merged.rows.data += 1
         return merged
 
-    right = kernel_trial.try_memory("merged", "released", torch.device("cpu"), torch.float32)
+    right = kernel_trial.try_memory(MotifMemory, "merged", "released", torch.device("cpu"), torch.float32)
     monkeypatch.setattr(motif_memory, "merge_tables", spoil)
-    wrong = kernel_trial.try_memory("merged", "released", torch.device("cpu"), torch.float32)
+    wrong = kernel_trial.try_memory(MotifMemory, "merged", "released", torch.device("cpu"), torch.float32)
     assert right.training < 1e-6 and wrong.training > 1e-2
 
 
@@ -148,10 +149,11 @@ def test_the_trial_launches_every_kernel():
         sys.path.insert(0, FOLDER)
         import torch
         from kernel_launches import record_launches
+        from gengram import MotifMemory
         from gengram.gengram import gpu_kernel
 
         with torch.inference_mode(), record_launches() as launches:
-            assert gpu_kernel.can_run_kernels("cpu", torch.float32)
+            assert gpu_kernel.can_run_kernels("cpu", torch.float32, MotifMemory)
         launched = {launch.name for launch in launches}
         files = [module for name, module in sys.modules.items() if name.startswith("gengram.gengram.triton_")]
         kernels = {value.fn.__name__ for module in files for value in vars(module).values()
@@ -170,7 +172,7 @@ def test_the_trial_launches_every_kernel():
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", gpu_kernel.DTYPES, ids=str)
 def test_every_kernel_runs_on_a_gpu(dtype):
-    assert gpu_kernel.can_run_kernels("cuda", dtype)
+    assert gpu_kernel.can_run_kernels("cuda", dtype, MotifMemory)
 
 
 def test_of_a_compilers_answer_the_first_line_about_an_error_is_told():
