@@ -177,7 +177,12 @@ def embed(argv: Sequence[str] | None = None) -> int:
     model.add_argument(
         "--dtype", choices=DTYPES, default="auto", help="what the model computes in; auto: bfloat16 where it is fast"
     )
-    model.add_argument("--batch_tokens", type=whole_number, default=8192, help="tokens of a batch, padding included")
+    model.add_argument(
+        "--batch_tokens",
+        type=whole_number,
+        metavar="N",
+        help="tokens of a batch, padding included (default: 8192; on a GPU what its free memory has room for)",
+    )
     add_devices(model)
     _add_shard(model)
     add_out(

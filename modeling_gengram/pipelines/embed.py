@@ -1,7 +1,9 @@
 """One vector a sequence, a token or a base, from any layer of any model: sorted into batches, or as a pipeline."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from functools import partial
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -12,6 +14,8 @@ from transformers.pipelines.base import ChunkPipeline
 from gengram.loading.configurations import measure_capacity
 from gengram.loading.models import check_present, find_device
 from gengram.phases import phase
+from gengram.pipelines.budget import CPU_TOKENS, Memory, choose_tokens, find_memory
+from gengram.pipelines.feed import Batch, Feeder, OutOfMemoryError, find_feeding
 from gengram.pipelines.padding import find_block, find_multiple, make_batches, restore_attention, round_up
 from gengram.progress import track
 from gengram.tokenization.choose_encoder import find_encoder
@@ -22,48 +26,77 @@ from gengram.tokenization.windows import TooLong, cut_tokens
 
 Pool = Literal["mean", "max", "cls", "last", "none"]
 POOLS: tuple[Pool, ...] = ("mean", "max", "cls", "last", "none")
-BATCH_TOKENS = 8192
-"""Tokens of a batch, padding included: enough to keep two cores or a small GPU busy."""
 
 # Batches are padded to a multiple of so many tokens: for every shape that it meets, oneDNN keeps code and buffers.
 _STEP = 32
+_BLOCK = 1024  # sequences that are sorted by length together
+_PROBE = 4096  # tokens of the batch that shows what a token takes of an accelerator's memory
+
+_Key = TypeVar("_Key")
 
 
-class LongSequenceError(ValueError):
-    """A sequence is longer than the model; `index` is its number among those given, from 0."""
+class SequenceError(ValueError):
+    """A sequence has no vector.
+
+    Attributes:
+        index: its number among those given, from 0.
+        key: of its block, see `Embedder.stream`.
+    """
+
+    key: Any = None
+
+    def __init__(self, index: int, told: str):
+        super().__init__(index, told)
+        self.index, self.told = index, told
+
+    def __str__(self) -> str:
+        return f"sequence {self.index} (counted from 0) {self.told}"
+
+
+class LongSequenceError(SequenceError):
+    """A sequence is longer than the model."""
 
     def __init__(self, index: int, length: int, tokens: int, limit: int):
         super().__init__(
-            f"sequence {index} (counted from 0) of {length} bp is {tokens} tokens, but the limit is {limit} tokens: "
-            "shorten it, or read a part of it or windows: too_long='truncate', 'center' or 'window'"
+            index,
+            f"of {length} bp is {tokens} tokens, but the limit is {limit} tokens: shorten it, or read a part of it or "
+            "windows: too_long='truncate', 'center' or 'window'",
         )
-        self.index = index
 
 
-class NotFiniteError(ValueError):
-    """A vector has values that are infinite or no numbers; `index` is the number of its sequence, from 0."""
+class LargeSequenceError(SequenceError):
+    """The device has too little memory for a sequence, in a batch of its own."""
+
+    def __init__(self, index: int, length: int, tokens: int):
+        super().__init__(
+            index,
+            f"of {length} bp is {tokens} tokens, and alone does not fit into the memory of the device: read windows of "
+            "it (too_long='window' and a smaller max_length), load the model in bfloat16, or take another device",
+        )
+        self.length, self.tokens = length, tokens
+
+
+class NotFiniteError(SequenceError):
+    """A vector has values that are infinite or no numbers."""
 
     def __init__(self, index: int):
         super().__init__(
-            f"sequence {index} (counted from 0) has a vector that is not finite (NaN or infinite): the model's numbers "
-            "overflow. Load it in float32"
+            index,
+            "has a vector that is not finite (NaN or infinite): the model's numbers overflow. Load it in float32",
         )
-        self.index = index
 
 
-class NoTokenError(ValueError):
-    """A sequence has no token of its own, since it is shorter than one; `index` is its number, from 0."""
+class NoTokenError(SequenceError):
+    """A sequence has no token of its own, since it is shorter than one."""
 
     def __init__(self, index: int, length: int):
-        super().__init__(
-            f"sequence {index} (counted from 0) of {length} bp has no token: it is shorter than those of this model"
-        )
-        self.index = index
+        super().__init__(index, f"of {length} bp has no token: it is shorter than those of this model")
 
 
 class Tokens(NamedTuple):
     """Tokens of one sequence: `ids` integers [T]; `special` bool [T], those that the tokenizer added; `intervals` int64
-    [T, 2], the bases that each stands for (`NOWHERE` for added ones), None where the tokenizer does not tell."""
+    [T, 2], the bases that each stands for (`NOWHERE` for added ones), None where nobody asks or the tokenizer does not
+    tell."""
 
     ids: np.ndarray
     special: np.ndarray
@@ -76,6 +109,16 @@ class Embedded(NamedTuple):
 
     vectors: np.ndarray
     intervals: np.ndarray | None
+
+
+class _Block(Generic[_Key]):
+    """Sequences on their way: `windows` are the number of a sequence and the positions of tokens that are read
+    together; `found` is of each window its vectors and the number of tokens that they are of."""
+
+    def __init__(self, key: _Key, lengths: list[int], tokens: list[Tokens], windows: list[tuple[int, np.ndarray]]):
+        self.key, self.lengths, self.tokens, self.windows = key, lengths, tokens, windows
+        self.found: list[tuple[np.ndarray, int]] = [(np.empty(0), 0)] * len(windows)
+        self.left = len(windows)
 
 
 class Embedder:
@@ -96,7 +139,9 @@ class Embedder:
             weighed by their tokens; `"cls"` is then the mean of the windows' first tokens, `"last"` the last token of
             the last window.
         max_length: limit in tokens, special ones included; by default the model's.
-        batch_tokens: tokens of a batch, padding included. A longer sequence is a batch of its own.
+        batch_tokens: tokens of a batch, padding included. A longer sequence is a batch of its own. By default 8,192 on
+            a CPU, and on a GPU as many as its free memory has room for, see `gengram.pipelines.budget`. Where memory
+            runs out, batches are halved.
 
     Raises:
         `ValueError`: a value that is none of these, a layer that the model lacks, a limit beyond the model's, a pool
@@ -119,103 +164,184 @@ class Embedder:
         per_base: bool = False,
         too_long: TooLong | Literal["error"] = "error",
         max_length: int | None = None,
-        batch_tokens: int = BATCH_TOKENS,
+        batch_tokens: int | None = None,
     ):
         if per_base and (pool != "none" or not tokenizer.is_fast):
             raise ValueError("a vector for each base needs pool='none' and a tokenizer that knows where its tokens lie")
-        if batch_tokens < 1:
+        if batch_tokens is not None and batch_tokens < 1:
             raise ValueError(f"batch_tokens={batch_tokens}: give 1 or more")
         check_present(model)
         model = take_encoder(model)
         self.model, self.tokenizer = model, tokenizer
         self.layer, self.pool = check_layer(model, layer), check_pool(model, pool)
         self.exclude_special = exclude_special or per_base
-        self.per_base, self.too_long, self.batch_tokens = per_base, too_long, batch_tokens
+        self.per_base, self.too_long, self._batch_tokens = per_base, too_long, batch_tokens
         self.limit = choose_limit(model, tokenizer, max_length)
         encoder = find_encoder(tokenizer)
         # Of tokens that each get a vector it is told where they lie.
         self.encoder = encoder if self.pool != "none" or isinstance(encoder, BaseEncoder) else None
         self.block = find_block(model)
         self.step = _STEP if self.block is None else self.block
+        self._drops = self.exclude_special or drops_special(model)
+        self._run = partial(read_vectors, model, layer=self.layer, pool=self.pool)
+
+    @property
+    def batch_tokens(self) -> int:
+        """Tokens of a batch; measured when they are first asked for."""
+        if self._batch_tokens is None:
+            memory = find_memory(find_device(self.model))
+            self._batch_tokens = CPU_TOKENS if memory is None else self._measure(memory)
+        return self._batch_tokens
+
+    @batch_tokens.setter
+    def batch_tokens(self, tokens: int) -> None:
+        self._batch_tokens = tokens
+
+    def _measure(self, memory: Memory) -> int:
+        """Find the room that an accelerator has, from a batch of bases."""
+        tokens = tokenize_sequences(self.tokenizer, ["ACGT" * (_PROBE // 4)], self.encoder)[0]
+        length = min(len(tokens.ids), self.limit, _PROBE // 4)
+        inputs = self._fill([(tokens, np.arange(length))] * (_PROBE // length))
+        there = find_feeding(find_device(self.model)).send(inputs)
+        return choose_tokens(memory, partial(self._run, **there), inputs["input_ids"].numel())
 
     def __call__(self, sequences: Sequence[str]) -> list[Embedded]:
         """Embed B sequences; the order stays.
 
         Raises:
             `LongSequenceError`: one is longer than the model and must not be cut.
+            `LargeSequenceError`: one is too large for the device's memory.
             `NotFiniteError`: the model overflows at one.
             `NoTokenError`: one is shorter than a token.
             `ValueError`: `"cls"` where the tokenizer puts nothing in front; an empty sequence, or a text instead of a
                 list of them.
         """
+        with closing(self.stream([(None, sequences)])) as blocks:
+            return next(blocks)[1]
+
+    def stream(
+        self, blocks: Iterable[tuple[_Key, Sequence[str]]]
+    ) -> Generator[tuple[_Key, list[Embedded]], None, None]:
+        """Embed block after block; while one is with the model, the next is read and tokenised (see `Feeder`).
+
+        Args:
+            blocks: of sequences that are sorted by length together, and what the caller knows each by. A block without
+                sequences passes through.
+
+        Yields:
+            Of each block its key, and the embeddings in the order of its sequences. Close it (`contextlib.closing`) if
+            it is left early.
+
+        Raises:
+            `SequenceError`: see `__call__`; `key` is that of the block.
+        """
+        room = self.batch_tokens
+        feed = Feeder(self._run, find_feeding(find_device(self.model)))
+        try:
+            with closing(feed(self._cut(blocks, room))) as results:
+                for (block, numbers), vectors in results:
+                    if vectors is not None:
+                        self._keep(block, numbers, vectors)
+                    if not block.left:
+                        yield block.key, self._join(block)
+        except OutOfMemoryError as error:
+            block, numbers = error.key
+            index, positions = block.windows[numbers[error.row]]
+            large = LargeSequenceError(index, block.lengths[index], len(positions))
+            large.key = block.key
+            raise large from error
+
+    def _cut(
+        self, blocks: Iterable[tuple[_Key, Sequence[str]]], room: int
+    ) -> Iterator[Batch[tuple[_Block[_Key], list[int]]]]:
+        """Make the batches of blocks: their keys are the block and the numbers of its windows."""
+        for key, sequences in blocks:
+            try:
+                block = self._tokenize(key, sequences)
+            except SequenceError as error:
+                error.key = key
+                raise
+            if not block.windows:
+                yield Batch((block, []), {})
+            lengths = [len(positions) for _, positions in block.windows]
+            # The longest first: what does not fit into memory is seen at once.
+            order = sorted(range(len(lengths)), key=lambda number: -lengths[number])
+            sizes = partial(_count_rows, room, self.step)
+            for numbers in make_batches(order, lengths, sizes, self.block):
+                rows = [
+                    (block.tokens[index], positions) for index, positions in map(block.windows.__getitem__, numbers)
+                ]
+                yield Batch((block, numbers), self._fill(rows))
+
+    def _tokenize(self, key: _Key, sequences: Sequence[str]) -> _Block[_Key]:
         if isinstance(sequences, str):
             raise ValueError("give a list of sequences, not a single text")
         if "" in sequences:
-            raise ValueError(f"sequence {list(sequences).index('')} (counted from 0) is empty")
+            raise SequenceError(list(sequences).index(""), "is empty")
         with phase("Tokenising", "rows") as one:
-            encoded = tokenize_sequences(self.tokenizer, sequences, self.encoder)
+            encoded = tokenize_sequences(self.tokenizer, sequences, self.encoder, self.pool == "none")
             one.add(len(encoded))
-        with phase("Model", "rows") as one:
-            one.add(len(encoded))
-            return self._embed(sequences, encoded)
-
-    def _embed(self, sequences: Sequence[str], encoded: list[Tokens]) -> list[Embedded]:
-        for index, tokens in enumerate(encoded):
+        windows = []
+        for index, (tokens, sequence) in enumerate(zip(encoded, sequences)):
             if tokens.special.all():
-                raise NoTokenError(index, len(sequences[index]))
-        windows = [
-            (index, positions)
-            for index, tokens in enumerate(encoded)
-            for positions in find_windows(tokens, index, len(sequences[index]), self.limit, self.too_long)
-        ]
-        # The longest first: what does not fit into memory is seen at once.
-        order = sorted(range(len(windows)), key=lambda number: -len(windows[number][1]))
-        found: list[tuple[np.ndarray, int]] = [(np.empty(0), 0)] * len(windows)
-        lengths = [len(positions) for _, positions in windows]
-        for batch in make_batches(order, lengths, self._count_rows, self.block):
-            rows = [(encoded[windows[number][0]], windows[number][1]) for number in batch]
-            for number, one in zip(batch, self._embed_batch(rows)):
-                if not np.isfinite(one[0]).all():
-                    raise NotFiniteError(windows[number][0])
-                found[number] = one
-        parts: list[list[tuple[np.ndarray, int]]] = [[] for _ in sequences]
-        kept: list[list[np.ndarray]] = [[] for _ in sequences]
-        for (index, positions), part in zip(windows, found):
-            parts[index].append(part)
-            kept[index].append(positions)
-        return [
-            self._finish(tokens, join_windows(part, self.pool), positions, len(sequence))
-            for tokens, part, positions, sequence in zip(encoded, parts, kept, sequences)
-        ]
+                raise NoTokenError(index, len(sequence))
+            if self.pool == "cls":
+                check_first(tokens)
+            for positions in find_windows(tokens, index, len(sequence), self.limit, self.too_long):
+                windows.append((index, positions))
+        return _Block(key, [len(sequence) for sequence in sequences], encoded, windows)
 
-    def _count_rows(self, longest: int) -> int:
-        return max(1, self.batch_tokens // round_up(longest, self.step))
-
-    def _embed_batch(self, rows: list[tuple[Tokens, np.ndarray]]) -> list[tuple[np.ndarray, int]]:
-        """The vectors of each row and how many tokens they are of."""
-        B, longest = len(rows), max(len(positions) for _, positions in rows)
+    def _fill(self, rows: Sequence[tuple[Tokens, np.ndarray]]) -> dict[str, torch.Tensor]:
+        """Return a batch of rows, filled up, as `read_vectors` takes it."""
+        lengths = np.array([len(positions) for _, positions in rows])
+        longest = int(lengths.max())
         T = round_up(max(longest, min(round_up(longest, self.step), self.limit)), find_multiple(self.model))
-        ids = np.full((B, T), self.tokenizer.pad_token_id or 0, dtype=np.int64)
-        mask, special = np.zeros((B, T), dtype=np.int64), np.ones((B, T), dtype=np.int64)
+        ids = np.full((len(rows), T), self.tokenizer.pad_token_id or 0, dtype=np.int64)
+        attended = np.arange(T) < lengths[:, None]
+        counted = attended.copy()
         for row, (tokens, positions) in enumerate(rows):
             ids[row, : len(positions)] = tokens.ids[positions]
-            special[row, : len(positions)] = tokens.special[positions]
-            mask[row, : len(positions)] = 1
-        on_device = (torch.from_numpy(array).to(find_device(self.model)) for array in (ids, mask, special))
-        input_ids, attention_mask, added = on_device
-        vectors, counted = read_vectors(
-            self.model, input_ids, attention_mask, added, self.layer, self.pool, self.exclude_special
-        )
-        return [
-            (one[places].numpy() if self.pool == "none" else one.numpy(), int(places.sum()))
-            for one, places in zip(vectors.cpu(), counted.cpu())
-        ]
+            counted[row, : len(positions)] = self._choose(tokens, positions)
+        inputs = {"input_ids": ids, "attention_mask": attended.astype(np.int64)}
+        if self._drops:
+            inputs["counted"] = counted
+        return {name: torch.from_numpy(array) for name, array in inputs.items()}
+
+    def _choose(self, tokens: Tokens, positions: np.ndarray) -> np.ndarray:
+        """Which of these tokens count: bool [T]."""
+        return ~tokens.special[positions] if self._drops else np.ones(len(positions), dtype=bool)
+
+    def _keep(self, block: _Block, numbers: list[int], vectors: np.ndarray) -> None:
+        """Put down the vectors of windows, float32 [B, D] or [B, T, D]."""
+        for number, vector in zip(numbers, vectors):
+            index, positions = block.windows[number]
+            places = self._choose(block.tokens[index], positions)
+            if self.pool == "none":
+                vector = vector[: len(places)][places]
+            if not np.isfinite(vector).all():
+                error = NotFiniteError(index)
+                error.key = block.key
+                raise error
+            block.found[number] = vector, int(places.sum())
+        block.left -= len(numbers)
+
+    def _join(self, block: _Block) -> list[Embedded]:
+        with phase("Model", "rows") as one:
+            one.add(len(block.tokens))
+            parts: list[list[tuple[np.ndarray, int]]] = [[] for _ in block.tokens]
+            kept: list[list[np.ndarray]] = [[] for _ in block.tokens]
+            for (index, positions), part in zip(block.windows, block.found):
+                parts[index].append(part)
+                kept[index].append(positions)
+            return [
+                self._finish(tokens, join_windows(part, self.pool), positions, length)
+                for tokens, part, positions, length in zip(block.tokens, parts, kept, block.lengths)
+            ]
 
     def _finish(self, tokens: Tokens, vectors: np.ndarray, kept: list[np.ndarray], length: int) -> Embedded:
         if self.pool != "none" or tokens.intervals is None:
             return Embedded(vectors, None)
-        drops = self.exclude_special or drops_special(self.model)
-        positions = np.concatenate([one[~tokens.special[one]] if drops else one for one in kept])
+        positions = np.concatenate([one[self._choose(tokens, one)] for one in kept])
         intervals = tokens.intervals[positions]
         if not self.per_base:
             return Embedded(vectors, intervals)
@@ -223,6 +349,11 @@ class Embedder:
         spread = vectors[assigned]
         spread[assigned == NOWHERE] = np.nan
         return Embedded(spread, None)
+
+
+def _count_rows(room: int, step: int, longest: int) -> int:
+    """Rows of a batch of so many tokens."""
+    return max(1, room // round_up(longest, step))
 
 
 def embed_sequences(
@@ -248,11 +379,18 @@ def embed_sequences(
     """
     embed = Embedder(model, tokenizer, **options)
     found: list[np.ndarray] = []
-    with track(total=len(sequences), desc="Embedding", unit="seq", disable=not progress) as bar:
-        for start in range(0, len(sequences), 1024):
-            block = sequences[start : start + 1024]
-            found += [one.vectors for one in embed(block)]
-            bar.update(len(block))
+    blocks = ((first, sequences[first : first + _BLOCK]) for first in range(0, len(sequences), _BLOCK))
+    try:
+        with (
+            track(total=len(sequences), desc="Embedding", unit="seq", disable=not progress) as bar,
+            closing(embed.stream(blocks)) as stream,
+        ):
+            for _, block in stream:
+                found += [one.vectors for one in block]
+                bar.update(len(block))
+    except SequenceError as error:
+        error.index += error.key
+        raise
     return found if embed.pool == "none" else np.stack(found) if found else np.empty((0, model.config.hidden_size))
 
 
@@ -312,8 +450,21 @@ def drops_special(model: PreTrainedModel) -> bool:
     return model.config.model_type == "rmt"
 
 
+def check_first(tokens: Tokens) -> None:
+    """Refuse a sequence that begins with a base where its first token is asked for.
+
+    Raises:
+        `ValueError`: the tokenizer puts nothing in front.
+    """
+    if not tokens.special[0]:
+        raise ValueError("pool='cls': the tokenizer puts no special token in front; take mean or max")
+
+
 def tokenize_sequences(
-    tokenizer: PreTrainedTokenizerBase, sequences: Sequence[str], encoder: BulkEncoder | None = None
+    tokenizer: PreTrainedTokenizerBase,
+    sequences: Sequence[str],
+    encoder: BulkEncoder | None = None,
+    places: bool = False,
 ) -> list[Tokens]:
     """Return the tokens of each sequence; nothing is cut off. Names of special tokens in a text are plain letters.
 
@@ -321,10 +472,11 @@ def tokenize_sequences(
         tokenizer: of the model.
         sequences: N texts.
         encoder: of `find_encoder`: many times as fast, but tells no intervals of tokens longer than a character.
+        places: whether it tells intervals at all.
     """
     if encoder is not None:
         encoded = encoder(sequences, split_special_tokens=True)
-        return [_describe_tokens(ids, encoder) for ids in encoded.split()]
+        return [_describe_tokens(ids, encoder, places) for ids in encoded.split()]
     told = tokenizer(
         list(sequences),
         split_special_tokens=True,
@@ -349,11 +501,11 @@ def tokenize_sequences(
     return rows
 
 
-def _describe_tokens(ids: np.ndarray, encoder: BulkEncoder) -> Tokens:
+def _describe_tokens(ids: np.ndarray, encoder: BulkEncoder, places: bool) -> Tokens:
     special = np.ones(len(ids), dtype=bool)
     front, end = len(encoder.before), len(ids) - len(encoder.after)
     special[front:end] = False
-    if not isinstance(encoder, BaseEncoder):
+    if not places or not isinstance(encoder, BaseEncoder):
         return Tokens(ids, special, None)
     intervals = np.full((len(ids), 2), NOWHERE, dtype=np.int64)
     intervals[front:end] = np.arange(end - front)[:, None] + [0, 1]
@@ -381,22 +533,23 @@ def read_vectors(
     model: PreTrainedModel,
     input_ids: torch.Tensor,
     attention_mask: torch.Tensor,
-    special: torch.Tensor,
+    counted: torch.Tensor | None = None,
+    *,
     layer: int,
     pool: Pool,
-    exclude_special: bool,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Run a batch, and pool it where it is.
+) -> torch.Tensor:
+    """Run a batch, and pool it where it is; nothing here waits for the device.
 
     Args:
-        input_ids, attention_mask, special: int64 [B, T]; `special` is 1 at added tokens and anything at padding.
+        input_ids, attention_mask: int64 [B, T].
+        counted: bool [B, T], the tokens that are pooled; by default those that are attended to.
         layer: counted from the end, of `check_layer`.
 
     Returns:
-        float32 [B, D], or [B, T, D] with `"none"`; and bool [B, T], the tokens that count.
+        float32 [B, D], or [B, T, D] with `"none"`, of all tokens.
 
     Raises:
-        `ValueError`: `"cls"` where the first token is a base, or a model that does not give that layer.
+        `ValueError`: a model that does not give that layer.
     """
     restore_attention(model)
     options = {"use_cache": False} if getattr(model.config, "use_cache", False) else {}
@@ -423,24 +576,19 @@ def read_vectors(
         raise ValueError(f"layer={layer}: {type(model).__name__} gives its last layer only, -1")
     hidden = hidden[:, : input_ids.shape[1]]  # BigBird pads to whole blocks.
     attended = attention_mask.bool()
-    counted = attended & (special == 0) if exclude_special or drops_special(model) else attended
+    counted = attended if counted is None else counted
     if pool == "none":
-        return hidden.float(), counted
-    if pool == "cls":
-        rows, first = torch.arange(len(hidden), device=hidden.device), attended.int().argmax(1)
-        if not special[rows, first].all():
-            raise ValueError("pool='cls': the tokenizer puts no special token in front; take mean or max")
-        return hidden[rows, first].float(), counted
-    if pool == "last":
-        rows, last = (
-            torch.arange(len(hidden), device=hidden.device),
-            counted.shape[1] - 1 - counted.int().flip(1).argmax(1),
-        )
-        return hidden[rows, last].float(), counted
+        return hidden.float()
     if pool == "max":
-        return hidden.masked_fill(~counted[..., None], -torch.inf).amax(1).float(), counted
-    total = hidden.masked_fill(~counted[..., None], 0).sum(1, dtype=torch.float32)
-    return total / counted.sum(1, keepdim=True), counted
+        return hidden.masked_fill(~counted[..., None], -torch.inf).amax(1).float()
+    if pool == "mean":
+        total = hidden.masked_fill(~counted[..., None], 0).sum(1, dtype=torch.float32)
+        return total / counted.sum(1, keepdim=True)
+    if pool == "cls":
+        place = attended.int().argmax(1)
+    else:
+        place = counted.shape[1] - 1 - counted.int().flip(1).argmax(1)
+    return hidden[torch.arange(len(hidden), device=hidden.device), place].float()
 
 
 def join_windows(parts: Sequence[tuple[np.ndarray, int]], pool: Pool) -> np.ndarray:
@@ -489,22 +637,24 @@ class EmbeddingPipeline(ChunkPipeline):
 
     def _sanitize_parameters(self, **options: Any) -> tuple[dict, dict, dict]:
         groups: tuple[tuple[str, ...], ...] = (
-            ("too_long", "max_length"),
+            ("too_long", "max_length", "pool"),
             ("layer", "pool", "exclude_special"),
             ("pool",),
         )
-        if unknown := options.keys() - {name for group in groups for name in group}:
-            raise ValueError(f"{', '.join(sorted(unknown))}: unknown; an option is {', '.join(groups[0] + groups[1])}")
+        if unknown := options.keys() - (known := {name: None for group in groups for name in group}).keys():
+            raise ValueError(f"{', '.join(sorted(unknown))}: unknown; an option is {', '.join(known)}")
         preprocess, forward, postprocess = (
             {name: options[name] for name in group if name in options} for group in groups
         )
         return preprocess, forward, postprocess
 
     def preprocess(  # type: ignore[override]
-        self, sequence: str, too_long: str = "error", max_length: int | None = None
+        self, sequence: str, too_long: str = "error", max_length: int | None = None, pool: Pool = "mean"
     ) -> Iterator[dict[str, Any]]:
         tokenizer: Any = self.tokenizer
         tokens = tokenize_sequences(tokenizer, [sequence])[0]
+        if pool == "cls":
+            check_first(tokens)
         limit = choose_limit(self.model, tokenizer, max_length)
         windows = find_windows(tokens, 0, len(sequence), limit, too_long)
         for number, positions in enumerate(windows, start=1):
@@ -522,16 +672,12 @@ class EmbeddingPipeline(ChunkPipeline):
     def _forward(  # type: ignore[override]
         self, model_inputs: dict[str, Any], layer: int = -1, pool: Pool = "mean", exclude_special: bool = False
     ) -> dict[str, Any]:
-        is_last = model_inputs.pop("is_last")
-        vectors, counted = read_vectors(
-            self.model,
-            model_inputs["input_ids"],
-            model_inputs["attention_mask"],
-            model_inputs["special_tokens_mask"],
-            check_layer(self.model, layer),
-            check_pool(self.model, pool),
-            exclude_special,
-        )
+        is_last, ids, attended = (model_inputs.pop(name) for name in ("is_last", "input_ids", "attention_mask"))
+        counted = attended.bool()
+        if exclude_special or drops_special(self.model):
+            counted &= model_inputs["special_tokens_mask"] == 0
+        layer, pool = check_layer(self.model, layer), check_pool(self.model, pool)
+        vectors = read_vectors(self.model, ids, attended, counted, layer=layer, pool=pool)
         return {"is_last": is_last, "vectors": vectors, "counted": counted}
 
     def postprocess(  # type: ignore[override]
@@ -539,7 +685,7 @@ class EmbeddingPipeline(ChunkPipeline):
     ) -> np.ndarray:
         parts = []
         for output in model_outputs:
-            vectors, places = output["vectors"][0], output["counted"][0].bool()
+            vectors, places = output["vectors"][0], output["counted"][0]
             parts.append(((vectors[places] if pool == "none" else vectors).numpy(), int(places.sum())))
             if not np.isfinite(parts[-1][0]).all():
                 raise NotFiniteError(0)
@@ -549,13 +695,15 @@ class EmbeddingPipeline(ChunkPipeline):
 PIPELINE_REGISTRY.register_pipeline("dna-embedding", EmbeddingPipeline, pt_model=AutoModel)
 
 __all__ = [
-    "BATCH_TOKENS",
     "POOLS",
     "Embedded",
     "Embedder",
     "EmbeddingPipeline",
+    "LargeSequenceError",
     "LongSequenceError",
+    "NoTokenError",
     "NotFiniteError",
     "Pool",
+    "SequenceError",
     "embed_sequences",
 ]

@@ -1,8 +1,10 @@
 """What does a model make of each sequence of a file, as a vector? The work of `gengram embed`."""
 
 import hashlib
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import torch
@@ -24,7 +26,14 @@ from gengram.loading.models import choose_device, count_embeddings, require_mode
 from gengram.loading.tokenizers import check_tokenizer, require_tokenizer
 from gengram.phases import phase, timed
 from gengram.pipelines.blocks import take_blocks
-from gengram.pipelines.embed import Embedder, NotFiniteError, NoTokenError
+from gengram.pipelines.embed import (
+    Embedded,
+    Embedder,
+    LargeSequenceError,
+    NotFiniteError,
+    NoTokenError,
+    SequenceError,
+)
 from gengram.pipelines.embedding_files import COLUMN, TOKENS, assemble_vectors, build_columns, spread_vectors
 from gengram.pipelines.outputs import PLACES, check_output
 from gengram.pipelines.parts import Parts, Shard, join_columns
@@ -134,35 +143,74 @@ def embed_file(
     if both := [name for name in schema.names if name in taken]:
         tell(f"{file}: {shorten(both)}: columns of the vectors are called so, those of the file are left out")
     kept = [name for name in schema.names if name not in taken]
-    parts = Parts(out, plan, Shard(*shard))
+    settled = ("batch_tokens",) if options.get("batch_tokens") is None else ()
+    parts = Parts(out, plan, Shard(*shard), settled)
     bases = _BLOCK_BASES
     if embed.pool == "none":
         bases = min(bases, _BLOCK_BYTES // (4 * embed.model.config.hidden_size))
-    count = done = 0
-    with parts.keep(), track(total=rows, desc="Embedding", unit="seq") as bar:
+    # What the first process has measured holds for those that go on, or take part.
+    embed.batch_tokens = parts.plan["batch_tokens"]
+    count = 0
+
+    def choose() -> Iterator[tuple[_Place, list[str]]]:
+        nonlocal count
+        first = 1
         blocks = take_blocks(stream_rows(file, sequence_column, genome), block_rows, bases)
         for count, block in enumerate(timed(blocks, "Reading", "rows", len), start=1):
-            if parts.shard.takes(count - 1) and not parts.has(count - 1):
-                try:
-                    embedded = embed(block["sequence"].to_pylist())
-                except NotFiniteError as error:
-                    raise InputError(
-                        f"{file}, data row {done + error.index + 1}: the vector is not finite (NaN or infinite): the "
-                        f"model's numbers overflow in {embed.model.dtype}; --dtype float32 has the most room"
-                    ) from error
-                except NoTokenError as error:
-                    raise InputError(
-                        f"{file}, data row {done + error.index + 1}: the sequence is shorter than a token of this model"
-                    ) from error
-                with phase("Writing", "rows") as one:
-                    parts.write(count - 1, join_columns(fit_columns(block, schema, kept), build_columns(embedded)))
-                    one.add(len(block))
-            done += len(block)
-            bar.update(len(block))
+            is_missing = parts.shard.takes(count - 1) and not parts.has(count - 1)
+            yield _Place(count - 1, first, block), block["sequence"].to_pylist() if is_missing else []
+            first += len(block)
+
+    with parts.keep(), track(total=rows, desc="Embedding", unit="seq") as bar:
+        with closing(_tell_rows(embed.stream(choose()), embed, file)) as stream:
+            for place, embedded in stream:
+                if embedded:
+                    with phase("Writing", "rows") as one:
+                        others = fit_columns(place.block, schema, kept)
+                        parts.write(place.number, join_columns(others, build_columns(embedded)))
+                        one.add(len(place.block))
+                bar.update(len(place.block))
         with parts.assemble(count) as is_whole, phase("Writing"):
             if is_whole:
                 assemble_vectors(parts, count, counted_from)
     return out if is_whole else parts.folder
+
+
+class _Place(NamedTuple):
+    """A block of rows, its number (from 0), and the number of its first row in the file (from 1)."""
+
+    number: int
+    first: int
+    block: pa.Table
+
+
+def _tell_rows(
+    stream: Generator[tuple[_Place, list[Embedded]], None, None], embed: Embedder, file: str | Path
+) -> Generator[tuple[_Place, list[Embedded]], None, None]:
+    """Pass on what is embedded.
+
+    Raises:
+        `InputError`: a sequence that has no vector, with its row.
+    """
+    try:
+        yield from stream
+    except SequenceError as error:
+        if isinstance(error, NotFiniteError):
+            told = (
+                "the vector is not finite (NaN or infinite): the model's numbers overflow in "
+                f"{embed.model.dtype}; --dtype float32 has the most room"
+            )
+        elif isinstance(error, NoTokenError):
+            told = "the sequence is shorter than a token of this model"
+        elif isinstance(error, LargeSequenceError):
+            told = (
+                f"the sequence of {error.length} bp ({error.tokens} tokens) does not fit into the memory of "
+                f"{embed.model.device}, in a batch of its own: read it in parts with --too_long window and a smaller "
+                "--max_length, with --dtype bfloat16, or on another device with --devices"
+            )
+        else:
+            told = str(error)
+        raise InputError(f"{file}, data row {error.key.first + error.index}: {told}") from error
 
 
 def choose_dtype(name: str) -> torch.dtype:

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -63,12 +63,13 @@ class Parts:
         out: the file that they are for.
         plan: everything that their content depends on; JSON.
         shard: which of the blocks this process computes.
+        settled: names of the plan that whoever began the run has chosen for all; they are those of `plan` behind it.
 
     Raises:
         `InputError`: the folder is of a run with another plan, or holds something else.
     """
 
-    def __init__(self, out: Path, plan: dict[str, Any], shard: Shard = ALONE):
+    def __init__(self, out: Path, plan: dict[str, Any], shard: Shard = ALONE, settled: Collection[str] = ()):
         self.out, self.plan, self.shard = out, plan, shard
         self.folder = name_parts(out)
         file = self.folder / _PLAN
@@ -77,9 +78,10 @@ class Parts:
         with tell_faults(f"{file}: cannot be read as JSON; remove {self.folder} to begin anew"):
             self.plan = dict(json.loads(file.read_text(encoding="utf-8")))
         for name in plan.keys() - _PLACES:
-            if self.plan.get(name) != plan[name]:
+            begun = self.plan.get(name)
+            if type(begun) is not type(plan[name]) if name in settled else begun != plan[name]:
                 raise InputError(
-                    f"{self.folder}: the run that was begun here is another one: {name} was {self.plan.get(name)!r} "
+                    f"{self.folder}: the run that was begun here is another one: {name} was {begun!r} "
                     f"and is {plan[name]!r}. Remove the folder to begin anew, or choose another --out."
                 )
 

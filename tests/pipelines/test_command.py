@@ -9,7 +9,7 @@ from gengram.command_line import SEQUENCE_FILES
 from gengram.genome.formats import SUFFIXES
 from gengram.genome.tracks import TrackFormat
 from gengram.pipelines import command, embed_file
-from gengram.pipelines.embed import BATCH_TOKENS, POOLS
+from gengram.pipelines.embed import POOLS
 from gengram.pipelines.segment_genome import SUMMARY_FILE, segment_genome
 
 
@@ -48,5 +48,5 @@ def test_defaults_are_those_of_the_functions(monkeypatch, tmp_path):
     ):
         assert seen[name] == read_default(segment_genome, name), name
     command.embed(["a.fa", "--model", "m", "--out", "o.npz"])
-    assert seen["batch_tokens"] == BATCH_TOKENS and seen["dtype"] == read_default(embed_file.embed_file, "dtype")
+    assert seen["batch_tokens"] is None and seen["dtype"] == read_default(embed_file.embed_file, "dtype")
     assert SUMMARY_FILE == "segment.json"

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from fake_device import FakeDevice, SmallMemory
 from transformers import (
     BertConfig,
     BertModel,
@@ -18,7 +19,15 @@ from transformers.models.auto import AutoModel
 
 import gengram.pipelines
 from gengram import GenaBertConfig, GengramConfig, NTv3Config, NucleotideTransformerConfig, RmtConfig
-from gengram.pipelines.embed import Embedder, LongSequenceError, embed_sequences
+from gengram.pipelines import budget, embed
+from gengram.pipelines.embed import (
+    Embedder,
+    LargeSequenceError,
+    LongSequenceError,
+    NotFiniteError,
+    SequenceError,
+    embed_sequences,
+)
 from gengram.tokenization import build_kmer_tokenizer, build_ntv3_tokenizer, build_nucleotide_tokenizer
 
 TOKENIZER = build_nucleotide_tokenizer(template="cls_sep", model_max_length=64)
@@ -145,8 +154,8 @@ def test_ntv3_reads_each_sequence_filled_up_to_its_multiple(options, halvings):
             bases = model(filled["input_ids"]).last_hidden_state[0, : len(sequence)].numpy()
         alone.append(bases if options.get("pool") == "none" else bases.mean(0))
     together = embed_sequences(model, tokenizer, sequences, **options)
-    embed = pipeline("dna-embedding", model=model, tokenizer=tokenizer, **options)
-    for expected, found, piped in zip(alone, together, embed(sequences), strict=True):
+    ask_pipeline = pipeline("dna-embedding", model=model, tokenizer=tokenizer, **options)
+    for expected, found, piped in zip(alone, together, ask_pipeline(sequences), strict=True):
         np.testing.assert_allclose(found, expected, atol=5e-5)
         np.testing.assert_allclose(piped, expected, atol=5e-5)
     with pytest.raises(ValueError, match="gives its last layer only"):
@@ -216,14 +225,14 @@ def test_the_pipeline_says_the_same(options):
     model = build(CONFIGS["bert"][0])
     sequences = [*SEQUENCES, "ACGTTGCAGT" * 9]
     expected = embed_sequences(model, TOKENIZER, sequences, too_long="window", **options)
-    embed = pipeline("dna-embedding", model=model, tokenizer=TOKENIZER, too_long="window", **options)
-    assert isinstance(embed, gengram.pipelines.EmbeddingPipeline)
+    ask_pipeline = pipeline("dna-embedding", model=model, tokenizer=TOKENIZER, too_long="window", **options)
+    assert isinstance(ask_pipeline, gengram.pipelines.EmbeddingPipeline)
     for batch_size in (1, 3):
-        for found, one in zip(embed(sequences, batch_size=batch_size), expected, strict=True):
+        for found, one in zip(ask_pipeline(sequences, batch_size=batch_size), expected, strict=True):
             np.testing.assert_allclose(found, one, atol=1e-5)
-    np.testing.assert_allclose(embed(sequences[0]), expected[0], atol=1e-5)
+    np.testing.assert_allclose(ask_pipeline(sequences[0]), expected[0], atol=1e-5)
     with pytest.raises(ValueError, match="pooling"):
-        embed("ACGT", pooling="mean")
+        ask_pipeline("ACGT", pooling="mean")
 
 
 def test_a_model_as_trainer_leaves_it_gives_the_vectors_of_evaluation():
@@ -245,3 +254,103 @@ def test_what_is_no_list_of_sequences(sequences, told):
     model = BertModel(BertConfig(vocab_size=16, hidden_size=16, num_hidden_layers=1, num_attention_heads=2)).eval()
     with pytest.raises(ValueError, match=told):
         embed_sequences(model, build_nucleotide_tokenizer(template="cls_sep", model_max_length=64), sequences)
+
+
+def use_device(monkeypatch, running: int = 2) -> list[FakeDevice]:
+    """Let models be fed as an accelerator is; returns the devices that were."""
+    made: list[FakeDevice] = []
+    monkeypatch.setattr(embed, "find_feeding", lambda device: made.append(FakeDevice(running)) or made[-1])
+    return made
+
+
+@pytest.mark.parametrize("options", [{}, {"pool": "none", "exclude_special": True}, {"pool": "cls", "layer": 1}])
+def test_fed_or_not_fed_the_vectors_are_the_same(options, monkeypatch):
+    model = build(CONFIGS["nt_v2"][0])
+    sequences = SEQUENCES * 20
+    expected = embed_sequences(model, KMERS, sequences, batch_tokens=300, **options)
+    made = use_device(monkeypatch)
+    for found, one in zip(embed_sequences(model, KMERS, sequences, batch_tokens=300, **options), expected, strict=True):
+        np.testing.assert_array_equal(found, one)
+    assert len(made[0].events) > 10
+
+
+def test_blocks_come_in_their_order_also_those_without_sequences(monkeypatch):
+    model = build(CONFIGS["bert"][0])
+    use_device(monkeypatch)
+    blocks = [("a", SEQUENCES[:2]), ("b", []), ("c", SEQUENCES[2:]), ("d", [])]
+    found = list(Embedder(model, TOKENIZER).stream(blocks))
+    assert [(key, len(block)) for key, block in found] == [("a", 2), ("b", 0), ("c", 4), ("d", 0)]
+    vectors = [one.vectors for _, block in found for one in block]
+    np.testing.assert_allclose(vectors, embed_sequences(model, TOKENIZER, SEQUENCES), atol=1e-6)
+
+
+@pytest.mark.parametrize("running", [0, 2])
+def test_a_fault_is_of_the_sequence_with_its_number(running, monkeypatch):
+    use_device(monkeypatch, running)
+    model = build(CONFIGS["bert"][0])
+    for wrong, error in (("A" * 80, LongSequenceError), ("", SequenceError)):
+        with pytest.raises(error, match="sequence 1500 "):
+            embed_sequences(model, TOKENIZER, ["A"] * 1500 + [wrong])
+    with torch.no_grad():
+        model.embeddings.word_embeddings.weight[TOKENIZER.convert_tokens_to_ids("G")] = torch.inf
+    with pytest.raises(NotFiniteError, match="sequence 1500 "):
+        embed_sequences(model, TOKENIZER, ["A"] * 1500 + ["G"])
+
+
+@pytest.mark.parametrize("running", [0, 2])
+def test_memory_that_runs_out_gives_smaller_batches_and_the_same_vectors(running, monkeypatch, capsys):
+    made = use_device(monkeypatch, running)
+    model = build(CONFIGS["bert"][0])
+    expected = embed_sequences(model, TOKENIZER, SEQUENCES * 10)
+    memory = SmallMemory(model, most=200)
+    np.testing.assert_allclose(embed_sequences(model, TOKENIZER, SEQUENCES * 10), expected, atol=1e-6)
+    assert memory.largest <= 200 and made[-1].freed and "memory ran out at a batch of" in capsys.readouterr().err
+    memory.most = 30
+    with pytest.raises(LargeSequenceError, match=r"sequence 2 \(counted from 0\) of 35 bp is 37 tokens, and alone"):
+        embed_sequences(model, TOKENIZER, SEQUENCES[:3])
+
+
+class Memory:
+    """Has so many bytes, of which each token takes some."""
+
+    def __init__(self, free: int, each: int):
+        self.free, self.each, self.tokens = free, each, []
+
+    def read_free(self):
+        return self.free
+
+    def measure(self, work):
+        work()
+        return self.each * self.tokens[-1]
+
+
+@pytest.mark.parametrize(
+    ("free", "each", "expected"),
+    [(1 << 40, 1000, budget.MOST_TOKENS), (10_000_000, 1000, 4096), (13_000_000, 1000, 4096), (100, 1000, 1)],
+)
+def test_batches_are_as_large_as_free_memory_allows(free, each, expected, monkeypatch):
+    model, memory = build(CONFIGS["bert"][0]), Memory(free, each)
+    monkeypatch.setattr(embed, "find_memory", lambda device: memory)
+    memory.tokens = SmallMemory(model, most=1 << 40).tokens
+    made = Embedder(model, TOKENIZER)
+    assert made.batch_tokens == made.batch_tokens == expected and len(memory.tokens) == 2
+    assert set(memory.tokens) == {4096} and Embedder(model, TOKENIZER, batch_tokens=7).batch_tokens == 7
+
+
+def test_a_first_batch_that_does_not_fit_halves_the_room(monkeypatch):
+    model = build(CONFIGS["bert"][0])
+    monkeypatch.setattr(embed, "find_memory", lambda device: Memory(1 << 40, 1))
+    SmallMemory(model, most=4000)
+    assert Embedder(model, TOKENIZER).batch_tokens == 2048
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("family", CONFIGS)
+def test_a_gpu_gives_the_vectors_of_the_cpu(family):
+    config, tokenizer = CONFIGS[family]
+    model = build(config)
+    expected = embed_sequences(model, tokenizer, SEQUENCES * 50)
+    made = Embedder(model.cuda(), tokenizer)
+    np.testing.assert_allclose(np.stack([one.vectors for one in made(SEQUENCES * 50)]), expected, atol=1e-3)
+    assert 1024 <= made.batch_tokens <= budget.MOST_TOKENS
