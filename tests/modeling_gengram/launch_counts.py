@@ -54,10 +54,12 @@ class Counts:
     Attributes:
         launches: by operation (`aten::add`) or Triton kernel.
         waits: what makes the host wait or has a shape that depends on numbers, in order.
+        recorded: the Triton kernels with their arguments, in order.
     """
 
     launches: Counter = field(default_factory=Counter)
     waits: list[str] = field(default_factory=list)
+    recorded: list[Launch] = field(default_factory=list)
 
     @property
     def total(self) -> int:
@@ -106,10 +108,9 @@ def _by_mask(args) -> bool:
 def count_launches() -> Iterator[Counts]:
     """Count what is launched inside the block; the Triton kernels come in where the block ends."""
     counts = Counts()
-    recorded: list[Launch]
-    with record_launches() as recorded, CountingMode(counts):
+    with record_launches() as counts.recorded, CountingMode(counts):
         yield counts
-    counts.launches.update(launch.name for launch in recorded)
+    counts.launches.update(launch.name for launch in counts.recorded)
 
 
 def measure() -> list[dict]:
