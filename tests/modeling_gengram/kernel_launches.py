@@ -10,6 +10,7 @@ Two ways to run the calls, one a process, as triton reads TRITON_INTERPRET when 
 import contextlib
 import functools
 import inspect
+import sys
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 from unittest import mock
@@ -61,10 +62,12 @@ def import_kernels():
         raise RuntimeError("TRITON_INTERPRET is set: kernels of this process are the interpreter's")
     with mock.patch.object(torch.backends.cuda, "is_built", return_value=True):
         from gengram.gengram import gpu_kernel
-    if gpu_kernel.pool_rows is None:
-        raise RuntimeError("gengram was imported without its kernels: call this in a process of its own, first")
-    gpu_kernel.INTERPRETED = True
-    gpu_kernel._try_kernels = lambda *_: None  # it would compare what nobody has written with the definition
+    if "gengram.gengram.motif_memory" in sys.modules:
+        raise RuntimeError("the memory was imported before its kernels: call this in a process of its own, first")
+    if gpu_kernel.missing is not None:
+        raise gpu_kernel.missing
+    # Without a trial, which would compare what nobody has written with the definition.
+    gpu_kernel.can_run_kernels = lambda device_type, dtype, memory: dtype in gpu_kernel.DTYPES
     return gpu_kernel
 
 
