@@ -18,12 +18,15 @@ from transformers.modeling_outputs import (
     SequenceClassifierOutput,
     TokenClassifierOutput,
 )
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.esm.modeling_esm import (
     EsmClassificationHead,
     EsmEmbeddings,
+    EsmIntermediate,
     EsmLayer,
     EsmLMHead,
     EsmSelfAttention,
+    eager_attention_forward,
 )
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple
@@ -31,6 +34,7 @@ from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .configuration_nucleotide_transformer import NucleotideTransformerConfig
+from .rotation import rotate
 
 # Share of `<mask>` among the tokens of pre-training, 15% selected, 80% of them masked: token dropout counts with it.
 PRETRAINING_MASKS = 0.15 * 0.8
@@ -64,11 +68,46 @@ class NucleotideTransformerRotaryEmbedding(nn.Module):
             self.base *= config.rescaling_factor ** (self.width / (self.width - 2))
 
     def forward(self, position_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Positions int64 [B, T], counted from 0 -> cosines and sines, float32 [B, T, head width]."""
+        """Positions int64 [B, T], counted from 0 -> cosines and sines, float32 [B, T, head width / 2]."""
         steps = torch.arange(0, self.width, 2, dtype=torch.float32, device=position_ids.device)
         angles = position_ids[..., None].float() / self.base ** (steps / self.width)
-        angles = torch.cat([angles, angles], dim=-1)
         return angles.cos(), angles.sin()
+
+
+class NucleotideTransformerSelfAttention(EsmSelfAttention):
+    """Attention of all tokens to all. ESM scales queries, not scores: in rotary models their rotation does that."""
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        encoder_hidden_states: None = None,
+        encoder_attention_mask: None = None,
+        position_embeddings: tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]] | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """[B, T, D], tables of `rotate` for queries and keys -> [B, T, D], weights [B, heads, T, T] if eager."""
+        shape = (*hidden_states.shape[:-1], -1, self.attention_head_size)
+        projections = (self.query, self.key, self.value)
+        query, key, value = (project(hidden_states).view(shape).transpose(1, 2) for project in projections)
+        if position_embeddings is None:
+            query = query * self.attention_head_size**-0.5
+        else:
+            query, key = (rotate(x, *tables) for x, tables in zip((query, key), position_embeddings))
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
+        dropout = self.dropout if self.training else 0.0
+        states, weights = attend(
+            self, query, key, value, attention_mask, scaling=self.scaling, dropout=dropout, **kwargs
+        )
+        return states.reshape(*shape[:-2], -1), weights
+
+
+class NucleotideTransformerIntermediate(EsmIntermediate):
+    """ESM's, whose GELU, put together of five operators, reads and writes five times as much as PyTorch's."""
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """[B, T, D] -> [B, T, intermediate size]."""
+        return nn.functional.gelu(self.dense(hidden_states))
 
 
 class NucleotideTransformerGate(nn.Module):
@@ -89,10 +128,13 @@ class NucleotideTransformerLayer(EsmLayer):
 
     def __init__(self, config: NucleotideTransformerConfig):
         super().__init__(config)
+        self.attention.self = NucleotideTransformerSelfAttention(config)
         if config.gated_mlp:
             self.intermediate = NucleotideTransformerGate(config)
-        elif not config.mlp_bias:
-            self.intermediate.dense = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        else:
+            self.intermediate = NucleotideTransformerIntermediate(config)
+            if not config.mlp_bias:
+                self.intermediate.dense = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         if not config.mlp_bias:
             self.output.dense = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
 
@@ -254,7 +296,9 @@ class NucleotideTransformerModel(NucleotideTransformerPreTrainedModel):
         if self.rotary_embeddings is not None:
             if position_ids is None:
                 position_ids = torch.arange(hidden_states.shape[1], device=hidden_states.device)[None]
-            rotation = self.rotary_embeddings(position_ids)
+            cosines, sines = self.rotary_embeddings(position_ids)
+            scale = self.config.head_dim**-0.5
+            rotation = (cosines * scale, sines * scale), (cosines, sines)
         hidden_states = self.encoder(
             hidden_states,
             attention_mask=create_bidirectional_mask(self.config, hidden_states, attention_mask),

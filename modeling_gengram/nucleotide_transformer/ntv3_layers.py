@@ -11,11 +11,11 @@ import torch
 from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-from transformers.models.llama.modeling_llama import rotate_half
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs
 
 from .configuration_ntv3 import NTv3Config
+from .rotation import rotate
 
 # Embeddings [B, E] of the conditions of each sequence: the species, or none.
 Conditions = Sequence[torch.Tensor]
@@ -197,12 +197,11 @@ class NTv3Attention(nn.Module):
     def forward(
         self, states: torch.Tensor, rotation: tuple[torch.Tensor, torch.Tensor], **kwargs: Unpack[TransformersKwargs]
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """[B, T, D], cosines and sines [1, T, head width] -> [B, T, D], weights [B, heads, T, T] if eager."""
+        """[B, T, D], cosines and sines [1, T, head width / 2] -> [B, T, D], weights [B, heads, T, T] if eager."""
         shape = (*states.shape[:2], -1, self.config.key_size)
         projections = (self.query_head, self.key_head, self.value_head)
         query, key, value = (project(states).view(shape).transpose(1, 2) for project in projections)
-        cosines, sines = (table[:, None] for table in rotation)
-        query, key = ((x * cosines + rotate_half(x) * sines).to(value.dtype) for x in (query, key))
+        query, key = (rotate(x, *rotation) for x in (query, key))
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
         states, weights = attend(self, query, key, value, None, scaling=self.scaling, dropout=0.0, **kwargs)
         return self.mha_output(states.reshape(*shape[:2], -1)), weights
