@@ -148,11 +148,11 @@ class MotifMemoryLayer(CacheLayerMixin):
 
 class StaticMotifMemoryLayer(MotifMemoryLayer):
     """
-    The same beside static layers: tensors of one size, changed in place, so that a step of generation is compiled once.
-    Only the past of the next step is kept: no crop.
+    The same beside static layers: tensors of one size, made once and changed in place, so that a step of generation is
+    compiled once and can be recorded as a CUDA graph. Only the past of the next step is kept: no crop.
 
     Attributes:
-        filled (`list[str]`): names in `past` that have been written to since the last reset.
+        written (`list[str]`): names in `past` that code which is not compiled has written to since the last reset.
     """
 
     is_compileable = True
@@ -160,32 +160,48 @@ class StaticMotifMemoryLayer(MotifMemoryLayer):
 
     def __init__(self):
         super().__init__()
-        self.filled: list[str] = []
+        self.written: list[str] = []
+
+    def reserve(self, name: str, like: torch.Tensor, history: int) -> None:
+        """
+        Make what is kept under a name before there is anything to keep, as a graph that holds the first tokens needs.
+
+        Args:
+            like (`torch.Tensor` [B, 0, ...]): batch size, size of a position, dtype and device; history (`int`).
+        """
+        if not self.past:
+            self.seen = _mark_static(self.seen.to(like.device))
+        self.past[name] = _mark_static(_make_empty(name, like, history))
 
     def reset(self) -> None:
         """Everything stays at its address: compiled steps know it."""
         for name, values in self.past.items():
             values.copy_(_make_empty(name, values, values.shape[1]))
         self.seen.zero_()
-        self.filled = []
+        self.written = []
 
     def _count(self, T: int, device: torch.device) -> None:
         if not self.past:
             self.seen = _mark_static(self.seen.to(device))
         self.seen.add_(T)
 
-    def _find(self, name: str, history: int) -> torch.Tensor | None:
-        return super()._find(name, history) if name in self.filled else None
-
     def has_gated(self, layer_idx: int) -> bool:
-        return str(layer_idx) in self.filled
+        return str(layer_idx) in self.written
 
     def _append(self, name: str, new: torch.Tensor, history: int) -> None:
         if name not in self.past:
             self.past[name] = _mark_static(_make_empty(name, new, history))
-        if name not in self.filled:
-            self.filled.append(name)
+        if name not in self.written and not torch.compiler.is_compiling():  # a graph would be another for it
+            self.written.append(name)
         self.past[name].copy_(_keep_last(torch.cat([self.past[name], new], dim=1), history))
+
+    def _map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        for name, values in self.past.items():
+            changed = change(values)
+            if changed.shape == values.shape:
+                values.copy_(changed)
+            else:  # another batch
+                self.past[name] = _mark_static(changed)
 
     def crop(self, tokens_to_remove: int) -> None:
         raise RuntimeError("A static cache cannot forget its last tokens; use a dynamic one.")
@@ -292,4 +308,4 @@ def count_seen(cache: Cache | None) -> int | torch.Tensor:
     return layers[0].seen if isinstance(layers[0], StaticMotifMemoryLayer) else cache.get_seq_length()
 
 
-__all__ = ["MotifMemoryLayer", "count_seen", "find_memory_layer"]
+__all__ = ["LETTERS", "MotifMemoryLayer", "StaticMotifMemoryLayer", "count_seen", "find_memory_layer"]

@@ -8,13 +8,14 @@ projections. None keeps a running sum over the sequence: a sum starts anew at ev
 does not grow with S (the released code's prefix sums lose almost half of the signal at 8k bases in bfloat16).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 
 from .kmer_index import (
     INVALID_LETTER,
+    NUM_LETTERS,
     KmerWindow,
     count_lifetimes,
     count_occurrences,
@@ -131,6 +132,60 @@ def _sum_by_block(table, rows, first, last, lags: range, history: int, block: in
     band = (first[:, place][:, :, None] <= lag) & (lag <= last[:, place][:, :, None]) & exists[:, None]
     gathered = F.embedding(rows[:, place], table)  # [B, blocks, block + L - 1, E]
     return torch.matmul(band.to(gathered.dtype), gathered).flatten(1, 2)[:, :T]
+
+
+def pool_by_window(
+    tables: Sequence[torch.Tensor],
+    letters: torch.Tensor,
+    window: KmerWindow,
+    documents: torch.Tensor | None = None,
+    history: int = 0,
+) -> torch.Tensor:
+    """
+    The same means for a few positions, each from its own window: L E additions a size and position, in few operators.
+
+    In a compiled step of generation, what is done with integers becomes a part of the kernels that read the tables.
+
+    Args, returns:
+        as `pool_by_lifetime`.
+    """
+    S, device = letters.shape[1], letters.device
+    nearest, W = (0, max(window.kmer_sizes)) if window.size is None else (window.first_lag, window.size)
+    at = torch.arange(history, S, device=device)[:, None] - nearest - torch.arange(W, device=device)  # [T, W]
+    place = at.clamp(0, S - 1)
+    seen = letters[:, place].masked_fill((at < 0) | (at >= S), INVALID_LETTER)  # [B, T, W], the latest letter first
+    if documents is not None:
+        seen = seen.masked_fill(documents[:, place] != documents[:, history:, None], INVALID_LETTER)
+    found = dict(_number_windows(seen, max(window.kmer_sizes), window.tie_reverse_complement))
+    places = [window.places(k) for k in window.kmer_sizes]
+    found = [found[k][..., :L] for k, L in zip(window.kmer_sizes, places)]
+    numbers = torch.stack([F.pad(rows, (0, W - L), value=-1) for rows, L in zip(found, places)])  # [K, B, T, W]
+    counts = numbers >= 0
+    if window.deduplicate:  # once, at the latest of its places
+        nearer = torch.ones(W, W, dtype=torch.bool, device=device).tril(-1)
+        counts = counts & ~((numbers[..., :, None] == numbers[..., None, :]) & nearer).any(-1)
+    pooled = []
+    for number, counted, L, table in zip(numbers, counts, places, tables):
+        counted = counted[..., :L]
+        rows = F.embedding(number[..., :L].clamp(min=0), table).to(accumulation_dtype(table.dtype))  # [B, T, L, E]
+        total = torch.where(counted[..., None], rows, 0).sum(-2)
+        pooled.append((total / counted.sum(-1, keepdim=True).clamp(min=1)).to(table.dtype))
+    return torch.cat(pooled, dim=-1)
+
+
+def _number_windows(seen: torch.Tensor, largest: int, tied: bool) -> Iterator[tuple[int, torch.Tensor]]:
+    """Each size k = 1 .. largest and the table rows of its k-mers, [B, T, W - k + 1], -1 where a letter is none."""
+    W = seen.shape[-1]
+    rows = mirrored = torch.zeros_like(seen)
+    valid = torch.ones_like(seen, dtype=torch.bool)
+    for k in range(1, largest + 1):
+        length = max(W - k + 1, 0)
+        letter = seen[..., k - 1 :]  # the leftmost one
+        complement = torch.where(letter < 4, 3 - letter, letter)
+        rows = rows[..., :length] + letter * NUM_LETTERS ** (k - 1)
+        mirrored = mirrored[..., :length] * NUM_LETTERS + complement
+        valid = valid[..., :length] & (letter != INVALID_LETTER)
+        yield k, torch.where(valid, torch.minimum(rows, mirrored) if tied else rows, -1)
 
 
 def find_full_windows(letters: torch.Tensor, window: KmerWindow, documents: torch.Tensor | None = None) -> torch.Tensor:
@@ -298,6 +353,7 @@ __all__ = [
     "gate_scores",
     "pool_by_definition",
     "pool_by_lifetime",
+    "pool_by_window",
     "read_chosen",
     "read_merged",
 ]

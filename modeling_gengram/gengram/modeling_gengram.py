@@ -22,6 +22,7 @@ from transformers import (
     GenerationMixin,
     PreTrainedConfig,
     PreTrainedModel,
+    StaticCache,
 )
 from transformers import initialization as init
 from transformers.masking_utils import create_masks_for_generate
@@ -37,7 +38,8 @@ from transformers.utils import can_return_tuple
 
 from .configuration_gengram import GengramConfig
 from .kmer_index import INVALID_LETTER, KmerContext, find_documents
-from .memory_cache import count_seen, find_memory_layer
+from .memory_cache import LETTERS, StaticMotifMemoryLayer, count_seen, find_memory_layer
+from .merged_tables import accumulation_dtype
 from .motif_memory import MotifConvolution, MotifMemory, MotifProjection, MotifTable, make_window
 from .tensor_parallel import sum_norm_gradients
 
@@ -272,6 +274,24 @@ class GengramModel(GengramPreTrainedModel):
             # The first of them is recorded at the entry of layer 0, behind the hook that adds its memory.
             outputs.hidden_states = (context.embedding[0], *outputs.hidden_states[1:])
         return outputs
+
+    def reserve_memory(self, cache: Cache, B: int) -> None:
+        """
+        Make what a static cache keeps for the memory, of B sequences, before the first tokens: graphs may only change
+        it. Weights that are elsewhere until they are needed do not say where; it is then made with the first tokens.
+        """
+        place = self.get_input_embeddings().weight.device
+        if not self.memory or not isinstance(cache, StaticCache) or place.type == "meta":
+            return
+        layer = find_memory_layer(cache, self.config.num_hidden_layers)
+        if not isinstance(layer, StaticMotifMemoryLayer) or layer.past:
+            return
+        layer.reserve(LETTERS, torch.empty(B, 0, dtype=torch.int64, device=place), make_window(self.config).history)
+        for index, memory in self.memory.items():
+            weight = memory.norm_q.weight
+            if memory.short_conv is not None and weight.device.type != "meta":
+                gated = weight.new_empty(B, 0, len(weight), dtype=accumulation_dtype(weight.dtype))
+                layer.reserve(index, gated, memory.short_conv.history)
 
     def _find_documents(
         self,
@@ -533,6 +553,14 @@ class GengramForCausalLM(GengramLanguageModel, GenerationMixin):
                     f"{'none' if shape is None else ' x '.join(map(str, shape))}."
                 )
         return super().generate(inputs, *args, **kwargs)
+
+    def _prepare_static_cache(self, *args, batch_size: int, prefill_chunk_size: int | None, **kwargs) -> Cache:
+        cache = super()._prepare_static_cache(
+            *args, batch_size=batch_size, prefill_chunk_size=prefill_chunk_size, **kwargs
+        )
+        if prefill_chunk_size is not None:  # transformers compiles the steps of the prompt as well
+            self.model.reserve_memory(cache, batch_size)
+        return cache
 
     def prepare_inputs_for_generation(
         self,

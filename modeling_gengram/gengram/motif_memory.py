@@ -20,6 +20,7 @@ from .memory_ops import (
     gate_scores,
     pool_by_definition,
     pool_by_lifetime,
+    pool_by_window,
     read_chosen,
     read_merged,
 )
@@ -34,6 +35,8 @@ from .table_cache import TableCache
 MERGED_SAVING = {"fused": 1.5, "merged": 4.0}
 # The same on a GPU, where the kernels read each row about once (a guess from the roofline, not yet measured).
 PROJECTED_SAVING = 2.0
+# Up to so many positions a compiled graph, a step of generation, sums each window by itself.
+FEW = 8
 # Merged tables are kept up to this many of the largest k-mers and far rows: sizes up to 7 (6,484 rows in all for 1..6).
 MAX_KEPT_ROWS = 40_000
 
@@ -97,8 +100,8 @@ class MotifMemory(GradientCheckpointingLayer):
         layer_idx (`int`, *optional*, defaults to 0): the layer it writes to.
 
     Attributes:
-        path (`str`): `"auto"` (default), or the form to use: `"definition"`, `"lifetime"`, `"merged"`, `"fused"`,
-            `"triton"`, `"triton_pooled"`.
+        path (`str`): `"auto"` (default), or the form to use: `"definition"`, `"lifetime"`, `"window"`, `"merged"`,
+            `"fused"`, `"triton"`, `"triton_pooled"`.
     """
 
     path: str = "auto"
@@ -133,15 +136,18 @@ class MotifMemory(GradientCheckpointingLayer):
         projections (not wrapped by an adapter, sharded or quantised) and sizes that are known (no tracing). Without
         gradients in evaluation they are then always taken, the tables are kept (`TableCache`), and the result depends
         on nothing but weights and input. Otherwise the tables would be projected for this call alone, which needs
-        enough tokens to pay (`MERGED_SAVING`). In all other cases `"lifetime"`; `"definition"` only on request
-        (`path`). On a GPU that runs the kernels, `"triton"` (projected tables, every window) and `"triton_pooled"`
+        enough tokens to pay (`MERGED_SAVING`). In all other cases `"lifetime"`, or, for the few positions of a compiled
+        step, `"window"`; `"definition"` only on request (`path`). On a GPU that runs the kernels, `"triton"` (projected tables, every window) and `"triton_pooled"`
         stand for them by the same rules.
         """
         if self.path != "auto":
             return self.path
         if can_run_kernels(context.letters.device.type, next(self.embeddings.parameters()).dtype, MotifMemory):
             return self._choose_kernels(context)
-        if self.window.size is None or self.window.deduplicate or torch.compiler.is_compiling():
+        if torch.compiler.is_compiling():
+            few = not torch.compiler.is_exporting() and context.letters.shape[1] - context.history <= FEW
+            return "window" if few else "lifetime"
+        if self.window.size is None or self.window.deduplicate:
             return "lifetime"
         if not self._owns_weights():
             return "lifetime"
@@ -245,6 +251,8 @@ class MotifMemory(GradientCheckpointingLayer):
             pooled = pool_by_prefix_sums(tables, letters, self.window)
         elif path == "triton_pooled":
             pooled = pool_rows(tables, letters, self.window, documents, history)
+        elif path == "window":
+            pooled = pool_by_window(tables, letters, self.window, documents, history)
         elif path == "lifetime":
             pooled = pool_by_lifetime(tables, letters, self.window, documents, history)
         else:

@@ -12,6 +12,7 @@ from gengram.gengram.memory_ops import (
     gate_scores,
     pool_by_definition,
     pool_by_lifetime,
+    pool_by_window,
     read_merged,
 )
 from gengram.gengram.merged_tables import merge_tables
@@ -63,7 +64,7 @@ WINDOWS = [
 @pytest.mark.parametrize("window", WINDOWS)
 @pytest.mark.parametrize("S, H", [(1, 0), (5, 0), (40, 0), (63, 7), (130, 20)])
 @pytest.mark.parametrize("packed", [False, True], ids=["one-document", "packed"])
-def test_lifetimes_equal_the_definition(window, S, H, packed, monkeypatch):
+def test_lifetimes_and_windows_equal_the_definition(window, S, H, packed, monkeypatch):
     letters, documents = make_letters(2, S), make_documents(2, S) if packed else None
     tables = make_tables(window.kmer_sizes, 3)
     exact = pool_by_definition(tables, letters, window, documents)[:, H:]
@@ -72,11 +73,15 @@ def test_lifetimes_equal_the_definition(window, S, H, packed, monkeypatch):
     monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
     exported = pool_by_lifetime(tables, letters, window, documents, H)
     torch.testing.assert_close(exported, exact, rtol=0, atol=1e-12)
+    window_by_window = pool_by_window(tables, letters, window, documents, H)
+    torch.testing.assert_close(window_by_window, exact, rtol=0, atol=1e-12)
     cotangent = torch.randn_like(exact)
-    for ours, reference in zip(
-        torch.autograd.grad(fast, tables, cotangent), torch.autograd.grad(exact, tables, cotangent)
-    ):
-        torch.testing.assert_close(ours, reference, rtol=0, atol=1e-11)
+    for pooled in (fast, window_by_window):
+        for ours, reference in zip(
+            torch.autograd.grad(pooled, tables, cotangent),
+            torch.autograd.grad(exact, tables, cotangent, retain_graph=True),
+        ):
+            torch.testing.assert_close(ours, reference, rtol=0, atol=1e-11)
 
 
 @pytest.mark.parametrize("window", [w for w in WINDOWS if w.values[0].size and not w.values[0].deduplicate])
