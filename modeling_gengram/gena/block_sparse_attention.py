@@ -10,6 +10,8 @@ Dimensions: B sequences of T tokens in n = T / S blocks of S; H heads of d chann
 
 import functools
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -22,6 +24,7 @@ from transformers.models.big_bird.modeling_big_bird import BigBirdBlockSparseAtt
 
 RandomBlocks = Literal["none", "training", "always"]
 MASKED = -10000.0  # as transformers' BigBird has it; finite, so that a row of padding stays finite
+TILE = 128  # tokens of a tile of flex_attention
 _GROUP = 8  # query blocks whose keys are gathered at once where no gradient is wanted
 
 
@@ -59,6 +62,7 @@ def use_fast_attention(
             fast = FastBlockSparseAttention(layer.attention, random_blocks, flex)
             layer.attention.self = fast.train(layer.training)
         body.register_forward_pre_hook(_choose_attention, with_kwargs=True)
+        body.register_forward_hook(_forget_plans, always_call=True)
     return model
 
 
@@ -71,9 +75,17 @@ def _choose_attention(body: BigBirdModel, args: tuple, kwargs: dict) -> None:
     kind = "original_full" if short or config.attention_type == "original_full" else "block_sparse"
     body.attention_type = kind
     maps = kwargs.get("output_attentions")
+    plans = None if torch.compiler.is_compiling() else {}  # of this forward, and none that a graph would keep
     for layer in body.encoder.layer:
+        layer.attention.self.plans = plans
         layer.attention_type = layer.attention.attention_type = kind
         layer.attention.self.wants_maps = config.output_attentions if maps is None else maps
+
+
+def _forget_plans(body: BigBirdModel, *_: Any) -> None:
+    """After each forward: the next one may have another mask."""
+    for layer in body.encoder.layer:
+        layer.attention.self.plans = None
 
 
 class FastBlockSparseAttention(BigBirdBlockSparseAttention):
@@ -87,7 +99,7 @@ class FastBlockSparseAttention(BigBirdBlockSparseAttention):
         # With new projections, which go; on no device, so that nothing is drawn for them.
         with torch.device("meta"):
             super().__init__(attention.config, attention.seed)
-        self.config, self.wants_maps = attention.config, False
+        self.config, self.wants_maps, self.plans = attention.config, False, None
         self.query, self.key, self.value = attention.self.query, attention.self.key, attention.self.value
         self.num_heads, self.random_blocks, self.flex = self.config.num_attention_heads, random_blocks, flex
 
@@ -141,7 +153,7 @@ class FastBlockSparseAttention(BigBirdBlockSparseAttention):
         draws = self.random_blocks == "always" or (self.random_blocks == "training" and self.training)
         plan = draw_random_blocks(self.config, self.seed, T, draws)
         block, r = self.config.block_size, self.config.num_random_blocks
-        attended = attend_sparsely(query, key, value, to_mask.reshape(B, T), block, r, plan, self.flex)
+        attended = attend_sparsely(query, key, value, to_mask.reshape(B, T), block, r, plan, self.flex, self.plans)
         return attended.flatten(2) * from_mask.reshape(B, T, 1), None
 
 
@@ -212,6 +224,7 @@ def attend_sparsely(
     num_random_blocks: int,
     random_plan: torch.Tensor | None = None,
     flex: bool | None = None,
+    plans: "dict[torch.device, FlexPlan] | None" = None,
 ) -> torch.Tensor:
     """
     Compute block-sparse attention.
@@ -225,14 +238,21 @@ def attend_sparsely(
             r + 1 times.
         flex: see `use_fast_attention`. It is compiled for each shape, and for as many as Dynamo allows
             (`torch._dynamo.config.recompile_limit`, 8); further shapes have their blocks gathered.
+        plans: where calls of the same mask and blocks find what flex needs to know, and put it.
 
     Returns:
         [B, T, H, d].
     """
     if flex is None:
         flex = query.is_cuda
-    if flex and random_plan is None and _is_compiled(query, block_size, num_random_blocks):
-        return _attend_flex(query, key, value, mask, block_size, num_random_blocks)
+    if flex and _is_compiled(query, block_size, num_random_blocks, random_plan is not None):
+        if random_plan is not None:
+            plan = plan_flex(mask, block_size, num_random_blocks, random_plan.to(query.device))
+        elif plans is None:
+            plan = plan_flex(mask, block_size, num_random_blocks)
+        elif (plan := plans.get(query.device)) is None:
+            plan = plans[query.device] = plan_flex(mask, block_size, num_random_blocks)
+        return _attend_flex(query, key, value, plan)
     n, S = query.shape[1] // block_size, block_size
     bias = (1.0 - mask.to(query.dtype)) * MASKED  # [B, T]
     outer = torch.cat([query[:, :S], query[:, -S:]], dim=1)
@@ -313,12 +333,12 @@ def _attend_with_plan(
 _COMPILED: set[tuple] = set()
 
 
-def _is_compiled(query: torch.Tensor, S: int, num_random_blocks: int) -> bool:
+def _is_compiled(query: torch.Tensor, S: int, num_random_blocks: int, planned: bool) -> bool:
     """Whether flex_attention is compiled for such inputs, or may still be."""
     if torch.compiler.is_compiling():  # as a part of a compiled model
         return True
     gradients = torch.is_grad_enabled() and query.requires_grad
-    key = (query.shape, query.dtype, query.device, gradients, S, num_random_blocks)
+    key = (query.shape, query.dtype, query.device, gradients, S, num_random_blocks, planned)
     if key not in _COMPILED and len(_COMPILED) < torch._dynamo.config.recompile_limit:
         _COMPILED.add(key)
     return key in _COMPILED
@@ -329,34 +349,74 @@ def _compile_flex() -> Any:
     return torch.compile(flex_attention, dynamic=False)
 
 
-def _attend_flex(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, S: int, num_random_blocks: int
-) -> torch.Tensor:
-    """The same by flex_attention, which visits only the blocks that are seen."""
-    n, more = mask.shape[1] // S, math.log(1 + num_random_blocks)
-    real = mask.bool()
+@dataclass(frozen=True)
+class FlexPlan:
+    """
+    What flex_attention needs to know: the same for all layers, unless they draw random blocks.
 
-    def sees(b, h, q, k):
-        i, j = q // S, k // S
-        return real[b, k] & ((i == 0) | (i == n - 1) | (j == 0) | (j == n - 1) | ((i - j).abs() <= 1))
+    Args:
+        tiles: pairs of tiles in which a query sees a key, and, by `mask_mod`, which keys it sees there.
+        weigh: adds the logarithm of how often a key counts to its score.
+    """
 
-    def weigh(score, b, h, q, k):
-        i = q // S
-        return torch.where((k < S) & (i > 0) & (i < n - 1), score + more, score)
+    tiles: BlockMask
+    weigh: Callable[..., torch.Tensor]
 
-    # The blocks as well: from the function alone they would be found by asking it for every pair of tokens.
-    rows = torch.arange(n, device=mask.device)
-    seen = (rows[:, None] - rows).abs() <= 1
-    seen[[0, -1]] = seen[:, [0, -1]] = True
-    blocks = BlockMask.from_kv_blocks(
-        seen.sum(1, dtype=torch.int32)[None, None],
-        seen.int().argsort(dim=1, descending=True, stable=True).int()[None, None],
-        BLOCK_SIZE=S,
+
+def plan_flex(
+    mask: torch.Tensor, block_size: int, num_random_blocks: int, random_plan: torch.Tensor | None = None
+) -> FlexPlan:
+    """
+    Describe the attention of `attend_sparsely`, whose arguments these are, in tiles that the kernels of a GPU take.
+
+    Tiles are of `TILE` tokens, whatever the block is: the kernel's own tiles, which are chosen for each kind of GPU, must
+    divide them (of 64 they do not on a Hopper). The blocks are told apart inside of tiles.
+    """
+    T, S, device = mask.shape[1], block_size, mask.device
+    n, more, real = T // S, math.log(1 + num_random_blocks), mask.bool()
+    block = torch.arange(n, device=device)
+    seen = (block[:, None] - block).abs() <= 1
+    seen = (seen | (block == 0) | (block == n - 1) | (block == 0)[:, None] | (block == n - 1)[:, None])[None]
+    if random_plan is None:
+
+        def sees(b, h, q, k):
+            i, j = q // S, k // S
+            return real[b, k] & ((i == 0) | (i == n - 1) | (j == 0) | (j == n - 1) | ((i - j).abs() <= 1))
+
+        def weigh(score, b, h, q, k):
+            i = q // S
+            return torch.where((k < S) & (i > 0) & (i < n - 1), score + more, score)
+
+    else:
+        # A random block that is seen anyhow counts again.
+        drawn = nn.functional.one_hot(random_plan, n).sum(2)  # [H, n - 2, n]
+        counts = seen.int() + nn.functional.pad(drawn, (0, 0, 1, 1))
+        seen, logarithms = counts > 0, counts.clamp(min=1).log()
+
+        def sees(b, h, q, k):
+            return real[b, k] & seen[h, q // S, k // S]
+
+        def weigh(score, b, h, q, k):
+            return score + logarithms[h, q // S, k // S].to(score.dtype)
+
+    # The tiles as well: from the function alone they would be found by asking it for every pair of tokens.
+    start = torch.arange(-(-T // TILE), device=device)[:, None] * TILE
+    overlaps = ((block * S < start + TILE) & ((block + 1) * S > start)).float()  # [tiles, n]
+    touched = (overlaps @ seen.float() @ overlaps.T) > 0
+    tiles = BlockMask.from_kv_blocks(
+        touched.sum(-1, dtype=torch.int32)[None],
+        touched.int().argsort(dim=-1, descending=True, stable=True).int()[None],
+        BLOCK_SIZE=TILE,
         mask_mod=sees,
-        seq_lengths=(n * S, n * S),
+        seq_lengths=(T, T),
     )
+    return FlexPlan(tiles, weigh)
+
+
+def _attend_flex(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, plan: FlexPlan) -> torch.Tensor:
+    """The same by flex_attention, which visits only the tiles that are seen."""
     parts = (part.transpose(1, 2).contiguous() for part in (query, key, value))
-    return _compile_flex()(*parts, score_mod=weigh, block_mask=blocks).transpose(1, 2)
+    return _compile_flex()(*parts, score_mod=plan.weigh, block_mask=plan.tiles).transpose(1, 2)
 
 
 __all__ = ["FastBlockSparseAttention", "attend_sparsely", "draw_random_blocks", "use_fast_attention"]

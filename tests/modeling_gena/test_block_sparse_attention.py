@@ -169,15 +169,84 @@ def test_memory_does_not_grow_with_the_square():
     assert largest[1] <= 4.3 * largest[0]
 
 
-def test_flex_attention_gives_the_same(monkeypatch):
-    monkeypatch.setattr(block_sparse_attention, "_compile_flex", lambda: flex_attention)  # compiling takes a while
-    torch.manual_seed(0)
-    parts = [torch.randn(1, 128, 2, 16) for _ in range(3)]
-    mask = torch.ones(1, 128)
-    mask[0, 120:] = 0
-    with torch.no_grad():
-        gathered, flexed = (attend_sparsely(*parts, mask, 16, 3, flex=flex) for flex in (False, True))
-    assert torch.allclose(gathered, flexed, atol=1e-5)
+@pytest.fixture
+def eager_flex(monkeypatch):
+    """flex_attention without its compiler, which takes a while, and with the gradients that a CPU is not to take."""
+    monkeypatch.setattr(block_sparse_attention, "_compile_flex", lambda: flex_attention)
+    monkeypatch.setattr(torch.nn.attention.flex_attention, "_validate_device", lambda *parts: None)
+    monkeypatch.setattr(block_sparse_attention, "_COMPILED", set())
+    torch._dynamo.reset()  # or shapes that were seen before count as shapes that change
+
+
+def make_parts(B: int, T: int, dtype=torch.float64) -> list[torch.Tensor]:
+    torch.manual_seed(T)
+    return [torch.randn(B, T, 2, 16, dtype=dtype, requires_grad=True) for _ in range(3)]
+
+
+def draw(n: int, r: int) -> torch.Tensor:
+    """Random blocks of two heads, also such as are seen anyhow: int64 [2, n - 2, r]."""
+    return torch.randint(0, n, (2, n - 2, r), generator=torch.Generator().manual_seed(n))
+
+
+@pytest.mark.parametrize("drawn", [False, True], ids=["none", "random"])
+@pytest.mark.parametrize("S, n", [(8, 12), (16, 8), (16, 41), (48, 9), (64, 13), (64, 8), (100, 7), (128, 7), (256, 5)])
+def test_flex_attention_gives_the_same(eager_flex, S, n, drawn):
+    """For every size of a block, also such as tiles are not cut by, and for lengths that are no number of tiles."""
+    parts, plan = make_parts(2, S * n), draw(n, 2) if drawn else None
+    mask = torch.ones(2, S * n, dtype=torch.float64)
+    mask[0, -S // 2 :] = mask[1, S + 3 :] = 0
+    gathered, flexed = (attend_sparsely(*parts, mask, S, 2, plan, flex=flex) for flex in (False, True))
+    cotangent = torch.randn_like(gathered) * mask[..., None, None]
+    real = mask.bool()
+    assert torch.allclose(gathered[real], flexed[real], atol=1e-9)
+    for ours, theirs in zip(*(torch.autograd.grad(x, parts, cotangent) for x in (flexed, gathered)), strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-9)
+
+
+@pytest.mark.parametrize("S, n", [(8, 40), (48, 9), (64, 13), (128, 9), (256, 8)])
+@pytest.mark.parametrize("drawn", [False, True])
+def test_tiles_hold_what_is_seen_and_no_more(S, n, drawn):
+    """Of a size that the kernels of every GPU divide, and none is visited in which nothing is seen."""
+    T = S * n
+    plan = block_sparse_attention.plan_flex(torch.ones(1, T), S, 2, draw(n, 2) if drawn else None).tiles
+    assert plan.BLOCK_SIZE == (128, 128) and plan.seq_lengths == (T, T)
+    heads = 2 if drawn else 1
+    place = torch.arange(T)
+    seen = torch.stack([plan.mask_mod(0, h, place[:, None], place) for h in range(heads)])
+    tiles = -(-T // 128)
+    padded = torch.nn.functional.pad(seen, (0, tiles * 128 - T, 0, tiles * 128 - T))
+    expected = padded.view(heads, tiles, 128, tiles, 128).any(4).any(2)
+    assert torch.equal(plan.to_dense()[0].bool(), expected)
+
+
+def test_layers_share_what_flex_needs_to_know(eager_flex, monkeypatch):
+    made = []
+    make = block_sparse_attention.plan_flex
+    monkeypatch.setattr(block_sparse_attention, "plan_flex", lambda *a: made.append(1) or make(*a))
+    stock, fast = build_pair()
+    for layer in fast.encoder.layer:
+        layer.attention.self.flex = True
+    for T in (104, 128):
+        batch = make_batch(T)
+        real = batch["attention_mask"].bool()
+        with torch.no_grad():
+            assert torch.allclose(
+                fast(**batch).last_hidden_state[real], stock(**batch).last_hidden_state[real], atol=1e-6
+            )
+    assert len(made) == 2
+    assert all(layer.attention.self.plans is None for layer in fast.encoder.layer)
+
+
+@pytest.mark.slow
+def test_compiled_flex_attention_gives_the_same():
+    """By inductor, whose lowering on a CPU is of another kind than a GPU's."""
+    parts = [part.detach().float() for part in make_parts(1, 832)]
+    mask = torch.ones(1, 832)
+    mask[0, 800:] = 0
+    for plan in (None, draw(13, 2)):
+        with torch.no_grad():
+            gathered, flexed = (attend_sparsely(*parts, mask, 64, 2, plan, flex=flex) for flex in (False, True))
+        assert torch.allclose(gathered[:, :800], flexed[:, :800], atol=1e-5)
 
 
 def test_other_models_are_refused():
