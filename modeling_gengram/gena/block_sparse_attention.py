@@ -369,8 +369,8 @@ def plan_flex(
     """
     Describe the attention of `attend_sparsely`, whose arguments these are, in tiles that the kernels of a GPU take.
 
-    Tiles are of `TILE` tokens, whatever the block is: the kernel's own tiles, which are chosen for each kind of GPU, must
-    divide them (of 64 they do not on a Hopper). The blocks are told apart inside of tiles.
+    Tiles are of `TILE` tokens, whatever the block is: the kernel's own tiles, which are chosen for each kind of GPU,
+    must divide them (of 64 they do not on a Hopper). The blocks are told apart inside of tiles.
     """
     T, S, device = mask.shape[1], block_size, mask.device
     n, more, real = T // S, math.log(1 + num_random_blocks), mask.bool()

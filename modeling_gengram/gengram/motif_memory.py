@@ -137,8 +137,8 @@ class MotifMemory(GradientCheckpointingLayer):
         gradients in evaluation they are then always taken, the tables are kept (`TableCache`), and the result depends
         on nothing but weights and input. Otherwise the tables would be projected for this call alone, which needs
         enough tokens to pay (`MERGED_SAVING`). In all other cases `"lifetime"`, or, for the few positions of a compiled
-        step, `"window"`; `"definition"` only on request (`path`). On a GPU that runs the kernels, `"triton"` (projected tables, every window) and `"triton_pooled"`
-        stand for them by the same rules.
+        step, `"window"`; `"definition"` only on request (`path`). On a GPU that runs the kernels, `"triton"` (projected
+        tables, every window) and `"triton_pooled"` stand for them by the same rules.
         """
         if self.path != "auto":
             return self.path
