@@ -393,6 +393,8 @@ def estimate_activations(
     inner = getattr(inner, "backbone_config", None) or inner
     width, layers = inner.hidden_size, inner.num_hidden_layers
     forward = getattr(inner, "intermediate_size", None) or 4 * width
+    if chosen := getattr(inner, "num_experts_per_tok", None):  # a token has the values of each expert that it meets
+        forward = (getattr(inner, "moe_intermediate_size", None) or forward) * chosen
     gated = str(getattr(inner, "hidden_act", "")) in ("silu", "swish") or getattr(inner, "gated_mlp", False)
     layer = rows * tokens * (18 * width + 6 * forward if gated else 14 * width + 4 * forward) * value_bytes // 2
     kept = rows * tokens * width * value_bytes

@@ -75,6 +75,8 @@ def measure_peak(run: Callable[[], Any], device: str) -> int | None:
         run()
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - resting
+    if device != "cpu":
+        return None
     reset = Path("/proc/self/clear_refs")
     if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
         trim(0)  # memory that was freed but kept by the allocator would hide what `run` takes
@@ -122,6 +124,15 @@ def measure_machine(
     return {"bytes_per_s": 2 * 4 * numbers / min(times["copy"]), "flop_per_s": 2 * 2048**3 / min(times["product"])}
 
 
+def measure_product(device: torch.device, dtype: torch.dtype) -> tuple[float, int]:
+    """Operations a second of a product that is large for the device, and its width: 8,192, or 2,048 on a CPU."""
+    width = 2048 if device.type == "cpu" else 8192
+    left = torch.randn(width, width, device=device, dtype=dtype)
+    wait = torch.accelerator.synchronize if device.type != "cpu" else lambda: None
+    times = take_turns({"product": lambda: left @ left}, 5, wait)
+    return 2 * width**3 / min(times["product"]), width
+
+
 def count_free_bytes(device: str) -> int:
     """Memory that is free on the device."""
     if device == "cuda":
@@ -134,6 +145,7 @@ __all__ = [
     "count_free_bytes",
     "measure_machine",
     "measure_peak",
+    "measure_product",
     "read_status",
     "refuse_fallbacks",
     "summarize_ratio",
