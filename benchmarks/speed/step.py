@@ -23,6 +23,7 @@ from gengram.costs import bound_released, count_operations, estimate_activations
 from gengram.errors import InputError, suggest
 from gengram.files import save_figure
 from gengram.gengram.configuration_gengram import SIZES, GengramConfig
+from gengram.gengram.fallback import KernelError
 from gengram.gengram.motif_memory import MotifMemory
 from gengram.phases import phase
 from gengram.printable import make_printable
@@ -222,6 +223,8 @@ def measure_step(
             step.run(call)
             step.rest()
             peak = measure_peak(lambda call=call: step.run(call), device.type)
+        except KernelError:  # the memory has none of its kernels: no figure of this run is one of this package's
+            raise
         except (RuntimeError, MemoryError, torch._dynamo.exc.TorchDynamoException) as error:
             cell["skipped"] = _explain(error)
             continue

@@ -12,6 +12,7 @@ from gengram.benchmarks.speed import step as module
 from gengram.benchmarks.speed.step import PAPER, TrainingStep, choose_sizes, make_config
 from gengram.errors import InputError
 from gengram.gengram.configuration_gengram import SIZES
+from gengram.gengram.fallback import KernelError
 
 CPU = torch.device("cpu")
 
@@ -98,6 +99,15 @@ def test_a_cell_that_does_not_fit_says_so_and_the_others_go_on(small, monkeypatc
     cells = measure(compiled=False)
     assert [cell.get("skipped") for cell in cells] == [None, None, "does not fit in memory"]
     assert "share" in cells[1]
+
+
+def test_a_kernel_that_does_not_run_is_no_cell(small, monkeypatch):
+    def fail(step, model):
+        raise KernelError("no kernel")
+
+    monkeypatch.setattr(TrainingStep, "run", fail)
+    with pytest.raises(KernelError):
+        measure(compiled=False)
 
 
 def test_without_its_plain_twin_a_cell_has_no_share(small, monkeypatch):
