@@ -1,7 +1,7 @@
 """The Triton kernels of the memory: whether they serve an input, and one place to import them from.
 
 `triton_index` finds which table rows each position reads, `triton_rows` sums them, `triton_tables` projects and merges
-the tables that they belong to, `triton_gate` scores the gate, applies it and runs the mixer. All of them are operators
+the tables first, `triton_gate` scores the gate, applies it and runs the mixer. All of them are operators
 of PyTorch with gradients, so that `torch.compile` takes them as they are.
 """
 
@@ -20,14 +20,20 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 missing: Exception | None = None
 
 # Without a device for them the kernels, and triton, are not imported at all.
-gate_and_mix = pool_rows = project_tables = read_rows = None
+find_reads = gate_and_mix = pool_rows = project_tables = read_rows = read_tables = None
 if INTERPRETED or torch.backends.cuda.is_built():
     try:
         from .triton_gate import gate_and_mix
-        from .triton_rows import pool_rows, read_rows
-        from .triton_tables import project_tables
+        from .triton_index import find_reads
+        from .triton_rows import pool_rows
+        from .triton_tables import project_tables, read_rows, read_tables
     except Exception as error:  # no triton, or a broken one: what it raises is told where the kernels are needed
         missing = error
+
+
+def serves_device(device_type: str) -> bool:
+    """Whether devices of this type are those that the kernels are written for."""
+    return device_type == ("cpu" if INTERPRETED else "cuda")
 
 
 @torch.compiler.assume_constant_result
@@ -39,7 +45,7 @@ def can_run_kernels(device_type: str, dtype: torch.dtype, memory: type) -> bool:
     Args:
         device_type (`str`), dtype (`torch.dtype`), memory (`type`): `MotifMemory`, which is tried once.
     """
-    if dtype not in DTYPES or device_type != ("cpu" if INTERPRETED else "cuda"):
+    if dtype not in DTYPES or not serves_device(device_type):
         return False
     fallback = _try_kernels(torch.cuda.current_device() if device_type == "cuda" else -1, dtype, memory)
     if fallback is not None:
@@ -77,4 +83,13 @@ def _run_once(device: torch.device, dtype: torch.dtype, memory: type) -> str | N
     return None
 
 
-__all__ = ["can_run_kernels", "gate_and_mix", "pool_rows", "project_tables", "read_rows"]
+__all__ = [
+    "can_run_kernels",
+    "find_reads",
+    "gate_and_mix",
+    "pool_rows",
+    "project_tables",
+    "read_rows",
+    "read_tables",
+    "serves_device",
+]

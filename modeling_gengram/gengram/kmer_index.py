@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 NUM_LETTERS = 5  # A, C, G, T, N: N is a letter of its own, k-mers with N are learned
 INVALID_LETTER = -1
+LARGEST_KMER = 11  # of the GPU kernels: 32 bits number the k-mers in base 6; a table of 12-mers has 244 million rows
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,45 @@ class KmerWindow:
 
 
 @dataclass(frozen=True)
+class RowReads:
+    """
+    Which table rows the GPU kernels read for each position, in N layers (`triton_index` tells which these are): a
+    function of the letters, the same for every memory of a model.
+
+    Args:
+        rows (`torch.Tensor` int32 [N, B, S]): row, counted in its layer, of the k-mer that ends there; -1 for none.
+        lives (`torch.Tensor` int32 [N, B, S]): number of lags for which that occurrence counts.
+        shares (`torch.Tensor` float32 [N, B, S]): factor of the rows that a position reads, 0 if it reads none.
+        documents (`torch.Tensor` int64 [B, S] or `None`): as in the context.
+        order (`torch.Tensor` int64 [B * S], *optional*): occurrences, flat, so that those of each row lie side by side.
+        ranges (`torch.Tensor` int32 [1 or 2, 2, R], *optional*): begin and end of the occurrences of each row of all
+            layers in `order`; in the second plane of those of its reverse complement, where the two are tied. With
+            `order` there if gradients of tables are wanted.
+    """
+
+    rows: torch.Tensor
+    lives: torch.Tensor
+    shares: torch.Tensor
+    documents: torch.Tensor | None = None
+    order: torch.Tensor | None = None
+    ranges: torch.Tensor | None = None
+
+    def tensors(self) -> list[torch.Tensor | None]:
+        """All of them, in the order in which operators take them."""
+        return [self.rows, self.lives, self.shares, self.documents, self.order, self.ranges]
+
+    def narrow(self, begin: int, end: int) -> "RowReads":
+        """Those of the positions `begin` to `end`, as views, for a forward pass."""
+        rows, lives, shares = (x[:, :, begin:end] for x in (self.rows, self.lives, self.shares))
+        return RowReads(rows, lives, shares, None if self.documents is None else self.documents[:, begin:end])
+
+    def to(self, device, non_blocking: bool = False) -> "RowReads":
+        """The same on another device."""
+        moved = (None if x is None else x.to(device, non_blocking=non_blocking) for x in self.tensors())
+        return RowReads(*moved)
+
+
+@dataclass(frozen=True)
 class KmerContext:
     """
     What the memory layers of one forward pass need to know of the input; made once, read by each of them.
@@ -54,6 +94,7 @@ class KmerContext:
         real (`torch.Tensor` bool [B, T] or `None`): false at padding.
         history (`int`): H, positions at the front of `letters` that are context only.
         state (`MotifMemoryLayer` or `None`): where a cache keeps the gated vectors of earlier positions.
+        reads (`RowReads` or `None`): what GPU kernels read, where they run; a memory that needs it makes its own else.
     """
 
     letters: torch.Tensor
@@ -61,6 +102,7 @@ class KmerContext:
     real: torch.Tensor | None = None
     history: int = 0
     state: object | None = None
+    reads: RowReads | None = None
 
     def to(self, device, non_blocking: bool = False) -> "KmerContext":
         """The same context on another device (accelerate moves keyword arguments of layers by this method)."""
@@ -68,7 +110,8 @@ class KmerContext:
         def move(tensor):
             return None if tensor is None else tensor.to(device, non_blocking=non_blocking)
 
-        return replace(self, letters=move(self.letters), documents=move(self.documents), real=move(self.real))
+        moved = {name: move(getattr(self, name)) for name in ("letters", "documents", "real")}
+        return replace(self, **moved, reads=None if self.reads is None else self.reads.to(device, non_blocking))
 
 
 def find_documents(position_ids: torch.Tensor) -> torch.Tensor:
@@ -200,9 +243,11 @@ def count_occurrences(first: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
 
 __all__ = [
     "INVALID_LETTER",
+    "LARGEST_KMER",
     "NUM_LETTERS",
     "KmerContext",
     "KmerWindow",
+    "RowReads",
     "count_lifetimes",
     "count_occurrences",
     "find_documents",

@@ -22,7 +22,8 @@ def slice_context(context: KmerContext, window: KmerWindow, start: int, stop: in
         context (`KmerContext`): of T positions after H of history.
 
     Returns:
-        `KmerContext` of stop - start positions, with as much history as there is and the window needs.
+        `KmerContext` of stop - start positions, with as much history as there is and the window needs. What the GPU
+        kernels read is cut out, not made anew: the values are those of the whole.
     """
     begin = context.history + start
     history = min(begin, window.history)
@@ -33,6 +34,7 @@ def slice_context(context: KmerContext, window: KmerWindow, start: int, stop: in
         documents=None if context.documents is None else context.documents[:, place],
         real=None if context.real is None else context.real[:, start:stop],
         history=history,
+        reads=None if context.reads is None else context.reads.narrow(place.start, place.stop),
     )
 
 

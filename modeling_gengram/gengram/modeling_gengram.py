@@ -262,6 +262,8 @@ class GengramModel(GengramPreTrainedModel):
             # transformers cuts causal attention by itself where there is no mask and position_ids tell the documents.
             cuts = documents is not None and not (self.config.is_causal and attention_mask is None and restart)
             context = self._make_context(input_ids, attention_mask, documents, past_key_values, cuts)
+            if not spread and self.memory:  # spread over processes, each memory fetches letters first
+                context.kmers = next(iter(self.memory.values())).index(context.kmers)
             inputs[CONTEXT] = context
         for flag in ("output_hidden_states", "output_attentions"):
             if getattr(self.config, flag, None):

@@ -11,8 +11,17 @@ from .configuration_gengram import GengramConfig
 from .context_parallel import ContextParallel
 from .cpu_kernel import FusedStep, Gating, KeptSteps, read_fused, run_fused
 from .cpu_library import load_kernel
-from .gpu_kernel import can_run_kernels, gate_and_mix, pool_rows, project_tables, read_rows
-from .kmer_index import NUM_LETTERS, KmerContext, KmerWindow, shift
+from .gpu_kernel import (
+    can_run_kernels,
+    find_reads,
+    gate_and_mix,
+    pool_rows,
+    project_tables,
+    read_rows,
+    read_tables,
+    serves_device,
+)
+from .kmer_index import LARGEST_KMER, NUM_LETTERS, KmerContext, KmerWindow, RowReads, shift
 from .memory_cache import ROLLBACK
 from .memory_chunks import CHUNK, run_in_chunks
 from .memory_ops import (
@@ -33,8 +42,12 @@ from .table_cache import TableCache
 # where that saves at least this factor. It is more for the eager form, which reads rows of 2D numbers L + 1 times a
 # position (measured on CPU, float32: equal at about 3, from (D, E) = (64, 64) to (1024, 256)); the kernel wins from 1.
 MERGED_SAVING = {"fused": 1.5, "merged": 4.0}
-# The same on a GPU, where the kernels read each row about once (a guess from the roofline, not yet measured).
-PROJECTED_SAVING = 2.0
+# The same on a GPU, for training: there all rows are projected, since choosing those in use would wait for the device.
+# Measured on an H100 (bfloat16, D = E = 1024, 19,530 rows): 640 microseconds forward and backward, 390 TFLOP/s, while
+# the products of many positions reach 650. Rows cost 1.7 times the positions' share of operations, and adding up the
+# gradients of rows of 2D instead of K E numbers the rest: tables pay from about 10,000 tokens. (In evaluation they are
+# kept, and always pay: at 8,192 tokens 0.86 ms a call instead of 1.4, at 200 0.57 instead of 0.78.)
+PROJECTED_SAVING = 3.0
 # Up to so many positions a compiled graph, a step of generation, sums each window by itself.
 FEW = 8
 # Merged tables are kept up to this many of the largest k-mers and far rows: sizes up to 7 (6,484 rows in all for 1..6).
@@ -142,7 +155,7 @@ class MotifMemory(GradientCheckpointingLayer):
         """
         if self.path != "auto":
             return self.path
-        if can_run_kernels(context.letters.device.type, next(self.embeddings.parameters()).dtype, MotifMemory):
+        if self._can_run_kernels(context):
             return self._choose_kernels(context)
         if torch.compiler.is_compiling():
             few = not torch.compiler.is_exporting() and context.letters.shape[1] - context.history <= FEW
@@ -158,16 +171,20 @@ class MotifMemory(GradientCheckpointingLayer):
         rows = sum(min(tokens, 4**k) for k in self.window.kmer_sizes)  # in use, at most; few k-mers hold an N
         return form if rows * MERGED_SAVING[form] < tokens * len(self.window.kmer_sizes) else "lifetime"
 
+    def _can_run_kernels(self, context: KmerContext) -> bool:
+        if max(self.window.kmer_sizes) > LARGEST_KMER:
+            return False
+        return can_run_kernels(context.letters.device.type, next(self.embeddings.parameters()).dtype, MotifMemory)
+
     def _choose_kernels(self, context: KmerContext) -> str:
         if torch.compiler.is_compiling() or not self._owns_weights():
             return "triton_pooled"
-        *shorter, largest = sorted(self.window.kmer_sizes)
+        rows = sum(NUM_LETTERS**k for k in self.window.kmer_sizes)
         if self._keeps_tables():
-            rows = sum(NUM_LETTERS**k for k in (*shorter, largest, largest - 1)) + 4**largest
-            return "triton" if rows <= MAX_KEPT_ROWS else "triton_pooled"
+            largest = max(self.window.kmer_sizes)
+            return "triton" if rows + 4**largest + 4 ** (largest - 1) <= MAX_KEPT_ROWS else "triton_pooled"
         tokens = context.letters.numel()
-        rows = sum(NUM_LETTERS**k for k in shorter) + min(tokens, 4**largest)
-        return "triton" if rows * PROJECTED_SAVING < tokens * (len(shorter) + 1) else "triton_pooled"
+        return "triton" if rows * PROJECTED_SAVING < tokens * len(self.window.kmer_sizes) else "triton_pooled"
 
     def _owns_weights(self) -> bool:
         """Whether tables and projections are the memory's own: not wrapped by an adapter, sharded or quantised."""
@@ -199,18 +216,46 @@ class MotifMemory(GradientCheckpointingLayer):
             return self.table_cache.find([*tables, *weights], lambda: merge(None))
         return merge(context.letters)
 
-    def _project(self, context: KmerContext):
-        """Tables for the kernels. For one call, autocast takes the products as it would take those of positions."""
+    def index(self, context: KmerContext) -> KmerContext:
+        """
+        The context together with what the kernels of this memory read, where it runs kernels. Made once a forward pass:
+        it depends on the letters alone, and is the same for all memories of a model.
+        """
+        if find_reads is None or not serves_device(context.letters.device.type):
+            return context
+        if not self.choose_path(context).startswith("triton"):
+            return context
+        return replace(context, reads=self._find_reads(context))
+
+    def _find_reads(self, context: KmerContext) -> RowReads:
+        parts = [*self.embeddings, self.key_proj, self.value_proj]
+        gradient = torch.is_grad_enabled() and any(x.requires_grad for part in parts for x in part.parameters())
+        if (reads := context.reads) is not None and (reads.order is not None or not gradient):
+            return reads
+        return find_reads(context.letters, self.window, context.documents, gradient)
+
+    def _project(self) -> torch.Tensor:
+        """Projected tables for the kernels, kept."""
         tables, weights = self._tables(), (self.key_proj.weight, self.value_proj.weight)
-        if not self._keeps_tables():
-            return project_tables(tables, *weights, self.window, context.letters)
-
-        def project():
-            with torch.autocast(context.letters.device.type, enabled=False):
-                return project_tables(tables, *weights, self.window)
-
         # In another order than in `_merge`, so that neither form finds the other's tables.
-        return self.table_cache.find([*weights, *tables], project)
+        return self.table_cache.find([*weights, *tables], lambda: project_tables(tables, *weights, self.window))
+
+    def _run_kernels(self, path: str, context: KmerContext) -> list[torch.Tensor]:
+        """`_read_parts` of the two forms for a GPU."""
+        reads, history = self._find_reads(context), context.history
+        projections = self.key_proj, self.value_proj
+        if path == "triton":
+            if self._keeps_tables():
+                key_value = read_rows(self._project(), reads, self.window, history)
+            else:
+                weights = (projection.weight for projection in projections)
+                key_value = read_tables(self._tables(), *weights, reads, self.window, history)
+            return [key_value if (bias := self._bias(key_value.dtype)) is None else key_value + bias]
+        pooled = pool_rows(self._tables(), reads, self.window, history)
+        if not self._owns_weights():
+            return [projection(pooled) for projection in projections]
+        weight = torch.cat([projection.weight for projection in projections])
+        return [F.linear(pooled, weight, self._bias(weight.dtype))]
 
     def read(self, context: KmerContext) -> tuple[torch.Tensor, torch.Tensor]:
         """
@@ -227,11 +272,8 @@ class MotifMemory(GradientCheckpointingLayer):
         """Key and value [B, T, D], or, from forms that make both at once, one tensor [B, T, 2D]."""
         tables, weights = self._tables(), (self.key_proj.weight, self.value_proj.weight)
         letters, documents, history = context.letters, context.documents, context.history
-        if path == "triton":
-            projected = self._project(context)
-            key_value = read_rows(projected.rows, projected.layout, letters, self.window, documents, history)
-            bias = self._bias(key_value.dtype)
-            return [key_value if bias is None else key_value + bias]
+        if path.startswith("triton"):
+            return self._run_kernels(path, context)
         if path == "fused" and not torch.is_grad_enabled():
             gating, merged = self._describe_gating(context)
             return [read_fused(gating, merged.rows, self._bias(merged.rows.dtype)).to(tables[0].dtype)]
@@ -249,8 +291,6 @@ class MotifMemory(GradientCheckpointingLayer):
                     "documents, or use window_sums='exact'."
                 )
             pooled = pool_by_prefix_sums(tables, letters, self.window)
-        elif path == "triton_pooled":
-            pooled = pool_rows(tables, letters, self.window, documents, history)
         elif path == "window":
             pooled = pool_by_window(tables, letters, self.window, documents, history)
         elif path == "lifetime":
@@ -297,7 +337,7 @@ class MotifMemory(GradientCheckpointingLayer):
         whole = self.training or torch.is_grad_enabled() or torch.compiler.is_compiling()
         if whole or hidden_states.shape[1] <= CHUNK:
             return self._write(hidden_states, context)
-        return run_in_chunks(self._write, hidden_states, context, self.window, reach)
+        return run_in_chunks(self._write, hidden_states, self.index(context), self.window, reach)
 
     def _write(self, hidden_states: torch.Tensor, context: KmerContext) -> torch.Tensor:
         """The residual of all positions at once."""

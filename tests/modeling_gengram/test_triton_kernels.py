@@ -4,6 +4,8 @@ On a GPU by `pytest -m gpu`; without one under Triton's interpreter, which has t
 imported: `test_triton_interpreter.py` runs this file so.
 """
 
+from dataclasses import replace
+
 import pytest
 import torch
 from kernel_comparison import (
@@ -27,12 +29,13 @@ else:
 
 # Only now that triton may be imported.
 from gengram import GengramConfig, MotifMemory
-from gengram.gengram import triton_rows
-from gengram.gengram.kmer_index import KmerContext, KmerWindow
+from gengram.gengram import triton_index, triton_rows, triton_tables
+from gengram.gengram.kmer_index import KmerContext, KmerWindow, count_lifetimes, count_occurrences, index_kmers
 from gengram.gengram.memory_ops import pool_by_definition
 from gengram.gengram.modeling_gengram import find_letters
-from gengram.gengram.triton_rows import pool_rows, read_rows
-from gengram.gengram.triton_tables import project_tables
+from gengram.gengram.triton_index import describe_window, find_reads
+from gengram.gengram.triton_rows import pool_rows
+from gengram.gengram.triton_tables import project_tables, read_rows, read_tables
 
 WINDOWS = [
     pytest.param(KmerWindow(sizes, size, lag, deduplicate, tie), id=name)
@@ -61,24 +64,54 @@ def test_pooled_rows_equal_the_definition(window, B, S, H, packed):
     letters, documents = make_letters(B, S), make_documents(B, S) if packed else None
     tables, exact_tables = make_weights([(5**k, 7) for k in window.kmer_sizes], torch.float32)
     exact = pool_by_definition(exact_tables, letters, window, documents)[:, H:]
-    compare(pool_rows(tables, letters, window, documents, H), exact, tables, exact_tables, torch.float32)
+    reads = find_reads(letters, window, documents, gradient=True)
+    compare(pool_rows(tables, reads, window, H), exact, tables, exact_tables, torch.float32)
 
 
 @pytest.mark.parametrize(
-    "window, S, H, packed, in_use",
-    [pytest.param(*window.values, 70, 7, True, True, id=window.id) for window in WINDOWS[:-1]]
-    + [pytest.param(*window.values, 141, 0, False, False, id=f"{window.id}-all") for window in WINDOWS[:5:4]],
+    "window, S, H, packed",
+    [pytest.param(*window.values, 70, 7, True, id=window.id) for window in WINDOWS[:-1]]
+    + [pytest.param(*window.values, 141, 0, False, id=f"{window.id}-long") for window in WINDOWS[:5:4]],
 )
-def test_projected_rows_equal_the_definition(window, S, H, packed, in_use):
+def test_projected_rows_equal_the_definition(window, S, H, packed):
     letters, documents = make_letters(2, S), make_documents(2, S) if packed else None
     E, D = 5, 6
     shapes = [(5**k, E) for k in window.kmer_sizes] + [(D, len(window.kmer_sizes) * E)] * 2
     leaves, exact_leaves = make_weights(shapes, torch.float32)
-    pooled = pool_by_definition(exact_leaves[:-2], letters, window, documents)[:, H:]
-    exact = torch.cat([pooled @ weight.T for weight in exact_leaves[-2:]], dim=-1)
-    projected = project_tables(leaves[:-2], *leaves[-2:], window, letters if in_use else None)
-    ours = read_rows(projected.rows, projected.layout, letters, window, documents, H)
+    exact = project_definition(exact_leaves, letters, window, documents)[:, H:]
+    reads = find_reads(letters, window, documents, gradient=True)
+    ours = read_tables(leaves[:-2], *leaves[-2:], reads, window, H)
     compare(ours, exact, leaves, exact_leaves, torch.float32)
+    kept = read_rows(
+        project_tables(leaves[:-2], *leaves[-2:], window), find_reads(letters, window, documents), window, H
+    )
+    assert torch.equal(kept, ours)
+
+
+def project_definition(leaves, letters, window, documents=None) -> torch.Tensor:
+    """Key and value [B, S, 2D] of tables and two weights, in float64."""
+    pooled = pool_by_definition(leaves[:-2], letters, window, documents)
+    return torch.cat([pooled @ weight.T for weight in leaves[-2:]], dim=-1)
+
+
+@pytest.mark.parametrize("T", [1, 19, 20, 21, 63, 64, 65, 200, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "window",
+    [KmerWindow((1, 2), 21, 0, False, False), KmerWindow((1, 2), 21, 1, True, False)],
+    ids=["released", "paper"],
+)
+def test_every_length(window, T):
+    """Around a window of 21 and a tile of 64; widths that nothing divides."""
+    letters = make_letters(1, T)
+    leaves, exact_leaves = make_weights([(5, 24), (25, 24), (40, 48), (40, 48)], torch.float32)
+    reads = find_reads(letters, window, gradient=True)
+    pooled = pool_by_definition(exact_leaves[:2], letters, window)
+    if pooled.detach().any():  # a first position has no window before it
+        compare(pool_rows(leaves[:2], reads, window), pooled, leaves[:2], exact_leaves[:2], torch.float32)
+        exact = project_definition(exact_leaves, letters, window)
+        compare(read_tables(leaves[:2], *leaves[2:], reads, window), exact, leaves, exact_leaves, torch.float32)
+    else:
+        assert not pool_rows(leaves[:2], reads, window).any()
 
 
 @pytest.mark.parametrize("dtype, E, D", [(torch.bfloat16, 24, 20), (torch.float16, 17, 9)])
@@ -86,48 +119,149 @@ def test_half_precision(dtype, E, D):
     window = KmerWindow((1, 2), 9, 0, False, False)
     letters = make_letters(1, 140)
     leaves, exact_leaves = make_weights([(5, E), (25, E), (D, 2 * E), (D, 2 * E)], dtype)
+    reads = find_reads(letters, window, gradient=True)
     pooled = pool_by_definition(exact_leaves[:2], letters, window)
-    compare(pool_rows(leaves[:2], letters, window), pooled, leaves[:2], exact_leaves[:2], dtype)
-    pooled = pool_by_definition(exact_leaves[:2], letters, window)
-    exact = torch.cat([pooled @ weight.T for weight in exact_leaves[2:]], dim=-1)
-    projected = project_tables(leaves[:2], *leaves[2:], window, letters)
-    key_value = read_rows(projected.rows, projected.layout, letters, window)
+    compare(pool_rows(leaves[:2], reads, window), pooled, leaves[:2], exact_leaves[:2], dtype)
+    exact = project_definition(exact_leaves, letters, window)
+    key_value = read_tables(leaves[:2], *leaves[2:], reads, window)
     assert_near(key_value, exact, 5e-3 if dtype == torch.bfloat16 else 1e-3)
     compare(key_value, exact, leaves, exact_leaves, dtype)
 
 
-def test_the_paper_s_sizes():
-    """k = 1..6, W = 21: 19,530 rows, values only."""
-    window = KmerWindow((1, 2, 3, 4, 5, 6), 21, 0, False, False)
-    letters = make_letters(1, 100)
-    E, D = 4, 3
-    leaves, exact_leaves = make_weights([(5**k, E) for k in window.kmer_sizes] + [(D, 6 * E)] * 2, torch.float32)
-    with torch.no_grad():
-        pooled = pool_by_definition(exact_leaves[:6], letters, window)
-        assert_near(pool_rows(leaves[:6], letters, window), pooled, 5e-7)
-        exact = torch.cat([pooled @ weight.T for weight in exact_leaves[6:]], dim=-1)
-        for used in (letters, None):
-            projected = project_tables(leaves[:6], *leaves[6:], window, used)
-            assert_near(read_rows(projected.rows, projected.layout, letters, window), exact, 5e-7)
-
-
-def test_gradients_of_rows_are_the_same_bits_every_time():
+def test_autocast_takes_the_products_in_half_precision():
     window = KmerWindow((1, 2), 9, 0, False, False)
-    letters = make_letters(1, 140)
-    tables, _ = make_weights([(5, 16), (25, 16)], torch.float32)
-    cotangent = torch.randn(1, 140, 32, device=DEVICE)
-    first, second = (torch.autograd.grad(pool_rows(tables, letters, window), tables, cotangent) for _ in range(2))
-    assert all(torch.equal(a, b) for a, b in zip(first, second))
+    letters = make_letters(1, 70)
+    leaves, exact_leaves = make_weights([(5, 24), (25, 24), (20, 48), (20, 48)], torch.float32)
+    reads = find_reads(letters, window, gradient=True)
+    with torch.autocast(DEVICE, torch.bfloat16):
+        ours = read_tables(leaves[:2], *leaves[2:], reads, window)
+    assert ours.dtype == torch.bfloat16
+    exact = project_definition(exact_leaves, letters, window)
+    assert_near(ours, exact, 1e-2)
+    cotangent = torch.randn(exact.shape, generator=torch.Generator().manual_seed(3)).to(DEVICE, torch.bfloat16)
+    found = torch.autograd.grad(ours, leaves, cotangent)
+    for gradient, wanted in zip(found, torch.autograd.grad(exact, exact_leaves, cotangent.double())):
+        assert gradient.dtype == torch.float32
+        assert_near(gradient, wanted, 2e-2)
+
+
+def test_only_what_wants_a_gradient_gets_one():
+    window = KmerWindow((1, 2), 9, 0, False, False)
+    letters = make_letters(1, 40)
+    leaves, exact_leaves = make_weights([(5, 7), (25, 7), (6, 14), (6, 14)], torch.float32)
+    exact = project_definition(exact_leaves, letters, window)
+    reads = find_reads(letters, window, gradient=True)
+    expected = torch.autograd.grad(exact.sum(), exact_leaves)
+    for wanted in ([0, 1], [2, 3], [1, 3]):
+        for number, leaf in enumerate(leaves):
+            leaf.requires_grad_(number in wanted).grad = None
+        read_tables(leaves[:2], *leaves[2:], reads, window).sum().backward()
+        for number, leaf in enumerate(leaves):
+            assert (leaf.grad is not None) == (number in wanted)
+            if leaf.grad is not None:
+                assert_near(leaf.grad, expected[number], 1e-6)
+
+
+@pytest.mark.parametrize("sizes", [(1, 2, 3), pytest.param((1, 2, 3, 4, 5, 6), marks=pytest.mark.slow)], ids=len)
+def test_the_paper_s_window(sizes):
+    """W = 21; with k = 1..6, 19,530 rows and 5,120 merged ones, which hand their gradients down to all their parts."""
+    window = KmerWindow(sizes, 21, 0, False, False)
+    letters = make_letters(1, 100)
+    shapes = [(5**k, 4) for k in sizes] + [(3, len(sizes) * 4)] * 2
+    leaves, exact_leaves = make_weights(shapes, torch.float32)
+    reads = find_reads(letters, window, gradient=True)
+    pooled = pool_by_definition(exact_leaves[:-2], letters, window)
+    compare(pool_rows(leaves[:-2], reads, window), pooled, leaves[:-2], exact_leaves[:-2], torch.float32)
+    exact = project_definition(exact_leaves, letters, window)
+    compare(read_tables(leaves[:-2], *leaves[-2:], reads, window), exact, leaves, exact_leaves, torch.float32)
+
+
+@pytest.mark.parametrize("tie", [False, True])
+@pytest.mark.parametrize("deduplicate", [False, True])
+def test_index(deduplicate, tie):
+    """Rows, lives and shares are those of the definition; the ranges hold the occurrences of each row, all of them."""
+    window = KmerWindow((1, 3, 2), 7, 1, deduplicate, tie)
+    letters, documents = make_letters(2, 90), make_documents(2, 90)
+    reads = find_reads(letters, window, documents, gradient=True)
+    assert len(reads.rows) == (3 if deduplicate else 5)
+    first = 0
+    for n, k in enumerate(window.kmer_sizes):
+        rows, valid = index_kmers(letters, k, documents, tie)
+        assert torch.equal(reads.rows[n].long(), torch.where(valid, rows, -1))
+        begin, end = count_lifetimes(rows, valid, k, window, documents)
+        count = count_occurrences(begin, end)
+        share = torch.where(count > 0, 1 / count.clamp(min=1), 0).float()
+        assert torch.equal(reads.shares[n], share)
+        check_ranges(reads, n, first, 5**k)
+        first += 5**k
+    if not deduplicate:
+        for n, k in ((3, 3), (4, 2)):
+            rows, valid = index_kmers(letters, k, documents)
+            number = sum(rows // 5**place % 5 * 4**place for place in range(k))
+            has_n = sum((rows // 5**place % 5 == 4).long() for place in range(k)) > 0
+            assert torch.equal(reads.rows[n].long(), torch.where(valid & ~has_n, number, -1))
+            check_ranges(reads, n, first, 4**k)
+            first += 4**k
+        full = pool_by_definition(
+            [torch.ones(5**k, 1, dtype=torch.float64, device=DEVICE) for k in (3,)],
+            letters.masked_fill(letters == 4, -1),
+            replace(window, kmer_sizes=(3,)),
+            documents,
+        )
+        assert torch.equal(reads.shares[3], reads.shares[4])
+        assert not reads.shares[3][full[..., 0] == 0].any()
+    assert first == reads.ranges.shape[2]
+
+
+def check_ranges(reads, n: int, first: int, rows: int) -> None:
+    flat = reads.rows[n].flatten()
+    for row in range(rows):
+        found = [reads.order[a:b] for a, b in reads.ranges[:, :, first + row].tolist()]
+        assert torch.equal(torch.cat(found).sort().values, (flat == row).nonzero()[:, 0])
+
+
+def test_index_of_a_part():
+    """Pieces of a long sequence read the index of the whole."""
+    window = KmerWindow((1, 2), 9, 0, True, False)
+    letters, documents = make_letters(2, 90), make_documents(2, 90)
+    tables, _ = make_weights([(5, 7), (25, 7)], torch.float32)
+    whole = find_reads(letters, window, documents)
+    with torch.no_grad():
+        expected = pool_rows(tables, whole, window)[:, 30:60]
+        ours = pool_rows(tables, whole.narrow(30 - window.history, 60), window, window.history)
+    torch.testing.assert_close(ours, expected, rtol=0, atol=1e-6)
+
+
+def test_gradients_of_rows_are_the_same_bits_every_time(monkeypatch):
+    """Also a layer at a time, as where all of them would take too much memory."""
+    window = KmerWindow((1, 2), 9, 0, False, False)
+    reads = find_reads(make_letters(1, 140), window, gradient=True)
+    leaves, _ = make_weights([(5, 16), (25, 16), (8, 32), (8, 32)], torch.float32)
+    cotangents = torch.randn(1, 140, 32, device=DEVICE), torch.randn(1, 140, 16, device=DEVICE)
+
+    def differentiate():
+        pooled = torch.autograd.grad(pool_rows(leaves[:2], reads, window), leaves[:2], cotangents[0])
+        read = read_tables(leaves[:2], *leaves[2:], reads, window)
+        return [*pooled, *torch.autograd.grad(read, leaves, cotangents[1])]
+
+    first, second = differentiate(), differentiate()
+    monkeypatch.setattr(triton_rows, "GROUP_BYTES", 1)
+    for a, b, c in zip(first, second, differentiate(), strict=True):
+        assert torch.equal(a, b) and torch.equal(a, c)
 
 
 def test_operators_keep_their_promises_to_the_compiler():
     """Schema, fake kernels (shapes, dtypes, strides) and gradients, as `torch.library.opcheck` examines them."""
     checks = ("test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_static")
-    letters, documents = make_letters(1, 9), make_documents(1, 9)
-    tables, _ = make_weights([(5, 4), (25, 4)], torch.float32)
-    described = triton_rows._describe(KmerWindow((1, 2), 4, 0, False, False))
+    window = KmerWindow((1, 2), 4, 0, False, False)
+    letters, documents, described = make_letters(1, 9), make_documents(1, 9), describe_window(window)
+    leaves, _ = make_weights([(5, 4), (25, 4), (3, 8), (3, 8)], torch.float32)
+    for gradient in (False, True):
+        torch.library.opcheck(triton_index._find_reads, (letters, documents, described, gradient), test_utils=checks)
+    reads = find_reads(letters, window, documents, gradient=True).tensors()
+    torch.library.opcheck(triton_rows._pool_rows, (leaves[:2], *reads, described, 2), test_utils=checks)
     torch.library.opcheck(
-        triton_rows._sum_rows, (tables, letters, documents, [], described, [0, 5, 30], 0, 2), test_utils=checks
+        triton_tables._read_tables, (leaves[:2], *leaves[2:], *reads, described, 2, torch.float32), test_utils=checks
     )
 
 
@@ -219,8 +353,6 @@ def pytest_generate_tests(metafunc):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_released_module(released_case, form):
-    if INTERPRETED and (form, released_case.config["dtype"]) == ("triton_pooled", "bfloat16"):
-        pytest.skip("slow, and the other three show it")
     """The golden cases of the released code in float32 and bfloat16: against them, or the definition in float64."""
     config, inputs = released_case.config, released_case.load("inputs")
     dtype = getattr(torch, config["dtype"])
