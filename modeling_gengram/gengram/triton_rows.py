@@ -45,6 +45,8 @@ COLUMNS = [
     triton.Config({"BLOCK_C": 256}, num_warps=8, num_stages=2),
     triton.Config({"BLOCK_C": 128}, num_warps=4, num_stages=3),
 ]
+# float32 is multiplied number by number: more columns do not fit the registers.
+COLUMNS += [triton.Config({"BLOCK_C": 64}, num_warps=4, num_stages=2)]
 if triton.knobs.runtime.interpret:  # nothing to time
     COLUMNS = [triton.Config({"BLOCK_C": 32})]
 # Of a row's gradient: occurrences by columns at a time. Rows that many occurrences share take them in long steps.
@@ -237,6 +239,12 @@ def add_by_row(
     )  # fmt: skip
 
 
+def _choose_columns(configurations: list, named: dict, **constants) -> list:
+    """Those of `COLUMNS` for numbers of this kind."""
+    narrow = constants["OPERAND"] == tl.float32
+    return [one for one in configurations if (one.kwargs["BLOCK_C"] <= 64) == narrow] or configurations
+
+
 def _is_crowded(rows: int, positions: int) -> bool:
     return rows * CROWD <= positions
 
@@ -298,7 +306,7 @@ def _load_shares(shares, n, b, t, exists, B, stride, PLAIN: tl.constexpr, MERGED
     return part
 
 
-@triton.autotune(configs=COLUMNS, key=["C", "MERGED", "CUT", "OPERAND"])
+@triton.autotune(COLUMNS, ["C", "MERGED", "CUT", "OPERAND"], prune_configs_by={"early_config_prune": _choose_columns})
 @triton.jit
 def _sum_rows_kernel(
     table, rows, lives, shares, documents, out,
@@ -320,7 +328,7 @@ def _sum_rows_kernel(
     tl.store(out + at, total.to(out.dtype.element_ty), mask=(place < T)[:, None] & (c < C)[None, :])
 
 
-@triton.autotune(configs=COLUMNS, key=["C", "MERGED", "CUT", "OPERAND"])
+@triton.autotune(COLUMNS, ["C", "MERGED", "CUT", "OPERAND"], prune_configs_by={"early_config_prune": _choose_columns})
 @triton.jit
 def _collect_kernel(
     gradient, lives, shares, documents, received, read,

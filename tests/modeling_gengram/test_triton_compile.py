@@ -33,7 +33,6 @@ def explain(rows: list[dict]) -> list[str]:
     return [f"{row['kernel']} [{row['variant']}] {row['specialisation']}: {row['fault']}" for row in rows]
 
 
-@pytest.mark.xfail(reason="_collect_kernel has a method of an integer argument")
 def test_kernels_compile_for_hopper(tmp_path):
     """A slice of the table, each kernel and constant: bfloat16 on an H100."""
     rows = compile_kernels(tmp_path, "--sm", "90", "--dtype", "bf16", "--quick")
@@ -43,7 +42,6 @@ def test_kernels_compile_for_hopper(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="_collect_kernel has a method of an integer argument")
 def test_kernels_compile_for_every_kind_of_argument(tmp_path):
     """The whole table: A100 and H100, three dtypes, one argument at a time and all of them."""
     rows = compile_kernels(tmp_path, "--processes", "2")
