@@ -1,4 +1,4 @@
-"""The verbs that measure: quickstart, bench."""
+"""The verbs that measure and examine: quickstart, bench, doctor."""
 
 import argparse
 from collections.abc import Sequence
@@ -160,4 +160,31 @@ def _measure_steps(
     return Answer(step.tabulate_steps(report), report)
 
 
-__all__ = ["bench", "quickstart"]
+def doctor(argv: Sequence[str] | None = None) -> int:
+    """Run `gengram doctor`; returns the exit code: 1 also where something that should run does not."""
+    parser = VerbParser(
+        "doctor",
+        usage="[--hub] [...]",
+        description="Examine this machine: versions, devices, which kernels run and are right, threads, caches.",
+        example="gengram doctor\ngengram doctor --hub --json doctor.json",
+        notes="Kernels are compiled and run, forward and backward, and compared with their definition: half a minute,\n"
+        "on a GPU some minutes the first time. A fact is `ok`, a `note` (an optional thing is missing, or something\n"
+        "costs time), or `fails`: then the exit code is 1. The network is asked with --hub only; tokens are not shown.",
+    )
+    what = parser.add_argument_group("what")
+    what.add_argument("--hub", action="store_true", help="ask the Hub as well: whether it answers and takes the token")
+    parser.add_common()
+    failing: list[str] = []
+
+    def work(hub: bool) -> Answer:
+        from gengram.benchmarks.doctor.facts import describe_facts, tabulate_facts
+        from gengram.benchmarks.doctor.report import examine_machine
+
+        facts = examine_machine(hub)
+        failing.extend(fact.name for fact in facts if fact.verdict == "fails")
+        return Answer(tabulate_facts(facts), describe_facts(facts))
+
+    return run(parser, parser.parse(argv), work) or int(bool(failing))
+
+
+__all__ = ["bench", "doctor", "quickstart"]

@@ -47,6 +47,9 @@ VERBS: dict[str, Verb] = {
     "quickstart": Verb(
         "gengram.benchmarks.command:quickstart", "simulate splice sites, train with and without memory, save, reload"
     ),
+    "doctor": Verb(
+        "gengram.benchmarks.command:doctor", "examine this machine: versions, devices, kernels, threads, caches"
+    ),
     "bench": Verb(
         "gengram.benchmarks.command:bench", "measure the memory's speed and exactness beside the released algorithm"
     ),

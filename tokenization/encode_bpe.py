@@ -152,6 +152,8 @@ class BpeEncoder(BulkEncoder):
             from gengram.tokenization.bpe_kernel import BREAK, END, build_tables
         except ImportError:
             return "numba is not installed: pip install gengram[fast]"
+        except Exception as error:  # of a broken numba, or one that finds no folder for what it compiles
+            return f"numba cannot be used ({type(error).__name__}: {error}): gengram doctor says more"
         model = description["model"]
         vocabulary: dict[str, int] = model["vocab"]
         if any(model.get(key) for key in ("dropout", "fuse_unk", "byte_fallback", "ignore_merges")) or any(

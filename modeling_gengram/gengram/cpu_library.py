@@ -52,6 +52,8 @@ def _load() -> tuple[ctypes.CDLL | None, Fallback | None]:
         return ctypes.CDLL(str(_compile(compiler))), None
     except (OSError, subprocess.SubprocessError) as error:
         said = getattr(error, "stderr", None) or str(error)
+        if "No space left" in said:
+            remedy = "Free space for temporary files (TMPDIR)"
         return None, _describe_fallback(f"{compiler} cannot compile {SOURCE}: {shorten_reason(said)}", remedy)
 
 

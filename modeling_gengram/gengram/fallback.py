@@ -17,10 +17,6 @@ logger = logging.get_logger(__name__)
 _required = 0  # blocks of `require_kernels` that are open
 
 
-class KernelError(RuntimeError):
-    """A kernel does not run, and was required to."""
-
-
 @dataclass(frozen=True)
 class Fallback:
     """
@@ -40,6 +36,14 @@ class Fallback:
         return f"{self.kernel} do not run here, a slower form does ({self.cost}): {self.reason}. {self.remedy}"
 
 
+class KernelError(RuntimeError):
+    """A kernel does not run, and was required to; `fallback` (`Fallback`) has the parts of the message."""
+
+    def __init__(self, fallback: Fallback):
+        super().__init__(str(fallback))
+        self.fallback = fallback
+
+
 def fall_back(fallback: Fallback) -> None:
     """
     Say once that a slower form runs.
@@ -48,7 +52,7 @@ def fall_back(fallback: Fallback) -> None:
         KernelError: inside `require_kernels`.
     """
     if _required:
-        raise KernelError(str(fallback))
+        raise KernelError(fallback)
     _tell_once(fallback)
 
 

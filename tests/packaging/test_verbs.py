@@ -59,6 +59,12 @@ def shrink_bench(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(memory, "measure_backbone", lambda *a: share)
 
 
+def shrink_doctor(patch: pytest.MonkeyPatch) -> None:
+    from gengram.benchmarks.doctor import report
+
+    patch.setattr(report, "PARTS", ("compiler", "folders"))
+
+
 def shrink_fetch(patch: pytest.MonkeyPatch) -> None:
     """There is no Hub here; tests/hub has one."""
     from gengram.loading import fetch
@@ -89,6 +95,7 @@ CASES = {
     "convert megatron": Case(["{megatron}"], ("--out", "converted"), {"out", "source", "files"}),
     "convert to-megatron": Case(["{causal}"], ("--out", "back"), {"out", "source", "files"}),
     "quickstart": Case([], ("--out", "quick"), {"out", "gengram", "seconds"}, shrink=shrink_quickstart),
+    "doctor": Case([], None, {"healthy", "verdicts", "facts"}, shrink=shrink_doctor),
     "bench": Case(["--quick", "--rounds", "1"], ("--plot", "b.png"), {"speed", "exactness"}, True, shrink_bench),
 }
 WRITING = [verb for verb, case in CASES.items() if case.out]
