@@ -23,6 +23,7 @@ from gengram.files import check_output_file, describe_os_error, write_json
 from gengram.phases import Phase, recording, tabulate_phases
 from gengram.printable import make_printable, shorten
 from gengram.progress import QUIET, is_quiet, quiet_libraries
+from gengram.team import is_main, speaks
 
 EXIT_CODES = "exit codes: 0 done; 1 an error, the message says what to change; 2 wrong arguments"
 
@@ -161,6 +162,8 @@ class VerbParser(argparse.ArgumentParser):
         return super().parse_known_args(words, namespace)
 
     def error(self, message: str) -> NoReturn:
+        if not is_main():  # one of several processes says it
+            self.exit(2)
         shown = make_printable(message)
         self.exit(2, f"usage: {self.usage}\n{self.prog}: error: {shown}\n`{self.prog} --help` shows all arguments.\n")
 
@@ -202,11 +205,13 @@ def run(parser: VerbParser, arguments: argparse.Namespace, work: Callable[..., A
                 answer = work(**options)
             if answer is not None:
                 phases = recorded.list_phases()
-                if (table := tabulate_phases(phases)) and os.environ.get("RANK", "0") == "0" and not is_quiet():
+                if (table := tabulate_phases(phases)) and not is_quiet():
                     print(table, file=sys.stderr, flush=True)
                 _print_answer(_add_phases(answer, phases), target)
     except BrokenPipeError:
         return answer_closed_pipe()
+    except Told as told:
+        return told.code
     except InputError as error:
         return complain(parser.prog, str(error))
     except OSError as error:
@@ -225,6 +230,14 @@ def run(parser: VerbParser, arguments: argparse.Namespace, work: Callable[..., A
             if before is not None:
                 os.environ[QUIET] = before
     return 0
+
+
+class Told(Exception):
+    """An error that another process has told: the exit code is left."""
+
+    def __init__(self, code: int):
+        super().__init__(code)
+        self.code = code
 
 
 class _Ended(KeyboardInterrupt):
@@ -275,8 +288,9 @@ def drop_streams() -> None:
 
 
 def complain(program: str, message: str) -> int:
-    """Print an error message in one line, whatever names it holds; returns the exit code, 1."""
-    if os.environ.get("RANK", "0") == "0":  # One of several processes speaks for all.
+    """Print an error message in one line, whatever names it holds, if no process that shares the work has; returns the
+    exit code, 1."""
+    if speaks():
         said = make_printable(message)
         if len(said) > _LONGEST:  # A name in it may be as long as a file; the remedy comes last.
             said = f"{said[: _LONGEST - 400]} ... {said[-400:]}"
@@ -341,7 +355,10 @@ def add_overwrite(group: Any) -> None:
 def add_devices(group: Any) -> None:
     """Declare `--devices`."""
     group.add_argument(
-        "--devices", metavar="DEVICE", help="cpu, cuda, cuda:1, mps ... (default: an accelerator if there is one)"
+        "--devices",
+        metavar="DEVICES",
+        help="cpu, cuda, cuda:1, mps ...; several share the work, a process each: a number of them (2), which (0,2), "
+        "all, or cpu:4 for 4 processes on the CPUs (default: an accelerator if there is one)",
     )
 
 
@@ -398,6 +415,7 @@ __all__ = [
     "SLICES_HELP",
     "Answer",
     "HelpFormatter",
+    "Told",
     "VerbParser",
     "add_devices",
     "add_genome",

@@ -93,6 +93,7 @@ class Recording:
         self._open = [self._start]
         self._clock, self._cpu = time.perf_counter(), _read_cpu_seconds()
         self._begun = time.monotonic()
+        self._is_left = False
         self._owner = (os.getpid(), threading.get_ident())
 
     def is_ours(self) -> bool:
@@ -145,7 +146,7 @@ class Recording:
     def tell_of_silence(self) -> None:
         """Say what is being done, if nothing has been said of it for long."""
         one, silent = self._open[-1], time.monotonic() - max(last_said(), self._begun)
-        if has_bar():
+        if has_bar() or self._is_left:
             return
         if silent >= MINUTE:
             seconds = one.seconds + time.perf_counter() - self._clock
@@ -153,6 +154,10 @@ class Recording:
         elif silent >= LONG and is_watched() and not one._announced:
             one._announced = True
             tell(f"{one.name} ...")
+
+    def leave_to_others(self) -> None:
+        """Say nothing more of what is being done: processes that the command has started do."""
+        self._is_left = True
 
     def _charge(self) -> None:
         """Put the time since the last change down to the innermost phase."""
@@ -182,6 +187,12 @@ def recording() -> Iterator[Recording]:
     finally:
         over.set()
         _recordings.remove(one)
+
+
+def leave_to_others() -> None:
+    """See `Recording.leave_to_others`; of the command that runs."""
+    if (current := _find_recording()) is not None:
+        current.leave_to_others()
 
 
 def _find_recording() -> Recording | None:
@@ -300,6 +311,7 @@ __all__ = [
     "START",
     "Phase",
     "Recording",
+    "leave_to_others",
     "phase",
     "read_peak_bytes",
     "recording",

@@ -14,6 +14,7 @@ from tqdm.std import tqdm as _tqdm
 
 from gengram.lazy import when_imported
 from gengram.printable import make_printable
+from gengram.team import is_main
 
 QUIET = "GENGRAM_QUIET"
 """The environment variable that turns bars and notes off, also in processes that a command starts."""
@@ -41,8 +42,8 @@ def has_bar() -> bool:
 
 
 def is_quiet() -> bool:
-    """Whether bars and notes are turned off."""
-    return os.environ.get(QUIET, "") not in ("", "0")
+    """Whether bars and notes are turned off; one of several processes has them for all."""
+    return os.environ.get(QUIET, "") not in ("", "0") or not is_main()
 
 
 def tell(note: str) -> None:

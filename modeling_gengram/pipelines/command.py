@@ -1,8 +1,10 @@
 """The verbs that ask a trained model: predict, embed, segment."""
 
 import argparse
+import os
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,9 @@ from gengram.genome.contigs import Genome
 from gengram.genome.letters import MAX_NON_DNA
 from gengram.loading.checkpoints import find_model, find_models
 from gengram.pipelines.outputs import check_output, describe_suffixes, names_file
+from gengram.pipelines.shares import Member
+from gengram.progress import tell
+from gengram.team import Team, join
 
 POOLS = ("mean", "max", "cls", "last", "none")
 DTYPES = ("auto", "float32", "bfloat16")
@@ -97,7 +102,8 @@ def predict(argv: Sequence[str] | None = None) -> int:
         stride: int | None,
         shard: tuple[int, int] | None,
         **options: Any,
-    ) -> Answer:
+    ) -> Answer | None:
+        team = join()
         check_output(out, "predict", overwrite)
         is_scan, is_bigwig = too_long == "window", find_suffix(out) == ".bw"
         if not is_scan and (window or stride or is_bigwig):
@@ -105,25 +111,25 @@ def predict(argv: Sequence[str] | None = None) -> int:
                 f"{out}: bigWig files are written of windows" if is_bigwig else "--window and --stride are of windows"
             )
             raise InputError(f"{what}: give --too_long window, too")
-        if is_scan and shard:
-            raise InputError("--shard is for rows that are read at once, not for --too_long window")
         check_input_files(file, options["genome"])
         check_apart(out, file, options["genome"])
         renamed = _open_genome(options)
         models = find_models(model, seed)
         named = model if seed == "all" else models[0]
+        if (share := _share_out("predict", argv, team, shard, options)) is None:
+            return None
         from gengram.genome.row_files import count_rows
         from gengram.pipelines.predict import predict_file
         from gengram.pipelines.scan_file import scan_file
 
         options["seed"] = "all" if seed == "all" else None
         if is_scan:
-            path = scan_file(named, file, out, window=window, stride=stride, **options)
+            path = scan_file(named, file, out, window=window, stride=stride, shard=share, **options)
         else:
-            path = predict_file(named, file, out, too_long=too_long, shard=shard or (1, 1), **options)
+            path = predict_file(named, file, out, too_long=too_long, shard=share, **options)
         answer: dict[str, Any] = {"out": out, "model": named, "file": file}
         if path != Path(out):
-            return _answer_shard(shard, path, answer | renamed)
+            return _answer_shard(share, path, answer | renamed)
         if is_bigwig:
             answer |= {"track": options["track"]}
         else:
@@ -204,19 +210,22 @@ def embed(argv: Sequence[str] | None = None) -> int:
         seed: int | None,
         shard: tuple[int, int] | None,
         **options: Any,
-    ) -> Answer:
+    ) -> Answer | None:
+        team = join()
         check_output(out, "embed", overwrite)
         check_input_files(file, options["genome"])
         check_apart(out, file, options["genome"])
         renamed = _open_genome(options)
         (model,) = find_models(model, seed)
+        if (share := _share_out("embed", argv, team, shard, options)) is None:
+            return None
         from gengram.pipelines.embed_file import embed_file
         from gengram.pipelines.embedding_files import describe_vectors
 
-        path = embed_file(model, file, out, shard=shard or (1, 1), **options)
+        path = embed_file(model, file, out, shard=share, **options)
         answer = {"out": out, "model": model, "file": file}
         if path != Path(out):
-            return _answer_shard(shard, path, answer | renamed)
+            return _answer_shard(share, path, answer | renamed)
         return Answer(str(path), {**answer, **describe_vectors(path), **renamed})
 
     return run(parser, arguments, work)
@@ -269,6 +278,7 @@ def segment(argv: Sequence[str] | None = None) -> int:
     )
     model.add_argument("--batch_size", type=whole_number, help="windows a step (default: 1, or 8192 bases)")
     add_devices(model)
+    _add_shard(model)
     output = parser.add_argument_group("output")
     add_out(
         output,
@@ -303,35 +313,63 @@ def segment(argv: Sequence[str] | None = None) -> int:
     if arguments.model is None:
         parser.error("missing: --model")
 
-    def work(model: str, genome: str, slices: bool, out: str, overwrite: bool, **options: Any) -> Answer:
+    def work(
+        model: str,
+        genome: str,
+        slices: bool,
+        out: str,
+        overwrite: bool,
+        shard: tuple[int, int] | None,
+        **options: Any,
+    ) -> Answer | None:
+        team = join()
+
+        def share_out() -> tuple[int, int] | Member | None:
+            return _share_out("segment", argv, team, shard, options)
+
         if names_file(out, "segment"):
-            return _segment_to_file(model, Genome(genome, slices), out, overwrite, options)
+            return _segment_to_file(model, Genome(genome, slices), out, overwrite, share_out, options)
         check_input_files(genome, options["regions"])
         folder = check_output_folder(out, "segment.json", overwrite)
         if not overwrite and not (folder / "partial" / "settings.json").is_file():  # else it goes on with a run
             check_free(folder, ["features.bed", "locus.png", "*.bw", "*.bedgraph", "arrays/*.npz"])
         model = find_model(model)
+        if (share := share_out()) is None:
+            return None
         import json
 
         from gengram.pipelines.segment_genome import SUMMARY_FILE, segment_genome
 
-        path = segment_genome(model, Genome(genome, slices), out, **options)
+        path = segment_genome(model, Genome(genome, slices), out, shard=share, **options)
+        if path != Path(out):
+            return _answer_shard(share, path, {"out": out, "model": model, "genome": genome})
         summary = json.loads((path / SUMMARY_FILE).read_text(encoding="utf-8"))
         return Answer(str(path), {"out": str(path), **summary})
 
     return run(parser, arguments, work)
 
 
-def _segment_to_file(model: str, genome: Genome, out: str, overwrite: bool, options: dict[str, Any]) -> Answer:
+def _segment_to_file(
+    model: str,
+    genome: Genome,
+    out: str,
+    overwrite: bool,
+    share_out: Callable[[], tuple[int, int] | Member | None],
+    options: dict[str, Any],
+) -> Answer | None:
     path = check_output(out, "segment", overwrite)
     check_input_files(genome.path, options["regions"])
     check_apart(out, genome.path, options["regions"])
     model = find_model(model)
+    if (share := share_out()) is None:
+        return None
     from gengram.genome.row_files import count_rows
     from gengram.pipelines.segment_genome import segment_genome
 
-    segment_genome(model, genome, out, **options)
+    written = segment_genome(model, genome, out, shard=share, **options)
     answer = {"out": str(path), "model": model, "genome": str(genome), "renamed_contigs": genome.renamed}
+    if written != path:
+        return _answer_shard(share, written, answer)
     if path.suffix.lower() == ".bw":
         return Answer(str(path), answer)
     rows, columns = count_rows(path)
@@ -381,8 +419,8 @@ def _add_shard(group: Any) -> None:
         "--shard",
         type=_shard,
         metavar="I/N",
-        help="of N processes that share --out, this is number I, from 1: each does a part of the rows, and the last "
-        "one to end writes the file",
+        help="of N processes that share --out, this is number I, from 1: each does a part of the work, and the last "
+        "one to end writes the output",
     )
 
 
@@ -395,9 +433,52 @@ def _shard(text: str) -> tuple[int, int]:
     return index, count
 
 
-def _answer_shard(shard: tuple[int, int] | None, folder: Path, answer: dict[str, Any]) -> Answer:
-    """What a shard answers that is not the last one to end."""
-    index, count = shard or (1, 1)
+def _share_out(
+    verb: str, argv: Sequence[str] | None, team: Team | None, shard: tuple[int, int] | None, options: dict[str, Any]
+) -> tuple[int, int] | Member | None:
+    """Return what this process does of the work, and choose its device; None if others have done all of it.
+
+    Raises:
+        `InputError`: `--shard` beside other ways to share the work; devices that there are not.
+    """
+    if team is not None:
+        if shard:
+            raise InputError(
+                f"--shard is for processes that know nothing of each other, and these are {team.size} that "
+                "share the work by themselves; leave it out"
+            )
+        from gengram.pipelines.devices import choose_own
+        from gengram.pipelines.processes import watch_starter
+
+        watch_starter()
+        options["devices"] = choose_own(options["devices"], team)
+        return Member(team)
+    from gengram.pipelines.devices import is_told_to_use_cpus, list_devices
+
+    if is_told_to_use_cpus() and "MASTER_PORT" in os.environ:
+        tell(
+            "accelerate launch --cpu has started one process, whatever --num_processes says; --multi_gpu in its place "
+            "starts several, on CPUs too, and so does --devices cpu:2"
+        )
+    devices = list_devices(options["devices"])
+    if len(devices) == 1:
+        (options["devices"],) = devices
+        return shard or (1, 1)
+    if shard:
+        raise InputError(
+            "a --shard is one process: give each device a shard of its own, with --devices cuda:0 and so on"
+        )
+    from gengram.pipelines.processes import run_processes
+
+    run_processes([verb, *(sys.argv[1:] if argv is None else argv)], devices)
+    return None
+
+
+def _answer_shard(share: tuple[int, int] | Member, folder: Path, answer: dict[str, Any]) -> Answer | None:
+    """What a shard answers that is not the last one to end; of processes that share the work the main one answers."""
+    if isinstance(share, Member):
+        return None
+    index, count = share
     text = f"shard {index}/{count} is done; its parts are in {folder}"
     return Answer(text, {**answer, "shard": f"{index}/{count}", "parts": str(folder)})
 

@@ -36,7 +36,8 @@ from gengram.pipelines.embed import (
 )
 from gengram.pipelines.embedding_files import COLUMN, TOKENS, assemble_vectors, build_columns, spread_vectors
 from gengram.pipelines.outputs import PLACES, check_output
-from gengram.pipelines.parts import Parts, Shard, join_columns
+from gengram.pipelines.parts import Parts, join_columns
+from gengram.pipelines.shares import Member, name_share
 from gengram.progress import tell, track
 from gengram.tokenization.choose_encoder import find_encoder
 
@@ -58,7 +59,7 @@ def embed_file(
     sequence_column: str | None = None,
     max_non_dna: float = MAX_NON_DNA,
     block_rows: int = _BLOCK_ROWS,
-    shard: tuple[int, int] = (1, 1),
+    shard: tuple[int, int] | Member = (1, 1),
     **options: Any,
 ) -> Path:
     """Embed every row of a file; memory does not grow with their number.
@@ -78,17 +79,18 @@ def embed_file(
         max_non_dna: largest share of letters that are not DNA, see `LetterSurvey`.
         block_rows: rows that are sorted by length together and saved together.
         shard: `(i, n)`: of n processes with the same arguments, which may be on several machines that share the folder,
-            this is number i, from 1. Each embeds every n-th block; the last one puts the file together.
+            this is number i, from 1. Each embeds every n-th block; the last one puts the file together. Or a `Member`
+            of processes that were started together: it embeds blocks that no other has taken; the main one puts the
+            file together.
         options: of `Embedder`: `layer`, `pool`, `exclude_special`, `per_base`, `too_long`, `max_length`,
             `batch_tokens`.
 
     Returns:
-        The path of the file; of a shard that is not the last one, of the folder of parts. Rows are those of the input,
-        in the same order. Parquet has the input's columns but
-        the sequences, then `embedding`, float32 lists of length D (lists of them with `pool="none"`, with the tokens'
-        bases in `token_interval`). Text has a column for each dimension, see `spread_vectors`. The others have
-        `embeddings` [N, D]; with `pool="none"` the rows' vectors one after the other, row i at `offsets[i]` to
-        `offsets[i + 1]`, and the tokens' bases in `intervals`.
+        The path of the file; of a process that does not put it together, of the folder of parts. Rows are those of the
+        input, in the same order. Parquet has the input's columns but the sequences, then `embedding`, float32 lists of
+        length D (lists of them with `pool="none"`, with the tokens' bases in `token_interval`). Text has a column for
+        each dimension, see `spread_vectors`. The others have `embeddings` [N, D]; with `pool="none"` the rows' vectors
+        one after the other, row i at `offsets[i]` to `offsets[i + 1]`, and the tokens' bases in `intervals`.
 
     Raises:
         `InputError`: a file that cannot be read, a model that cannot be loaded or lacks weights, a sequence that is too
@@ -144,7 +146,7 @@ def embed_file(
         tell(f"{file}: {shorten(both)}: columns of the vectors are called so, those of the file are left out")
     kept = [name for name in schema.names if name not in taken]
     settled = ("batch_tokens",) if options.get("batch_tokens") is None else ()
-    parts = Parts(out, plan, Shard(*shard), settled)
+    parts = Parts(out, plan, name_share(shard), settled)
     bases = _BLOCK_BASES
     if embed.pool == "none":
         bases = min(bases, _BLOCK_BYTES // (4 * embed.model.config.hidden_size))
@@ -157,7 +159,7 @@ def embed_file(
         first = 1
         blocks = take_blocks(stream_rows(file, sequence_column, genome), block_rows, bases)
         for count, block in enumerate(timed(blocks, "Reading", "rows", len), start=1):
-            is_missing = parts.shard.takes(count - 1) and not parts.has(count - 1)
+            is_missing = not parts.has(count - 1) and parts.share.takes(count - 1)
             yield _Place(count - 1, first, block), block["sequence"].to_pylist() if is_missing else []
             first += len(block)
 

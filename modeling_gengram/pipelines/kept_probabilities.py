@@ -66,8 +66,19 @@ class KeptProbabilities:
             self._places.update((part.locus, (batch.name, end)) for part, end in zip(batch.parts, ends))
 
     def list_missing(self) -> list[Batch]:
-        """Return what is to be computed yet."""
+        """Return what is to be computed yet, by this process or another."""
         return [batch for batch in self._batches if not self._pieces.has(batch.name)]
+
+    def count(self) -> int:
+        """Return how many batches there are."""
+        return len(self._batches)
+
+    def list_shared(self) -> Iterator[tuple[Batch, bool]]:
+        """Yield what is missing, and whether this process computes it; the others' is dealt out by the bases."""
+        takes = self._pieces.share.deal([measure_batch(batch) for batch in self._batches])
+        for number, batch in enumerate(self._batches):
+            if not self._pieces.has(batch.name):
+                yield batch, takes(number)
 
     def count_bytes(self, batches: Sequence[Batch]) -> int:
         """Return the bytes that batches take."""

@@ -1,112 +1,42 @@
-"""Which parts of a long run are finished? Tables in a folder beside the output, and everything that they depend on.
+"""What is computed of rows, until all are done: a table for each block, in a folder beside the output."""
 
-Several processes may share the folder, each with blocks of its own (`Shard`); the last one puts the output together.
-"""
-
-import dataclasses
-import errno
-import json
-import os
-import shutil
-import uuid
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from gengram.errors import InputError
-from gengram.files import PARTIAL, hash_file, keep_finished, name_partial, sync, tell_write_faults, write_text
+from gengram.files import hash_file
 from gengram.loading.adapters import hash_base
 from gengram.loading.faults import tell_faults
-from gengram.progress import tell
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from gengram.pipelines.run_folder import RunFolder
+from gengram.pipelines.shares import ALONE, Share
 
 SUFFIX = ".parts"
 """How the folder of finished parts is called, behind the name of the output."""
 
-# Where the input lies may differ when a run is resumed; what it is may not.
-_PLACES = {"file", "genome", "model"}
-_PLAN, _LOCK = "plan.json", "assembling.lock"
-_IN_THE_WAY = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 
-
-@dataclasses.dataclass(frozen=True)
-class Shard:
-    """One of `count` processes that share the blocks of a run, `index` from 1."""
-
-    index: int = 1
-    count: int = 1
-
-    def takes(self, block: int) -> bool:
-        """Whether a block, counted from 0, is one of its own."""
-        return block % self.count == self.index - 1
-
-    def __str__(self) -> str:
-        return f"{self.index}/{self.count}"
-
-
-ALONE = Shard()
-"""A process that does all itself."""
-
-
-class Parts:
+class Parts(RunFolder):
     """The parts of one run, `OUT.parts/`: one Arrow file for each block of rows.
 
     Args:
         out: the file that they are for.
         plan: everything that their content depends on; JSON.
-        shard: which of the blocks this process computes.
+        share: which of the blocks this process computes.
         settled: names of the plan that whoever began the run has chosen for all; they are those of `plan` behind it.
 
     Raises:
         `InputError`: the folder is of a run with another plan, or holds something else.
     """
 
-    def __init__(self, out: Path, plan: dict[str, Any], shard: Shard = ALONE, settled: Collection[str] = ()):
-        self.out, self.plan, self.shard = out, plan, shard
-        self.folder = name_parts(out)
-        file = self.folder / _PLAN
-        if not file.exists():
-            self._begin()
-        with tell_faults(f"{file}: cannot be read as JSON; remove {self.folder} to begin anew"):
-            self.plan = dict(json.loads(file.read_text(encoding="utf-8")))
-        for name in plan.keys() - _PLACES:
-            begun = self.plan.get(name)
-            if type(begun) is not type(plan[name]) if name in settled else begun != plan[name]:
-                raise InputError(
-                    f"{self.folder}: the run that was begun here is another one: {name} was {begun!r} "
-                    f"and is {plan[name]!r}. Remove the folder to begin anew, or choose another --out."
-                )
+    plan_file = "plan.json"
+    finished = "part-*.arrow"
+    # Where the input lies may differ when a run is resumed; what it is may not.
+    places = frozenset({"file", "genome", "model"})
 
-    def _begin(self) -> None:
-        """Make the folder with its plan, whole; another shard may have been first."""
-        shared = self.folder.with_name(f"{self.folder.name}.{self.shard.index}-{self.shard.count}")
-        made = name_partial(shared if self.shard.count > 1 else self.folder)
-        shutil.rmtree(made, ignore_errors=True)
-        try:
-            with tell_write_faults(self.folder, made):
-                made.mkdir()
-                write_text(json.dumps(self.plan, indent=1), made / _PLAN)
-            os.rename(made, self.folder)
-        except OSError as error:
-            if error.errno not in _IN_THE_WAY:
-                raise
-            if not (self.folder / _PLAN).exists():
-                raise InputError(f"{self.folder}: it is in the way; remove it, or choose another --out") from error
-        finally:
-            shutil.rmtree(made, ignore_errors=True)
-
-    def keep(self) -> AbstractContextManager[None]:
-        """Leave finished parts after an error or an interrupt, and nothing else; a shard leaves the folder to others,
-        too."""
-        return keep_finished(self.folder, "part-*.arrow" if self.shard == ALONE else "*")
+    def __init__(self, out: Path, plan: dict[str, Any], share: Share = ALONE, settled: Collection[str] = ()):
+        super().__init__(out, name_parts(out), plan, share, settled)
 
     def has(self, number: int) -> bool:
         """Whether a part is finished."""
@@ -119,17 +49,8 @@ class Parts:
             number: of the part, from 0.
             table: its rows, of as many columns as all parts have.
         """
-        name = self._name(number)
-        # A name of its own: a shard may be started again while the first one is not quite gone.
-        partial = name.with_name(f"{name.stem}.{uuid.uuid4().hex[:8]}{PARTIAL}")
-        try:
-            with tell_write_faults(name, partial):
-                with open(partial, "wb") as stream, pa.ipc.new_file(stream, table.schema) as writer:
-                    writer.write_table(table)
-                sync(partial)
-                os.replace(partial, name)
-        finally:
-            partial.unlink(missing_ok=True)
+        with self.open_part(self._name(number)) as stream, pa.ipc.new_file(stream, table.schema) as writer:
+            writer.write_table(table)
 
     def read(self, numbers: Iterable[int]) -> Iterator[pa.Table]:
         """Yield parts, one in memory at a time."""
@@ -144,70 +65,8 @@ class Parts:
                 table = reader.read_all()
             yield table
 
-    @contextmanager
-    def assemble(self, count: int) -> Iterator[bool]:
-        """Say whether this process is the one that puts parts 0 to `count - 1` together, and remove the folder then.
-
-        Of several shards that is the last one to end; where it cannot be known which one that is, none.
-
-        Raises:
-            `InputError`: another process is at it, and this one is no shard.
-        """
-        missing = self.count_missing(count)
-        if missing:
-            tell(f"shard {self.shard} is done; {missing:,} of {count:,} parts are still missing in {self.folder}")
-            yield False
-            return
-        with self._lock() as is_ours:
-            # What has the lock behind another that had it finds nothing more to do.
-            if not is_ours or not (self.folder / _PLAN).exists():
-                yield False
-                return
-            yield True
-            self.remove()
-
-    def count_missing(self, count: int) -> int:
-        """Return how many of parts 0 to `count - 1` are not finished; 0 if the folder is gone, since all were."""
-        if not self.folder.exists():
-            return 0
-        there = {entry.name for entry in os.scandir(self.folder)}
-        return sum(self._name(number).name not in there for number in range(count))
-
-    def remove(self) -> None:
-        """Remove the folder: the result is written."""
-        shutil.rmtree(self.folder)
-
     def _name(self, number: int) -> Path:
         return self.folder / f"part-{number:06d}.arrow"
-
-    @contextmanager
-    def _lock(self) -> Iterator[bool]:
-        """Say whether no other process puts the parts together; ends with the process, also with a killed one."""
-        if fcntl is None:
-            yield self.shard == ALONE
-            return
-        try:
-            place = os.open(self.folder / _LOCK, os.O_WRONLY | os.O_CREAT)
-        except FileNotFoundError:  # Another shard has just removed the folder.
-            yield False
-            return
-        try:
-            yield self._take_lock(place)
-        finally:
-            os.close(place)
-
-    def _take_lock(self, place: int) -> bool:
-        try:
-            fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            if self.shard == ALONE:
-                raise InputError(f"{self.out}: another process puts it together from {self.folder} just now") from error
-            return False
-        except OSError:  # There are file systems without locks.
-            if self.shard != ALONE:
-                tell(f"{self.folder}: no file can be locked here; the same command without --shard writes {self.out}")
-            return self.shard == ALONE
-        return True
 
 
 def name_parts(out: Path) -> Path:
@@ -249,10 +108,8 @@ def unpack(column: pa.ChunkedArray) -> np.ndarray:
 
 
 __all__ = [
-    "ALONE",
     "SUFFIX",
     "Parts",
-    "Shard",
     "hash_weights",
     "join_columns",
     "name_parts",

@@ -25,11 +25,12 @@ from gengram.phases import phase, timed
 from gengram.pipelines.answers import Asker
 from gengram.pipelines.blocks import take_blocks
 from gengram.pipelines.outputs import PLACES, TRACKS, check_output
-from gengram.pipelines.parts import Parts, Shard, hash_weights
+from gengram.pipelines.parts import Parts, hash_weights
 from gengram.pipelines.placed_predictions import choose_track
 from gengram.pipelines.prediction_files import PredictionFile
 from gengram.pipelines.prediction_survey import PredictionSurvey
 from gengram.pipelines.predictions import check_spread
+from gengram.pipelines.shares import Member, name_share
 from gengram.progress import tell
 from gengram.progress import track as track_progress
 from gengram.tokenization.coordinates import measure_tokens
@@ -66,7 +67,7 @@ def predict_file(
     average_strands: bool = False,
     base_model: str | None = None,
     devices: str | None = None,
-    shard: tuple[int, int] = (1, 1),
+    shard: tuple[int, int] | Member = (1, 1),
 ) -> Path:
     """Predict every row of a file and write the predictions in the format that the name tells; memory does not grow
     with their number.
@@ -92,11 +93,13 @@ def predict_file(
         base_model: folder or Hub id of an adapter's base, where it is not where the adapter says.
         devices: what the model computes on, e.g. `cpu`, `cuda:1`; by default an accelerator if there is one.
         shard: `(i, n)`: of n processes with the same arguments, which may be on several machines that share the folder,
-            this is number i, from 1. Each predicts every n-th block; the last one puts the file together.
+            this is number i, from 1. Each predicts every n-th block; the last one puts the file together. Or a `Member`
+            of processes that were started together: it predicts blocks that no other has taken; the main one puts the
+            file together.
 
     Returns:
-        The path of the file; of a shard that is not the last one, of the folder of parts. The file has the columns of
-        the input without the sequences, in the same order, and
+        The path of the file; of a process that does not put it together, of the folder of parts. The file has the
+        columns of the input without the sequences, in the same order, and
         - one class a row: `prediction`, the name, and `probability_NAME` of each class;
         - several labels: `prediction`, the list of labels with a probability above 0.5, and `probability_NAME`;
         - a regression: `prediction_NAME` of each target;
@@ -168,7 +171,7 @@ def predict_file(
         "dtype": str(first.model.dtype).removeprefix("torch."),
         "device": first.model.device.type,
     }
-    parts = Parts(out, plan, Shard(*shard))
+    parts = Parts(out, plan, name_share(shard))
     blocks = 0
     ask: Asker | None = first
     del first  # One model is in memory at a time.
@@ -178,7 +181,7 @@ def predict_file(
                 blocks_of_rows = timed(take_blocks(survey.stream(), rows, bases), "Reading", "rows", len)
                 for number, block in enumerate(blocks_of_rows):
                     part = number * len(folders) + model
-                    if parts.shard.takes(number) and not parts.has(part):
+                    if not parts.has(part) and parts.share.takes(part):
                         ask = ask or load(folder)
                         answers = ask(block["sequence"].to_pylist())
                         with phase("Writing", "rows") as one:

@@ -41,6 +41,7 @@ from gengram.pipelines.scan import (
     classify_bases,
     score_windows,
 )
+from gengram.pipelines.shares import Member, name_share
 from gengram.pipelines.window_length import choose_window
 from gengram.pipelines.windows import place_windows
 from gengram.progress import tell
@@ -113,12 +114,13 @@ def scan_file(
     average_strands: bool = False,
     base_model: str | None = None,
     devices: str | None = None,
+    shard: tuple[int, int] | Member = (1, 1),
 ) -> Path:
     """Predict windows of the sequences of a file, or bases from windows that overlap.
 
     Args:
-        model_path, seed, batch_size, sequence_column, genome, average_strands, base_model, devices: see `predict_file`;
-            the other strand of a window is its reverse complement.
+        model_path, seed, batch_size, sequence_column, genome, average_strands, base_model, devices, shard: see
+            `predict_file`; the other strand of a window is its reverse complement.
         file: what `stream_rows` reads: tables, FASTA, BED with a genome; plain or gzip.
         out: as for `predict_file`, and `.bw`; replaced if it is there.
         track: the class, label or target of a `.bw` or `.bedgraph`, and the score of a `.bed`.
@@ -131,7 +133,7 @@ def scan_file(
             are read.
 
     Returns:
-        The path of the file.
+        The path of the file; of a process that does not put it together, of the folder of parts.
         - Of a model that predicts sequences, a table has a row for each window, in the order of the sequences: where it
           is, and the columns of `predict_file`. Rows with a place in a genome (BED; `chrom`, `start` and `end` of a
           table, or in headers of a FASTA file) have that of the window in the same columns; records of other FASTA
@@ -193,7 +195,7 @@ def scan_file(
     lengths = _measure_contigs(scan) if suffix in TRACKS else {}
     if suffix == ".bw":
         check_lengths(out, lengths)
-    pieces = Pieces(name_parts(out), settings)
+    pieces, count = Pieces(out, name_parts(out), settings, name_share(shard)), 0
     with pieces.keep():
         for number, folder in enumerate(folders):
             if number:
@@ -204,16 +206,18 @@ def scan_file(
                 "batch_size": batch_size,
                 "encoder": find_encoder(tokenizer),
             }
-            _compute(pieces, number, scan, model, tokenizer, max_non_dna, options)
+            count += _compute(pieces, number, len(folders), scan, model, tokenizer, max_non_dna, options)
             del model  # before there is another one in memory
-        with phase("Writing", scan.unit, total=scan.count()) as one:
-            answers = _Answers(scan, pieces, range(len(folders)), seed == "all", names, str(model_path), one)
-            if suffix in TRACKS:
-                write_track(answers.list_steps(names.index(shown[0]), lengths), out, shown[0], lengths)
-            else:
-                values = [] if problem == "regression" else [f"probability_{name}" for name in shown]
-                write_rows(out, answers.list_tables(), values=values if suffix in PLACES else ())
-        pieces.remove()
+        with pieces.assemble(count) as is_whole:
+            if not is_whole:
+                return pieces.folder
+            with phase("Writing", scan.unit, total=scan.count()) as one:
+                answers = _Answers(scan, pieces, range(len(folders)), seed == "all", names, str(model_path), one)
+                if suffix in TRACKS:
+                    write_track(answers.list_steps(names.index(shown[0]), lengths), out, shown[0], lengths)
+                else:
+                    values = [] if problem == "regression" else [f"probability_{name}" for name in shown]
+                    write_rows(out, answers.list_tables(), values=values if suffix in PLACES else ())
     return out
 
 
@@ -480,23 +484,25 @@ def _check_stride(window: int, stride: int | None) -> int:
 def _compute(
     pieces: Pieces,
     number: int,
+    models: int,
     scan: _Scan,
     model: "PreTrainedModel | PeftModel",
     tokenizer: PreTrainedTokenizerBase,
     max_unknown: float,
     options: dict[str, Any],
-) -> None:
-    """Ask a model for the parts that are not there yet."""
-    by_base = scan.problem == "token"
+) -> int:
+    """Ask a model for this process's share of the parts that are not there yet; returns how many there are in all."""
+    by_base, count = scan.problem == "token", 0
     with phase("Predicting", scan.unit, total=scan.count()) as one:
         for part in timed(scan.list_parts(), "Reading", scan.unit, scan.measure):
-            name = f"{number}-{part.name}"
-            if not pieces.has(name):
+            name, count = f"{number}-{part.name}", count + 1
+            if not pieces.has(name) and pieces.share.takes(models * (count - 1) + number):
                 if by_base:
                     pieces.write(name, _classify(scan, part, model, tokenizer, options))
                 else:
                     pieces.write(name, _score(scan, part, model, tokenizer, max_unknown, options))
             one.add(scan.measure(part))
+    return count
 
 
 def _classify(

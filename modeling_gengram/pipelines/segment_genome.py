@@ -39,6 +39,7 @@ from gengram.pipelines.predict import load_predictor
 from gengram.pipelines.regions import Stretch, choose_locus, plan_reading
 from gengram.pipelines.scan import classify_bases, find_definite
 from gengram.pipelines.segment import check_windows, segment_sequence
+from gengram.pipelines.shares import Member, name_share
 from gengram.pipelines.window_length import choose_window
 from gengram.progress import tell
 from gengram.tokenization.choose_encoder import find_encoder
@@ -89,6 +90,7 @@ def segment_genome(
     locus: str | None = None,
     track: str | None = None,
     devices: str | None = None,
+    shard: tuple[int, int] | Member = (1, 1),
 ) -> Path:
     """Write the probability of each feature at each base of a genome, or of regions of it.
 
@@ -115,11 +117,16 @@ def segment_genome(
         arrays: also write an npz file for each region.
         locus: what the plot shows, `CONTIG:START-END`, counted as in BED; by default the first region, at most 100 kb.
         track: of one file, the feature that it is about; a `.bedgraph` or `.bw` has only one.
+        shard: `(i, n)`: of n processes with the same arguments, which may be on several machines that share the
+            output's folder, this is number i, from 1. Pieces are dealt out so that each has about as many bases; the
+            last one writes the results. Or a `Member` of processes that were started together: it reads pieces that no
+            other has taken; the main one writes the results.
 
     Returns:
-        The file, or the folder. In that are a track of each feature (`FEATURE.bw`), `features.bed` with the called
-        ones, `locus.png` (where matplotlib is), `arrays/CONTIG_START-END.npz` if asked for, and `segment.json` about
-        the run. Contigs and positions are those of the FASTA records or, of slices, of what they were cut from.
+        The file, or the folder; of a process that does not write it, the folder of the pieces. In a folder of results
+        are a track of each feature (`FEATURE.bw`), `features.bed` with the called ones, `locus.png` (where matplotlib
+        is), `arrays/CONTIG_START-END.npz` if asked for, and `segment.json` about the run. Contigs and positions are
+        those of the FASTA records or, of slices, of what they were cut from.
 
     Raises:
         `InputError`: a model without features of bases, a window that does not fit it, a file that cannot be read, a
@@ -157,7 +164,9 @@ def segment_genome(
         "precision": precision,
         "threshold": threshold,
     }
-    pieces = Pieces(out.with_name(f"{out.name}.parts") if is_file else out / PARTIAL_FOLDER, settings)
+    pieces = Pieces(
+        out, out.with_name(f"{out.name}.parts") if is_file else out / PARTIAL_FOLDER, settings, name_share(shard)
+    )
     # Pieces of whole steps: the windows of all of them are in one frame.
     length = step * max(1, _PIECE // step)
     kept = KeptProbabilities(pieces, plan.stretches, plan.records, length, len(features), rounding)
@@ -166,49 +175,50 @@ def segment_genome(
         results = int(bases * len(features) * (_measure_track(kind, precision) * has_tracks + 4 * arrays))
         _tell_space(out, kept.count_bytes(kept.list_missing()), results)
         _fill(kept, genome, segmenter, columns)
-        counted = _Counted(kept, bases * (1 if is_file else 1 + len(features)))
-        if is_file:
-            with phase("Writing the file", unit="bp", total=counted.total) as counted.progress:
-                _write_file(out, counted.read, features, plan.lengths, threshold)
+        with pieces.assemble(kept.count()) as is_whole:
+            if not is_whole:
+                return pieces.folder
+            counted = _Counted(kept, bases * (1 if is_file else 1 + len(features)))
+            if is_file:
+                with phase("Writing the file", unit="bp", total=counted.total) as counted.progress:
+                    _write_file(out, counted.read, features, plan.lengths, threshold)
+                counted.tell_empty(bases)
+                return out
+            with phase("Writing the tracks", unit="bp", total=counted.total) as counted.progress:
+                files = write_tracks(
+                    counted.read,
+                    out,
+                    features,
+                    plan.lengths,
+                    track_format=kind,
+                    threshold=threshold,
+                    arrays=plan.loci if arrays else (),
+                )
             counted.tell_empty(bases)
-            pieces.remove()
-            return out
-        with phase("Writing the tracks", unit="bp", total=counted.total) as counted.progress:
-            files = write_tracks(
-                counted.read,
-                out,
-                features,
-                plan.lengths,
-                track_format=kind,
-                threshold=threshold,
-                arrays=plan.loci if arrays else (),
-            )
-        counted.tell_empty(bases)
-        if find_spec("matplotlib") is None:
-            tell("no plot: matplotlib is not installed (pip install 'gengram[plots]')")
-        else:
-            with phase("Drawing the plot"):
-                plot_locus(out / PLOT_FILE, shown, kept.collect(shown), features, threshold)
-            files.append(PLOT_FILE)
-        summary = {
-            "model": str(model_path),
-            "genome": str(genome),
-            "regions": None if regions is None else str(regions),
-            "renamed_contigs": genome.renamed,
-            "features": features,
-            "window": segmenter.window,
-            "overlap": segmenter.overlap,
-            **segmenter.settings,
-            "threshold": threshold,
-            "precision": precision,
-            "loci": len(plan.loci),
-            "bases": bases,
-            "bases_without_value": counted.empty,
-            "plot_shows": str(shown),
-            "files": files,
-        }
-        write_json(summary, out / SUMMARY_FILE)
-        pieces.remove()
+            if find_spec("matplotlib") is None:
+                tell("no plot: matplotlib is not installed (pip install 'gengram[plots]')")
+            else:
+                with phase("Drawing the plot"):
+                    plot_locus(out / PLOT_FILE, shown, kept.collect(shown), features, threshold)
+                files.append(PLOT_FILE)
+            summary = {
+                "model": str(model_path),
+                "genome": str(genome),
+                "regions": None if regions is None else str(regions),
+                "renamed_contigs": genome.renamed,
+                "features": features,
+                "window": segmenter.window,
+                "overlap": segmenter.overlap,
+                **segmenter.settings,
+                "threshold": threshold,
+                "precision": precision,
+                "loci": len(plan.loci),
+                "bases": bases,
+                "bases_without_value": counted.empty,
+                "plot_shows": str(shown),
+                "files": files,
+            }
+            write_json(summary, out / SUMMARY_FILE)
     return out
 
 
@@ -395,7 +405,7 @@ def _load_segment_nt(
 
 
 def _fill(kept: KeptProbabilities, genome: Genome, segmenter: Segmenter, columns: list[int]) -> None:
-    """Compute what is not there yet."""
+    """Compute this process's share of what is not there yet."""
     missing, context = kept.list_missing(), segmenter.overlap // 2
     if not missing:
         return
@@ -426,8 +436,11 @@ def _fill(kept: KeptProbabilities, genome: Genome, segmenter: Segmenter, columns
         return found if len(columns) == found.shape[1] else found[:, columns]
 
     with phase("Segmenting", unit="bp", total=sum(map(measure_batch, missing))) as progress:
-        for batch in missing:
-            kept.write(batch, compute)
+        for batch, is_ours in kept.list_shared():
+            if is_ours:
+                kept.write(batch, compute)
+            else:
+                progress.add(measure_batch(batch))
 
 
 __all__ = ["PLOT_FILE", "SUMMARY_FILE", "Segmenter", "load_segmenter", "segment_genome"]

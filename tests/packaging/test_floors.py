@@ -27,6 +27,7 @@ FLOORS = {
     "gengram.printable": 0,
     "gengram.progress": 0,
     "gengram.phases": 0,
+    "gengram.team": 0,
     "gengram.command_line": 0,
     # A family imports siblings only: its files travel to the Hub with a checkpoint.
     "gengram.gena": 1,
@@ -56,6 +57,7 @@ FLOORS = {
     "gengram.training": 5,
     "gengram.benchmarks": 6,
     # The doors: the command, and the package's own names, which load where they are first used.
+    "gengram.__main__": 7,
     "gengram.cli": 7,
     "gengram": 7,
 }

@@ -13,7 +13,8 @@ from gengram.files import hash_file
 from gengram.genome import text
 from gengram.genome.text import FileDigest, read_lines
 from gengram.pipelines.blocks import take_blocks
-from gengram.pipelines.parts import ALONE, Parts, Shard, pack_lists, pack_vectors, unpack
+from gengram.pipelines.parts import Parts, pack_lists, pack_vectors, unpack
+from gengram.pipelines.shares import ALONE, Shard
 
 PLAN = {"rows": 5, "file": "a.csv", "pool": "mean"}
 TABLE = pa.table({"x": [1, 2, 3]})
