@@ -93,6 +93,7 @@ def open_team(rank: int, size: int, file: str | None) -> Team:
 
     try:
         if file is not None:
+            os.stat(os.path.dirname(file))  # FileStore waits for minutes where there is no such folder
             return Team(rank, size, FileStore(file, size))
         store, _, _ = next(rendezvous("env://", rank, size))
     except (RuntimeError, ValueError, OSError) as error:

@@ -95,9 +95,13 @@ def _start(words: Sequence[str], rank: int, size: int, store: Path) -> "subproce
 
 def _wait(processes: "Sequence[subprocess.Popen[bytes]]") -> tuple[int, int]:
     """Return the number of the first process that fails and its exit code; 0, 0 when all are done."""
-    while any(process.poll() is None for process in processes) and not any(one.returncode for one in processes):
+    while True:
+        codes = [process.poll() for process in processes]
+        if failed := next(((rank, code) for rank, code in enumerate(codes) if code), None):
+            return failed
+        if None not in codes:
+            return 0, 0
         time.sleep(_PAUSE)
-    return next(((rank, one.returncode) for rank, one in enumerate(processes) if one.returncode), (0, 0))
 
 
 def _end(processes: "Sequence[subprocess.Popen[bytes]]") -> None:
