@@ -1,6 +1,5 @@
 """Several processes do one command: the one that has started them watches them; there is one message."""
 
-import os
 import subprocess
 import sys
 import time
