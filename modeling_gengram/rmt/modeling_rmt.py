@@ -8,6 +8,7 @@ hidden; C classes, labels or targets.
 """
 
 import copy
+import functools
 import itertools
 import re
 from collections.abc import Callable
@@ -114,6 +115,8 @@ class RmtPreTrainedModel(PreTrainedModel):
     _supports_attention_backend = True
     native_class: ClassVar[Any] = AutoModel
     """Auto class of the encoder with its head."""
+    segment_compiler: tuple[str | None, str | Callable] | None = None
+    """Mode and backend with which `compile_segments` has what reads a segment compiled."""
 
     def __init__(self, config: RmtConfig, native: PreTrainedModel | None = None):
         super().__init__(config)
@@ -261,6 +264,32 @@ class RmtPreTrainedModel(PreTrainedModel):
             self.config.auto_map = dict(self.config.auto_classes)
         super().save_pretrained(save_directory, **kwargs)
 
+    def compile_segments(
+        self, mode: str | None = "reduce-overhead", backend: str | Callable = "inductor"
+    ) -> "RmtPreTrainedModel":
+        """
+        Read every segment by one compiled graph; where no gradients are wanted, on a GPU, by one CUDA graph.
+
+        Segments are then all of one shape: filled up to `segment_length`, and of all sequences of the batch, also of
+        those that begin later. So there is one graph for evaluation and one for training, for a size of the batch.
+        Answers, losses and gradients are the same up to rounding, but for encoders whose attention depends on how far
+        a segment is filled up (BigBird's block-sparse one), which see filled-up segments as they see full ones.
+
+        Args:
+            mode: of `torch.compile`; `"reduce-overhead"` records CUDA graphs. None: its default, which does not.
+            backend: of `torch.compile`.
+
+        Returns:
+            The same model.
+        """
+        self.segment_compiler = (mode, backend)
+        # transformers hooks a model's layers in its first call, which no graph can: so not in the first compiled one.
+        memory = self.memory_tokens(1)
+        ids = torch.full((1, self.config.segment_length), self.config.pad_token_id, device=memory.device)
+        with torch.no_grad(), torch.random.fork_rng([memory.device] if memory.is_cuda else []):
+            self.read_segment(ids, torch.ones_like(ids), memory)
+        return self
+
     def read_segment(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, memory: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -311,9 +340,13 @@ class RmtPreTrainedModel(PreTrainedModel):
         """
         config = self.config
         dropped = [config.cls_token_id, config.sep_token_id, config.pad_token_id]
-        steps = plan_steps(
-            input_ids, attention_mask, dropped, config.content_length, config.max_segments, config.segment_alignment
-        )
+        read_segment, compiled = self.read_segment, self.segment_compiler is not None
+        if torch.compiler.is_compiling():  # as a part of a larger graph
+            compiled = False
+        if compiled:
+            read_segment = functools.partial(_run_compiled, self)
+        plan = config.content_length, config.max_segments, config.segment_alignment
+        steps = plan_steps(input_ids, attention_mask, dropped, *plan, whole=compiled)
         state = (self.memory_tokens(input_ids.shape[0]) if memory is None else memory).to(input_ids.device)
         if (
             config.compat is not None
@@ -322,23 +355,34 @@ class RmtPreTrainedModel(PreTrainedModel):
         ):
             state = state.detach()  # The original code counts empty segments before the first one.
         kept = []
+        laid_out = self._lay_out_all(input_ids, steps, pad_token_id) if compiled else None
 
-        def read(step: Step, entering: torch.Tensor):
-            ids, mask = self._lay_out(input_ids, step, pad_token_id)
-            answer, leaving = self.read_segment(ids, mask, entering)
+        def read(number: int, step: Step, entering: torch.Tensor):
+            ids, mask = self._lay_out(input_ids, step, pad_token_id) if laid_out is None else laid_out[number]
+            answer, leaving = read_segment(ids, mask, entering)
             return digest(step, answer), leaving
 
-        for step in steps:
+        for number, step in enumerate(steps):
             entering = self._cut_gradient(state[step.rows], step.distance)
             if config.recompute_segments and self.training and torch.is_grad_enabled():
-                result, leaving = checkpoint(read, step, entering, use_reentrant=False)
+                result, leaving = checkpoint(read, number, step, entering, use_reentrant=False)
             else:
-                result, leaving = read(step, entering)
+                result, leaving = read(number, step, entering)
             kept.append((step, result))
             leaving = torch.where(step.begun[:, None, None], leaving, state[step.rows].to(leaving.dtype))
             whole = leaving.shape[0] == state.shape[0]
             state = leaving if whole else state.index_copy(0, step.rows, leaving.to(state.dtype))
         return kept, state
+
+    def _lay_out_all(
+        self, input_ids: torch.Tensor, steps: list[Step], pad_token_id: int | None
+    ) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Those of each step, made at once: steps that all have all sequences."""
+        rows, places = (torch.cat([getattr(step, name) for step in steps]) for name in ("rows", "places"))
+        begun = torch.cat([step.begun for step in steps])
+        ids, mask = self._lay_out(input_ids, Step(rows, places, 0, begun), pad_token_id)
+        # Copies: of a view of all, a graph would look at how many they are.
+        return [(one.clone(), other.clone()) for one, other in zip(ids.chunk(len(steps)), mask.chunk(len(steps)))]
 
     def _lay_out(self, input_ids: torch.Tensor, step: Step, pad_token_id: int | None):
         """Ids and mask of the segments, each [R, S]: `[CLS] memory [SEP] content [SEP]`, then padding."""
@@ -735,6 +779,30 @@ def take_old_weights(model: RmtPreTrainedModel, state_dict: dict[str, Any], pref
             "with them is kept by that order and would be given to other weights: train on with a new optimizer "
             "(without resume_from_checkpoint), from the weights."
         )
+
+
+# In training the gradients of weights would lie where the next micro-batch is written to.
+_WITHOUT_CUDA_GRAPHS = {"reduce-overhead": None, "max-autotune": "max-autotune-no-cudagraphs"}
+
+
+@functools.lru_cache(maxsize=16)
+def _compile_reader(mode: str | None, backend: str | Callable) -> Callable:
+    return torch.compile(RmtPreTrainedModel.read_segment, mode=mode, backend=backend)
+
+
+def _run_compiled(
+    model: RmtPreTrainedModel, input_ids: torch.Tensor, attention_mask: torch.Tensor, memory: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`read_segment` by the graph that `compile_segments` asked for."""
+    assert model.segment_compiler is not None
+    mode, backend = model.segment_compiler
+    if torch.is_grad_enabled():
+        return _compile_reader(_WITHOUT_CUDA_GRAPHS.get(mode, mode), backend)(model, input_ids, attention_mask, memory)
+    if input_ids.is_cuda:
+        torch.compiler.cudagraph_mark_step_begin()
+    answer, leaving = _compile_reader(mode, backend)(model, input_ids, attention_mask, memory)
+    # What a CUDA graph returns is written over by its next run, that of the next segment.
+    return answer.clone(), leaving.clone()
 
 
 def _require_ids(input_ids: torch.Tensor | None, arguments: dict[str, Any]) -> torch.Tensor:

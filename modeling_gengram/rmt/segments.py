@@ -14,8 +14,7 @@ class Step:
         rows: int64 [R], the sequences of the batch.
         places: int64 [R, N], where in its sequence each token of the content stands; -1 behind the last one.
         distance: steps to the end, 1 for the last one.
-        begun: bool [R], whether each of the sequences has begun: all have, but in a graph that is being traced, which
-            has every sequence in every step.
+        begun: bool [R], whether each of the sequences has begun: all have, but where every step has every sequence.
     """
 
     rows: torch.Tensor
@@ -31,6 +30,7 @@ def plan_steps(
     content_length: int,
     max_segments: int | None,
     alignment: str,
+    whole: bool = False,
 ) -> list[Step]:
     """
     Cut sequences into segments; all sequences end with the last step, the shorter ones begin later.
@@ -42,6 +42,8 @@ def plan_steps(
         content_length: most tokens of a segment's content.
         max_segments: of a sequence; what is beyond is cut off at the end. None: no limit.
         alignment: `right` (the first segment is short), `left` (the last one), `balanced` (as equal as can be).
+        whole: whether every step has all sequences, also those that have not begun, and all `content_length` places,
+            so that all are of one shape.
 
     Returns:
         The steps in order, at least one; a sequence without content has one segment without content. A graph that is
@@ -58,19 +60,27 @@ def plan_steps(
     counts = content.sum(1).clamp(max=limit)
     full, first = _measure_segments(counts, content_length, alignment)
     numbers = 1 + _divide_up(counts - first, full)
+    most = max(1, -(-limit // content_length)) if traced else int(numbers.max())
+    # Of each step and sequence: its segment, below 0 where the sequence has not begun, and where that lies.
+    index = numbers - torch.arange(most, 0, -1, device=input_ids.device)[:, None]
+    starts = torch.where(index > 0, first + (index - 1) * full, 0)
+    ends = torch.where(index < 0, 0, torch.minimum(first + index * full, counts))
+    everyone = torch.arange(B, device=input_ids.device)
+    if traced or whole:
+        width = content_length if whole else min(content_length, T)
+        from_start = starts[..., None] + torch.arange(width, device=input_ids.device)
+        places = order.expand(most, -1, -1).gather(2, from_start.clamp(max=T - 1)) if T else from_start
+        places = places.masked_fill(from_start >= ends[..., None], -1)
+        begun = index >= 0
+        return [Step(everyone, places[number], most - number, begun[number]) for number in range(most)]
     steps = []
-    for distance in range(max(1, -(-limit // content_length)) if traced else int(numbers.max()), 0, -1):
-        index = numbers - distance  # of the segment, below 0 where the sequence has not begun
-        starts = torch.where(index > 0, first + (index - 1) * full, 0)
-        ends = torch.where(index < 0, 0, torch.minimum(first + index * full, counts))
-        if traced:
-            rows, width = torch.arange(B, device=input_ids.device), min(content_length, T)
-        else:
-            rows, width = (index >= 0).nonzero()[:, 0], int((ends - starts).max())
-        from_start = starts[rows, None] + torch.arange(width, device=input_ids.device)
-        inside = from_start < ends[rows, None]
+    for number in range(most):
+        rows = (index[number] >= 0).nonzero()[:, 0]
+        width = int((ends[number] - starts[number]).max())
+        from_start = starts[number, rows, None] + torch.arange(width, device=input_ids.device)
         places = order[rows].gather(1, from_start.clamp(max=T - 1)) if width else from_start
-        steps.append(Step(rows, places.masked_fill(~inside, -1), distance, index[rows] >= 0))
+        places = places.masked_fill(from_start >= ends[number, rows, None], -1)
+        steps.append(Step(rows, places, most - number, index[number, rows] >= 0))
     return steps
 
 

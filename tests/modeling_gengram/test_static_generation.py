@@ -222,7 +222,7 @@ def count_operators(model, prompt) -> int:
 
 @pytest.mark.parametrize("preset, most", [("released", 170), ("paper", 170)])
 def test_operators_that_a_memory_adds_to_a_step(make_backbone, make_model, make_ids, preset, most):
-    """Before each window was summed by itself, it were 610 and 1,190 with six sizes of k-mers."""
+    """By lifetimes it would be about 470 and 1,180, with six sizes of k-mers."""
     sizes = {"kmer_sizes": [1, 2, 3, 4, 5, 6], "window_size": 21}
     prompt = make_prompt(make_ids, 1, 20, 0)
     plain = count_operators(make_model(make_backbone("llama-mha"), memory_layers=[]), prompt)
