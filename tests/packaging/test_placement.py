@@ -392,6 +392,6 @@ def test_layers_on_two_devices_find_their_inputs(name, monkeypatch):
                 }
                 for step in steps
             ]
-            monkeypatch.setattr(modeling_rmt, "plan_steps", lambda *args: [Step(**one) for one in fields])
+            monkeypatch.setattr(modeling_rmt, "plan_steps", lambda *args, **kwargs: [Step(**one) for one in fields])
         outputs = model(**fakes, **({"use_cache": False} if getattr(model.config, "use_cache", False) else {}))
     assert outputs.loss is not None
