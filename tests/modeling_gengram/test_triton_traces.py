@@ -1,7 +1,7 @@
 """The memory on a GPU as graphs: traced without numbers, forward and backward, without a break or a wait.
 
-Nothing here launches a kernel but where it says so: the operators tell shapes (their fake kernels). Triton's interpreter
-has to be asked for before triton is imported: `test_triton_interpreter.py` runs this file so.
+Most of it launches no kernel: the operators tell shapes (their fake kernels). Triton's interpreter has to be asked for
+before triton is imported: `test_triton_interpreter.py` runs this file so.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from kept_storages import watch_allocations
 from launch_counts import WAITS
 
 from gengram import GengramConfig, GengramForCausalLM, MotifMemory
-from gengram.gengram import modeling_gengram, motif_memory
+from gengram.gengram import motif_memory
 from gengram.gengram.kmer_index import KmerContext
 
 D, T = 16, 40
@@ -210,12 +210,12 @@ def test_model_keeps_nothing_but_its_gradients(form):
 def test_index_is_made_once_for_every_layer(monkeypatch):
     """A model's memories read one index."""
     calls = []
-    made = modeling_gengram.find_reads
+    made = motif_memory.find_reads
 
     def find(*args, **kwargs):
         calls.append(args)
         return made(*args, **kwargs)
 
-    monkeypatch.setattr(modeling_gengram, "find_reads", find)
+    monkeypatch.setattr(motif_memory, "find_reads", find)
     make_model("triton")(input_ids=torch.randint(5, 9, (2, 24)), use_cache=False)
     assert len(calls) == 1
