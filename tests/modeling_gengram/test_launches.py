@@ -13,8 +13,16 @@ if importlib.util.find_spec("triton") is None:
 
 PROGRAM = Path(__file__).with_name("launch_counts.py")
 MOST = {"evaluation": 8, "training": 45}
+LATER = pytest.mark.xfail(strict=False, reason="window sum and gate are not one kernel yet")
 CALLS = [
-    pytest.param(preset, D, T, mode, id=f"{preset}-{D}-{T}-{mode}")
+    pytest.param(
+        preset,
+        D,
+        T,
+        mode,
+        id=f"{preset}-{D}-{T}-{mode}",
+        marks=[LATER] if (preset, mode) == ("paper", "evaluation") else [],
+    )
     for preset in ("released", "paper")
     for D in (1024, 256)
     for T in (1_000, 8_192)
@@ -32,7 +40,6 @@ def counted() -> dict:
 
 
 @pytest.mark.parametrize("preset, D, T, mode", CALLS)
-@pytest.mark.xfail(strict=False, reason="fewer launches are on the way")
 def test_launches_of_a_call(counted, preset, D, T, mode):
     row = counted[preset, D, T, mode]
     assert row["total"] <= MOST[mode], row["launches"]

@@ -8,13 +8,20 @@ from pathlib import Path
 
 import pytest
 
-KERNELS = [str(Path(__file__).with_name(f"test_triton_{name}.py")) for name in ("kernels", "gate")]
+HERE = Path(__file__).parent
+FILES = [
+    ["test_triton_kernels.py", "test_triton_gate.py"],
+    ["test_triton_traces.py"],
+    pytest.param(["test_triton_matrix.py"], marks=pytest.mark.slow),
+]
 
 
+@pytest.mark.parametrize("files", FILES, ids=lambda files: files[0].removesuffix(".py"))
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton has no release for this system")
-def test_kernels_under_the_interpreter(pytestconfig):
+def test_kernels_under_the_interpreter(pytestconfig, files):
     """In a process of its own, because triton reads TRITON_INTERPRET when it is imported."""
-    command = [sys.executable, "-m", "pytest", *KERNELS, "-q", "-x", "-p", "no:cacheprovider", "--no-header"]
+    paths = [str(HERE / file) for file in files]
+    command = [sys.executable, "-m", "pytest", *paths, "-q", "-x", "-p", "no:cacheprovider", "--no-header"]
     if (golden := pytestconfig.getoption("--golden-dir")) is not None:
         command += ["--golden-dir", golden]
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
