@@ -1,8 +1,8 @@
 """The Triton kernels of the memory: whether they serve an input, and one place to import them from.
 
 `triton_index` finds which table rows each position reads, `triton_rows` sums them, `triton_tables` projects and merges
-the tables first, `triton_gate` scores the gate, applies it and runs the mixer. All of them are operators
-of PyTorch with gradients, so that `torch.compile` takes them as they are.
+the tables first, `triton_gate` scores the gate, applies it and runs the mixer: operators of PyTorch with gradients, so
+that `torch.compile` takes them as they are. `triton_gate_window` is all of it in evaluation, from tables that are kept.
 """
 
 import functools
@@ -20,10 +20,11 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 missing: Exception | None = None
 
 # Without a device for them the kernels, and triton, are not imported at all.
-find_reads = gate_and_mix = pool_rows = project_tables = read_rows = read_tables = None
+find_reads = gate_and_mix = gate_window = pool_rows = project_tables = read_rows = read_tables = None
 if INTERPRETED or torch.backends.cuda.is_built():
     try:
         from .triton_gate import gate_and_mix
+        from .triton_gate_window import gate_window
         from .triton_index import find_reads
         from .triton_rows import pool_rows
         from .triton_tables import project_tables, read_rows, read_tables
@@ -87,6 +88,7 @@ __all__ = [
     "can_run_kernels",
     "find_reads",
     "gate_and_mix",
+    "gate_window",
     "pool_rows",
     "project_tables",
     "read_rows",

@@ -15,6 +15,7 @@ from .gpu_kernel import (
     can_run_kernels,
     find_reads,
     gate_and_mix,
+    gate_window,
     pool_rows,
     project_tables,
     read_rows,
@@ -383,12 +384,15 @@ class MotifMemory(GradientCheckpointingLayer):
             # the convolution, which neither preset has, would need the vectors of a position whole for every tap.
             mixer = "none"
         mixed = mixer == self.mixer
+        dtype = hidden_states.dtype if mixed else compute
+        gating = weights, [norm.eps for norm in norms], self.gate, mixer, mixer_weight, dilation, context.real
+        if path == "triton" and self._keeps_tables():
+            biases = [] if self.key_proj.bias is None else [self.key_proj.bias, self.value_proj.bias]
+            reads = self._find_reads(context)
+            return gate_window(hidden_states, self._project(), biases, reads, self.window, *gating, dtype), mixed
         documents = None if context.documents is None else context.documents[:, context.history :]
-        residual = gate_and_mix(
-            hidden_states, self._read_parts(context, path), weights, [norm.eps for norm in norms], self.gate, mixer,
-            mixer_weight, dilation, context.real, documents, hidden_states.dtype if mixed else compute,
-        )  # fmt: skip
-        return residual, mixed
+        parts = self._run_kernels(path, context)
+        return gate_and_mix(hidden_states, parts, *gating, documents, dtype), mixed
 
     def _gate_fused(self, hidden_states: torch.Tensor, context: KmerContext) -> tuple[torch.Tensor, bool]:
         """The gated vectors, or, where the kernel knows the mixer, the residual: and which of them it is."""

@@ -178,7 +178,7 @@ def _gate_and_mix_backward(
     if mixer == "conv_residual":
         _differentiate_mixed_kernel[(tiles, triton.cdiv(D, MIX_D))](
             gradient, value, scores, weights[2], dense, d_mixed, d_more, T, D, value.stride(1), dilation,
-            TAPS=taps, CUT=dense is not None, BLOCK_T=MIX_T, BLOCK_D=MIX_D, num_warps=4,
+            TAPS=taps, GATED=False, CUT=dense is not None, BLOCK_T=MIX_T, BLOCK_D=MIX_D, num_warps=4,
         )  # fmt: skip
     _differentiate_gated_kernel[(programs,)](
         gradient, hidden, key, value, scores, *weights[:2], weights[-1], dense, d_mixed,
@@ -222,18 +222,21 @@ _gate_and_mix.register_autograd(_differentiate, setup_context=_keep_for_backward
 
 def mix_gated(
     value: torch.Tensor,
-    gate: torch.Tensor,
+    gate: torch.Tensor | None,
     weight: torch.Tensor,
     dilation: int,
     documents: torch.Tensor | None,
     out: torch.Tensor,
 ) -> None:
-    """Write o + SiLU(c) to `out` [B, T, D], from values [B, T, D], gates ([B, T] in front) and taps [D, 1, taps]."""
+    """
+    Write o + SiLU(c) to `out` [B, T, D], from values [B, T, D], gates ([B, T] in front) and taps [D, 1, taps]; without
+    gates, `value` are the gated vectors themselves.
+    """
     B, T, D = out.shape
     dense = None if documents is None else documents.contiguous()
     _mix_gated_kernel[(B * triton.cdiv(T, MIX_T), triton.cdiv(D, MIX_D))](
         value, gate, weight, dense, out, T, D, value.stride(1), dilation,
-        TAPS=weight.shape[-1], CUT=dense is not None, BLOCK_T=MIX_T, BLOCK_D=MIX_D, num_warps=4,
+        TAPS=weight.shape[-1], GATED=gate is None, CUT=dense is not None, BLOCK_T=MIX_T, BLOCK_D=MIX_D, num_warps=4,
     )  # fmt: skip
 
 
@@ -253,7 +256,7 @@ def _split(key_value: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tenso
 
 
 # Positions are counted through all sequences, in 64 bits. In every kernel: D columns, a `stride` between rows; CUT,
-# documents count (without, the pointer `documents` is None); TAPS of the convolution.
+# documents count (without, the pointer `documents` is None); TAPS of the convolution; GATED, the values are gated.
 
 
 @triton.jit
@@ -346,19 +349,21 @@ def _score_kernel(
 
 
 @triton.jit
-def _load_gated(value, gate, documents, document, b, t, c, T, D, stride, CUT: tl.constexpr):
+def _load_gated(value, gate, documents, document, b, t, c, T, D, stride, GATED: tl.constexpr, CUT: tl.constexpr):
     """o at positions t of documents `document`: float32 tile, 0 outside of the sequence or the document."""
     exists = (t >= 0) & (t < T)
     if CUT:
         exists = exists & (tl.load(documents + b * T + t, mask=exists, other=-1) == document)
-    g = tl.load(gate + b * T + t, mask=exists, other=0.0)
-    return load_tile(value, b * T + t, exists, c, D, stride) * g[:, None]
+    o = load_tile(value, b * T + t, exists, c, D, stride)
+    if not GATED:
+        o *= tl.load(gate + b * T + t, mask=exists, other=0.0)[:, None]
+    return o
 
 
 @triton.jit
 def _mix_gated_kernel(
     value, gate, weight, documents, out, T, D, stride, dilation,
-    TAPS: tl.constexpr, CUT: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_D: tl.constexpr,
+    TAPS: tl.constexpr, GATED: tl.constexpr, CUT: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     """Tile [BLOCK_T, BLOCK_D] of `out`."""
     tiles = tl.cdiv(T, BLOCK_T)
@@ -366,10 +371,10 @@ def _mix_gated_kernel(
     c = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
     b = (tl.program_id(0) // tiles).to(tl.int64)
     document = tl.load(documents + b * T + t, mask=t < T, other=-1) if CUT else 0
-    own = _load_gated(value, gate, documents, document, b, t, c, T, D, stride, CUT)
+    own = _load_gated(value, gate, documents, document, b, t, c, T, D, stride, GATED, CUT)
     mixed = own * load_columns(weight + TAPS - 1, c, D, TAPS)[None, :]
     for back in tl.static_range(1, TAPS):
-        o = _load_gated(value, gate, documents, document, b, t - back * dilation, c, T, D, stride, CUT)
+        o = _load_gated(value, gate, documents, document, b, t - back * dilation, c, T, D, stride, GATED, CUT)
         mixed += o * load_columns(weight + TAPS - 1 - back, c, D, TAPS)[None, :]
     store_tile(out, own + mixed * tl.sigmoid(mixed), b * T + t, t < T, c, D, D)
 
@@ -377,7 +382,7 @@ def _mix_gated_kernel(
 @triton.jit
 def _differentiate_mixed_kernel(
     gradient, value, gate, weight, documents, d_mixed, d_weight, T, D, stride, dilation,
-    TAPS: tl.constexpr, CUT: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_D: tl.constexpr,
+    TAPS: tl.constexpr, GATED: tl.constexpr, CUT: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     """Tile [BLOCK_T, BLOCK_D] of dc, and its part of the gradient of the taps: of row `program` of `d_weight`."""
     tiles = tl.cdiv(T, BLOCK_T)
@@ -387,7 +392,7 @@ def _differentiate_mixed_kernel(
     document = tl.load(documents + b * T + t, mask=t < T, other=-1) if CUT else 0
     mixed = tl.zeros([BLOCK_T, BLOCK_D], tl.float32)
     for back in tl.static_range(0, TAPS):
-        o = _load_gated(value, gate, documents, document, b, t - back * dilation, c, T, D, stride, CUT)
+        o = _load_gated(value, gate, documents, document, b, t - back * dilation, c, T, D, stride, GATED, CUT)
         mixed += o * load_columns(weight + TAPS - 1 - back, c, D, TAPS)[None, :]
     opened = tl.sigmoid(mixed)
     dc = load_tile(gradient, b * T + t, t < T, c, D, D) * opened * (1.0 + mixed * (1.0 - opened))
@@ -395,7 +400,7 @@ def _differentiate_mixed_kernel(
     part = d_weight + tl.program_id(0).to(tl.int64) * TAPS * D + c
     for back in tl.static_range(0, TAPS):
         # The tile is fetched again, from the cache, rather than held for every tap.
-        o = _load_gated(value, gate, documents, document, b, t - back * dilation, c, T, D, stride, CUT)
+        o = _load_gated(value, gate, documents, document, b, t - back * dilation, c, T, D, stride, GATED, CUT)
         tl.store(part + (TAPS - 1 - back) * D, tl.sum(dc * o, axis=0), mask=c < D)
 
 

@@ -239,7 +239,7 @@ def add_by_row(
     )  # fmt: skip
 
 
-def _choose_columns(configurations: list, named: dict, **constants) -> list:
+def choose_columns(configurations: list, named: dict, **constants) -> list:
     """Those of `COLUMNS` for numbers of this kind."""
     narrow = constants["OPERAND"] == tl.float32
     return [one for one in configurations if (one.kwargs["BLOCK_C"] <= 64) == narrow] or configurations
@@ -306,7 +306,7 @@ def _load_shares(shares, n, b, t, exists, B, stride, PLAIN: tl.constexpr, MERGED
     return part
 
 
-@triton.autotune(COLUMNS, ["C", "MERGED", "CUT", "OPERAND"], prune_configs_by={"early_config_prune": _choose_columns})
+@triton.autotune(COLUMNS, ["C", "MERGED", "CUT", "OPERAND"], prune_configs_by={"early_config_prune": choose_columns})
 @triton.jit
 def _sum_rows_kernel(
     table, rows, lives, shares, documents, out,
@@ -328,7 +328,7 @@ def _sum_rows_kernel(
     tl.store(out + at, total.to(out.dtype.element_ty), mask=(place < T)[:, None] & (c < C)[None, :])
 
 
-@triton.autotune(COLUMNS, ["C", "MERGED", "CUT", "OPERAND"], prune_configs_by={"early_config_prune": _choose_columns})
+@triton.autotune(COLUMNS, ["C", "MERGED", "CUT", "OPERAND"], prune_configs_by={"early_config_prune": choose_columns})
 @triton.jit
 def _collect_kernel(
     gradient, lives, shares, documents, received, read,
@@ -513,4 +513,4 @@ def _hand_down(total, merged_rows, number, k, c, C, LARGEST: tl.constexpr, BLOCK
     return total
 
 
-__all__ = ["OPERANDS", "add_by_row", "group_layers", "pool_rows", "sum_rows", "sum_window"]
+__all__ = ["OPERANDS", "add_by_row", "choose_columns", "group_layers", "pool_rows", "sum_rows", "sum_window"]

@@ -10,7 +10,7 @@ import pytest
 
 HERE = Path(__file__).parent
 FILES = [
-    ["test_triton_kernels.py", "test_triton_gate.py"],
+    ["test_triton_kernels.py", "test_triton_gate.py", "test_triton_gate_window.py"],
     ["test_triton_traces.py"],
     pytest.param(["test_triton_matrix.py"], marks=pytest.mark.slow),
 ]
