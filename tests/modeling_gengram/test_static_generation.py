@@ -255,7 +255,6 @@ def test_kernels_in_a_step(make_backbone, make_model, make_ids, preset):
     assert torch.equal(found, model.generate(**prompt, use_cache=False, **common))
 
 
-@pytest.mark.xfail(reason="the kernels' lookup is kept from within the step")
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton has no release for this system")
 def test_the_kernels_in_a_step_leave_nothing_behind():
     """In a process of its own, because triton reads TRITON_INTERPRET when it is imported."""
