@@ -1,6 +1,9 @@
 """What does one model with a head say of some sequences? Logits of each, of one strand or of both."""
 
-from typing import TYPE_CHECKING, NamedTuple
+import dataclasses
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -8,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from gengram.errors import InputError
 from gengram.genome.alphabet import reverse_complement
 from gengram.phases import phase
-from gengram.pipelines.logits import compute_logits
+from gengram.pipelines.logits import LargeRowError, stream_logits
 from gengram.pipelines.predictions import find_start
 from gengram.tokenization.choose_encoder import find_encoder
 from gengram.tokenization.coordinates import find_bases
@@ -19,6 +22,9 @@ from gengram.training.problems import Problem
 
 if TYPE_CHECKING:
     from peft import PeftModel
+
+
+_Key = TypeVar("_Key")
 
 
 class Answers(NamedTuple):
@@ -67,39 +73,83 @@ class Asker:
                 f"{tokenizer.model_max_length} tokens"
             )
 
-    def __call__(self, sequences: list[str]) -> Answers:
-        """Return what the model says; the order stays."""
-        with phase("Tokenising", "rows") as one:
-            ids = encode_sequences(self.encode, sequences, self.limit, self.too_long)
-            one.add(len(ids))
-        with phase("Model", "rows") as one:
-            outputs = compute_logits(self.model, self.tokenizer, ids, self.batch_size)
-            one.add(len(ids))
-        if self.average_strands:
-            self._average(sequences, ids, outputs)
+    def stream(self, blocks: Iterable[tuple[_Key, list[str]]]) -> Generator[tuple[_Key, Answers], None, None]:
+        """Yield what the model says of block after block; while one is with the model, the next is read and tokenised.
+
+        Args:
+            blocks: of sequences, and what the caller knows each by. A block without sequences passes through.
+
+        Yields:
+            Of each block its key, and the answers in the order of its sequences. Close it (`contextlib.closing`) if it
+            is left early.
+
+        Raises:
+            `LargeRowError`: a sequence that is too large for the device's memory; `key` is that of the block.
+        """
+        try:
+            with closing(stream_logits(self.model, self.tokenizer, self._encode(blocks), self.batch_size)) as results:
+                for asked, outputs in results:
+                    if asked.outputs:
+                        self._average(asked, outputs)
+                    else:
+                        asked.outputs = outputs
+                        if asked.others:  # they follow
+                            continue
+                    with phase("Model", "rows") as one:
+                        one.add(len(asked.sequences))
+                        answers = self._answer(asked)
+                    yield asked.key, answers
+        except LargeRowError as error:
+            error.key = error.key.key
+            raise
+
+    def _encode(self, blocks: Iterable[tuple[_Key, list[str]]]) -> Iterator[tuple["_Asked[_Key]", list[np.ndarray]]]:
+        """Tokenise blocks, and behind each, if it is asked for, its other strand."""
+        for key, sequences in blocks:
+            with phase("Tokenising", "rows") as one:
+                ids = encode_sequences(self.encode, sequences, self.limit, self.too_long)
+                one.add(len(ids))
+                asked = _Asked(key, sequences, ids)
+                if self.average_strands:
+                    asked.others = self._encode_others(sequences, ids)
+            yield asked, ids
+            if asked.others:
+                yield asked, asked.others
+
+    def _encode_others(self, sequences: list[str], ids: list[np.ndarray]) -> list[np.ndarray]:
+        windows = [
+            find_window(sequence, one, self.tokenizer, self.limit, self.too_long)
+            for sequence, one in zip(sequences, ids)
+        ]
+        turned = [reverse_complement(sequence[start:end]) for sequence, (start, end) in zip(sequences, windows)]
+        return encode_sequences(self.encode, turned, self.limit, "truncate")
+
+    def _answer(self, asked: "_Asked") -> Answers:
         if self.problem != "token":
-            return Answers(outputs, [])
-        bases = [logits[find_bases(one, self.tokenizer)] for one, logits in zip(ids, outputs)]
-        starts = [find_start(len(text), len(read), self.too_long) for text, read in zip(sequences, bases)]
+            return Answers(asked.outputs, [])
+        bases = [logits[find_bases(one, self.tokenizer)] for one, logits in zip(asked.ids, asked.outputs)]
+        starts = [find_start(len(text), len(read), self.too_long) for text, read in zip(asked.sequences, bases)]
         return Answers(bases, starts)
 
-    def _average(self, sequences: list[str], ids: list[np.ndarray], outputs: list[np.ndarray]) -> None:
+    def _average(self, asked: "_Asked", others: list[np.ndarray]) -> None:
         """Average outputs with those of the other strand, in place; base by base for a classifier of bases."""
-        with phase("Tokenising"):
-            windows = [
-                find_window(sequence, one, self.tokenizer, self.limit, self.too_long)
-                for sequence, one in zip(sequences, ids)
-            ]
-            turned = [reverse_complement(sequence[start:end]) for sequence, (start, end) in zip(sequences, windows)]
-            other_ids = encode_sequences(self.encode, turned, self.limit, "truncate")
-        with phase("Model"):
-            others = compute_logits(self.model, self.tokenizer, other_ids, self.batch_size)
-        for row, (output, other) in enumerate(zip(outputs, others)):
+        for row, (output, other) in enumerate(zip(asked.outputs, others)):
             if self.problem != "token":
-                outputs[row] = average_outputs(output, other, self.problem)
+                asked.outputs[row] = average_outputs(output, other, self.problem)
                 continue
-            here, there = find_bases(ids[row], self.tokenizer), find_bases(other_ids[row], self.tokenizer)
+            here, there = find_bases(asked.ids[row], self.tokenizer), find_bases(asked.others[row], self.tokenizer)
             output[here] = average_outputs(output[here], other[there][::-1], self.problem)
+
+
+@dataclasses.dataclass
+class _Asked(Generic[_Key]):
+    """A block on its way: `ids` and, of both strands, `others` of its sequences, and the `outputs` for `ids`."""
+
+    key: _Key
+    sequences: list[str]
+    ids: list[np.ndarray]
+    others: list[np.ndarray] = dataclasses.field(default_factory=list)
+    outputs: list[np.ndarray] = dataclasses.field(default_factory=list)
 
 
 def encode_sequences(

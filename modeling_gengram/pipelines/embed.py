@@ -14,7 +14,7 @@ from transformers.pipelines.base import ChunkPipeline
 from gengram.loading.configurations import measure_capacity
 from gengram.loading.models import check_present, find_device
 from gengram.phases import phase
-from gengram.pipelines.budget import CPU_TOKENS, Memory, choose_tokens, find_memory
+from gengram.pipelines.budget import CPU_TOKENS, Memory, choose_tokens, find_memory, scale_blocks
 from gengram.pipelines.feed import Batch, Feeder, OutOfMemoryError, find_feeding
 from gengram.pipelines.padding import find_block, find_multiple, make_batches, restore_attention, round_up
 from gengram.progress import track
@@ -29,7 +29,7 @@ POOLS: tuple[Pool, ...] = ("mean", "max", "cls", "last", "none")
 
 # Batches are padded to a multiple of so many tokens: for every shape that it meets, oneDNN keeps code and buffers.
 _STEP = 32
-_BLOCK = 1024  # sequences that are sorted by length together
+_BLOCK = 1024  # sequences that are sorted by length together, on a CPU
 _PROBE = 4096  # tokens of the batch that shows what a token takes of an accelerator's memory
 
 _Key = TypeVar("_Key")
@@ -379,7 +379,8 @@ def embed_sequences(
     """
     embed = Embedder(model, tokenizer, **options)
     found: list[np.ndarray] = []
-    blocks = ((first, sequences[first : first + _BLOCK]) for first in range(0, len(sequences), _BLOCK))
+    rows = _BLOCK * scale_blocks(find_device(embed.model))
+    blocks = ((first, sequences[first : first + rows]) for first in range(0, len(sequences), rows))
     try:
         with (
             track(total=len(sequences), desc="Embedding", unit="seq", disable=not progress) as bar,

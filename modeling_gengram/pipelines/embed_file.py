@@ -26,6 +26,7 @@ from gengram.loading.models import choose_device, count_embeddings, require_mode
 from gengram.loading.tokenizers import check_tokenizer, require_tokenizer
 from gengram.phases import phase, timed
 from gengram.pipelines.blocks import take_blocks
+from gengram.pipelines.budget import scale_blocks
 from gengram.pipelines.embed import (
     Embedded,
     Embedder,
@@ -43,7 +44,8 @@ from gengram.tokenization.choose_encoder import find_encoder
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
-_BLOCK_ROWS = 1024  # sorted by length together, and what a killed run has to do again
+# Of a CPU: sorted by length together, and what a killed run has to do again.
+_BLOCK_ROWS = 1024
 _BLOCK_BASES = 4 << 20
 _BLOCK_BYTES = 128 << 20  # of vectors, where there are as many as tokens
 
@@ -58,7 +60,7 @@ def embed_file(
     genome: str | Path | Genome | None = None,
     sequence_column: str | None = None,
     max_non_dna: float = MAX_NON_DNA,
-    block_rows: int = _BLOCK_ROWS,
+    block_rows: int | None = None,
     shard: tuple[int, int] | Member = (1, 1),
     **options: Any,
 ) -> Path:
@@ -77,7 +79,7 @@ def embed_file(
         devices: what it computes on, e.g. `cpu`, `cuda:1`; by default an accelerator if there is one.
         genome, sequence_column: see `stream_rows`.
         max_non_dna: largest share of letters that are not DNA, see `LetterSurvey`.
-        block_rows: rows that are sorted by length together and saved together.
+        block_rows: rows that are sorted by length together and saved together; by default 1,024, on a GPU 4,096.
         shard: `(i, n)`: of n processes with the same arguments, which may be on several machines that share the folder,
             this is number i, from 1. Each embeds every n-th block; the last one puts the file together. Or a `Member`
             of processes that were started together: it embeds blocks that no other has taken; the main one puts the
@@ -110,6 +112,8 @@ def embed_file(
             "save_pretrained), or embed with the base"
         )
     device = choose_device(devices)
+    scale = scale_blocks(device)
+    block_rows = block_rows or scale * _BLOCK_ROWS
     tokenizer = _load_tokenizer(model_path)
     with phase("Loading the model"):
         model = require_model(model_path, dtype=choose_dtype(dtype), device=device)
@@ -147,7 +151,7 @@ def embed_file(
     kept = [name for name in schema.names if name not in taken]
     settled = ("batch_tokens",) if options.get("batch_tokens") is None else ()
     parts = Parts(out, plan, name_share(shard), settled)
-    bases = _BLOCK_BASES
+    bases = scale * _BLOCK_BASES
     if embed.pool == "none":
         bases = min(bases, _BLOCK_BYTES // (4 * embed.model.config.hidden_size))
     # What the first process has measured holds for those that go on, or take part.

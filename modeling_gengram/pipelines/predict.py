@@ -1,8 +1,12 @@
 """What does a fine-tuned model say about new sequences? The work of `gengram predict`."""
 
+import itertools
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import pyarrow as pa
 import torch
 import transformers
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -24,6 +28,7 @@ from gengram.loading.tokenizers import check_tokenizer, prepare_batches, require
 from gengram.phases import phase, timed
 from gengram.pipelines.answers import Asker
 from gengram.pipelines.blocks import take_blocks
+from gengram.pipelines.logits import LargeRowError
 from gengram.pipelines.outputs import PLACES, TRACKS, check_output
 from gengram.pipelines.parts import Parts, hash_weights
 from gengram.pipelines.placed_predictions import choose_track
@@ -173,28 +178,58 @@ def predict_file(
     }
     parts = Parts(out, plan, name_share(shard))
     blocks = 0
-    ask: Asker | None = first
-    del first  # One model is in memory at a time.
-    with parts.keep():
-        for model, folder in enumerate(folders):
-            with track_progress(total=survey.rows, desc="Predicting", unit="rows") as bar:
-                blocks_of_rows = timed(take_blocks(survey.stream(), rows, bases), "Reading", "rows", len)
-                for number, block in enumerate(blocks_of_rows):
-                    part = number * len(folders) + model
-                    if not parts.has(part) and parts.share.takes(part):
-                        ask = ask or load(folder)
-                        answers = ask(block["sequence"].to_pylist())
+
+    def choose(model: int) -> Iterator[tuple[_Place, list[str]]]:
+        nonlocal blocks
+        start = 1
+        for number, block in enumerate(timed(take_blocks(survey.stream(), rows, bases), "Reading", "rows", len)):
+            place = _Place(number * len(folders) + model, start, block)
+            is_missing = not parts.has(place.part) and parts.share.takes(place.part)
+            yield place, block["sequence"].to_pylist() if is_missing else []
+            blocks, start = number + 1, start + len(block)
+
+    def write(model: int, ask: Asker | None) -> None:
+        places = choose(model)
+        with track_progress(total=survey.rows, desc="Predicting", unit="rows") as bar:
+            for place, sequences in places:
+                if sequences:
+                    break
+                bar.update(len(place.block))
+            else:
+                return  # a model that has nothing to do is not loaded
+            ask = ask or load(folders[model])
+            with closing(ask.stream(itertools.chain([(place, sequences)], places))) as answered:
+                for place, answers in answered:
+                    if answers.logits:
                         with phase("Writing", "rows") as one:
-                            columns = None if model else fit_columns(block, survey.schema, kept)
-                            parts.write(part, predictions.pack(answers, columns))
-                            one.add(len(block))
-                    blocks = number + 1
-                    bar.update(len(block))
-            ask = None
+                            columns = None if model else fit_columns(place.block, survey.schema, kept)
+                            parts.write(place.part, predictions.pack(answers, columns))
+                            one.add(len(place.block))
+                    bar.update(len(place.block))
+
+    with parts.keep():
+        try:
+            write(0, first)
+            del first  # One model is in memory at a time.
+            for model in range(1, len(folders)):
+                write(model, None)
+        except LargeRowError as error:
+            raise InputError(
+                f"{file}, data row {error.key.first + error.index}: {error}: read windows of it with "
+                "--too_long window, or take another device with --devices"
+            ) from error
         with parts.assemble(blocks * len(folders)) as is_whole, phase("Writing"):
             if is_whole:
                 predictions.write(parts, blocks, shown, counted_from)
     return out if is_whole else parts.folder
+
+
+class _Place(NamedTuple):
+    """A block of rows, the part that it is for, and the number of its first row in the file (from 1)."""
+
+    part: int
+    first: int
+    block: pa.Table
 
 
 def _size_blocks(batch_size: int, classes: int) -> tuple[int, int]:

@@ -6,6 +6,7 @@ Dimensions: W windows, C classes, labels or targets.
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +17,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from gengram.genome.alphabet import BASES, URACIL, reverse_complement
 from gengram.genome.letters import MAX_NON_DNA
 from gengram.loading.models import find_device
-from gengram.pipelines.logits import compute_logits
+from gengram.pipelines.logits import LargeRowError, stream_logits
 from gengram.pipelines.padding import restore_attention
 from gengram.pipelines.predictions import find_missing
-from gengram.pipelines.windows import place_windows, share_bases, stitch_windows
+from gengram.pipelines.windows import WindowReader, place_windows, share_bases, stitch_windows
 from gengram.tokenization.choose_encoder import find_encoder
 from gengram.tokenization.coordinates import find_bases
 from gengram.tokenization.encode import BulkEncoder
@@ -133,6 +134,7 @@ def score_windows(
 
     Raises:
         `LongWindowError`: a window of bases alone has more tokens than the limit.
+        `LargeRowError`: a window is too large for the device's memory.
     """
     limit = tokenizer.model_max_length if limit is None else limit
     unknown = np.array([count_unknown(text) for text in texts], dtype=np.int64)
@@ -150,11 +152,17 @@ def score_windows(
     if not len(fits):
         return outputs
     read = read[fits]
-    found = np.concatenate(compute_logits(model, tokenizer, [ids[row] for row in fits.tolist()], batch_size))
+    strands = [[ids[row] for row in fits.tolist()]]
     if average_strands:
         turned = [reverse_complement(texts[row], keep_others=True) for row in read.tolist()]
-        others = encoder(turned, split_special_tokens=True).split()
-        other = np.concatenate(compute_logits(model, tokenizer, others, batch_size))
+        strands.append(encoder(turned, split_special_tokens=True).split())
+    try:
+        with closing(stream_logits(model, tokenizer, enumerate(strands), batch_size)) as stream:
+            found, *others = (np.concatenate(one) for _, one in stream)
+    except LargeRowError as error:
+        error.index = int(read[error.index])
+        raise
+    for other in others:
         found = average_outputs(found, other, problem)
     found[find_missing(found)] = np.inf
     outputs[read] = found
@@ -238,7 +246,12 @@ def classify_bases(
     if skip_unknown:
         windows = [one for one in windows if _BASE.search(sequence, one.kept_from, one.kept_to)]
     return stitch_windows(
-        partial(_read_bases, model, encoder or find_encoder(tokenizer), average_strands),
+        WindowReader(
+            make=partial(_encode_bases, encoder or find_encoder(tokenizer), average_strands),
+            run=partial(_compute_bases, model),
+            finish=_choose_bases,
+            device=find_device(model),
+        ),
         sequence,
         windows,
         _count_outputs(model),
@@ -264,30 +277,42 @@ def _count_outputs(model: "PreTrainedModel | PeftModel") -> int:
     return int(config.num_labels)
 
 
-def _read_bases(
-    model: "PreTrainedModel | PeftModel", encoder: BulkEncoder, average_strands: bool, texts: list[str]
-) -> np.ndarray:
-    """Return the logits of texts of one length, float32 [B, bp, C]."""
-    logits = _compute_bases(model, encoder, texts)
-    if average_strands:
-        turned = [reverse_complement(text, keep_others=True) for text in texts]
-        logits = average_outputs(logits, _compute_bases(model, encoder, turned)[:, ::-1], "token")
-    return logits
+def _encode_bases(
+    encoder: BulkEncoder, both: bool, texts: list[str]
+) -> tuple[list[list[np.ndarray]], dict[str, torch.Tensor]]:
+    """Return which tokens are bases, of each strand and text bool [T], and the inputs, int64 [B, strands, T]."""
+    strands = [texts, [reverse_complement(text, keep_others=True) for text in texts]] if both else [texts]
+    all_ids, all_bases = [], []
+    for some in strands:
+        rows = encoder(some, split_special_tokens=True).split()
+        bases = [find_bases(ids, encoder.tokenizer) for ids in rows]
+        if tokens := [int(one.sum()) for one in bases if one.sum() != len(texts[0])]:
+            raise ValueError(f"{len(texts[0])} bp are {tokens[0]} tokens; bases need one token each")
+        all_ids.append(np.stack(rows).astype(np.int64))
+        all_bases.append(bases)
+    inputs = {"input_ids": torch.from_numpy(np.stack(all_ids, axis=1))}
+    if "attention_mask" in encoder.tokenizer.model_input_names:
+        inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+    return all_bases, inputs
 
 
 @torch.inference_mode()
-def _compute_bases(model: "PreTrainedModel | PeftModel", encoder: BulkEncoder, texts: list[str]) -> np.ndarray:
-    rows = encoder(texts, split_special_tokens=True).split()
-    bases = [find_bases(ids, encoder.tokenizer) for ids in rows]
-    if tokens := [int(one.sum()) for one in bases if one.sum() != len(texts[0])]:
-        raise ValueError(f"{len(texts[0])} bp are {tokens[0]} tokens; bases need one token each")
-    restore_attention(model)
-    input_ids = torch.from_numpy(np.stack(rows).astype(np.int64)).to(find_device(model))
-    inputs = {"input_ids": input_ids}
-    if "attention_mask" in encoder.tokenizer.model_input_names:
-        inputs["attention_mask"] = torch.ones_like(input_ids)
-    logits = model(**inputs, return_dict=True).logits.float().cpu().numpy()
-    return np.stack([row[one] for row, one in zip(logits, bases)])
+def _compute_bases(model: "PreTrainedModel | PeftModel", **inputs: torch.Tensor) -> torch.Tensor:
+    """Return logits, float32 [B, strands, T, C]."""
+    found = []
+    for strand in range(inputs["input_ids"].shape[1]):
+        restore_attention(model)
+        one = {name: values[:, strand].contiguous() for name, values in inputs.items()}
+        found.append(model(**one, return_dict=True).logits.float())
+    return torch.stack(found, dim=1)
+
+
+def _choose_bases(bases: list[list[np.ndarray]], logits: np.ndarray) -> np.ndarray:
+    """Return the logits of bases, of both strands their mean, float32 [B, bp, C]."""
+    strands = []
+    for strand, some in enumerate(bases):
+        strands.append(np.stack([row[one] for row, one in zip(logits[:, strand], some)]))
+    return strands[0] if len(strands) == 1 else average_outputs(strands[0], strands[1][:, ::-1], "token")
 
 
 __all__ = [

@@ -28,6 +28,7 @@ from gengram.genome.tracks import Steps, write_track
 from gengram.loading.checkpoints import find_models
 from gengram.loading.classes import name_outputs
 from gengram.phases import Phase, phase, timed
+from gengram.pipelines.logits import LargeRowError
 from gengram.pipelines.outputs import PLACES, TRACKS, check_output
 from gengram.pipelines.parts import hash_weights, name_parts
 from gengram.pipelines.pieces import Pieces
@@ -532,10 +533,11 @@ def _score(
     limits: dict[str, Any] = {"limit": scan.limit, "max_unknown": max_unknown}
     try:
         return score_windows(model, tokenizer, part.texts, scan.problem, **limits, **options)
-    except LongWindowError as error:
+    except (LongWindowError, LargeRowError) as error:
         row, start = part.numbers[error.index], part.spans[error.index, 0]
         raise InputError(
-            f"{scan.file}, data row {row}, from base {start} (counted from 0): {error}, with --window"
+            f"{scan.file}, data row {row}, from base {start} (counted from 0): {error}"
+            f"{': take a shorter window' if isinstance(error, LargeRowError) else ''}, with --window"
         ) from error
 
 

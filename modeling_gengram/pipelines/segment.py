@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from gengram.genome.alphabet import reverse_complement
 from gengram.loading.models import check_present, find_device
-from gengram.pipelines.windows import share_bases, stitch_windows
+from gengram.pipelines.windows import WindowReader, share_bases, stitch_windows
 from gengram.tokenization.choose_encoder import find_encoder
 from gengram.tokenization.encode import BulkEncoder
 
@@ -84,7 +84,12 @@ def segment_sequence(
         one for start, end in stretches for one in share_bases(start, end, window, overlap, config.length_multiple)
     ]
     return stitch_windows(
-        partial(_read_features, model, encoder or find_encoder(tokenizer), average_strands),
+        WindowReader(
+            make=partial(_encode_texts, model.config.kmer_size, encoder or find_encoder(tokenizer), average_strands),
+            run=partial(_compute_features, model),
+            finish=_average_strands,
+            device=find_device(model),
+        ),
         sequence,
         windows,
         len(config.features),
@@ -94,29 +99,36 @@ def segment_sequence(
     )
 
 
-def _read_features(
-    model: SegmentNTForTokenClassification, encoder: BulkEncoder, average_strands: bool, texts: list[str]
-) -> np.ndarray:
-    """Return the probabilities of texts of one length, float32 [B, bp, features]."""
-    found = _compute_features(model, encoder, texts)
-    if average_strands:
-        turned = [reverse_complement(text) for text in texts]
-        found = (found + _compute_features(model, encoder, turned)[:, ::-1]) / 2
-    return found
+def _encode_texts(
+    kmer_size: int, encoder: BulkEncoder, both: bool, texts: list[str]
+) -> tuple[None, dict[str, torch.Tensor]]:
+    """Return the ids of texts of one length, int64 [B, strands, T]."""
+    length = len(texts[0])
+    strands = [texts, [reverse_complement(text) for text in texts]] if both else [texts]
+    found = []
+    for some in strands:
+        ids, offsets = encoder(some, split_special_tokens=True)
+        if (np.diff(offsets) != length // kmer_size + 1).any():
+            raise ValueError(
+                f"{length} bp are {offsets[1]} tokens, not <cls> and {length // kmer_size} {kmer_size}-mers: use the "
+                "tokenizer of the model"
+            )
+        found.append(ids.reshape(len(texts), -1).astype(np.int64))
+    return None, {"input_ids": torch.from_numpy(np.stack(found, axis=1))}
 
 
 @torch.no_grad()
-def _compute_features(model: SegmentNTForTokenClassification, encoder: BulkEncoder, texts: list[str]) -> np.ndarray:
-    kmer_size, length = model.config.kmer_size, len(texts[0])
-    ids, offsets = encoder(texts, split_special_tokens=True)
-    if (np.diff(offsets) != length // kmer_size + 1).any():
-        raise ValueError(
-            f"{length} bp are {offsets[1]} tokens, not <cls> and {length // kmer_size} {kmer_size}-mers: use the "
-            "tokenizer of the model"
-        )
-    input_ids = torch.from_numpy(ids.reshape(len(texts), -1).astype(np.int64)).to(find_device(model))
-    logits = model(input_ids=input_ids, return_dict=True).logits
-    return logits.float().softmax(dim=-1)[..., 1].cpu().numpy()
+def _compute_features(model: SegmentNTForTokenClassification, input_ids: torch.Tensor) -> torch.Tensor:
+    """Return probabilities, float32 [B, strands, bp, features]."""
+    found = []
+    for ids in input_ids.unbind(1):
+        logits = model(input_ids=ids.contiguous(), return_dict=True).logits
+        found.append(logits.float().softmax(dim=-1)[..., 1])
+    return torch.stack(found, dim=1)
+
+
+def _average_strands(_: None, found: np.ndarray) -> np.ndarray:
+    return found[:, 0] if found.shape[1] == 1 else (found[:, 0] + found[:, 1, ::-1]) / 2
 
 
 def check_windows(config: SegmentNTConfig, window: int, overlap: int) -> None:

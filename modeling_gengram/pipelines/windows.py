@@ -3,12 +3,15 @@
 Positions are 0-based and half-open, in bases of the sequence.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
+from gengram.pipelines.feed import Batch, Feeder, OutOfMemoryError, find_feeding
 from gengram.progress import track
 
 
@@ -60,8 +63,24 @@ def share_bases(begin: int, end: int, window: int, overlap: int, multiple: int =
     return [Window(start, start + length, *kept) for start, kept in zip(starts, pairwise(cuts))]
 
 
+class WindowReader(NamedTuple):
+    """A model that reads texts of one length.
+
+    Attributes:
+        make: takes B texts, gives what `finish` needs of them and the inputs of a batch, [B, ...].
+        run: takes the inputs on the device, gives a tensor [B, ...] there.
+        finish: takes what `make` gave and the result, gives float32 [B, bp, outputs].
+        device: where the model is.
+    """
+
+    make: Callable[[list[str]], tuple[Any, dict[str, torch.Tensor]]]
+    run: Callable[..., torch.Tensor]
+    finish: Callable[[Any, np.ndarray], np.ndarray]
+    device: torch.device
+
+
 def stitch_windows(
-    read: Callable[[list[str]], np.ndarray],
+    reader: WindowReader,
     sequence: str,
     windows: Sequence[Window],
     outputs: int,
@@ -71,10 +90,10 @@ def stitch_windows(
     progress: str = "",
     advance: Callable[[int], Any] | None = None,
 ) -> np.ndarray:
-    """Read windows and put together what is kept of them.
+    """Read windows and put together what is kept of them; while some are with the model, the next are made.
 
     Args:
-        read: takes B texts of one length, gives float32 [B, bp, outputs].
+        reader: what reads them.
         sequence: that the windows lie in.
         windows: in any order.
         outputs: numbers a base.
@@ -88,25 +107,47 @@ def stitch_windows(
 
     Raises:
         `OverflowError`: a number is not finite.
+        `ValueError`: a window is too large for the device's memory.
     """
     found = np.full((len(sequence), outputs), np.nan, dtype=np.float32)
     order = sorted(windows, key=lambda window: (window.end - window.start, window.start))
-    for first in track(range(0, len(order), batch_size), desc=progress, disable=not progress):
-        some = order[first : first + batch_size]
-        for length in dict.fromkeys(window.end - window.start for window in some):
-            batch = [window for window in some if window.end - window.start == length]
-            for window, rows in zip(batch, read([sequence[window.start : window.end] for window in batch])):
-                if not may_overflow and not np.isfinite(rows).all():
-                    raise OverflowError(
-                        f"the probabilities of the bases {window.start} to {window.end} (counted from 0) are not "
-                        "finite: the model's numbers overflow. Load it in float32"
-                    )
-                found[window.kept_from : window.kept_to] = rows[
-                    window.kept_from - window.start : window.kept_to - window.start
-                ]
-        if advance is not None:
-            advance(sum(window.kept_to - window.kept_from for window in some))
+    feed = Feeder(reader.run, find_feeding(reader.device))
+    try:
+        with (
+            track(total=len(order), desc=progress, disable=not progress) as bar,
+            closing(feed(_cut(reader, sequence, order, batch_size))) as results,
+        ):
+            for (batch, made), result in results:
+                for window, rows in zip(batch, reader.finish(made, result)):
+                    if not may_overflow and not np.isfinite(rows).all():
+                        raise OverflowError(
+                            f"the probabilities of the bases {window.start} to {window.end} (counted from 0) are not "
+                            "finite: the model's numbers overflow. Load it in float32"
+                        )
+                    found[window.kept_from : window.kept_to] = rows[
+                        window.kept_from - window.start : window.kept_to - window.start
+                    ]
+                bar.update(len(batch))
+                if advance is not None:
+                    advance(sum(window.kept_to - window.kept_from for window in batch))
+    except OutOfMemoryError as error:
+        window = error.key[0][error.row]
+        raise ValueError(
+            f"the bases {window.start} to {window.end} (counted from 0) do not fit into the memory of the device, in a "
+            "batch of their own: take a shorter window, or another device"
+        ) from error
     return found
 
 
-__all__ = ["Window", "place_windows", "share_bases", "stitch_windows"]
+def _cut(
+    reader: WindowReader, sequence: str, order: Sequence[Window], batch_size: int
+) -> Iterator[Batch[tuple[list[Window], Any]]]:
+    for first in range(0, len(order), batch_size):
+        some = order[first : first + batch_size]
+        for length in dict.fromkeys(window.end - window.start for window in some):
+            batch = [window for window in some if window.end - window.start == length]
+            made, inputs = reader.make([sequence[window.start : window.end] for window in batch])
+            yield Batch((batch, made), inputs)
+
+
+__all__ = ["Window", "WindowReader", "place_windows", "share_bases", "stitch_windows"]

@@ -142,7 +142,7 @@ def test_another_plan_is_refused_and_an_overwritten_file_stays_until_the_end(
 
 def test_faults_of_later_rows_are_told_before_anything_is_computed(classifiers, rows, tmp_path, in_blocks, monkeypatch):
     in_blocks(4)
-    monkeypatch.setattr(module.Asker, "__call__", lambda *_: pytest.fail("it computes"))
+    monkeypatch.setattr(module.Asker, "stream", lambda *_: pytest.fail("it computes"))
     table = pd.read_csv(rows)
     table.loc[30, "sequence"] += "ACGTACGTAC" * 20
     table.loc[35, "sequence"] += "*"
