@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import torch
+from fake_device import FakeDevice, SmallMemory
 from safetensors.numpy import load_file
 from shards import run_shards
 from transformers import BertConfig, BertForMaskedLM, BertModel
@@ -19,6 +20,7 @@ from gengram.errors import InputError
 from gengram.files import hash_file
 from gengram.genome import intervals
 from gengram.genome.fasta import read_fasta
+from gengram.pipelines import embed as in_memory
 from gengram.pipelines import embed_file as embed
 from gengram.pipelines import embed_sequences
 from gengram.pipelines.command import embed as main
@@ -270,3 +272,58 @@ def test_letters_that_are_not_dna_are_told_or_refused(model, tmp_path, capsys):
     assert "'*' (a stop) at position 2 (from 0) of data row 2 ('b|x')" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         run(*bed, "--out", tmp_path / "b.npz", "--max_non_dna", "1.5")
+
+
+@pytest.mark.parametrize("running", [0, 2])
+def test_a_row_that_does_not_fit_into_memory_is_named_with_remedies(
+    running, model, rows, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(embed, "_BLOCK_BASES", 200)
+    monkeypatch.setattr(in_memory, "find_feeding", lambda device: FakeDevice(running))
+    table = pd.read_csv(rows)
+    table.loc[30, "seq"] = "ACGTTGCAAC" * 6
+    table.to_csv(rows, index=False)
+    most, load = 10**6, embed.require_model
+
+    def load_small(*given, **options):
+        loaded = load(*given, **options)
+        SmallMemory(loaded, most)
+        return loaded
+
+    monkeypatch.setattr(embed, "require_model", load_small)
+    embed_file(model, rows, tmp_path / "whole.parquet", dtype="float32")
+    most = 60
+    assert run(rows, "--model", model, "--out", tmp_path / "out.parquet") == 1
+    told = capsys.readouterr().err
+    assert "rows.csv, data row 31: the sequence of 60 bp (62 tokens) does not fit into the memory of cpu" in told
+    assert "--too_long window" in told and "--dtype bfloat16" in told and not (tmp_path / "out.parquet").exists()
+    most = 10**6
+    assert run(rows, "--model", model, "--out", tmp_path / "out.parquet") == 0  # behind the finished blocks
+    found, expected = (
+        pq.read_table(path)["embedding"] for path in (tmp_path / "out.parquet", tmp_path / "whole.parquet")
+    )
+    np.testing.assert_allclose(found.to_pylist(), expected.to_pylist(), atol=1e-6)
+
+
+def test_a_run_goes_on_with_the_batches_that_it_began_with(model, rows, tmp_path, monkeypatch, capsys):
+    """What free memory allows differs from one time to the next, and from one process to another."""
+    seen, rooms = [], iter([128, 256, 512])
+    monkeypatch.setattr(in_memory, "find_memory", lambda device: object())
+    monkeypatch.setattr(in_memory.Embedder, "_measure", lambda *_: next(rooms))
+    stream = in_memory.Embedder.stream
+    monkeypatch.setattr(
+        in_memory.Embedder, "stream", lambda self, *more: seen.append(self.batch_tokens) or stream(self, *more)
+    )
+    out = tmp_path / "out.parquet"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(embed, "assemble_vectors", raise_interrupt)
+        embed_file(model, rows, out, dtype="float32")
+    assert set(seen) == {128}
+    assert run(rows, "--model", model, "--out", out, "--batch_tokens", 100) == 1
+    assert "batch_tokens was 128 and is 100" in capsys.readouterr().err
+    assert run(rows, "--model", model, "--out", out) == 0
+    assert seen[-1] == 128 and 256 in seen  # measured again for the first call, and not used
+
+
+def raise_interrupt(*_):
+    raise KeyboardInterrupt

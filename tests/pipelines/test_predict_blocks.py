@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from fake_device import FakeDevice, SmallMemory
 from shards import run_shards
 
 from gengram.errors import InputError
+from gengram.pipelines import logits
 from gengram.pipelines import predict as module
 from gengram.pipelines.command import predict as main
 from gengram.pipelines.predict import predict_file
@@ -210,3 +212,44 @@ def test_three_shards_at_once_one_killed_write_the_file_of_one_process(classifie
         [*argv, str(tmp_path / "out.parquet")],
     )
     assert (tmp_path / "out.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("options", [{}, {"average_strands": True}])
+def test_fed_or_not_fed_the_file_is_the_same(kind, options, classifiers, rows, tmp_path, in_blocks, monkeypatch):
+    in_blocks(8)
+    expected = predict_file(classifiers[kind], rows, tmp_path / "a.parquet", batch_size=4, **options).read_bytes()
+    made = []
+    monkeypatch.setattr(logits, "find_feeding", lambda device: made.append(FakeDevice()) or made[-1])
+    assert (
+        predict_file(classifiers[kind], rows, tmp_path / "b.parquet", batch_size=4, **options).read_bytes() == expected
+    )
+    assert len(made) == 1 and made[0].sent == 10 * (1 + len(options))
+
+
+@pytest.mark.parametrize("running", [0, 2])
+def test_memory_that_runs_out_halves_the_batches_and_names_the_row(
+    running, classifiers, rows, tmp_path, in_blocks, monkeypatch, capsys
+):
+    in_blocks(8)
+    expected = pd.read_parquet(predict_file(classifiers["several"], rows, tmp_path / "a.parquet", batch_size=8))
+    monkeypatch.setattr(logits, "find_feeding", lambda device: FakeDevice(running))
+    load, most = module.load_predictor, 300
+
+    def load_small(*given):
+        loaded = load(*given)
+        SmallMemory(loaded[0], most)
+        return loaded
+
+    monkeypatch.setattr(module, "load_predictor", load_small)
+    found = pd.read_parquet(predict_file(classifiers["several"], rows, tmp_path / "b.parquet", batch_size=8))
+    for name in [name for name in expected.columns if name.startswith("probability")]:
+        np.testing.assert_allclose(found[name], expected[name], atol=1e-6)
+    assert "memory ran out at a batch of 8 x" in capsys.readouterr().err
+    most, longest = 100, pd.read_csv(rows)["sequence"].str.len()
+    row = int(longest[8:16].idxmax()) + 1 if (longest[:8] <= most).all() else int(longest[:8].idxmax()) + 1
+    words = [str(rows), "--model", str(classifiers["several"]), "--batch_size", "8", "--out", str(tmp_path / "c.tsv")]
+    assert main(words) == 1
+    told = capsys.readouterr().err
+    assert f"rows.csv, data row {row}: " in told and "tokens do not fit into the memory of the device" in told
+    assert "--too_long window" in told and not (tmp_path / "c.tsv").exists()
