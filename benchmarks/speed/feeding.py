@@ -19,13 +19,13 @@ from unittest import mock
 
 import numpy as np
 import torch
-from transformers import AutoConfig, AutoModel
 
-from gengram import NucleotideTransformerConfig
 from gengram.benchmarks.speed.embedding import write_fasta
 from gengram.benchmarks.speed.measure import take_turns
 from gengram.benchmarks.speed.program import answer, list_versions, make_parser
-from gengram.loading.models import choose_device
+from gengram.loading.models import choose_device, require_model
+from gengram.nucleotide_transformer.configuration_nucleotide_transformer import NucleotideTransformerConfig
+from gengram.nucleotide_transformer.modeling_nucleotide_transformer import NucleotideTransformerModel
 from gengram.phases import recording
 from gengram.pipelines import embed as embedding
 from gengram.pipelines.embed_file import choose_dtype, embed_file
@@ -57,7 +57,7 @@ def save_model(folder: Path, layers: int, width: int) -> None:
         pad_token_id=tokenizer.pad_token_id,
         mask_token_id=tokenizer.mask_token_id,
     )
-    AutoModel.from_config(config).save_pretrained(folder)
+    NucleotideTransformerModel(config).save_pretrained(folder)
     tokenizer.model_max_length = 2048
     tokenizer.save_pretrained(folder)
 
@@ -106,9 +106,8 @@ def embed_whole(folder: Path, **options: Any) -> float:
 
 def run_full(folder: Path, device: torch.device, dtype: str, room: int) -> Callable[[], None]:
     """Return what lets the model read a full batch."""
-    config = AutoConfig.from_pretrained(folder / "model")
-    model = AutoModel.from_pretrained(folder / "model", dtype=choose_dtype(dtype)).eval().to(device)
-    ids = torch.randint(10, config.vocab_size, (max(1, room // FULL), FULL), device=device)
+    model = require_model(folder / "model", dtype=choose_dtype(dtype), device=device)
+    ids = torch.randint(10, model.config.vocab_size, (max(1, room // FULL), FULL), device=device)
     mask = torch.ones_like(ids)
 
     def run() -> None:
