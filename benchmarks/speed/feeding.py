@@ -28,6 +28,8 @@ from gengram.nucleotide_transformer.configuration_nucleotide_transformer import 
 from gengram.nucleotide_transformer.modeling_nucleotide_transformer import NucleotideTransformerModel
 from gengram.phases import recording
 from gengram.pipelines import embed as embedding
+from gengram.pipelines import embed_file as file_embedding
+from gengram.pipelines.budget import scale_blocks
 from gengram.pipelines.embed_file import choose_dtype, embed_file
 from gengram.tokenization import build_kmer_tokenizer, find_encoder
 
@@ -139,6 +141,7 @@ def measure_stand_in(folder: Path, tokens: int, rate: float, running: int, room:
         with (
             mock.patch.object(embedding, "find_feeding", lambda _, device=device: device),
             mock.patch.object(embedding, "read_vectors", device.run),
+            mock.patch.object(file_embedding, "scale_blocks", lambda _: scale_blocks(torch.device("cuda"))),
         ):
             seconds.append(embed_whole(folder, dtype="float32", devices="cpu", batch_tokens=room))
     middle = statistics.median(seconds)

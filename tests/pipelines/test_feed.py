@@ -75,16 +75,16 @@ def test_the_next_batch_is_made_while_one_runs():
 
     def make():
         for key in range(8):
-            time.sleep(0.05)
+            time.sleep(0.25)
             yield batch(key, 1)
 
     def run(ids, mask):
-        time.sleep(0.05)
+        time.sleep(0.25)
         return add_up(ids, mask)
 
     begun = time.perf_counter()
     assert len(list(Feeder(run, FakeDevice())(make()))) == 8
-    assert time.perf_counter() - begun < 0.75  # 0.45 of 0.8
+    assert time.perf_counter() - begun < 3.5  # 2.25 of 4
 
 
 @pytest.mark.parametrize("running", [0, 2])
@@ -149,7 +149,7 @@ def test_a_thread_gives_what_it_is_given(items, count, taken):
 def test_a_wait_for_a_thread_can_be_interrupted():
     """Ctrl-C where the process waits for a thread that has nothing yet."""
     code = """
-import signal, threading
+import signal, threading, time
 from gengram.pipelines.feed import run_ahead
 
 stop = threading.Event()
@@ -166,15 +166,15 @@ signal.signal(signal.SIGALRM, interrupt)
 ahead = run_ahead(make(), 2)
 next(ahead)
 signal.setitimer(signal.ITIMER_REAL, 0.3)
+begun = time.perf_counter()
 try:
     next(ahead)
 except KeyboardInterrupt:
-    print("interrupted", [one.name for one in threading.enumerate() if one.name == "gengram-feed"])
+    soon = time.perf_counter() - begun < 15
+    print("interrupted", soon, [one.name for one in threading.enumerate() if one.name == "gengram-feed"])
 """
-    begun = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert done.stdout.strip() == "interrupted []", done.stderr
-    assert time.perf_counter() - begun < 18
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.stdout.strip() == "interrupted True []", done.stderr
 
 
 def test_waiting_for_rows_is_a_phase():
