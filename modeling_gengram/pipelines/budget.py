@@ -17,7 +17,9 @@ CPU_TOKENS = 8192
 MOST_TOKENS = 65_536
 """Of a batch on an accelerator. An H100 is busy with as many; more bring more padding."""
 
-_MORE = 4  # of 600 to 6,000 bp, 3 % is padding where 4,096 rows are sorted together, 12 % where 1,024 are
+_MORE = (
+    4  # with sequences of 600 to 6,000 bp, padding adds 3 % where 4,096 rows are sorted together, 10 % where 1,024 are
+)
 
 _SHARE = 0.6  # of the free memory: the rest is for longer rows, whose attention takes more a token, and for holes
 

@@ -27,8 +27,9 @@ from gengram.tokenization.windows import TooLong, cut_tokens
 Pool = Literal["mean", "max", "cls", "last", "none"]
 POOLS: tuple[Pool, ...] = ("mean", "max", "cls", "last", "none")
 
-# Batches are padded to a multiple of so many tokens: for every shape that it meets, oneDNN keeps code and buffers.
-_STEP = 32
+# Batches are padded to a multiple of so many tokens: on a CPU oneDNN keeps code and buffers for every shape that it
+# meets, and the tiles of a GPU's matrix products want multiples of 8.
+_STEP, _STEP_ELSEWHERE = 32, 8
 _BLOCK = 1024  # sequences that are sorted by length together, on a CPU
 _PROBE = 4096  # tokens of the batch that shows what a token takes of an accelerator's memory
 
@@ -181,7 +182,8 @@ class Embedder:
         # Of tokens that each get a vector it is told where they lie.
         self.encoder = encoder if self.pool != "none" or isinstance(encoder, BaseEncoder) else None
         self.block = find_block(model)
-        self.step = _STEP if self.block is None else self.block
+        step = _STEP if find_device(model).type == "cpu" else _STEP_ELSEWHERE
+        self.step = step if self.block is None else self.block
         self._drops = self.exclude_special or drops_special(model)
         self._run = partial(read_vectors, model, layer=self.layer, pool=self.pool)
 
