@@ -196,7 +196,7 @@ def measure_step(
     """
     config = make_config(size, scale)
     modes = ["eager", "compiled"] if compiled else ["eager"]
-    cells = [{"memory": memory, "mode": mode} for mode in modes for memory in MEMORIES]
+    cells: list[dict[str, Any]] = [{"memory": memory, "mode": mode} for mode in modes for memory in MEMORIES]
     counted = count_operations(config.backbone_config, rows, length, training=True)
     flops = 0 if counted is None else counted.count_step(causal=True)
     answer: dict[str, Any] = {"size": size, "scale": scale, "flop": flops, "hidden_size": config.hidden_size}
