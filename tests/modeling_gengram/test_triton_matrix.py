@@ -63,7 +63,7 @@ def compare(form: str, T: int, sizes: list[int], dtype: torch.dtype, B: int = 2,
     for gradient, correct in zip(found, torch.autograd.grad(expected, exact_leaves, cotangent.double())):
         assert gradient.isfinite().all()
         # The slope of the signed root is unbounded near 0, where the last digit of a score shows.
-        assert_near(gradient, correct, 1e-4 if dtype == torch.float32 else 0.1)
+        assert_near(gradient, correct, 1e-4 if dtype == torch.float32 else 2 * ALLOWED[dtype])
 
 
 @pytest.mark.parametrize("T", LENGTHS)
@@ -83,7 +83,8 @@ def test_a_thousand_bases(form, setting):
 @pytest.mark.parametrize("setting", ["released", "paper"])
 @pytest.mark.parametrize("form", ["triton", "triton_pooled"])
 def test_half_precision(form, setting, dtype):
-    compare(form, 65, [1, 2], dtype, **SETTINGS[setting])
+    """With the plain gate: the slope of the signed root, near 0, would show the rounding of keys, not the kernels'."""
+    compare(form, 65, [1, 2], dtype, **{**SETTINGS[setting], "gate": "sigmoid"})
 
 
 @pytest.mark.parametrize("setting", ["released", "paper"])
