@@ -117,19 +117,20 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "one size": {"kmer_sizes": [3]},
     "odd": {"hidden_size": 40, "memory_dim": 24},
     "narrow": {"hidden_size": 256, "memory_dim": 128},
-    "wide": {"hidden_size": 4096, "memory_dim": 1024, "kmer_sizes": [1, 2]},
+    "wide": {"hidden_size": 2048, "memory_dim": 1024, "kmer_sizes": [1, 2]},
 }
+QUICK = ("released", "paper, documents")
 
 
-def record_calls(dtype: torch.dtype) -> Iterator[Launch]:
+def record_calls(dtype: torch.dtype, switches: Iterable[str] = SWITCHES) -> Iterator[Launch]:
     """Every launch of a memory over the switches, in both forms for a GPU."""
     from transformers import LlamaConfig
 
     from gengram import GengramConfig, MotifMemory
     from gengram.gengram.kmer_index import KmerContext
 
-    for fields in SWITCHES.values():
-        fields = {"hidden_size": 1024, "memory_dim": 1024, **fields}
+    for name in switches:
+        fields = {"hidden_size": 1024, "memory_dim": 256, **SWITCHES[name]}
         D, cut, padded = fields.pop("hidden_size"), fields.pop("documents", False), fields.pop("padding", False)
         backbone = LlamaConfig(hidden_size=D, num_attention_heads=1, num_hidden_layers=1, vocab_size=16)
         memory = MotifMemory(GengramConfig(backbone_config=backbone, memory_layers=[0], **fields)).to(dtype)
@@ -162,20 +163,21 @@ def find_variants(launches: Iterable[Launch]) -> list[Variant]:
 
 def choose_specialisations(variants: list[Variant], quick: bool) -> list[tuple[Variant, str]]:
     """
-    All groups for every variant, and for the first of each kernel and dtypes, from the plain base, one argument at a
-    time through the other kinds. `quick`: only the groups for the first, the call and all integers 1 for the others.
+    For the first variant of each kernel all groups and, unless `quick`, from the plain base one argument at a time
+    through the other kinds; for the first of other dtypes also all integers 1; for every other variant the call alone.
     """
-    chosen, first = [], set()
+    chosen, kernels, seen = [], set(), set()
     for variant in variants:
         kernel, _, dtypes = variant.key
-        if not variant.integers:
-            specialisations = [CALLED, "unaligned"]
-        elif (kernel, dtypes) not in first:
-            alone = [f"{name} {kind}" for name in variant.integers for kind in KINDS]
-            specialisations = [*GROUPS, *(() if quick else alone)]
-        else:
-            specialisations = [CALLED, "all one"] if quick else list(GROUPS)
-        first.add((kernel, dtypes))
+        specialisations = [CALLED]
+        if kernel not in kernels:
+            specialisations += GROUPS[1:] if variant.integers else ["unaligned"]
+            if not quick:
+                specialisations += [f"{name} {kind}" for name in variant.integers for kind in KINDS]
+        elif (kernel, dtypes) not in seen and variant.integers:
+            specialisations.append("all one")
+        kernels.add(kernel)
+        seen.add((kernel, dtypes))
         chosen += [(variant, specialisation) for specialisation in specialisations]
     return chosen
 
@@ -259,7 +261,8 @@ def _read_usage(code: bytes) -> tuple[int, int]:
 def compile_all(sms: list[int], dtypes: list[str], processes: int = 1, quick: bool = False) -> list[Compiled]:
     """The whole table; kernels that see no dtype of the memory are compiled once, under "any"."""
     import_kernels()
-    by_dtype = {dtype: find_variants(record_calls(DTYPES[dtype])) for dtype in dtypes}
+    switches = QUICK if quick else tuple(SWITCHES)
+    by_dtype = {dtype: find_variants(record_calls(DTYPES[dtype], switches)) for dtype in dtypes}
     times = Counter(variant.key for variants in by_dtype.values() for variant in variants)
     _jobs.clear()
     done = set()
