@@ -37,7 +37,7 @@ class Scale:
 
 FULL = Scale()
 # For an interpreter, which takes a millisecond for what a processor does in a microsecond.
-SMALL = Scale(B=1, T=24, D=16, E=8, kmer_sizes=(1, 2, 3), window_size=9)
+SMALL = Scale(B=1, T=24, D=16, E=8, kmer_sizes=(1, 2), window_size=9)
 
 
 @dataclass(frozen=True)

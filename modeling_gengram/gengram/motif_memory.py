@@ -37,18 +37,13 @@ from .memory_ops import (
 from .merged_tables import MergedTables, accumulation_dtype, merge_tables
 from .offloaded_weights import bring_in, is_offloaded
 from .prefix_sums import pool_by_prefix_sums
+from .projection_cost import pays_to_project
 from .table_cache import TableCache
 
 # Projecting R table rows costs 4 R E D operations, projecting N positions 4 N K E D. Tables are merged for one call
 # where that saves at least this factor. It is more for the eager form, which reads rows of 2D numbers L + 1 times a
 # position (measured on CPU, float32: equal at about 3, from (D, E) = (64, 64) to (1024, 256)); the kernel wins from 1.
 MERGED_SAVING = {"fused": 1.5, "merged": 4.0}
-# The same on a GPU, for training: there all rows are projected, since choosing those in use would wait for the device.
-# Measured on an H100 (bfloat16, D = E = 1024, 19,530 rows): 640 microseconds forward and backward, 390 TFLOP/s, while
-# the products of many positions reach 650. Rows cost 1.7 times the positions' share of operations, and adding up the
-# gradients of rows of 2D instead of K E numbers the rest: tables pay from about 10,000 tokens. (In evaluation they are
-# kept, and always pay: at 8,192 tokens 0.86 ms a call instead of 1.4, at 200 0.57 instead of 0.78.)
-PROJECTED_SAVING = 3.0
 # Up to so many positions a compiled graph, a step of generation, sums each window by itself.
 FEW = 8
 # Merged tables are kept up to this many of the largest k-mers and far rows: sizes up to 7 (6,484 rows in all for 1..6).
@@ -180,12 +175,14 @@ class MotifMemory(GradientCheckpointingLayer):
     def _choose_kernels(self, context: KmerContext) -> str:
         if torch.compiler.is_compiling() or not self._owns_weights():
             return "triton_pooled"
-        rows = sum(NUM_LETTERS**k for k in self.window.kmer_sizes)
         if self._keeps_tables():
+            # 24,650 rows for k = 1..6. On an H100 they were the faster form: 0.86 ms and 1.4 at 8,192 tokens.
             largest = max(self.window.kmer_sizes)
-            return "triton" if rows + 4**largest + 4 ** (largest - 1) <= MAX_KEPT_ROWS else "triton_pooled"
-        tokens = context.letters.numel()
-        return "triton" if rows * PROJECTED_SAVING < tokens * len(self.window.kmer_sizes) else "triton_pooled"
+            rows = sum(NUM_LETTERS**k for k in self.window.kmer_sizes) + 4**largest + 4 ** (largest - 1)
+            return "triton" if rows <= MAX_KEPT_ROWS else "triton_pooled"
+        tokens, (D, width) = context.letters.numel(), self.key_proj.weight.shape
+        pays = pays_to_project(tokens, self.window, width // len(self.window.kmer_sizes), D)
+        return "triton" if pays else "triton_pooled"
 
     def _owns_weights(self) -> bool:
         """Whether tables and projections are the memory's own: not wrapped by an adapter, sharded or quantised."""

@@ -405,7 +405,7 @@ def _add_by_row_kernel(
     """Some columns of one row of `found`, which begins with row `first_row` of all layers; 0 without an occurrence."""
     program = tl.program_id(0)
     # Which layer, which of its rows, and which columns: layers take their programs one after the other.
-    n = first_layer + program * 0
+    n = tl.cast(first_layer, tl.int32)
     local = program * 0
     block = program * 0
     k = program * 0
@@ -418,7 +418,7 @@ def _add_by_row_kernel(
         rows = raise_power(base, letters)
         if (m >= first_layer) & (m < last_layer):
             is_crowded = tl.cast(rows.to(tl.int64) * CROWD <= tl.cast(B, tl.int64) * S, tl.int32)
-            blocks = tl.where(is_crowded > 0, tl.cdiv(C, CROWDED_C), tl.cdiv(C, SPARSE_C))
+            blocks = tl.cast(tl.where(is_crowded > 0, tl.cdiv(C, CROWDED_C), tl.cdiv(C, SPARSE_C)), tl.int32)
             inside = program - programs_before
             here = (inside >= 0) & (inside < rows * blocks)
             n = tl.where(here, m, n)

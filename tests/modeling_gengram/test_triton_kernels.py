@@ -28,9 +28,12 @@ else:
     pytest.importorskip("triton")  # on a GPU its absence is a failure
 
 # Only now that triton may be imported.
-from gengram import GengramConfig, MotifMemory
+from kernel_launches import record_launches
+
+from gengram import GengramConfig, GengramModel, MotifMemory
 from gengram.gengram import triton_index, triton_rows, triton_tables
 from gengram.gengram.kmer_index import KmerContext, KmerWindow, count_lifetimes, count_occurrences, index_kmers
+from gengram.gengram.memory_chunks import run_in_chunks
 from gengram.gengram.memory_ops import pool_by_definition
 from gengram.gengram.modeling_gengram import find_letters
 from gengram.gengram.triton_index import describe_window, find_reads
@@ -267,10 +270,13 @@ def test_operators_keep_their_promises_to_the_compiler():
 
 def make_memory(D: int = 12, dtype: torch.dtype = torch.float32, **fields) -> MotifMemory:
     torch.manual_seed(0)
+    return MotifMemory(make_config(D, **fields)).to(DEVICE, dtype)
+
+
+def make_config(D: int, **fields) -> GengramConfig:
     backbone = LlamaConfig(hidden_size=D, num_attention_heads=1, num_hidden_layers=1, vocab_size=16)
     fields = {"memory_dim": 6, "kmer_sizes": [1, 2], "window_size": 9, **fields}
-    config = GengramConfig(backbone_config=backbone, memory_layers=[0], **fields)
-    return MotifMemory(config).to(DEVICE, dtype)
+    return GengramConfig(backbone_config=backbone, memory_layers=[0], **fields)
 
 
 FORMS = ["triton", "triton_pooled"]
@@ -311,10 +317,13 @@ def test_module(form, fields):
 
 @pytest.mark.parametrize("deduplicate", [False, True])
 def test_the_kernels_are_chosen_where_they_run(deduplicate):
-    """By themselves: projected tables for many tokens and in evaluation, otherwise pooled rows."""
+    """By themselves: projected tables in evaluation and, if they are wide, for many tokens; otherwise pooled rows."""
     memory = make_memory(deduplicate=deduplicate)
-    many, few = KmerContext(torch.zeros(1, 4000, dtype=torch.int64, device=DEVICE)), KmerContext(make_letters(1, 12))
-    assert (memory.choose_path(many), memory.choose_path(few)) == ("triton", "triton_pooled")
+    many, few = KmerContext(torch.zeros(1, 40_000, dtype=torch.int64, device=DEVICE)), KmerContext(make_letters(1, 12))
+    assert memory.choose_path(many) == memory.choose_path(few) == "triton_pooled"
+    with torch.device("meta"):
+        wide = MotifMemory(make_config(1024, kmer_sizes=None, memory_dim=1024, deduplicate=deduplicate))
+    assert (wide.choose_path(many), wide.choose_path(few)) == ("triton", "triton_pooled")
     memory.eval()
     with torch.no_grad():
         assert memory.choose_path(few) == "triton"
@@ -328,6 +337,60 @@ def test_the_kernels_are_chosen_where_they_run(deduplicate):
         assert not torch.allclose(changed, kept, atol=1e-3)
     memory.path = "auto"
     assert memory.double().choose_path(few) in ("lifetime", "merged", "fused")
+
+
+@pytest.mark.parametrize("checkpointing", [None, {"use_reentrant": False}, {"use_reentrant": True}], ids=str)
+def test_memories_of_a_model_share_one_index(checkpointing):
+    """Made once a forward pass, also where layers are computed again for the backward pass."""
+    torch.manual_seed(0)
+    backbone = LlamaConfig(
+        hidden_size=8, intermediate_size=8, num_attention_heads=1, num_hidden_layers=3, vocab_size=16, use_cache=False
+    )
+    fields = {
+        "kmer_sizes": [1, 2],
+        "window_size": 5,
+        "memory_dim": 4,
+        "base_token_ids": [5, 6, 7, 8, 9],
+        "gate": "sigmoid",
+    }
+    model = GengramModel(GengramConfig(backbone_config=backbone, memory_layers=[0, 1, 2], **fields)).to(DEVICE)
+    input_ids = torch.randint(5, 10, (1, 20), device=DEVICE)
+    if checkpointing is not None:
+        model.train().gradient_checkpointing_enable(checkpointing)
+    with record_launches() as launches:
+        found = model(input_ids).last_hidden_state
+        gradients = torch.autograd.grad(found.square().sum(), list(model.memory.parameters()))
+    names = [launch.name for launch in launches]
+    assert names.count("_find_rows_kernel") == names.count("_find_ranges_kernel") == 1
+    for memory in model.memory.values():
+        memory.path = "definition"
+    expected = model(input_ids).last_hidden_state
+    assert_near(found, expected.double(), 1e-6)
+    wanted = torch.autograd.grad(expected.square().sum(), list(model.memory.parameters()))
+    assert_near(torch.cat([x.flatten() for x in gradients]), torch.cat([x.flatten() for x in wanted]).double(), 1e-4)
+
+
+def test_pieces_of_a_long_sequence_share_the_index():
+    memory = make_memory().eval()
+    context = KmerContext(make_letters(2, 50), make_documents(2, 50), history=7)
+    hidden = torch.randn(2, 43, 12, device=DEVICE)
+    with torch.no_grad():
+        expected = memory(hidden, context)
+        with record_launches() as launches:
+            reach = memory.short_conv.history
+            indexed = memory.index(context)
+            found = run_in_chunks(memory._write, hidden, indexed, memory.window, reach, chunk=20)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    assert [launch.name for launch in launches].count("_find_rows_kernel") == 1
+
+
+def test_index_moves_with_its_context():
+    memory = make_memory()
+    context = memory.index(KmerContext(make_letters(1, 9), make_documents(1, 9)))
+    moved = context.to("meta")
+    assert {x.device.type for x in moved.reads.tensors()} == {"meta"}
+    with torch.no_grad():
+        assert memory.index(KmerContext(make_letters(1, 9))).reads.order is None  # no gradients, no sort
 
 
 def test_module_compiles_without_a_graph_break():
