@@ -32,6 +32,7 @@ from kernel_launches import record_launches
 
 from gengram import GengramConfig, GengramModel, MotifMemory
 from gengram.gengram import triton_index, triton_rows, triton_tables
+from gengram.gengram.gpu_kernel import can_run_kernels
 from gengram.gengram.kmer_index import KmerContext, KmerWindow, count_lifetimes, count_occurrences, index_kmers
 from gengram.gengram.memory_chunks import run_in_chunks
 from gengram.gengram.memory_ops import pool_by_definition
@@ -60,7 +61,8 @@ WINDOWS = [
 
 @pytest.mark.parametrize(
     "window, B, S, H, packed",
-    [pytest.param(*window.values, 1, 141, 7, True, id=window.id) for window in WINDOWS]
+    [pytest.param(*window.values, 1, 75, 7, True, id=window.id) for window in WINDOWS[:-1]]
+    + [pytest.param(*window.values, 1, 141, 7, True, id=window.id) for window in WINDOWS[-1:]]
     + [pytest.param(*window.values, 3, 5, 0, False, id=f"{window.id}-short") for window in WINDOWS[:6:2]],
 )
 def test_pooled_rows_equal_the_definition(window, B, S, H, packed):
@@ -165,7 +167,8 @@ def test_only_what_wants_a_gradient_gets_one():
                 assert_near(leaf.grad, expected[number], 1e-6)
 
 
-@pytest.mark.parametrize("sizes", [(1, 2, 3), pytest.param((1, 2, 3, 4, 5, 6), marks=pytest.mark.slow)], ids=len)
+@pytest.mark.slow
+@pytest.mark.parametrize("sizes", [(1, 2, 3), (1, 2, 3, 4, 5, 6)], ids=len)
 def test_the_paper_s_window(sizes):
     """W = 21; with k = 1..6, 19,530 rows and 5,120 merged ones, which hand their gradients down to all their parts."""
     window = KmerWindow(sizes, 21, 0, False, False)
@@ -357,16 +360,20 @@ def test_memories_of_a_model_share_one_index(checkpointing):
     input_ids = torch.randint(5, 10, (1, 20), device=DEVICE)
     if checkpointing is not None:
         model.train().gradient_checkpointing_enable(checkpointing)
+    assert can_run_kernels(DEVICE, torch.float32, MotifMemory)  # which tries them, once
     with record_launches() as launches:
         found = model(input_ids).last_hidden_state
-        gradients = torch.autograd.grad(found.square().sum(), list(model.memory.parameters()))
+        cotangent = torch.randn_like(found)
+        found.backward(cotangent)
+    gradients = [weight.grad for weight in model.memory.parameters()]
     names = [launch.name for launch in launches]
     assert names.count("_find_rows_kernel") == names.count("_find_ranges_kernel") == 1
     for memory in model.memory.values():
         memory.path = "definition"
+    model.gradient_checkpointing_disable()
     expected = model(input_ids).last_hidden_state
     assert_near(found, expected.double(), 1e-6)
-    wanted = torch.autograd.grad(expected.square().sum(), list(model.memory.parameters()))
+    wanted = torch.autograd.grad(expected, list(model.memory.parameters()), cotangent)
     assert_near(torch.cat([x.flatten() for x in gradients]), torch.cat([x.flatten() for x in wanted]).double(), 1e-4)
 
 
