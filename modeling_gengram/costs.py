@@ -107,8 +107,8 @@ def count_operations(
         if head != "language":  # its own heads read a pooled vector, or each token
             places = {"none": 0, "sequence": B, "token": B * T}[head]
             found = dataclasses.replace(found, head=2 * places * inner.hidden_size * config.num_labels)
-        layers = len(config.memory_layers)
-        return found + Operations(memory=layers * count_memory(config, B, T, memory, training=training))
+        of_memories = len(config.memory_layers) * count_memory(config, B, T, memory, training=training)
+        return found + Operations(memory=of_memories)
     if kind in _CONVOLUTIONAL:
         return _count_unet(config, B, T, head)
     if kind not in _DECODERS | _ENCODERS:
