@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from importlib import import_module
 from typing import Any, BinaryIO
 
@@ -41,8 +41,8 @@ def examine_apart(parts: Sequence[str]) -> Iterator[Fact]:
         begun = yield from _examine_from(parts, *begun)
 
 
-def _examine_from(parts: Sequence[str], part: int, step: int) -> Iterator[Any]:
-    """What is found from a step on; returns where to go on, or None at the end."""
+def _examine_from(parts: Sequence[str], part: int, step: int) -> Generator[Fact, None, tuple[int, int] | None]:
+    """Yield what is found from a step on; returns where to go on, or None at the end."""
     blocked = [name for name, module in list(sys.modules.items()) if module is None]
     code = _CHILD.format(path=sys.path, blocked=blocked, parts=list(parts), part=part, step=step)
     with _open_nowhere() as said:

@@ -19,14 +19,14 @@ from transformers import LlamaConfig
 from .configuration_gengram import GengramConfig
 from .kmer_index import KmerContext
 
-LAYERS = 3
 PRESETS = ("released", "paper")
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is computed: B sequences of T bases, tables of E columns, width D, k-mers of these sizes."""
+    """How much is computed: layers, B sequences of T bases, tables of E columns, width D, k-mers of these sizes."""
 
+    layers: int = 3
     B: int = 2
     T: int = 150
     D: int = 64
@@ -37,7 +37,7 @@ class Scale:
 
 FULL = Scale()
 # For an interpreter, which takes a millisecond for what a processor does in a microsecond.
-SMALL = Scale(B=1, T=24, D=16, E=8, kmer_sizes=(1, 2), window_size=9)
+SMALL = Scale(layers=2, B=1, T=20, D=8, E=4, kmer_sizes=(1, 2), window_size=6)
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def try_memory(
     with _apart(device):
         torch.manual_seed(0)
         config = _make_config(preset, scale)
-        memories = [memory(config, layer).to(dtype) for layer in range(LAYERS)]
+        memories = [memory(config, layer).to(dtype) for layer in range(scale.layers)]
         exact = [copy.deepcopy(one).double() for one in memories]
         context = _make_context(scale, packed)
         hidden = torch.randn(scale.B, scale.T, scale.D).to(dtype)
@@ -107,9 +107,9 @@ def _apart(device: torch.device) -> Iterator[None]:
 
 
 def _make_config(preset: str, scale: Scale) -> GengramConfig:
-    backbone = LlamaConfig(hidden_size=scale.D, num_attention_heads=1, num_hidden_layers=LAYERS, vocab_size=16)
+    backbone = LlamaConfig(hidden_size=scale.D, num_attention_heads=1, num_hidden_layers=scale.layers, vocab_size=16)
     fields: dict[str, Any] = {
-        "memory_layers": list(range(LAYERS)), "memory_dim": scale.E, "kmer_sizes": list(scale.kmer_sizes),
+        "memory_layers": list(range(scale.layers)), "memory_dim": scale.E, "kmer_sizes": list(scale.kmer_sizes),
         "window_size": scale.window_size, "memory_preset": preset,
     }  # fmt: skip
     return GengramConfig(backbone_config=backbone, **fields)
@@ -141,6 +141,7 @@ def _run(
 
 
 def _add_up(memories: list[nn.Module], hidden: torch.Tensor, context: KmerContext) -> torch.Tensor:
+    context = memories[0].index(context)  # as a model does, once for all layers
     return torch.stack([memory(hidden, context) for memory in memories]).sum(0)
 
 
