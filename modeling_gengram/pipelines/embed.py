@@ -242,8 +242,7 @@ class Embedder:
         try:
             with closing(feed(self._cut(blocks, room))) as results:
                 for (block, numbers), vectors in results:
-                    if vectors is not None:
-                        self._keep(block, numbers, vectors)
+                    self._keep(block, numbers, vectors)
                     if not block.left:
                         yield block.key, self._join(block)
         except OutOfMemoryError as error:
@@ -299,7 +298,7 @@ class Embedder:
         longest = int(lengths.max())
         T = round_up(max(longest, min(round_up(longest, self.step), self.limit)), find_multiple(self.model))
         ids = np.full((len(rows), T), self.tokenizer.pad_token_id or 0, dtype=np.int64)
-        attended = np.arange(T) < lengths[:, None]
+        attended: np.ndarray = np.arange(T) < lengths[:, None]
         counted = attended.copy()
         for row, (tokens, positions) in enumerate(rows):
             ids[row, : len(positions)] = tokens.ids[positions]

@@ -138,8 +138,8 @@ class Feeder:
         self._run, self._device = run, device
         self._most: int | None = None  # numbers of an input that fit
 
-    def __call__(self, batches: Iterable[Batch[_Key]]) -> Generator[tuple[_Key, np.ndarray | None], None, None]:
-        """Yield the key of each batch with its result, [B, ...], or None where it had no inputs.
+    def __call__(self, batches: Iterable[Batch[_Key]]) -> Generator[tuple[_Key, np.ndarray], None, None]:
+        """Yield the key of each batch with its result, [B, ...]; no rows where it had no inputs.
 
         Batches are made in a thread of their own, two ahead, if the device works beside this process. An error of
         theirs is raised here, behind the results of those before. Close it (`contextlib.closing`) if it is left early.
@@ -205,11 +205,11 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)
 
 
-def _take(running: deque[tuple[_Key, list[Callable[[], np.ndarray]]]]) -> tuple[_Key, np.ndarray | None]:
+def _take(running: deque[tuple[_Key, list[Callable[[], np.ndarray]]]]) -> tuple[_Key, np.ndarray]:
     key, waits = running.popleft()
     with phase("Model"):
         found = [wait() for wait in waits]
-    return key, None if not found else found[0] if len(found) == 1 else np.concatenate(found)
+    return key, found[0] if len(found) == 1 else np.concatenate(found or [np.empty(0)])
 
 
 class _Raised(NamedTuple):
