@@ -333,7 +333,7 @@ def _find_ranges_kernel(
 def _search(in_order, wanted, count, steps):
     """Numbers of an ascending list that are less than those wanted."""
     low = wanted * 0
-    high = low + count
+    high = low + tl.cast(count, tl.int32)
     for _ in range(steps):
         middle = (low + high) // 2
         searching = low < high
