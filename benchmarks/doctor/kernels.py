@@ -2,6 +2,7 @@
 
 import math
 import os
+from functools import partial
 from typing import Any
 
 from gengram.benchmarks.doctor.facts import Fact, Step
@@ -37,12 +38,12 @@ def list_steps() -> list[Step]:
     devices = [f"cuda:{index}" for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     for device in devices:
         for name in names:
-            run = lambda device=device, name=name: examine_triton_memory(device, name)  # noqa: E731
+            run = partial(examine_triton_memory, device, name)
             steps.append(Step(GROUP, f"Triton memory, {device}, {name}", run, _COMPILING, True))
         for label, flex in (("gathered blocks", False), ("flex_attention", True)):
-            run = lambda device=device, flex=flex: examine_big_bird(device, flex)  # noqa: E731
+            run = partial(examine_big_bird, device, flex)
             steps.append(Step(GROUP, f"BigBird, {label}, {device}", run, _COMPILING, True))
-        run = lambda device=device: examine_generation(device)  # noqa: E731
+        run = partial(examine_generation, device)
         steps.append(Step(GROUP, f"static cache, {device}", run, _COMPILING, True))
     if not devices:
         steps.append(Step(GROUP, "Triton memory", _tell_no_gpu))
@@ -89,8 +90,8 @@ def examine_compiled_memory(dtype: str) -> Fact:
         fallback = error.fallback
         found = f"does not run, a slower form does ({fallback.cost}): {fallback.reason}"
         return Fact(GROUP, name, found, "fails", fallback.remedy)
-    found = try_memory(MotifMemory, "fused", "released", torch.device("cpu"), getattr(torch, dtype))
-    errors = {"released": (max(found.evaluation, found.training), found.gradients)}
+    tried = try_memory(MotifMemory, "fused", "released", torch.device("cpu"), getattr(torch, dtype))
+    errors = {"released": (max(tried.evaluation, tried.training), tried.gradients)}
     return _judge(name, dtype, errors, "CXX=false keeps the memory from it")
 
 
@@ -140,10 +141,10 @@ def examine_big_bird(device: str, flex: bool) -> Fact:
     mask = torch.ones(2, n * S)
     mask[1, -100:] = 0
     truth = _differentiate(
-        lambda *x: _attend_densely(*x, mask, S, r), [part.double() for part in parts], cotangent.double()
+        lambda q, k, v: _attend_densely(q, k, v, mask, S, r), [part.double() for part in parts], cotangent.double()
     )
     found = _differentiate(
-        lambda *x: attend_sparsely(*x, mask.to(device), S, r, flex=flex), [part.to(device) for part in parts],
+        lambda q, k, v: attend_sparsely(q, k, v, mask.to(device), S, r, flex=flex), [part.to(device) for part in parts],
         cotangent.to(device),
     )  # fmt: skip
     errors = [float((ours.cpu().double() - exact).norm() / exact.norm()) for ours, exact in zip(found, truth)]
@@ -214,7 +215,8 @@ def examine_generation(device: str) -> Fact:
         pad_token_id=0, bos_token_id=None, eos_token_id=None,
     )  # fmt: skip
     config = GengramConfig(backbone_config=backbone, memory_layers=[0, 1], memory_dim=32)
-    model = GengramForCausalLM(config).to(device).eval()
+    model: Any = GengramForCausalLM(config)
+    model = model.to(device).eval()
     prompt = torch.randint(5, 9, (2, 50), device=device)
     options: dict[str, Any] = {"max_new_tokens": 12, "do_sample": False}
     expected = model.generate(prompt, **options)

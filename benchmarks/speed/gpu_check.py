@@ -156,7 +156,7 @@ def measure_generation(size: Size, report: Report, save: Callable[[], None]) -> 
             torch.manual_seed(0)
             with torch.device(size.device):
                 model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, size.dtype)).eval()
-            options = {"do_sample": False, "min_new_tokens": size.new, "max_new_tokens": size.new}
+            options: Report = {"do_sample": False, "min_new_tokens": size.new, "max_new_tokens": size.new}
             options |= {"cache_implementation": "static"} if cache == "static" else {}
             model.generate(prompt, **options)  # compiles
             seconds = []
