@@ -49,6 +49,8 @@ COLUMNS = [
 COLUMNS += [triton.Config({"BLOCK_C": 64}, num_warps=4, num_stages=2)]
 if triton.knobs.runtime.interpret:  # nothing to time
     COLUMNS = [triton.Config({"BLOCK_C": 32})]
+# A gradient in two halves needs more registers: wide tiles would spill.
+NARROW = [one for one in COLUMNS if one.kwargs["BLOCK_C"] < 256]
 # Of a row's gradient: occurrences by columns at a time. Rows that many occurrences share take them in long steps.
 SPARSE, CROWDED = (8, 512), (64, 64)
 CROWD = 32  # occurrences a row, on average, from which a layer is crowded
@@ -328,7 +330,7 @@ def _sum_rows_kernel(
     tl.store(out + at, total.to(out.dtype.element_ty), mask=(place < T)[:, None] & (c < C)[None, :])
 
 
-@triton.autotune(COLUMNS, ["C", "MERGED", "CUT", "OPERAND"], prune_configs_by={"early_config_prune": choose_columns})
+@triton.autotune(NARROW, ["C", "MERGED", "CUT", "OPERAND"], prune_configs_by={"early_config_prune": choose_columns})
 @triton.jit
 def _collect_kernel(
     gradient, lives, shares, documents, received, read,
