@@ -79,8 +79,8 @@ class RowReads:
 
     def to(self, device, non_blocking: bool = False) -> "RowReads":
         """The same on another device."""
-        moved = (None if x is None else x.to(device, non_blocking=non_blocking) for x in self.tensors())
-        return RowReads(*moved)
+        there = {name: x for name, x in vars(self).items() if x is not None}
+        return replace(self, **{name: x.to(device, non_blocking=non_blocking) for name, x in there.items()})
 
 
 @dataclass(frozen=True)
