@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from gengram.benchmarks.doctor.facts import Fact, Step
+from gengram.benchmarks.doctor.facts import Fact, Step, Verdict
 from gengram.files import describe_size
 
 GROUP = "devices"
@@ -79,7 +79,8 @@ def examine_gpus() -> list[Fact]:
     data: dict[str, Any] = {"built_for": built, "driver": driver, "visible": os.environ.get("CUDA_VISIBLE_DEVICES")}
     nodes = sorted(path.name for path in Path("/dev").glob("nvidia[0-9]*"))
     if built is None:
-        found, verdict, remedy = "PyTorch is a build without CUDA", "ok", ""
+        verdict: Verdict = "ok"
+        found, remedy = "PyTorch is a build without CUDA", ""
         if nodes:
             found, verdict = f"{found}, and there are GPUs ({', '.join(nodes)}, driver {driver or 'unknown'})", "fails"
             remedy = "pip install --force-reinstall torch, from the index for your driver (pytorch.org)"

@@ -1,5 +1,7 @@
 """Which optional libraries are here, and what does each bring?"""
 
+from functools import partial
+
 from gengram.benchmarks.doctor.facts import Fact, Step
 from gengram.benchmarks.doctor.libraries import find_version, import_library
 
@@ -19,7 +21,7 @@ def list_steps() -> list[Step]:
     """A step each: an extension module that crashes takes its process with it."""
     return [
         Step(
-            GROUP, name, lambda extra=extra, name=name: examine_extra(extra, name),
+            GROUP, name, partial(examine_extra, extra, name),
             remedy=f"pip install --force-reinstall {name}, or pip uninstall {name}",
         )
         for extra, name in EXTRAS

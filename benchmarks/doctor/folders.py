@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ LITTLE = 2 * 10**9
 def list_steps() -> list[Step]:
     """A step for each folder: one on a file system that does not answer stops only itself."""
     return [
-        Step(GROUP, name, lambda one=(name, path, needed, use): examine_folder(*one), 20.0)
+        Step(GROUP, name, partial(examine_folder, name, path, needed, use), 20.0)
         for name, path, needed, use in list_folders()
     ]
 

@@ -19,8 +19,7 @@ def list_steps() -> list[Step]:
     import torch
 
     steps = [
-        Step(GROUP, f"C++ memory, {name}", lambda name=name: examine_compiled_memory(name))
-        for name in ("float32", "float64")
+        Step(GROUP, f"C++ memory, {name}", partial(examine_compiled_memory, name)) for name in ("float32", "float64")
     ]
     steps.append(Step(GROUP, "BigBird, gathered blocks", lambda: examine_big_bird("cpu", flex=False)))
     steps.append(Step(GROUP, "BPE encoder", examine_bpe_encoder))
@@ -30,7 +29,7 @@ def list_steps() -> list[Step]:
             Step(
                 GROUP,
                 f"Triton memory, interpreter, {name}",
-                lambda name=name: examine_triton_memory("cpu", name),
+                partial(examine_triton_memory, "cpu", name),
                 _COMPILING,
             )
             for name in names

@@ -4,6 +4,7 @@ import importlib
 import platform
 import re
 import sys
+from functools import partial
 from importlib import metadata
 
 from gengram._version import __version__
@@ -30,7 +31,7 @@ _OLDEST_PYTHON = (3, 10)
 def list_steps() -> list[Step]:
     """A step for each library, so that one that crashes does not hide the others; torch comes first."""
     names = [
-        Step(GROUP, name, lambda name=name: examine_library(name), remedy=f"pip install --force-reinstall {name}")
+        Step(GROUP, name, partial(examine_library, name), remedy=f"pip install --force-reinstall {name}")
         for name in REQUIRED
     ]
     return [Step(GROUP, "gengram", examine_package), *names, Step(GROUP, "triton", examine_triton)]

@@ -34,18 +34,18 @@ def examine_threads() -> list[Fact]:
         return facts
     one, several = _time_training(1), _time_training(threads)
     torch.set_num_threads(threads)
-    data = {"seconds": {"1": one, str(threads): several}}
+    seconds = {"seconds": {"1": one, str(threads): several}}
     measured = (
         f"{shown}; a small training step takes {several * 1e3:.0f} ms with {threads}, {one * 1e3:.0f} ms with one"
     )
     passive = policy.upper() == "PASSIVE"
     if passive or (several < 1.2 * one and cores > FEW_CORES):
-        facts.append(Fact(GROUP, "waiting", measured, data=data))
+        facts.append(Fact(GROUP, "waiting", measured, data=seconds))
     else:
         remedy = (
             "export OMP_WAIT_POLICY=PASSIVE, before Python starts: on few or shared cores it can be twenty times faster"
         )
-        facts.append(Fact(GROUP, "waiting", measured, "note", remedy, data))
+        facts.append(Fact(GROUP, "waiting", measured, "note", remedy, seconds))
     return facts
 
 

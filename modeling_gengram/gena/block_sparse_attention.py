@@ -75,7 +75,8 @@ def _choose_attention(body: BigBirdModel, args: tuple, kwargs: dict) -> None:
     kind = "original_full" if short or config.attention_type == "original_full" else "block_sparse"
     body.attention_type = kind
     maps = kwargs.get("output_attentions")
-    plans = None if torch.compiler.is_compiling() else {}  # of this forward, and none that a graph would keep
+    # Of this forward, and none that a graph would keep.
+    plans: dict[torch.device, FlexPlan] | None = None if torch.compiler.is_compiling() else {}
     for layer in body.encoder.layer:
         layer.attention.self.plans = plans
         layer.attention_type = layer.attention.attention_type = kind

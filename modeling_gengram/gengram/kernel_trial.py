@@ -87,8 +87,8 @@ def try_memory(
         found = _run(ours, path, hidden.to(device), cotangent.to(device), context.to(device))
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        values, gradients = _measure(found[:2], truth[:2]), _measure(found[2:], truth[2:])
-    return Found(*values, max(gradients))
+        evaluation, training, *gradients = _measure(found, truth)
+    return Found(evaluation, training, max(gradients))
 
 
 @contextmanager
