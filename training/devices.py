@@ -16,6 +16,7 @@ _FILES = (
     ("memory.limit_in_bytes", "memory.usage_in_bytes", "memory.stat", "total_inactive_file"),
 )
 _SECONDS = 0.3  # of each measurement, about
+_LONG = 5.0  # more than that are not spent on one
 _COPIED = 1 << 25  # bytes, more than caches hold
 
 PEAKS = {"A100": 312e12, "H100": 989e12, "H200": 989e12, "L40S": 362e12, "A10": 125e12, "4090": 165e12, "V100": 125e12}
@@ -92,10 +93,21 @@ def find_peak(device: torch.device, dtype: torch.dtype) -> float | None:
     return next((peak for part, peak in PEAKS.items() if part in name), None)
 
 
-def measure_products(device: torch.device, dtype: torch.dtype) -> float:
-    """Return the floating-point operations a second of a matrix product [1024, 1024] x [1024, 1024]."""
-    left, right = (torch.ones(1024, 1024, dtype=dtype, device=device) for _ in range(2))
-    return 2 * 1024**3 / _time(lambda: left @ right, device)
+def measure_products(device: torch.device, dtype: torch.dtype, most: int = 1024) -> tuple[float, int]:
+    """
+    Return the floating-point operations a second of a matrix product, and its width.
+
+    The width is `most`, less where a product takes long: some CPUs compute those of 16 bits number by number.
+    """
+    width = min(256, most)
+    while True:
+        left, right = (torch.ones(width, width, dtype=dtype, device=device) for _ in range(2))
+        begun = time.perf_counter()
+        seconds = _time(lambda left=left, right=right: left @ right, device, 0.0 if width < most else _SECONDS)
+        spent = time.perf_counter() - begun
+        if width == most or 8 * spent > _LONG:  # the next one, with its repetitions
+            return 2 * width**3 / seconds, width
+        width = min(2 * width, most)
 
 
 def measure_bandwidth(device: torch.device) -> float:
@@ -104,16 +116,16 @@ def measure_bandwidth(device: torch.device) -> float:
     return 2 * _COPIED / _time(lambda: values + 1, device)
 
 
-def _time(call: Callable[[], object], device: torch.device) -> float:
-    """The median of the seconds that a call takes."""
+def _time(call: Callable[[], object], device: torch.device, least: float = _SECONDS) -> float:
+    """The median of the seconds that a call takes, of at least three, and of as many as take `least` seconds."""
     seconds: list[float] = []
-    end = time.perf_counter() + _SECONDS
+    end = time.perf_counter() + least
     call()
     while time.perf_counter() < end or len(seconds) < 3:
         begun = time.perf_counter()
         call()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        if device.type != "cpu":
+            torch.accelerator.synchronize(device)
         seconds.append(time.perf_counter() - begun)
     return sorted(seconds)[len(seconds) // 2]
 

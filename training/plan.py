@@ -293,7 +293,7 @@ def _estimate_time(ready: Preparation, step: _Step, plan: dict[str, Any]) -> dic
     # AdamW reads weight, gradient and two moments and writes all but the gradient.
     bytes_moved = moved * shares * epochs + 28 * step.trained * steps["in_all"]
     peak = find_peak(device, dtype)
-    speed = MFU * peak if peak else measure_products(device, dtype)
+    speed = MFU * peak if peak else measure_products(device, dtype)[0]
     bandwidth = measure_bandwidth(device)
     called = calls * shares * epochs
     per_call = _CALL_SECONDS.get(device.type, _OTHER_CALL_SECONDS)

@@ -211,12 +211,12 @@ def measure_embedding(size: Size, report: Report, save: Callable[[], None]) -> N
     import torch
     from transformers import AutoModel
 
-    from gengram.benchmarks.speed.measure import measure_product, take_turns
+    from gengram.benchmarks.speed.measure import take_turns
     from gengram.costs import count_operations
     from gengram.nucleotide_transformer.configuration_nucleotide_transformer import NucleotideTransformerConfig
     from gengram.pipelines.embed_file import embed_file
     from gengram.tokenization import build_kmer_tokenizer
-    from gengram.training.devices import find_peak
+    from gengram.training.devices import find_peak, measure_products
 
     dtype, device = getattr(torch, size.dtype), torch.device(size.device)
     config = NucleotideTransformerConfig(**size.encoder)
@@ -229,7 +229,7 @@ def measure_embedding(size: Size, report: Report, save: Callable[[], None]) -> N
     with torch.no_grad():
         seconds = statistics.median(take_turns({"": begin}, size.rounds, _find_wait(size), 10.0)[""])
     operations = count_operations(config, B, T, "none")
-    peak = find_peak(device, dtype) or measure_product(device, dtype)[0]
+    peak = find_peak(device, dtype) or measure_products(device, dtype, 8192)[0]
     report |= {"model": B * T / seconds, "mfu": operations.forward / seconds / peak if operations else None}
     save()
     with tempfile.TemporaryDirectory() as temporary:

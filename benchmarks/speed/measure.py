@@ -1,7 +1,6 @@
 """Measuring side by side on a machine that is not quiet: turns, medians, memory; and what the machine can do."""
 
 import ctypes
-import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -124,28 +123,10 @@ def measure_machine(
     return {"bytes_per_s": 2 * 4 * numbers / min(times["copy"]), "flop_per_s": 2 * 2048**3 / min(times["product"])}
 
 
-def measure_product(device: torch.device, dtype: torch.dtype) -> tuple[float, int]:
-    """Operations a second of a product that is large for the device, and its width: 8,192, or 2,048 on a CPU."""
-    width = 2048 if device.type == "cpu" else 8192
-    left = torch.randn(width, width, device=device, dtype=dtype)
-    wait = torch.accelerator.synchronize if device.type != "cpu" else lambda: None
-    times = take_turns({"product": lambda: left @ left}, 5, wait)
-    return 2 * width**3 / min(times["product"]), width
-
-
-def count_free_bytes(device: str) -> int:
-    """Memory that is free on the device."""
-    if device == "cuda":
-        return torch.cuda.mem_get_info()[0]
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
 __all__ = [
     "compare",
-    "count_free_bytes",
     "measure_machine",
     "measure_peak",
-    "measure_product",
     "read_status",
     "refuse_fallbacks",
     "summarize_ratio",

@@ -15,7 +15,6 @@ import torch
 from transformers import LlamaConfig
 
 from gengram.benchmarks.speed.measure import (
-    count_free_bytes,
     measure_machine,
     measure_peak,
     summarize_ratio,
@@ -32,6 +31,7 @@ from gengram.gengram.modeling_gengram import GengramForCausalLM
 from gengram.gengram.motif_memory import MotifMemory
 from gengram.phases import phase
 from gengram.progress import track
+from gengram.training.devices import measure_available_memory
 
 SHAPES = [(256, 128), (1024, 1024), (4096, 1024)]  # hidden size D, memory_dim E
 LENGTHS = [200, 1_000, 8_192, 32_768, 131_072]
@@ -230,7 +230,7 @@ def run_benchmark(
                 need, factor = bound_released(D, E, T, dtype.itemsize), 3 if mode == "train" else 1
                 cell: dict[str, Any] = {"D": D, "E": E, "T": T, "mode": mode}
                 takes = need["flop"] * factor / machine["flop_per_s"]
-                if need["bytes"] * factor > count_free_bytes(device) / 2:
+                if need["bytes"] * factor > measure_available_memory(torch.device(device)) / 2:
                     cell["skipped"] = f"the released algorithm would hold {need['bytes'] * factor / 1e9:.1f} GB"
                 elif takes > seconds:
                     cell["skipped"] = f"the released algorithm would take over {takes:.0f} s a round"

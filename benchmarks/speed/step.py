@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM
 
-from gengram.benchmarks.speed.measure import count_free_bytes, measure_peak, measure_product, take_turns
+from gengram.benchmarks.speed.measure import measure_peak, take_turns
 from gengram.benchmarks.speed.program import list_versions
 from gengram.benchmarks.speed.released import run_released
 from gengram.costs import bound_released, count_operations, estimate_activations
@@ -28,7 +28,7 @@ from gengram.gengram.motif_memory import MotifMemory
 from gengram.phases import phase
 from gengram.printable import make_printable
 from gengram.progress import track
-from gengram.training.devices import describe_device, find_peak
+from gengram.training.devices import describe_device, find_peak, measure_available_memory, measure_products
 
 MEMORIES = ("none", "ours", "released")
 PAPER = [name for name in SIZES if not name.startswith("10b")]  # `all`: six, of 0.3 and 1.2 billion parameters
@@ -50,7 +50,7 @@ def choose_sizes(names: Sequence[str]) -> list[str]:
     for name in names:
         if name != "all" and name not in SIZES:
             known = ", ".join(["all", *SIZES])
-            raise InputError(f"--step {name}: there is no such size{suggest(name, SIZES)}. Known: {known}")
+            raise InputError(f"--step {name}: there is no such size{suggest(name, SIZES) or '.'} Known: {known}")
         found += PAPER if name == "all" else [name]
     return list(dict.fromkeys(found))
 
@@ -267,7 +267,7 @@ def _find_no_room(
         return None
     plain = copy.deepcopy(config)
     plain.memory_layers = [] if memory == "none" else config.memory_layers
-    need, free = estimate_bytes(plain, rows, length, dtype.itemsize, memory), count_free_bytes("cpu")
+    need, free = estimate_bytes(plain, rows, length, dtype.itemsize, memory), measure_available_memory(device)
     return f"needs about {need / 1e9:.1f} GB, {free / 1e9:.1f} GB are free" if need > free else None
 
 
@@ -303,10 +303,7 @@ def run_steps(
     """
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    peak, source = find_peak(device, dtype), "the maker's figure"
-    if peak is None:
-        peak, width = measure_product(device, dtype)
-        source = f"measured: a product of {width:,} x {width:,}"
+    peak, source = _find_speed(device, dtype)
     total = len(sizes) * len(MEMORIES) * (1 + compiled) * (rounds + 2)
     with track(total=total, desc="Training steps", unit=" steps") as progress:
         steps = [
@@ -328,6 +325,17 @@ def run_steps(
         },
         "steps": steps,
     }
+
+
+def _find_speed(device: torch.device, dtype: torch.dtype) -> tuple[float, str]:
+    """Operations a second by which MFU is counted, and where the figure is from."""
+    if (peak := find_peak(device, dtype)) is not None:
+        return peak, "the maker's figure"
+    # Few CPUs have products in 16 bits of their own; without them, whatever is fast goes by way of float32.
+    dtypes = {dtype, torch.float32} if device.type == "cpu" else {dtype}
+    most = 2048 if device.type == "cpu" else 8192
+    (peak, width), best = max(((measure_products(device, each, most), each) for each in dtypes), key=lambda x: x[0])
+    return peak, f"measured: a product of {width:,} x {width:,}, {str(best).removeprefix('torch.')}"
 
 
 def tabulate_steps(report: dict[str, Any]) -> str:

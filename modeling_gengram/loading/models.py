@@ -3,6 +3,7 @@
 import copy
 import re
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -323,8 +324,14 @@ def choose_device(name: str | None = None) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # an assertion where PyTorch has no CUDA; NotImplemented is Runtime
-        raise InputError(f"devices={name!r}: there is no such device here ({str(error).splitlines()[0]})") from error
+        if device.type == "meta":
+            raise NotImplementedError("it holds no numbers")
+    # An assertion where PyTorch has no CUDA, no module where a kind of device is left to a plugin.
+    except (RuntimeError, AssertionError, ImportError) as error:
+        reason = shorten(str(error), 120, placeholder=" ...")
+        raise InputError(
+            f"devices={name!r}: there is no such device here ({reason}). Leave it out, or give cpu"
+        ) from error
     return device
 
 

@@ -73,7 +73,7 @@ def test_half_precision(quick_parts, tmp_path, capsys):
 
 
 def test_cells_whose_peer_does_not_fit_say_so(quick_parts, monkeypatch):
-    monkeypatch.setattr(speed, "count_free_bytes", lambda device: 1000)
+    monkeypatch.setattr(speed, "measure_available_memory", lambda device: 1000)
     monkeypatch.setattr(speed, "measure_exactness", lambda *a: [{"dtype": "float32", "T": 1, "released": 0.0}])
     report = speed.run_benchmark(quick=False, rounds=1)
     skipped = [c["skipped"] for c in report["speed"] if c["mode"] == "train"]

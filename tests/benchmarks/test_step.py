@@ -29,7 +29,7 @@ def small(monkeypatch):
     """Tiny models, nothing is compiled, the machine is not measured."""
     monkeypatch.setattr(module, "make_config", lambda size, scale: make_small())
     monkeypatch.setattr(torch, "compile", lambda model, **options: model)
-    monkeypatch.setattr(module, "measure_product", lambda *_: (1e11, 2048))
+    monkeypatch.setattr(module, "measure_products", lambda *_: (1e11, 2048))
 
 
 def measure(**options) -> list[dict]:
@@ -138,7 +138,7 @@ def test_a_compiler_that_fails_is_told(small, monkeypatch):
 
 
 def test_what_a_cpu_has_no_room_for_is_not_tried(small, monkeypatch):
-    monkeypatch.setattr(module, "count_free_bytes", lambda device: 1000)
+    monkeypatch.setattr(module, "measure_available_memory", lambda device: 1000)
     monkeypatch.setattr(module, "TrainingStep", None)
     report = module.run_steps(["0.3b-dense-gqa"], CPU, torch.float32, length=30)
     cells = report["steps"][0]["cells"]
@@ -161,6 +161,13 @@ def test_every_size_at_a_small_scale(size):
         assert step.experts == "grouped_mm"  # what transformers takes where nobody chooses
 
 
+def test_mfu_is_not_counted_by_products_that_the_cpu_has_no_instruction_for(small, monkeypatch):
+    rates = {torch.float32: (1e11, 2048), torch.float16: (1e8, 256)}
+    monkeypatch.setattr(module, "measure_products", lambda device, dtype, most: rates[dtype])
+    report = module.run_steps(["0.3b-dense-gqa"], CPU, torch.float16, length=30, rounds=2, compiled=False)
+    assert report["machine"]["flop_per_s"] == 1e11 and report["machine"]["flop_per_s_is"].endswith("2,048, float32")
+
+
 def test_names_of_sizes():
     assert choose_sizes(["all"]) == PAPER and len(PAPER) == 6
     assert choose_sizes(["1.2b-moe-gqa", "all"])[0] == "1.2b-moe-gqa" and len(choose_sizes(["all", "all"])) == 6
@@ -174,6 +181,9 @@ def test_names_of_sizes():
         (["--step", "0.3b"], "--step 0.3b: there is no such size"),
         (["--step", "0.3b-dense-gqa", "--quick"], "--quick is a part of the grid"),
         (["--step", "0.3b-dense-gqa", "--devices", "gpu9"], "there is no such device here"),
+        (["--step", "0.3b-dense-gqa", "--devices", "meta"], "it holds no numbers"),
+        (["--step", "0.3b-dense-gqa", "--devices", "hpu"], "there is no such device here"),
+        (["--step", "0.3b-dense-gqa", "--devices", "mkldnn"], "Leave it out, or give cpu"),
         (["--step", "0.3b-dense-gqa", "--plot", "step.pdf"], "step.pdf"),
         (["--batch", "2"], "--batch is for training steps"),
         (["--scale", "0.5"], "--scale is for training steps"),

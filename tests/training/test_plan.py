@@ -12,6 +12,7 @@ import torch
 from transformers import BertConfig, BertForMaskedLM
 
 from gengram.tokenization import build_nucleotide_tokenizer
+from gengram.training import devices
 from gengram.training import plan as module
 from gengram.training.arguments import FinetuneArguments
 from gengram.training.command import finetune as main
@@ -22,7 +23,7 @@ from gengram.training.memory_estimate import ADAM_BYTES, measure_optimizer_state
 @pytest.fixture(autouse=True)
 def fast(monkeypatch):
     monkeypatch.setattr("gengram.training.finetune.write_plots", lambda *_: [])
-    monkeypatch.setattr(module, "measure_products", lambda *_: 1e10)
+    monkeypatch.setattr(module, "measure_products", lambda *_: (1e10, 1024))
     monkeypatch.setattr(module, "measure_bandwidth", lambda *_: 1e9)
 
 
@@ -51,6 +52,19 @@ def checkpoint(tmp_path):
     BertForMaskedLM(config).save_pretrained(tmp_path / "base")
     tokenizer.save_pretrained(tmp_path / "base")
     return str(tmp_path / "base")
+
+
+def test_products_are_as_large_as_the_time_allows(monkeypatch):
+    taken = []
+
+    def take(call, device, least=0.0):
+        taken.append(call().shape[0])
+        return 1.0
+
+    monkeypatch.setattr(devices, "_time", take)
+    assert devices.measure_products(torch.device("cpu"), torch.float32, 300) == (2 * 300**3, 300)
+    monkeypatch.setattr(devices, "_LONG", 0.0)
+    assert devices.measure_products(torch.device("cpu"), torch.float32)[1] == 256 and taken == [256, 300, 256]
 
 
 def test_it_is_what_the_run_has_and_writes_nothing(plan, command, run_folder):
