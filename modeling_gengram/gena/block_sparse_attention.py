@@ -21,6 +21,9 @@ from torch.nn.attention.flex_attention import BlockMask, flex_attention
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import PreTrainedModel
 from transformers.models.big_bird.modeling_big_bird import BigBirdBlockSparseAttention, BigBirdModel
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
 
 RandomBlocks = Literal["none", "training", "always"]
 MASKED = -10000.0  # as transformers' BigBird has it; finite, so that a row of padding stays finite
@@ -340,8 +343,15 @@ def _is_compiled(query: torch.Tensor, S: int, num_random_blocks: int, planned: b
         return True
     gradients = torch.is_grad_enabled() and query.requires_grad
     key = (query.shape, query.dtype, query.device, gradients, S, num_random_blocks, planned)
-    if key not in _COMPILED and len(_COMPILED) < torch._dynamo.config.recompile_limit:
+    limit = torch._dynamo.config.recompile_limit
+    if key not in _COMPILED and len(_COMPILED) < limit:
         _COMPILED.add(key)
+    if key not in _COMPILED:
+        logger.warning_once(
+            f"BigBird: flex_attention is compiled for {limit} shapes, and this is another: from here on blocks of new "
+            "shapes are gathered, which takes more time and memory. Pad batches to a few lengths, or raise "
+            "torch._dynamo.config.recompile_limit before the first one."
+        )
     return key in _COMPILED
 
 

@@ -255,8 +255,9 @@ def test_other_models_are_refused():
         use_fast_attention(BertModel(config))
 
 
-def test_more_shapes_than_dynamo_compiles_are_gathered(monkeypatch):
-    compiled = []
+def test_more_shapes_than_dynamo_compiles_are_gathered_and_that_is_said_once(monkeypatch):
+    compiled, said = [], set()
+    monkeypatch.setattr(block_sparse_attention.logger, "warning_once", said.add)
 
     def record(*parts, **options):
         compiled.append(parts[0].shape[2])
@@ -272,3 +273,4 @@ def test_more_shapes_than_dynamo_compiles_are_gathered(monkeypatch):
         flexed, gathered = (attend_sparsely(query, key, value, torch.ones(1, T), 16, 3, flex=f) for f in (True, False))
         assert torch.allclose(flexed, gathered, atol=1e-5)
     assert compiled == [*lengths[:limit], lengths[0]]
+    assert len(said) == 1 and f"{limit} shapes" in said.pop()
