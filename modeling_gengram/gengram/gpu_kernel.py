@@ -38,17 +38,26 @@ def serves_device(device_type: str) -> bool:
 
 
 @torch.compiler.assume_constant_result
-def can_run_kernels(device_type: str, dtype: torch.dtype, memory: type) -> bool:
+def can_run_kernels(device: torch.device | str, dtype: torch.dtype, memory: type) -> bool:
     """
-    Whether the kernels serve tensors of this dtype on the current device of this type. Where they should but cannot
-    (no triton, a GPU that is too old, a broken compiler), the answer is no, and `fall_back` is told.
+    Whether the kernels serve tensors of this dtype on this device. Where they should but cannot (no triton, a GPU that
+    is too old, a broken compiler), the answer is no, and `fall_back` is told.
 
     Args:
-        device_type (`str`), dtype (`torch.dtype`), memory (`type`): `MotifMemory`, which is tried once.
+        device (`torch.device` or `str`): without a number, the current one. dtype (`torch.dtype`).
+        memory (`type`): `MotifMemory`, which is tried once.
+
+    Raises:
+        torch.OutOfMemoryError: there is no room for the trial, which says nothing about the kernels.
+        RuntimeError: a CUDA graph is being captured, and the kernels have not been tried before.
     """
-    if dtype not in DTYPES or not serves_device(device_type):
+    device = torch.device(device)
+    if dtype not in DTYPES or not serves_device(device.type):
         return False
-    fallback = _try_kernels(torch.cuda.current_device() if device_type == "cuda" else -1, dtype, memory)
+    index = -1
+    if device.type == "cuda":
+        index = torch.cuda.current_device() if device.index is None else device.index
+    fallback = _try_kernels(index, dtype, memory)
     if fallback is not None:
         fall_back(fallback)
     return fallback is None
@@ -63,8 +72,15 @@ def _try_kernels(index: int, dtype: torch.dtype, memory: type) -> Fallback | Non
     if missing is not None:
         reason = shorten_reason(f"{type(missing).__name__}: {missing}")
         return Fallback(kernel, reason, cost, "pip install triton; PyTorch's CUDA builds for Linux bring it")
+    if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
+        raise RuntimeError(
+            "The motif memory compiles and tries its kernels at first use, which a CUDA graph cannot record: run the "
+            "model once, forward and backward, before the capture."
+        )
     try:
         fault = _run_once(torch.device("cpu") if index < 0 else torch.device("cuda", index), dtype, memory)
+    except torch.OutOfMemoryError:
+        raise  # a smaller batch may try again
     except Exception as error:  # whatever a compiler or driver raises, the other forms of the memory still work
         fault = f"{type(error).__name__}: {error}"
     if fault is None:

@@ -170,7 +170,7 @@ class MotifMemory(GradientCheckpointingLayer):
     def _can_run_kernels(self, context: KmerContext) -> bool:
         if max(self.window.kmer_sizes) > LARGEST_KMER:
             return False
-        return can_run_kernels(context.letters.device.type, next(self.embeddings.parameters()).dtype, MotifMemory)
+        return can_run_kernels(context.letters.device, next(self.embeddings.parameters()).dtype, MotifMemory)
 
     def _choose_kernels(self, context: KmerContext) -> str:
         if torch.compiler.is_compiling() or not self._owns_weights():

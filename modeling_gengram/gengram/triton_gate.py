@@ -36,6 +36,7 @@ from collections.abc import Sequence
 
 import torch
 
+from .kernel_device import run_beside_tensors
 from .memory_ops import GATE_FLOOR
 
 try:
@@ -103,6 +104,7 @@ def gate_and_mix(
 
 
 @torch.library.custom_op(f"{NAMESPACE}::gate_and_mix", mutates_args=())
+@run_beside_tensors
 def _gate_and_mix(
     hidden: torch.Tensor,
     key_value: list[torch.Tensor],
@@ -142,6 +144,7 @@ def _(hidden, key_value, weights, eps, signed_sqrt, mixer, dilation, real, docum
 
 
 @torch.library.custom_op(f"{NAMESPACE}::gate_and_mix_backward", mutates_args=())
+@run_beside_tensors
 def _gate_and_mix_backward(
     gradient: torch.Tensor,
     scores: torch.Tensor,

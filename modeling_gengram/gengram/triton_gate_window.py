@@ -19,6 +19,7 @@ from collections.abc import Sequence
 
 import torch
 
+from .kernel_device import run_beside_tensors
 from .kmer_index import KmerWindow, RowReads
 from .triton_gate import evenly_spaced, find_gate, find_norm, find_score, load_columns, load_tile, mix_gated, store_tile
 from .triton_index import count_merged, describe_window, layer_constants
@@ -74,6 +75,7 @@ def gate_window(
 
 
 @torch.library.custom_op(f"{NAMESPACE}::gate_window", mutates_args=())
+@run_beside_tensors
 def _gate_window(
     hidden: torch.Tensor,
     projected: torch.Tensor,

@@ -22,6 +22,7 @@ import re
 
 import torch
 
+from .kernel_device import run_beside_tensors
 from .kmer_index import NUM_LETTERS, KmerWindow, RowReads
 
 try:
@@ -98,6 +99,7 @@ def find_reads(
 
 
 @torch.library.custom_op(f"{NAMESPACE}::find_reads", mutates_args=())
+@run_beside_tensors
 def _find_reads(
     letters: torch.Tensor, documents: torch.Tensor | None, window: list[int], gradient: bool
 ) -> list[torch.Tensor]:
@@ -108,14 +110,14 @@ def _find_reads(
     _, _, deduplicate, tie, *sizes = window
     cut, largest = documents is not None, max(sizes)
     keys = torch.empty(B * S, dtype=torch.int32, device=letters.device) if gradient else None
-    grid = triton.cdiv(S, BLOCK), B, N
-    _find_rows_kernel[(*grid[:2], N + gradient)](
+    blocks = B * triton.cdiv(S, BLOCK)
+    _find_rows_kernel[(blocks, N + gradient)](
         letters, documents, rows, lives, keys, B, S,
         LAYERS=N, LARGEST=largest, TIE=bool(tie), CUT=cut, KEYS=gradient, BLOCK=BLOCK, **constants,
     )  # fmt: skip
     if deduplicate:
-        _shorten_lives_kernel[grid](rows, documents, lives, B, S, CUT=cut, BLOCK=BLOCK, **constants)
-    _measure_shares_kernel[grid](lives, documents, shares, B, S, CUT=cut, BLOCK=BLOCK, **constants)
+        _shorten_lives_kernel[(blocks, N)](rows, documents, lives, B, S, CUT=cut, BLOCK=BLOCK, **constants)
+    _measure_shares_kernel[(blocks, N)](lives, documents, shares, B, S, CUT=cut, BLOCK=BLOCK, **constants)
     if not gradient:
         return [rows, lives, shares]
     in_order, order = keys.sort(stable=True)
@@ -176,6 +178,14 @@ def raise_power(base, exponent):
 
 
 @triton.jit
+def _find_block(S, BLOCK: tl.constexpr):
+    """Positions and sequence of a program: along one axis, as the others have no more than 65,535 programs."""
+    blocks = tl.cdiv(S, BLOCK)
+    place = tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK)
+    return place, tl.cast(tl.program_id(0) // blocks, tl.int64)
+
+
+@triton.jit
 def _find_rows_kernel(
     letters, documents, rows, lives, keys, B, S,
     SIZES: tl.constexpr, PLAIN: tl.constexpr, WINDOW: tl.constexpr, FIRST: tl.constexpr,
@@ -183,9 +193,8 @@ def _find_rows_kernel(
     BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Number of the k letters that end at e, its row, and L lags for it; in layer LAYERS the sort key instead."""
-    e = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    b = tl.cast(tl.program_id(1), tl.int64)
-    n = tl.program_id(2)
+    e, b = _find_block(S, BLOCK)
+    n = tl.program_id(1)
     exists = e < S
     document = tl.zeros([BLOCK], tl.int64)
     if CUT:
@@ -230,9 +239,8 @@ def _shorten_lives_kernel(
     CUT: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """An occurrence counts until the next copy of its k-mer."""
-    e = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    b = tl.cast(tl.program_id(1), tl.int64)
-    n = tl.program_id(2)
+    e, b = _find_block(S, BLOCK)
+    n = tl.program_id(1)
     plane = (n * B + b) * S
     _, _, places, _ = describe_layer(n, SIZES, PLAIN, WINDOW, FIRST)
     row = tl.load(rows + plane + e, mask=e < S, other=-1)
@@ -256,9 +264,8 @@ def _measure_shares_kernel(
     CUT: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """1 / number of occurrences that count; of merged layers 1 where the window is full, otherwise 0."""
-    t = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    b = tl.cast(tl.program_id(1), tl.int64)
-    n = tl.program_id(2)
+    t, b = _find_block(S, BLOCK)
+    n = tl.program_id(1)
     # A window is full exactly if a largest k-mer without N occurs at all of its places.
     counted = tl.minimum(n, PLAIN)
     plane = (counted * B + b) * S
@@ -335,7 +342,7 @@ def _search(in_order, wanted, count, steps):
     low = wanted * 0
     high = low + tl.cast(count, tl.int32)
     for _ in range(steps):
-        middle = (low + high) // 2
+        middle = low + (high - low) // 2
         searching = low < high
         less = tl.load(in_order + middle, mask=searching, other=0) < wanted
         low = tl.where(searching & less, middle + 1, low)

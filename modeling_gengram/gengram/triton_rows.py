@@ -25,6 +25,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
+from .kernel_device import run_beside_tensors
 from .kmer_index import KmerWindow, RowReads
 from .triton_index import count_rows, describe_layer, describe_window, layer_constants, raise_power
 
@@ -83,6 +84,7 @@ def pool_rows(tables: Sequence[torch.Tensor], reads: RowReads, window: KmerWindo
 
 
 @torch.library.custom_op(f"{NAMESPACE}::pool_rows", mutates_args=())
+@run_beside_tensors
 def _pool_rows(
     tables: list[torch.Tensor],
     rows: torch.Tensor,
@@ -108,6 +110,7 @@ def _(tables, rows, lives, shares, documents, order, ranges, window, history):
 
 
 @torch.library.custom_op(f"{NAMESPACE}::pool_rows_backward", mutates_args=())
+@run_beside_tensors
 def _pool_rows_backward(
     gradient: torch.Tensor,
     lives: torch.Tensor,
@@ -171,7 +174,7 @@ def sum_rows(
     T, C = out.shape[1:]
 
     def grid(meta):
-        return triton.cdiv(T, TILE), triton.cdiv(C, meta["BLOCK_C"]), B
+        return B * triton.cdiv(T, TILE), triton.cdiv(C, meta["BLOCK_C"])
 
     _sum_rows_kernel[grid](
         table, rows, lives, shares, documents, out,
@@ -183,7 +186,7 @@ def sum_rows(
 
 def group_layers(layers: range, positions: int, C: int) -> Iterator[range]:
     """As many layers at a time as fit `GROUP_BYTES`: the fewest launches for that memory."""
-    size = max(GROUP_BYTES // (4 * C * positions), 1)
+    size = max(GROUP_BYTES // max(4 * C * positions, 1), 1)
     for start in range(layers.start, layers.stop, size):
         yield range(start, min(start + size, layers.stop))
 
@@ -220,7 +223,7 @@ def add_by_row(
     read = torch.empty(len(layers), B, triton.cdiv(S, TILE), dtype=torch.int32, device=found.device)
 
     def grid(meta):
-        return triton.cdiv(S, TILE), triton.cdiv(C, meta["BLOCK_C"]), B * len(layers)
+        return len(layers) * B * triton.cdiv(S, TILE), triton.cdiv(C, meta["BLOCK_C"])
 
     _collect_kernel[grid](
         gradient, lives, shares, documents, received, read,
@@ -272,28 +275,33 @@ def sum_window(
         t_document = tl.load(documents + b * stride + t, mask=t < S, other=0)
     total = tl.zeros([TILE, BLOCK_C], tl.float32)
     base = first_layer * 0  # rows of the layers before
+    first_read = first_layer * 1
+    if MERGED:  # almost every tile has full windows alone
+        full = tl.load(shares + (PLAIN * B + b) * stride + t, mask=t < S, other=1.0)
+        first_read = tl.where(tl.min(full) > 0, tl.maximum(first_layer, PLAIN), first_layer)
     for n in range(first_layer, last_layer):
         k, first_lag, places, letters = describe_layer(n, SIZES, PLAIN, WINDOW, FIRST)
         plane = (n * B + b) * stride
-        part = _load_shares(shares, n, b, t, t < S, B, stride, PLAIN, MERGED)
-        if tl.max(part) > 0:
-            # The occurrences that can count for the tile: from its first position's farthest to its last's nearest.
-            begin = start + history - first_lag - places + 1
-            layer_total = tl.zeros([TILE, BLOCK_C], tl.float32)
-            for step in range(0, TILE + places - 1, CHUNK):
-                e = begin + step + tl.arange(0, CHUNK)
-                exists = (e >= 0) & (e < S)
-                row = tl.load(rows + plane + e, mask=exists, other=-1)
-                left = tl.load(lives + plane + e, mask=exists, other=0)
-                lag = t[:, None] - e[None, :] - first_lag
-                band = (lag >= 0) & (lag < left[None, :])
-                if CUT:
-                    e_document = tl.load(documents + b * stride + e, mask=exists, other=0)
-                    band = band & (t_document[:, None] == e_document[None, :])
-                at = (row + base).to(tl.int64)[:, None] * width + c[None, :]
-                x = tl.load(table + at, mask=(row >= 0)[:, None] & (c < columns)[None, :], other=0.0)
-                layer_total = tl.dot(band.to(OPERAND), x.to(OPERAND), layer_total, input_precision="ieee")
-            total += layer_total * part[:, None]
+        if n >= first_read:
+            part = _load_shares(shares, n, b, t, t < S, B, stride, PLAIN, MERGED)
+            if tl.max(part) > 0:
+                # The occurrences that can count for the tile: from its first position's farthest to its last's nearest.
+                begin = start + history - first_lag - places + 1
+                layer_total = tl.zeros([TILE, BLOCK_C], tl.float32)
+                for step in range(0, TILE + places - 1, CHUNK):
+                    e = begin + step + tl.arange(0, CHUNK)
+                    exists = (e >= 0) & (e < S)
+                    row = tl.load(rows + plane + e, mask=exists, other=-1)
+                    left = tl.load(lives + plane + e, mask=exists, other=0)
+                    lag = t[:, None] - e[None, :] - first_lag
+                    band = (lag >= 0) & (lag < left[None, :])
+                    if CUT:
+                        e_document = tl.load(documents + b * stride + e, mask=exists, other=0)
+                        band = band & (t_document[:, None] == e_document[None, :])
+                    at = (row + base).to(tl.int64)[:, None] * width + c[None, :]
+                    x = tl.load(table + at, mask=(row >= 0)[:, None] & (c < columns)[None, :], other=0.0)
+                    layer_total = tl.dot(band.to(OPERAND), x.to(OPERAND), layer_total, input_precision="ieee")
+                total += layer_total * part[:, None]
         base += raise_power(letters, k)
     return total
 
@@ -318,9 +326,10 @@ def _sum_rows_kernel(
     TILE: tl.constexpr, CHUNK: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """Tile [TILE, BLOCK_C] of `out`: the layers `first_layer` to `last_layer - 1`."""
-    start = tl.program_id(0) * TILE
+    tiles = tl.cdiv(T, TILE)
+    start = tl.program_id(0) % tiles * TILE
+    b = tl.cast(tl.program_id(0) // tiles, tl.int64)
     c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
-    b = tl.cast(tl.program_id(2), tl.int64)
     total = sum_window(
         table, rows, lives, shares, documents, start, b, c, C, C, B, S, S - T, stride, first_layer, last_layer,
         SIZES, PLAIN, WINDOW, FIRST, MERGED, CUT, OPERAND, TILE, CHUNK, BLOCK_C,
@@ -344,10 +353,12 @@ def _collect_kernel(
     Tile [TILE, BLOCK_C] of `received`: what the occurrences of a layer get from the positions that read them; and
     whether there are such positions. Without, the tile stays unwritten.
     """
-    e = tl.program_id(0) * TILE + tl.arange(0, TILE)
+    tiles = tl.cdiv(S, TILE)
+    start = tl.program_id(0) % tiles * TILE
+    number = tl.program_id(0) // tiles // B
+    b = tl.cast(tl.program_id(0) // tiles % B, tl.int64)
+    e = start + tl.arange(0, TILE)
     c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
-    number = tl.program_id(2) // B
-    b = tl.cast(tl.program_id(2) % B, tl.int64)
     n = number + first_layer
     plane = (n * B + b) * S
     _, first_lag, places, _ = describe_layer(n, SIZES, PLAIN, WINDOW, FIRST)
@@ -358,7 +369,7 @@ def _collect_kernel(
     column = n * 0
     if SIDE_BY_SIDE:
         column = n * C
-    begin = tl.program_id(0) * TILE + first_lag
+    begin = start + first_lag
     most = tl.zeros([TILE], tl.float32)
     for step in range(0, TILE + places - 1, TILE):
         t = begin + step + tl.arange(0, TILE)
@@ -390,8 +401,7 @@ def _collect_kernel(
         at = (tl.cast(number, tl.int64) * B * S + b * S + e)[:, None] * C + c[None, :]
         tl.store(received + at, total, mask=(e < S)[:, None] & (c < C)[None, :])
     if tl.program_id(1) == 0:
-        tile = (tl.cast(number, tl.int64) * B + b) * tl.num_programs(0) + tl.program_id(0)
-        tl.store(read + tile, tl.cast(is_read, tl.int32))
+        tl.store(read + tl.program_id(0), tl.cast(is_read, tl.int32))
 
 
 @triton.jit

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 
 import torch
 
+from .kernel_device import run_beside_tensors
 from .kmer_index import KmerWindow, RowReads
 from .triton_index import count_merged, count_rows, describe_window, layer_constants, raise_power
 from .triton_rows import add_by_row, group_layers, sum_rows
@@ -35,6 +36,7 @@ BLOCK_C = 512  # columns of one merged row a program makes
 NAMESPACE = re.sub(r"\W", "_", __name__)
 
 
+@run_beside_tensors
 def project_tables(
     tables: Sequence[torch.Tensor], key_weight: torch.Tensor, value_weight: torch.Tensor, window: KmerWindow
 ) -> torch.Tensor:
@@ -52,6 +54,7 @@ def project_tables(
         return _project(list(tables), key_weight, value_weight, describe_window(window), tables[0].dtype)
 
 
+@run_beside_tensors
 def read_rows(projected: torch.Tensor, reads: RowReads, window: KmerWindow, history: int = 0) -> torch.Tensor:
     """
     What every position reads from tables that are kept.
@@ -96,6 +99,7 @@ def read_tables(
 
 
 @torch.library.custom_op(f"{NAMESPACE}::read_tables", mutates_args=())
+@run_beside_tensors
 def _read_tables(
     tables: list[torch.Tensor],
     key_weight: torch.Tensor,
@@ -122,6 +126,7 @@ def _(tables, key_weight, value_weight, rows, lives, shares, documents, order, r
 
 
 @torch.library.custom_op(f"{NAMESPACE}::read_tables_backward", mutates_args=())
+@run_beside_tensors
 def _read_tables_backward(
     gradient: torch.Tensor,
     tables: list[torch.Tensor],

@@ -67,7 +67,7 @@ def import_kernels():
     if gpu_kernel.missing is not None:
         raise gpu_kernel.missing
     # Without a trial, which would compare what nobody has written with the definition.
-    gpu_kernel.can_run_kernels = lambda device_type, dtype, memory: dtype in gpu_kernel.DTYPES
+    gpu_kernel.can_run_kernels = lambda device, dtype, memory: dtype in gpu_kernel.DTYPES
     return gpu_kernel
 
 

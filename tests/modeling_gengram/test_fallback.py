@@ -93,6 +93,37 @@ def test_kernels_that_do_not_run_on_a_gpu(reason, said, gpu, told):
         assert gpu_kernel.can_run_kernels("cpu", torch.float32, MotifMemory) is False
 
 
+def test_memory_that_runs_out_in_a_trial_is_no_fault_of_the_kernels(gpu, told):
+    gpu(torch.OutOfMemoryError("CUDA out of memory"))
+    with pytest.raises(torch.OutOfMemoryError):
+        gpu_kernel.can_run_kernels("cuda", torch.bfloat16, MotifMemory)
+    gpu(None)
+    assert gpu_kernel.can_run_kernels("cuda", torch.bfloat16, MotifMemory) is True
+    assert not told
+
+
+def test_no_trial_while_a_graph_is_captured(gpu, told, monkeypatch):
+    capturing = True
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: capturing)
+    gpu(None)
+    with pytest.raises(RuntimeError, match="before the capture"):
+        gpu_kernel.can_run_kernels("cuda:1", torch.bfloat16, MotifMemory)
+    capturing = False
+    assert gpu_kernel.can_run_kernels("cuda:1", torch.bfloat16, MotifMemory)
+    capturing = True
+    assert gpu_kernel.can_run_kernels(torch.device("cuda", 1), torch.bfloat16, MotifMemory)
+    assert not told
+
+
+def test_kernels_are_tried_on_the_device_of_the_tensors(gpu, told, monkeypatch):
+    tried = []
+    monkeypatch.setattr(gpu_kernel, "_run_once", lambda device, dtype, memory: tried.append(str(device)))
+    for device in ("cuda", "cuda:0", "cuda:1", torch.device("cuda:1")):
+        assert gpu_kernel.can_run_kernels(device, torch.float32, MotifMemory)
+    assert tried == ["cuda:0", "cuda:1"]
+
+
 def test_without_triton_a_gpu_gets_the_line(gpu, told, monkeypatch):
     monkeypatch.setattr(gpu_kernel, "missing", ModuleNotFoundError("No module named 'triton'"))
     assert gpu_kernel.can_run_kernels("cuda", torch.float32, MotifMemory) is False

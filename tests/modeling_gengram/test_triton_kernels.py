@@ -4,6 +4,7 @@ On a GPU by `pytest -m gpu`; without one under Triton's interpreter, which has t
 imported: `test_triton_interpreter.py` runs this file so.
 """
 
+import contextlib
 from dataclasses import replace
 
 import pytest
@@ -389,6 +390,50 @@ def test_pieces_of_a_long_sequence_share_the_index():
             found = run_in_chunks(memory._write, hidden, indexed, memory.window, reach, chunk=20)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
     assert [launch.name for launch in launches].count("_find_rows_kernel") == 1
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("shape", [(0, 5), (2, 0)], ids=str)
+def test_a_batch_of_nothing_has_gradients_of_zero(shape, form):
+    memory = make_memory().train()
+    memory.path = form
+    hidden = torch.randn(*shape, 12, device=DEVICE, requires_grad=True)
+    found = memory(hidden, KmerContext(torch.zeros(shape, dtype=torch.int64, device=DEVICE)))
+    assert found.shape == hidden.shape
+    gradients = torch.autograd.grad(found.sum(), [hidden, *memory.parameters()])
+    assert not any(gradient.any() for gradient in gradients)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("preset", ["released", "paper"])
+def test_kernels_launch_beside_their_tensors_and_for_any_number_of_sequences(preset, form, monkeypatch):
+    """On the device of the tensors, which need not be the current one; along the first axis, which has no limit."""
+    depth, inside = 0, 0
+
+    @contextlib.contextmanager
+    def device_of(tensor):
+        nonlocal depth, inside
+        assert tensor.device.type == DEVICE
+        before, depth = len(launches), depth + 1
+        yield
+        depth -= 1
+        if depth == 0:
+            inside += len(launches) - before
+
+    memory, grids = make_memory(memory_preset=preset), []
+    memory.path = form
+    monkeypatch.setattr(torch.cuda, "device_of", device_of)
+    for B in (1, 3):
+        inside = 0
+        context, hidden = KmerContext(make_letters(B, 20)), torch.randn(B, 20, 12, device=DEVICE)
+        with record_launches() as launches:
+            memory.train()(hidden, context).sum().backward()
+            with torch.no_grad():
+                memory.eval()(hidden, context)
+        assert 10 < len(launches) == inside
+        memory.table_cache.clear()
+        grids.append([(launch.name, launch.grid[1:]) for launch in launches])
+    assert grids[0] == grids[1]
 
 
 def test_index_moves_with_its_context():

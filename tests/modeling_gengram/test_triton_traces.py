@@ -40,7 +40,7 @@ FORMS = ["triton", "triton_pooled"]
 def without_kernels(monkeypatch):
     """Neither launches, nor the trial of the kernels: both are other tests'."""
     monkeypatch.setattr(InterpretedFunction, "run", lambda self, *args, **kwargs: None)
-    monkeypatch.setattr(motif_memory, "can_run_kernels", lambda device_type, dtype, memory: True)
+    monkeypatch.setattr(motif_memory, "can_run_kernels", lambda device, dtype, memory: True)
 
 
 def make_config(**fields) -> GengramConfig:
