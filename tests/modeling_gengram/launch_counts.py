@@ -29,7 +29,9 @@ import torch
 import triton
 from kernel_launches import Launch, import_kernels, record_launches
 from torch._library.custom_ops import OPDEFS
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 FREE = {
     "empty", "empty_like", "empty_strided", "empty_permuted", "new_empty", "new_empty_strided",
@@ -55,11 +57,13 @@ class Counts:
         launches: by operation (`aten::add`) or Triton kernel.
         waits: what makes the host wait or has a shape that depends on numbers, in order.
         recorded: the Triton kernels with their arguments, in order.
+        peak: bytes that the call takes at its peak beyond what is there before it.
     """
 
     launches: Counter = field(default_factory=Counter)
     waits: list[str] = field(default_factory=list)
     recorded: list[Launch] = field(default_factory=list)
+    peak: int = 0
 
     @property
     def total(self) -> int:
@@ -72,6 +76,7 @@ class CountingMode(TorchDispatchMode):
     def __init__(self, counts: Counts):
         super().__init__()
         self.counts = counts
+        self._made: dict[int, tuple[StorageWeakRef, int]] = {}  # and its bytes
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -81,9 +86,18 @@ class CountingMode(TorchDispatchMode):
         name = function._schema.name.split("::")[1]
         self._count(function, name, args)
         result = function(*args, **kwargs)
+        self._measure((args, kwargs), result)
         if name in FREE and name.startswith(("empty", "new_empty")) and not triton.knobs.runtime.interpret:
             result.zero_()  # no kernel writes it: at least numbers that an index may be
         return result
+
+    def _measure(self, given, result) -> None:
+        known = {leaf.untyped_storage()._cdata for leaf in tree_leaves(given) if isinstance(leaf, torch.Tensor)}
+        self._made = {key: made for key, made in self._made.items() if not made[0].expired()}
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, torch.Tensor) and (storage := leaf.untyped_storage())._cdata not in known:
+                self._made[storage._cdata] = StorageWeakRef(storage), storage.nbytes()
+        self.counts.peak = max(self.counts.peak, sum(size for _, size in self._made.values()))
 
     def _count(self, function, name: str, args) -> None:
         if name in WAITS or (name in ("index", "index_put", "index_put_", "_index_put_impl_") and _by_mask(args)):
@@ -118,7 +132,7 @@ def measure() -> list[dict]:
     Launches of a call of the memory in bfloat16: in evaluation with tables that are kept, and forward and backward.
 
     Returns:
-        A row for each preset, size and T: preset, D, E, T, form, mode, total, launches by kernel, waits.
+        A row for each preset, size and T: preset, D, E, T, form, mode, total, peak, launches by kernel, waits.
     """
     import_kernels()
     from transformers import LlamaConfig
@@ -149,18 +163,21 @@ def measure() -> list[dict]:
                                 residual.backward(cotangent)
                     row = {"preset": preset, "D": D, "E": E, "T": T, "form": form, "mode": mode}
                     launches = dict(counts.launches.most_common())
-                    rows.append({**row, "total": counts.total, "launches": launches, "waits": counts.waits})
+                    rows.append(
+                        {**row, "total": counts.total, "peak": counts.peak, "launches": launches, "waits": counts.waits}
+                    )
     return rows
 
 
 def tabulate(rows: list[dict]) -> str:
     """Markdown: what each call launches, by kernel, most first."""
-    lines = ["| preset | D, E | T | mode | form | launches | of which |", "| --- " * 7 + "|"]
+    lines = ["| preset | D, E | T | mode | form | MB at the peak | launches | of which |", "| --- " * 8 + "|"]
     for row in rows:
         parts = ", ".join(f"{name.removeprefix('aten::')} {count}" for name, count in row["launches"].items())
         size = f"{row['D']}, {row['E']}"
         lines.append(
-            f"| {row['preset']} | {size} | {row['T']:,} | {row['mode']} | `{row['form']}` | {row['total']} | {parts} |"
+            f"| {row['preset']} | {size} | {row['T']:,} | {row['mode']} | `{row['form']}` "
+            f"| {row['peak'] / 1e6:.1f} | {row['total']} | {parts} |"
         )
     return "\n".join(lines)
 
