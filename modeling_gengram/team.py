@@ -4,8 +4,11 @@
 exchange no tensors, so they need no process group: what they agree on are counters in the store of what started them.
 """
 
+import datetime
 import os
+import threading
 import time
+import warnings
 from typing import Any
 
 from gengram.errors import InputError
@@ -14,6 +17,8 @@ STORE = "GENGRAM_STORE"
 """The environment variable that names the file of the counters, where a command has started the processes itself."""
 
 _PAUSE = 0.05  # seconds between two looks at a counter
+_SOON = 10.0  # seconds until it is said that the others are waited for
+_PATIENCE = datetime.timedelta(minutes=5)  # for which they are
 
 
 class Team:
@@ -54,11 +59,16 @@ class Team:
 
 _joined = 0
 _team: Team | None = None
+_is_lost = False  # the others have not been found: nobody else can tell
 
 
 def is_main() -> bool:
-    """Whether this is the only process, or the one of several that speaks for all."""
-    return os.environ.get("RANK", "0") == "0"
+    """Whether this is the only process, or the one of several that speaks for all; with variables that make no sense it
+    speaks for itself."""
+    try:
+        return not 0 < _read_number("RANK", 0) < count_processes()
+    except InputError:
+        return True
 
 
 def count_processes() -> int:
@@ -72,14 +82,24 @@ def join() -> Team | None:
     Raises:
         `InputError`: the launcher's variables make no sense, or its store cannot be reached.
     """
-    global _joined, _team
+    global _joined, _team, _is_lost
     size, rank = count_processes(), _read_number("RANK", 0)
     if size <= 1:
         return None
+    if not os.environ.get("RANK"):
+        raise InputError(
+            f"WORLD_SIZE is {size} in the environment, and there is no RANK: a launcher sets both, or nobody does; for "
+            "one process, unset WORLD_SIZE"
+        )
     if not 0 <= rank < size:
         raise InputError(f"RANK is {rank} and WORLD_SIZE is {size}: a launcher counts its processes from 0")
     _joined += 1
-    _team = open_team(rank, size, os.environ.get(STORE))
+    try:
+        _team = open_team(rank, size, os.environ.get(STORE))
+    except InputError:
+        _is_lost = True
+        raise
+    _is_lost = False
     return _team
 
 
@@ -89,13 +109,13 @@ def open_team(rank: int, size: int, file: str | None) -> Team:
     Raises:
         `InputError`: the launcher's cannot be reached.
     """
-    from torch.distributed import FileStore, PrefixStore, rendezvous
+    from torch.distributed import FileStore, PrefixStore
 
     try:
         if file is not None:
             os.stat(os.path.dirname(file))  # FileStore waits for minutes where there is no such folder
             return Team(rank, size, FileStore(file, size))
-        store, _, _ = next(rendezvous("env://", rank, size))
+        store = _meet(rank, size)
     except (RuntimeError, ValueError, OSError) as error:
         raise InputError(
             f"WORLD_SIZE is {size}, but the other processes cannot be found ({str(error).splitlines()[0]}). Start them "
@@ -106,10 +126,38 @@ def open_team(rank: int, size: int, file: str | None) -> Team:
     return Team(rank, size, PrefixStore(prefix, store))
 
 
+def _meet(rank: int, size: int) -> Any:
+    """Return the launcher's store. torch waits for it in C++, where nothing interrupts it: a thread does so here."""
+    from torch.distributed import rendezvous
+
+    found: list[Any] = []
+
+    def look() -> None:
+        try:
+            found.extend(next(rendezvous("env://", rank, size, timeout=_PATIENCE)))
+        except (RuntimeError, ValueError, OSError) as error:
+            found.append(error)
+
+    thread = threading.Thread(target=look, name="gengram-team", daemon=True)
+    thread.start()
+    thread.join(_SOON)
+    if thread.is_alive():
+        place = ":".join(os.environ.get(name, "") for name in ("MASTER_ADDR", "MASTER_PORT"))
+        warnings.warn(
+            f"process {rank + 1} of {size} waits for the others at {place} (WORLD_SIZE, RANK, MASTER_ADDR and "
+            f"MASTER_PORT say so), for {_PATIENCE.seconds // 60} minutes at most",
+            stacklevel=2,
+        )
+        thread.join()
+    if isinstance(found[0], Exception):
+        raise found[0]
+    return found[0]
+
+
 def speaks() -> bool:
     """Whether this process is the one to tell an error: the first one to ask of those that have joined."""
-    if _team is None:
-        return is_main()
+    if _is_lost or _team is None:
+        return _is_lost or is_main()
     try:
         return _team.claim("error")
     except InputError:

@@ -18,7 +18,9 @@ def list_devices(text: str | None) -> list[str | None]:
     Raises:
         `InputError`: there are no such devices here, or they are of several kinds.
     """
-    if match := re.fullmatch("cpu:([0-9]{1,3})", text or ""):
+    if match := re.fullmatch("cpu:0*([0-9]+)", text or ""):
+        if len(match[1]) > 3:
+            raise InputError(f"--devices {text}: give the number of processes, at most 999")
         return ["cpu"] * max(1, int(match[1]))
     if text is None:
         return ["cpu"] if is_told_to_use_cpus() else [None]

@@ -1,5 +1,12 @@
 """Processes that were started together: which one this is, what they agree on, and who tells an error."""
 
+import datetime
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -17,6 +24,7 @@ def alone(monkeypatch):
     for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", STORE):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(team, "_team", None)
+    monkeypatch.setattr(team, "_is_lost", False)
 
 
 def start(monkeypatch, rank: int, **variables: str) -> None:
@@ -62,8 +70,6 @@ def test_before_they_have_joined_the_main_one_tells_what_all_find(monkeypatch, c
 
 
 def test_the_store_of_a_launcher_is_found_and_counts_each_command_anew(monkeypatch):
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     found: list[Team | None] = []
@@ -99,6 +105,58 @@ def test_variables_that_make_no_sense(variables, message, monkeypatch):
     start(monkeypatch, 0, **variables)
     with pytest.raises(InputError, match=message):
         join()
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"RANK": "1"}, "mend this"),  # no WORLD_SIZE: it is alone
+        ({"RANK": "one"}, "RANK='one' in the environment is no number"),
+        ({"RANK": "1", "WORLD_SIZE": "two"}, "WORLD_SIZE='two'"),
+        ({"RANK": "5", "WORLD_SIZE": "2"}, "RANK is 5 and WORLD_SIZE is 2"),
+        ({"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}, "WORLD_SIZE is 2 .* there is no RANK"),
+        ({"RANK": "1", "WORLD_SIZE": "2"}, "the other processes cannot be found"),
+    ],
+)
+def test_who_has_no_team_tells_its_errors_itself(variables, message, monkeypatch, capsys):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    try:
+        join()
+        complain("gengram try", "mend this")
+    except InputError as error:
+        complain("gengram try", str(error))
+    assert re.search(message, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_processes_that_do_not_come_are_waited_for_aloud_and_not_for_ever(rank, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    start(monkeypatch, rank, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    monkeypatch.setattr(team, "_SOON", 0.1)
+    monkeypatch.setattr(team, "_PATIENCE", datetime.timedelta(seconds=2))
+    said = f"process {rank + 1} of 2 waits for the others at 127.0.0.1:{port}"
+    with pytest.raises(InputError, match="the other processes cannot be found"), pytest.warns(UserWarning, match=said):
+        join()
+    assert speaks()
+
+
+def test_the_wait_for_others_can_be_interrupted(tmp_path):
+    code = "import sys; from gengram import cli, team; team._SOON = 0.1; sys.exit(cli.main())"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    (tmp_path / "rows.fa").write_text(">a\nACGT\n")
+    words = ["embed", str(tmp_path / "rows.fa"), "--model", str(tmp_path), "--out", str(tmp_path / "out.npz")]
+    places = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "RANK": "0"}
+    waiting = subprocess.Popen(
+        [sys.executable, "-c", code, *words], stderr=subprocess.PIPE, text=True, env={**os.environ, **places}
+    )
+    assert waiting.stderr is not None
+    said = waiting.stderr.readline()
+    waiting.send_signal(signal.SIGINT)
+    assert "waits for the others" in said and "interrupted" in waiting.communicate(timeout=60)[1]
+    assert waiting.returncode == 130
 
 
 def test_a_launcher_that_is_gone(monkeypatch, capsys):
