@@ -38,7 +38,11 @@ def last_bar() -> float:
 
 def has_bar() -> bool:
     """Whether a bar is there that shows how far something is; without a terminal, one that writes lines."""
-    return any(not bar.disable for bar in list(getattr(_tqdm, "_instances", ())))
+    try:
+        bars = list(getattr(_tqdm, "_instances", ()))
+    except RuntimeError:  # another thread makes one just now
+        return True
+    return any(not getattr(bar, "disable", True) for bar in bars)  # it is among them before it knows
 
 
 def is_quiet() -> bool:

@@ -8,10 +8,8 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 import torch
-import transformers
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from gengram._version import __version__
 from gengram.errors import InputError
 from gengram.files import find_suffix, hash_file
 from gengram.genome.contigs import Genome
@@ -38,6 +36,7 @@ from gengram.pipelines.embed import (
 from gengram.pipelines.embedding_files import COLUMN, TOKENS, assemble_vectors, build_columns, spread_vectors
 from gengram.pipelines.outputs import PLACES, check_output
 from gengram.pipelines.parts import Parts, join_columns
+from gengram.pipelines.run_folder import name_versions
 from gengram.pipelines.shares import Member, name_share
 from gengram.progress import tell, track
 from gengram.tokenization.choose_encoder import find_encoder
@@ -289,9 +288,7 @@ def _make_plan(
     rows: int,
 ) -> dict[str, Any]:
     return {
-        "gengram": __version__,
-        "transformers": transformers.__version__,
-        "torch": torch.__version__,
+        **name_versions(),
         "model": str(model_path),
         "weights": _hash_weights(embed.model),
         "tokenizer": hashlib.sha256(repr(sorted(embed.tokenizer.get_vocab().items())).encode()).hexdigest(),

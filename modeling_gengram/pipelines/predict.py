@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 import torch
-import transformers
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from gengram._version import __version__
 from gengram.errors import InputError
 from gengram.files import find_suffix, hash_file
 from gengram.genome.contigs import Genome
@@ -35,6 +33,7 @@ from gengram.pipelines.placed_predictions import choose_track
 from gengram.pipelines.prediction_files import PredictionFile
 from gengram.pipelines.prediction_survey import PredictionSurvey
 from gengram.pipelines.predictions import check_spread
+from gengram.pipelines.run_folder import name_versions
 from gengram.pipelines.shares import Member, name_share
 from gengram.progress import tell
 from gengram.progress import track as track_progress
@@ -155,9 +154,7 @@ def predict_file(
     with phase("Checksums"):
         sums = {"weights": [hash_weights(folder) for folder in folders], "file_sha256": hash_file(file)}
     plan = {
-        "gengram": __version__,
-        "transformers": transformers.__version__,
-        "torch": torch.__version__,
+        **name_versions(),
         "model": folders,
         **sums,
         "base_model": base_model,

@@ -35,6 +35,7 @@ from gengram.pipelines.pieces import Pieces
 from gengram.pipelines.placed_predictions import choose_track
 from gengram.pipelines.predict import load_predictor
 from gengram.pipelines.predictions import check_spread, describe_bases, describe_rows, measure_outputs
+from gengram.pipelines.run_folder import name_versions
 from gengram.pipelines.scan import (
     LongWindowError,
     average_windows,
@@ -183,6 +184,8 @@ def scan_file(
             "weights": [hash_weights(folder) for folder in folders],
         }
     settings = {
+        **name_versions(),
+        "device": model.device.type,
         **sums,
         "slices": genome is not None and genome.slices,
         "sequence_column": sequence_column,

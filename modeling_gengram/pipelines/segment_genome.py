@@ -23,7 +23,7 @@ from gengram.genome.letters import MAX_NON_DNA
 from gengram.genome.rounding import PRECISION, Rounding
 from gengram.genome.row_files import write_rows
 from gengram.genome.tracks import Piece, TrackFormat, list_calls, name_tracks, write_track, write_tracks
-from gengram.loading.adapters import hash_base, is_adapter
+from gengram.loading.adapters import is_adapter
 from gengram.loading.checkpoints import find_model
 from gengram.loading.classes import name_outputs
 from gengram.loading.configurations import require_config
@@ -34,9 +34,11 @@ from gengram.phases import Phase, phase
 from gengram.pipelines.kept_probabilities import KeptProbabilities, measure_batch
 from gengram.pipelines.locus_plot import plot_locus
 from gengram.pipelines.outputs import TRACKS, check_output, check_track, names_file
+from gengram.pipelines.parts import hash_weights
 from gengram.pipelines.pieces import Pieces
 from gengram.pipelines.predict import load_predictor
 from gengram.pipelines.regions import Stretch, choose_locus, plan_reading
+from gengram.pipelines.run_folder import name_versions
 from gengram.pipelines.scan import classify_bases, find_definite
 from gengram.pipelines.segment import check_windows, segment_sequence
 from gengram.pipelines.shares import Member, name_share
@@ -155,7 +157,9 @@ def segment_genome(
         name_tracks(features, track_format or "bigwig")
     step = segmenter.window - segmenter.overlap
     settings = {
-        "weights": hash_base(str(model_path)) or str(model_path),
+        **name_versions(),
+        "device": choose_device(devices).type,
+        "weights": hash_weights(str(model_path)),
         **segmenter.settings,
         "window": segmenter.window,
         "overlap": segmenter.overlap,
@@ -164,14 +168,14 @@ def segment_genome(
         "precision": precision,
         "threshold": threshold,
     }
+    # Pieces of whole steps: the windows of all of them are in one frame.
+    length = step * max(1, _PIECE // step)
+    bases = sum(one.end - one.start for one in plan.loci)
     pieces = Pieces(
         out, out.with_name(f"{out.name}.parts") if is_file else out / PARTIAL_FOLDER, settings, name_share(shard)
     )
-    # Pieces of whole steps: the windows of all of them are in one frame.
-    length = step * max(1, _PIECE // step)
-    kept = KeptProbabilities(pieces, plan.stretches, plan.records, length, len(features), rounding)
-    bases = sum(one.end - one.start for one in plan.loci)
     with pieces.keep():
+        kept = KeptProbabilities(pieces, plan.stretches, plan.records, length, len(features), rounding)
         results = int(bases * len(features) * (_measure_track(kind, precision) * has_tracks + 4 * arrays))
         _tell_space(out, kept.count_bytes(kept.list_missing()), results)
         _fill(kept, genome, segmenter, columns)

@@ -136,6 +136,7 @@ def test_what_a_user_can_mend_is_a_message(parser, error, capsys, monkeypatch):
     captured = capsys.readouterr()
     assert captured.out == "" and captured.err == f"gengram try: error: {error}\n"
     monkeypatch.setenv("RANK", "1")  # another process of several says it
+    monkeypatch.setenv("WORLD_SIZE", "2")
     assert run(parser, parser.parse(["m", "f", "--out", "o"]), work) == 1
     assert capsys.readouterr().err == ""
 

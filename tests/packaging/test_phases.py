@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from gengram import phases
+from gengram import phases, progress
 from gengram.command_line import Answer, VerbParser, run
 from gengram.phases import REST, START, phase, read_peak_bytes, recording, tabulate_phases, timed
 
@@ -208,6 +208,7 @@ def test_a_short_command_has_no_table_and_one_that_fails_neither(parser, capsys)
 def test_one_of_several_processes_has_the_table(parser, capsys, monkeypatch):
     monkeypatch.setattr(phases, "_WORTH_A_TABLE", 0.0)
     monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
 
     def work() -> Answer:
         with phase("Reading"):
@@ -256,6 +257,16 @@ def test_silence_is_broken_after_a_minute(capsys, monkeypatch):
         spin(0.02)
         recorded.tell_of_silence()
         assert capsys.readouterr().err.startswith("Fitting: 1,200 rows, ")
+
+
+def test_a_bar_that_another_thread_makes_just_now_is_no_error(monkeypatch):
+    class Half:  # tqdm counts it before it has any attribute
+        pass
+
+    monkeypatch.setattr(progress._tqdm, "_instances", [Half()], raising=False)
+    assert not progress.has_bar()
+    with recording() as recorded, phase("Fitting"):
+        recorded.tell_of_silence()
 
 
 def test_on_a_terminal_it_is_broken_after_seconds_and_once(capsys, monkeypatch):

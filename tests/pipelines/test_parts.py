@@ -7,14 +7,17 @@ import os
 import numpy as np
 import pyarrow as pa
 import pytest
+from torch.distributed import FileStore
 
 from gengram.errors import InputError
 from gengram.files import hash_file
 from gengram.genome import text
 from gengram.genome.text import FileDigest, read_lines
+from gengram.pipelines import run_folder
 from gengram.pipelines.blocks import take_blocks
 from gengram.pipelines.parts import Parts, pack_lists, pack_vectors, unpack
-from gengram.pipelines.shares import ALONE, Shard
+from gengram.pipelines.shares import ALONE, Member, Shard
+from gengram.team import Team
 
 PLAN = {"rows": 5, "file": "a.csv", "pool": "mean"}
 TABLE = pa.table({"x": [1, 2, 3]})
@@ -130,6 +133,53 @@ def test_one_that_died_at_the_end_leaves_no_lock(out):
         raise KeyboardInterrupt
     with second.assemble(1) as is_whole:
         assert is_whole
+
+
+def test_of_two_teams_in_one_folder_one_ends_it(out, tmp_path):
+    """Each has computed all parts; the second one says what has become of them."""
+    plain = [Parts(out, PLAN, Member(Team(0, 1, FileStore(str(tmp_path / f"store-{number}"), 1)))) for number in (0, 1)]
+    for parts in plain:
+        parts.write(0, TABLE)
+    with plain[0].assemble(1) as is_whole:
+        assert is_whole
+        with pytest.raises(InputError, match="another process puts it together"), plain[1].assemble(1):
+            pass
+    late = Parts(out, PLAN)
+    late.remove()
+    with pytest.raises(InputError, match="another run has put it together"):
+        late.write(1, TABLE)
+    with pytest.raises(InputError, match="another run has put it together"), late.assemble(1):
+        pass
+
+
+def test_an_interrupt_at_the_beginning_leaves_no_plan(out, monkeypatch):
+    def interrupt(self, plan, settled):
+        raise KeyboardInterrupt
+
+    for begun_by_others in (False, True):
+        if begun_by_others:
+            Parts(out, PLAN).write(0, TABLE)
+        with monkeypatch.context() as patch:
+            patch.setattr(Parts, "_compare", interrupt)
+            for share in (ALONE, Shard(1, 2)):
+                with pytest.raises(KeyboardInterrupt):
+                    Parts(out, PLAN, share)
+                assert out.with_name("out.tsv.parts").exists() == (begun_by_others or share != ALONE)
+        Parts(out, PLAN).remove()
+
+
+def test_one_that_clears_what_another_begins_with_goes_on_with_its_plan(out, monkeypatch):
+    write, first = run_folder.write_text, []
+
+    def come_between(content, file):
+        if not first:
+            first.append(None)
+            Parts(out, PLAN)  # has the same name for what is not whole yet
+        write(content, file)
+
+    monkeypatch.setattr(run_folder, "write_text", come_between)
+    assert Parts(out, PLAN).plan == PLAN
+    assert [path.name for path in out.parent.iterdir()] == ["out.tsv.parts"]
 
 
 def test_without_locks_a_run_without_shards_ends_it(out, monkeypatch, capsys):
