@@ -188,7 +188,8 @@ def _keep_for_backward(ctx, inputs, output):
 
 
 def _differentiate(ctx, gradient):
-    tables, others = list(ctx.saved_tensors[: ctx.num_tables]), ctx.saved_tensors[ctx.num_tables :]
+    saved = ctx.saved_tensors  # once: under checkpointing they are made anew
+    tables, others = list(saved[: ctx.num_tables]), saved[ctx.num_tables :]
     d_tables, d_weights = _read_tables_backward(gradient, tables, *others, ctx.window, *ctx.wants)
     wants_tables, wants_weights = ctx.wants
     found = d_tables.split([len(table) for table in tables]) if wants_tables else [None] * len(tables)

@@ -19,6 +19,7 @@ from kernel_comparison import (
     make_letters,
     make_weights,
 )
+from torch.utils.checkpoint import checkpoint
 from transformers import LlamaConfig
 
 if not INTERPRETED:
@@ -376,6 +377,21 @@ def test_memories_of_a_model_share_one_index(checkpointing):
     assert_near(found, expected.double(), 1e-6)
     wanted = torch.autograd.grad(expected, list(model.memory.parameters()), cotangent)
     assert_near(torch.cat([x.flatten() for x in gradients]), torch.cat([x.flatten() for x in wanted]).double(), 1e-4)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_checkpointing_gives_the_same_gradients(reentrant, form):
+    memory = make_memory().train()
+    memory.path = form
+    context, hidden = KmerContext(make_letters(1, 9)), torch.randn(1, 9, 12, device=DEVICE, requires_grad=True)
+    memory(hidden, context).sum().backward()
+    leaves = [hidden, *memory.parameters()]
+    expected = [leaf.grad for leaf in leaves]
+    for leaf in leaves:
+        leaf.grad = None
+    checkpoint(memory, hidden, context, use_reentrant=reentrant).sum().backward()
+    assert all(torch.equal(leaf.grad, wanted) for leaf, wanted in zip(leaves, expected))
 
 
 def test_pieces_of_a_long_sequence_share_the_index():
