@@ -9,9 +9,8 @@ from gengram.benchmarks.doctor.facts import Fact, Step
 
 GROUP = "kernels"
 _COMPILING = 600.0  # seconds that the kernels of one dtype may take the first time
-# Relative L2 errors that rounding explains: of values, and of gradients, where the slope of the released gate near 0
-# makes much of a last digit.
-ALLOWED = {"float64": (1e-12, 1e-9), "float32": (1e-5, 1e-3), "float16": (5e-3, 0.1), "bfloat16": (2e-2, 0.5)}
+# Relative L2 errors that rounding explains: of values, and of gradients.
+ALLOWED = {"float64": (1e-12, 1e-9), "float32": (1e-5, 1e-3), "float16": (5e-3, 2e-2), "bfloat16": (2e-2, 0.1)}
 
 
 def list_steps() -> list[Step]:

@@ -25,7 +25,9 @@ command -v "$python" > /dev/null || python=python3
 if [[ $python == */* ]]; then python=$(cd "$(dirname "$python")" && pwd)/$(basename "$python"); fi
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$folder" && cd "$folder" || exit 1
-rm -f ./*.json ./*.end ./*.log trial/*
+for part in doctor tests memory generation step big_bird embedding compiled; do  # of an earlier run, and nothing else
+    rm -f {,trial/}"$part".{json,end,log}
+done
 export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"
 check="gengram.benchmarks.speed.gpu_check"
 

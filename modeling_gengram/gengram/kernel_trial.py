@@ -80,7 +80,7 @@ def try_memory(
         memories = [memory(config, layer).to(dtype) for layer in range(scale.layers)]
         exact = [copy.deepcopy(one).double() for one in memories]
         context = _make_context(scale, packed)
-        hidden = torch.randn(scale.B, scale.T, scale.D).to(dtype)
+        hidden = _make_hidden(exact, context, scale).to(dtype)
         cotangent = torch.randn(scale.B, scale.T, scale.D).to(dtype)
         truth = _run(exact, "definition", hidden.double(), cotangent.double(), context)
         ours = [one.to(device) for one in memories]
@@ -124,6 +124,17 @@ def _make_context(scale: Scale, packed: bool) -> KmerContext:
     real[0, : scale.T // 8] = False
     documents = torch.arange(scale.T).div(scale.T // 3, rounding_mode="floor").expand(scale.B, -1).contiguous()
     return KmerContext(letters.masked_fill(~real, -1), documents, real)
+
+
+def _make_hidden(memories: list[nn.Module], context: KmerContext, scale: Scale) -> torch.Tensor:
+    """Hidden states [B, T, D] that agree with the keys of all layers, or disagree: the slope of the released gate has
+    no bound where a score is 0, and would make much of rounding."""
+    hidden = 0.2 * torch.randn(scale.B, scale.T, scale.D, dtype=torch.float64)
+    for memory in memories:
+        memory.path = "definition"
+        with torch.no_grad():
+            hidden += nn.functional.normalize(memory.read(context)[0], dim=-1) * scale.D**0.5
+    return hidden * torch.where(torch.rand(scale.B, scale.T, 1) < 0.5, -1, 1)
 
 
 def _run(

@@ -138,3 +138,13 @@ def test_a_rehearsal_has_every_row(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=330)
     assert done.returncode == 0, done.stderr
     assert f"{len(ROWS)} of {len(ROWS)} rows rehearsed" in done.stdout, done.stdout
+
+
+def test_only_reports_of_an_earlier_run_are_removed(tmp_path):
+    (tmp_path / "trial").mkdir()
+    kept, gone = ["mine.json", "train.log", "trial/data.csv"], ["memory.json", "trial/memory.json"]
+    for name in kept + gone:
+        (tmp_path / name).write_text("{}")
+    environment = {**os.environ, "PYTHON": "true"}  # every part ends at once and measures nothing
+    subprocess.run(["bash", SCRIPT, "--rehearse", tmp_path], env=environment, check=True, capture_output=True)
+    assert all((tmp_path / name).exists() for name in kept) and not any((tmp_path / name).exists() for name in gone)

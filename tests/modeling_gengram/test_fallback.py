@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from gengram import MotifMemory
+from gengram.benchmarks.doctor.kernels import ALLOWED
 from gengram.benchmarks.speed.measure import refuse_fallbacks
 from gengram.errors import InputError
 from gengram.gengram import cpu_library, fallback, gpu_kernel, kernel_trial
@@ -130,8 +131,9 @@ def test_without_triton_a_gpu_gets_the_line(gpu, told, monkeypatch):
     assert "No module named 'triton'" in told[0] and "pip install triton" in told[0]
 
 
-def test_a_wrong_result_is_a_fault(monkeypatch):
-    found = kernel_trial.Found(0.3, 0.3, 0.3)
+@pytest.mark.parametrize("errors", [(0.3, 0.3, 0.3), (0.0, 0.0, 0.3), (0.0, 0.0, float("inf"))])
+def test_a_wrong_result_is_a_fault(errors, monkeypatch):
+    found = kernel_trial.Found(*errors)
     monkeypatch.setattr(gpu_kernel, "try_memory", lambda *a, **k: found)
     assert "are wrong" in gpu_kernel._run_once(torch.device("cpu"), torch.float32, MotifMemory)
 
@@ -152,7 +154,17 @@ def test_a_trial_finds_the_compiled_kernel_right_and_leaves_the_caller_alone(dty
     with torch.inference_mode(), torch.device("meta"):
         found = kernel_trial.try_memory(MotifMemory, "fused", "released", torch.device("cpu"), dtype)
     assert torch.equal(torch.get_rng_state(), before)
-    assert found.evaluation < 1e-6 and found.training < 1e-6 and found.gradients < 1e-3
+    assert found.evaluation < 1e-6 and found.training < 1e-6 and found.gradients < 1e-5
+
+
+@pytest.mark.parametrize("preset", kernel_trial.PRESETS)
+@pytest.mark.parametrize("scale", [kernel_trial.FULL, kernel_trial.SMALL])
+def test_rounding_alone_is_far_from_what_a_trial_allows(preset, scale):
+    """Of both gates and in 16 bits, so that a kernel which is right is never called wrong."""
+    for dtype in (torch.float16, torch.bfloat16):
+        found = kernel_trial.try_memory(MotifMemory, "lifetime", preset, torch.device("cpu"), dtype, scale)
+        values, gradients = ALLOWED[str(dtype).removeprefix("torch.")]
+        assert max(found.evaluation, found.training) < values / 3 and found.gradients < gradients / 5
 
 
 def test_a_trial_finds_wrong_values(monkeypatch):
