@@ -77,7 +77,14 @@ def serve() -> None:
             call = prepare(**request["prepare"])
             call()
             take_time(call, request["seconds"])
-            answer = {"package": sys.modules["gengram"].__file__}
+            answer = {
+                "files": [
+                    file
+                    for name in sys.modules
+                    if name.partition(".")[0] == "gengram"
+                    if (file := getattr(sys.modules[name], "__file__", None))
+                ]
+            }
         else:
             assert call is not None
             answer = take_time(call, request["seconds"])

@@ -68,9 +68,10 @@ class Version:
     def prepare(self, cell: dict[str, Any]) -> None:
         """Make a cell ready."""
         wanted = {name: cell[name] for name in ("D", "E", "T", "mode")}
-        found = self._ask({"prepare": {**wanted, "dtype": self.dtype}})["package"]
-        if not Path(found).is_relative_to(self.folder):
-            raise InputError(f"{found} was imported instead of the package in {self.folder}")
+        files = self._ask({"prepare": {**wanted, "dtype": self.dtype}})["files"]
+        # All of them: what a version lacks would come from an installed one.
+        if other := next((file for file in files if not Path(file).is_relative_to(self.folder)), None):
+            raise InputError(f"{other} was imported instead of a file of the package in {self.folder}")
 
     def take_time(self) -> dict[str, float]:
         """`seconds` and `cpu_seconds` of one call of the cell that is ready."""

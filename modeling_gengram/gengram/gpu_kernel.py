@@ -95,7 +95,8 @@ def _run_once(device: torch.device, dtype: torch.dtype, memory: type) -> str | N
             found = try_memory(memory, path, preset, device, dtype, scale, packed=preset == "released")
             # Far from any rounding, also of a caller who lets products of float32 be coarse (TF32).
             if max(found.evaluation, found.training) > 0.05 or found.gradients > 0.1:
-                return f"the results of {path} ({preset}) are wrong: errors of values {found.training:.1e}, of gradients {found.gradients:.1e}"
+                errors = f"error of values {found.training:.1e}, of gradients {found.gradients:.1e}"
+                return f"the results of {path} ({preset}) are wrong, {errors}"
     return None
 
 

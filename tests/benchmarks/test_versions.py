@@ -95,3 +95,13 @@ def test_a_version_that_ends_is_told(tmp_path):
     with pytest.raises(InputError, match="exit code 3"):
         one.prepare({"D": 16, "E": 8, "T": 30, "mode": "train"})
     one.close()
+
+
+def test_what_a_version_lacks_does_not_come_from_an_installed_one(tmp_path):
+    (tmp_path / "gengram").mkdir()
+    (tmp_path / "gengram" / "__init__.py").touch()
+    one = Version(tmp_path, "float32")
+    # Where the package is installed the rest is found there; otherwise nowhere.
+    with pytest.raises(InputError, match=r"was imported instead of a file|has ended with exit code"):
+        one.prepare({"D": 16, "E": 8, "T": 30, "mode": "train"})
+    one.close()
