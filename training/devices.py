@@ -4,6 +4,7 @@ import ctypes
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -103,7 +104,7 @@ def measure_products(device: torch.device, dtype: torch.dtype, most: int = 1024)
     while True:
         left, right = (torch.ones(width, width, dtype=dtype, device=device) for _ in range(2))
         begun = time.perf_counter()
-        seconds = _time(lambda left=left, right=right: left @ right, device, 0.0 if width < most else _SECONDS)
+        seconds = _time(partial(torch.matmul, left, right), device, 0.0 if width < most else _SECONDS)
         spent = time.perf_counter() - begun
         if width == most or 8 * spent > _LONG:  # the next one, with its repetitions
             return 2 * width**3 / seconds, width
