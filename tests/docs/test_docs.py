@@ -153,6 +153,7 @@ def test_flags_in_the_text_exist(page):
     for _, code in re.findall(r"(?<!`)(`+)(?!`)([^`\n]+)\1(?!`)", page.read_text(encoding="utf-8")):
         named |= set(re.findall(r"(?<![\w-])--[a-z][\w-]*", code))
     programs = [*(ROOT / "benchmarks").rglob("*.py"), *(ROOT / "tests").glob("*/program.py")]  # `make ... ARGUMENTS=`
+    programs += (ROOT / "tests").glob("*/*_table.py")
     flags = "\n".join(path.read_text(encoding="utf-8") for path in programs)
     other = set(re.findall(r"\"(--[a-z][\w-]*)\"", flags))
     for launcher in (launch_command_parser(), get_args_parser()):  # accelerate launch, torchrun

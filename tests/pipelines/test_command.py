@@ -4,7 +4,7 @@ import inspect
 from typing import get_args
 
 from gengram.benchmarks import command as benchmarks
-from gengram.benchmarks.speed import memory
+from gengram.benchmarks.speed import step
 from gengram.command_line import SEQUENCE_FILES
 from gengram.genome.formats import SUFFIXES
 from gengram.genome.tracks import TrackFormat
@@ -21,7 +21,7 @@ def test_choices_are_those_of_the_functions():
     assert command.POOLS == POOLS
     assert ("auto", *embed_file.DTYPES) == command.DTYPES
     assert get_args(TrackFormat) == command.TRACK_FORMATS
-    assert tuple(memory.DTYPES) == benchmarks.BENCH_DTYPES
+    assert tuple(step.DTYPES) == benchmarks.BENCH_DTYPES
     assert [suffix for suffix in SUFFIXES if suffix not in SEQUENCE_FILES] == []
 
 
