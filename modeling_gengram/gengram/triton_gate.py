@@ -506,8 +506,8 @@ def _sum_tiles_kernel(
         tl.store(d_key_weight + c, of_key.to(d_key_weight.dtype.element_ty), mask=c < D)
     else:
         which = tl.program_id(1) - 1
-        for start in range(0, tiles, BLOCK_P):
-            x = load_tile(d_more + which * D, start + p, start + p < tiles, c, D, MORE * D)
+        for begin in range(0, tiles, BLOCK_P):  # by another name: it may be wider than the number above
+            x = load_tile(d_more + which * D, begin + p, begin + p < tiles, c, D, MORE * D)
             total += tl.sum(x, axis=0)
         tl.store(d_out_weight + c * MORE + which, total.to(d_out_weight.dtype.element_ty), mask=c < D)
 
