@@ -143,7 +143,9 @@ def test_processes_that_do_not_come_are_waited_for_aloud_and_not_for_ever(rank, 
 
 
 def test_the_wait_for_others_can_be_interrupted(tmp_path):
-    code = "import sys; from gengram import cli, team; team._SOON = 0.1; sys.exit(cli.main())"
+    # A program that was started in the background may have inherited that SIGINT does nothing.
+    code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code += "from gengram import cli, team; team._SOON = 0.1; sys.exit(cli.main())"
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     (tmp_path / "rows.fa").write_text(">a\nACGT\n")
@@ -153,10 +155,13 @@ def test_the_wait_for_others_can_be_interrupted(tmp_path):
         [sys.executable, "-c", code, *words], stderr=subprocess.PIPE, text=True, env={**os.environ, **places}
     )
     assert waiting.stderr is not None
-    said = waiting.stderr.readline()
-    waiting.send_signal(signal.SIGINT)
-    assert "waits for the others" in said and "interrupted" in waiting.communicate(timeout=60)[1]
-    assert waiting.returncode == 130
+    try:
+        said = waiting.stderr.readline()
+        waiting.send_signal(signal.SIGINT)
+        assert "waits for the others" in said and "interrupted" in waiting.communicate(timeout=60)[1]
+        assert waiting.returncode == 130
+    finally:
+        waiting.kill()
 
 
 def test_a_launcher_that_is_gone(monkeypatch, capsys):
