@@ -482,6 +482,7 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("released_case", [pytest.param(case, id=case.id) for case in chosen])
 
 
+@pytest.mark.slow  # to the interpreter, which merges the rows of k = 1..6 one by one
 @pytest.mark.parametrize("form", FORMS)
 def test_released_module(released_case, form):
     """The golden cases of the released code in float32 and bfloat16: against them, or the definition in float64."""
