@@ -1,0 +1,1 @@
+"""How good is a language model on contigs that it has never read, and what does its memory do there?"""
