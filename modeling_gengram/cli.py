@@ -33,6 +33,7 @@ VERBS: dict[str, Verb] = {
         "gengram.training.publishing.command:push_dataset",
         "publish a folder of labelled tables as a dataset on the Hub",
     ),
+    "corpus build": Verb("gengram.training.corpus.command:build", "build a corpus for pre-training from genomes"),
     "models": Verb(
         "gengram.catalogue.command:models", "list published DNA models: sizes, limits, licences, how they load"
     ),

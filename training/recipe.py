@@ -12,6 +12,7 @@ from gengram.errors import InputError, suggest
 from gengram.files import check_input_files
 from gengram.loading.faults import tell_faults
 from gengram.progress import tell
+from gengram.training.yaml_files import Loader, read_yaml
 
 RECIPES = Path(__file__).parent / "recipes"
 """Published hyper-parameters by benchmark; the comment at the top of each says whose, and how it is used."""
@@ -42,7 +43,7 @@ def read_recipe(name: str, parser: argparse.ArgumentParser, arguments: Mapping[s
             that does not fit; with the line.
     """
     path = _find_recipe(name)
-    root, loader = _read_yaml(path)
+    root, loader = read_yaml(path)
     if not isinstance(root, yaml.MappingNode):
         raise InputError(f"{path}: a recipe is a mapping of argument names to values, e.g. `train_file: train.csv`")
     actions = {action.dest: action for action in parser._actions if action.dest in arguments}
@@ -78,50 +79,13 @@ def _find_recipe(name: str) -> Path:
     return path
 
 
-def _read_yaml(path: Path) -> tuple[yaml.Node | None, "_Loader"]:
-    """The nodes of a file, with their lines, and what makes values of them."""
-    with tell_faults(f"{path}: cannot be read as YAML"):
-        loader = _Loader(path.read_text(encoding="utf-8-sig"))
-        try:
-            return loader.get_single_node(), loader
-        except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark
-            if mark is None:
-                raise
-            # Its own words are several lines, with a drawing of the place.
-            place = f"{path}, line {mark.line + 1}, column {mark.column + 1}"
-            raise InputError(f"{place}: cannot be read as YAML: {error.problem}") from error
-
-
 # NUL and halves of letters, which YAML can write and a command line cannot: U+DC80 to U+DCFF are its bytes that are no
 # UTF-8.
 _NO_LETTER = re.compile("[\0\ud800-\udc7f\udd00-\udfff]")
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML with the numbers and truth values of JSON: `no` is a word, 1e-5 a number, and no key is there twice."""
-
-    yaml_implicit_resolvers: dict[str, Any] = {}
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        if twice := next((name for name in names if names.count(name) > 1), None):
-            raise yaml.constructor.ConstructorError(None, None, f"{twice!r} is given twice", node.start_mark)
-        return super().construct_mapping(node, deep=deep)
-
-
-for _tag, _pattern, _first in (
-    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("int", r"[-+]?(0|[1-9][0-9]*)", "-+0123456789"),
-    ("float", r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?", "-+.0123456789"),
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("merge", r"<<", "<"),
-):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
-
-
 def _read_value(
-    node: yaml.Node, parser: argparse.ArgumentParser, action: argparse.Action, may_map: bool, loader: _Loader
+    node: yaml.Node, parser: argparse.ArgumentParser, action: argparse.Action, may_map: bool, loader: Loader
 ) -> Any:
     if isinstance(node, yaml.MappingNode) and may_map:
         return loader.construct_document(node)

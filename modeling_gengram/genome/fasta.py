@@ -3,6 +3,7 @@
 Sequences keep the case and the IUPAC codes that the file has; what they mean is the tokenizer's business.
 """
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -36,31 +37,45 @@ def read_fasta(path: str | Path, digest: FileDigest | None = None) -> Iterator[t
         `InputError`: a file that is missing, empty, cut off or no FASTA, a record without a name or without a sequence,
             a line with digits, control characters or a `>` that does not begin it.
     """
+    for (line, header), pieces in itertools.groupby(stream_fasta(path, digest), key=lambda piece: piece[:2]):
+        yield line, header, "".join(text for *_, text in pieces)
+
+
+def stream_fasta(path: str | Path, digest: FileDigest | None = None) -> Iterator[tuple[int, str, int, str]]:
+    """Read a FASTA file in pieces of records: a chromosome is never in memory as a whole, unless it is a single line.
+
+    Args:
+        path, digest: see `read_fasta`.
+
+    Yields:
+        The line of the header, and the header; the position of the piece's first letter in the record, from 0; the
+        letters, those of some thousand lines, at least one.
+
+    Raises:
+        `InputError`: see `read_fasta`.
+    """
     header: str | None = None
-    header_line, blocks, lines = 0, list[str](), list[str]()
+    header_line, position, lines = 0, 0, list[str]()
     for number, line in read_lines(path, universal=True, digest=digest):
         if line.startswith(">"):
             if header is not None:
-                sequence = _join([*blocks, *lines], path, header_line, header)
-                blocks, lines = [], []  # not beside it in memory
-                yield header_line, header, sequence
-                sequence = ""
-            header, header_line = line[1:].strip(), number
+                yield header_line, header, position, _join(lines, position, path, header_line, header)
+                lines = []
+            header, header_line, position = line[1:].strip(), number, 0
             if not header:
                 raise InputError(f"{path}, line {number}: a record without a name")
         elif (text := line.strip()) and not line.startswith(";"):
             if header is None:
                 other = next((f"; is it {name}?" for mark, name in _OTHER_FORMATS.items() if text.startswith(mark)), "")
                 raise InputError(f"{path}, line {number}: a FASTA file begins with '>', not with {text[:30]!r}{other}")
-            lines.append(text if text.isalpha() else _clean(line, path, number))
             if len(lines) == _LINES:
-                blocks.append("".join(lines))
-                lines = []
+                piece = "".join(lines)
+                yield header_line, header, position, piece
+                position, lines = position + len(piece), []
+            lines.append(text if text.isalpha() else _clean(line, path, number))
     if header is None:
         raise InputError(f"{path}: the file is empty")
-    sequence = _join([*blocks, *lines], path, header_line, header)
-    blocks, lines = [], []
-    yield header_line, header, sequence
+    yield header_line, header, position, _join(lines, position, path, header_line, header)
 
 
 def read_labelled_fasta(path: str | Path, needs_labels: bool = True) -> pa.Table:
@@ -154,11 +169,12 @@ def _clean(line: str, path: str | Path, number: int) -> str:
     return "".join(text.split())
 
 
-def _join(parts: list[str], path: str | Path, line: int, header: str) -> str:
-    sequence = "".join(parts)
-    if not sequence:
+def _join(lines: list[str], position: int, path: str | Path, line: int, header: str) -> str:
+    """The last letters of a record, which may have some before them."""
+    sequence = "".join(lines)
+    if not sequence and not position:
         raise InputError(f"{path}, line {line}: the record {header[:60]!r} has no sequence")
     return sequence
 
 
-__all__ = ["HeaderSurvey", "find_regions", "read_fasta", "read_labelled_fasta"]
+__all__ = ["HeaderSurvey", "find_regions", "read_fasta", "read_labelled_fasta", "stream_fasta"]
