@@ -370,6 +370,30 @@ def estimate_operations(config: PreTrainedConfig, active: int, tokens: int, leng
     return tokens * (6 * active + 12 * inner.num_hidden_layers * inner.hidden_size * length)
 
 
+def count_token_operations(config: PreTrainedConfig, active: int, length: int, *, causal: bool) -> float:
+    """Model FLOPs of a token in a training step: 6 N + 12 L D T, of which a causal mask leaves half of the second.
+
+    12 L D T is thrice (forward, and two products backward) what `count_operations` has for the scores; where it knows
+    the model, heads of another width and blocks that do not see each other count as they are. Of convolutional models,
+    whose weights do not meet every token, all is by part.
+
+    Args:
+        config: of the model.
+        active: N, parameters that a token meets.
+        length: T, tokens of a block.
+        causal: whether a token sees only those before it.
+    """
+    found = count_operations(config, 1, length, training=True)
+    if found is None:
+        inner: Any = config.get_text_config()
+        scores = 12.0 * inner.num_hidden_layers * inner.hidden_size * length
+    elif config.model_type in _CONVOLUTIONAL:
+        return found.count_step(causal=causal) / length
+    else:
+        scores = 3 * found.scores / length
+    return 6 * active + (scores / 2 if causal else scores)
+
+
 def estimate_activations(
     config: PreTrainedConfig, rows: int, tokens: int, *, value_bytes: int = 4, checkpoints: bool = False
 ) -> int:
@@ -401,6 +425,28 @@ def estimate_activations(
     return layers * kept + layer if checkpoints else layers * layer
 
 
+def estimate_memory_activations(config: PreTrainedConfig, rows: int, tokens: int) -> int:
+    """Return about how many bytes all motif memories of a model keep for their backward pass; 0 without any.
+
+    In the form that long batches of a training take, in mixed precision as in float32: projected rows in use, at most
+    4**k of each size, key and value in float32 (8 D bytes a row), and 4 D bytes a position. A dry step
+    (`gengram.training.dry_step`) counts up to a quarter more. A memory lies outside of the layers that gradient
+    checkpointing computes again.
+
+    Args:
+        config: of the model.
+        rows, tokens: B and T of a batch.
+    """
+    inner: Any = config
+    while getattr(inner, "memory_layers", None) is None:
+        inner = getattr(inner, "backbone_config", None)
+        if inner is None:
+            return 0
+    N, D = rows * tokens, inner.hidden_size
+    used = sum(min(N, 4**k) for k in inner.kmer_sizes)
+    return len(inner.memory_layers) * D * (8 * used + 4 * N)
+
+
 __all__ = [
     "Operations",
     "bound_merged",
@@ -409,6 +455,8 @@ __all__ = [
     "count_memory_step",
     "count_operations",
     "count_operator",
+    "count_token_operations",
     "estimate_activations",
+    "estimate_memory_activations",
     "estimate_operations",
 ]

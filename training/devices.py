@@ -2,13 +2,17 @@
 
 import ctypes
 import os
+import re
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 import torch
+
+from gengram.errors import InputError, suggest
 
 _CGROUPS = Path("/sys/fs/cgroup")
 # Limit, use and list of counters of version 2 and version 1.
@@ -22,6 +26,17 @@ _COPIED = 1 << 25  # bytes, more than caches hold
 
 PEAKS = {"A100": 312e12, "H100": 989e12, "H200": 989e12, "L40S": 362e12, "A10": 125e12, "4090": 165e12, "V100": 125e12}
 """Dense 16-bit peaks of GPUs, operations a second (the makers' data sheets), by a part of their names."""
+
+MEMORIES = {
+    "A100": (80, 40),
+    "H100": (80,),
+    "H200": (141,),
+    "L40S": (48,),
+    "A10": (24,),
+    "4090": (24,),
+    "V100": (32, 16),
+}
+"""Gigabytes (10^9 bytes) of the same GPUs, the larger kind first."""
 
 MFU = 0.4
 """Share of such a peak that training reaches; 0.3 to 0.5 are usual for transformers."""
@@ -94,6 +109,42 @@ def find_peak(device: torch.device, dtype: torch.dtype) -> float | None:
     return next((peak for part, peak in PEAKS.items() if part in name), None)
 
 
+class Gpu(NamedTuple):
+    """A GPU by its data sheet.
+
+    Attributes:
+        name: as it was found, with its memory where there are two kinds.
+        peak: operations a second, dense, in 16 bits.
+        memory: bytes.
+        smaller: bytes of the smaller kind of this name, where there is one and none was named; else 0.
+    """
+
+    name: str
+    peak: float
+    memory: int
+    smaller: int
+
+
+def find_gpu(name: str) -> Gpu:
+    """Return the GPU of `PEAKS` that a name means: `H100`, `a100-40gb`, `NVIDIA GeForce RTX 4090`.
+
+    Raises:
+        `InputError`: none of them, or with a memory that it does not come with.
+    """
+    words = re.findall(r"[a-z0-9]+", name.lower())
+    found = next((known for known in PEAKS if known.lower() in words), None)
+    if found is None:
+        raise InputError(f"gpu={name!r}: choose {', '.join(PEAKS)}{suggest(name, list(PEAKS))}")
+    kinds = MEMORIES[found]
+    sizes = [int(word.removesuffix("gb")) for word in words if re.fullmatch(r"[0-9]{2,3}(gb)?", word)]
+    if sizes and sizes[0] not in kinds:
+        raise InputError(f"gpu={name!r}: {found} comes with {' or '.join(map(str, sorted(kinds)))} GB")
+    memory = sizes[0] if sizes else kinds[0]
+    smaller = 0 if sizes or len(kinds) == 1 else kinds[1]
+    full = f"{found} {memory} GB" if len(kinds) > 1 else found
+    return Gpu(full, PEAKS[found], memory * 10**9, smaller * 10**9)
+
+
 def measure_products(device: torch.device, dtype: torch.dtype, most: int = 1024) -> tuple[float, int]:
     """
     Return the floating-point operations a second of a matrix product, and its width.
@@ -140,9 +191,12 @@ def describe_device(device: torch.device) -> str:
 
 
 __all__ = [
+    "MEMORIES",
     "MFU",
     "PEAKS",
+    "Gpu",
     "describe_device",
+    "find_gpu",
     "find_peak",
     "measure_available_memory",
     "measure_bandwidth",
