@@ -1,0 +1,206 @@
+"""How many bits does a base need when only the few before it are known? Markov models of orders 0 to 10.
+
+What a language model of DNA has to beat: order 1 knows that CG is rare, order 5 codons and half-repeats. Everything is
+in tables of counts: one pass over the letters, whatever there are of them, serves all orders and smoothings.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal
+
+import numpy as np
+
+from gengram.errors import InputError
+from gengram.training.baselines.base_codes import NO_BASE, read_codes
+
+Smoothing = Literal["witten_bell"] | float
+
+HIGHEST_ORDER = 10
+"""4**11 counts of 8 bytes are 34 MB; a gigabase shows each of these contexts a thousand times."""
+
+_CHUNK = 1 << 20  # letters that are counted at a time
+_BREAK = np.frombuffer(b"N", dtype=np.uint8)
+
+
+@dataclasses.dataclass(frozen=True)
+class BaseCounts:
+    """How often each base stood behind each context; K the highest order.
+
+    Attributes:
+        full: int64 [4**(K+1)], of bases with K bases before them, number = digits of context and base in base 4 with
+            A 0, C 1, G 2, T 3.
+        heads: K tables, int64 [4**(j+1)] for j = 0 ... K-1: of bases with only j before them, where a piece begins and
+            behind an N.
+    """
+
+    full: np.ndarray
+    heads: tuple[np.ndarray, ...]
+
+    @property
+    def order(self) -> int:
+        return len(self.heads)
+
+    @property
+    def bases(self) -> int:
+        """Bases that were counted: all letters but N and other codes."""
+        return int(self.full.sum()) + sum(int(head.sum()) for head in self.heads)
+
+    def __add__(self, other: "BaseCounts") -> "BaseCounts":
+        return BaseCounts(self.full + other.full, tuple(a + b for a, b in zip(self.heads, other.heads, strict=True)))
+
+    def list_tables(self) -> list[np.ndarray]:
+        """Return for the orders 0 ... K the counts of each base behind each context of so many, int64 [4**j, 4]."""
+        tables = [self.full]
+        for head in reversed(self.heads):
+            tables.append(tables[-1].reshape(4, -1).sum(axis=0) + head)
+        return [table.reshape(-1, 4) for table in reversed(tables)]
+
+
+def count_bases(pieces: Iterable[np.ndarray], order: int = 8, both_strands: bool = False) -> BaseCounts:
+    """Count the bases of some pieces behind each context; memory does not grow with them.
+
+    Args:
+        pieces: uint8 [n] each, ASCII letters; case is ignored, U is T, contexts do not go over another letter or from
+            one piece to the next.
+        order: bases before a base, 0 to 10.
+        both_strands: whether the reverse complement of each piece is counted as well.
+
+    Raises:
+        `InputError`: another order.
+    """
+    _check_order(order)
+    full = np.zeros(4 ** (order + 1), dtype=np.int64)
+    heads = [np.zeros(4 ** (j + 1), dtype=np.int64) for j in range(order)]
+    for piece in _join_short(pieces):
+        for start in range(0, len(piece), _CHUNK):
+            own = min(_CHUNK, len(piece) - start)
+            before = min(start, order)
+            _add(read_codes(piece[start - before : start + own]), before, full, heads)
+            if both_strands:
+                codes = read_codes(piece[start : start + own + order])
+                _add(np.where(codes == NO_BASE, NO_BASE, 3 - codes)[::-1], len(codes) - own, full, heads)
+    return BaseCounts(full, tuple(heads))
+
+
+def _join_short(pieces: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yield short pieces together, an N between them: each count has a price, whatever there is to count."""
+    short: list[np.ndarray] = []
+    size = 0
+    for piece in pieces:
+        if len(piece) >= _CHUNK:
+            yield piece
+            continue
+        short += [piece, _BREAK]
+        size += len(piece) + 1
+        if size >= _CHUNK:
+            yield np.concatenate(short)
+            short, size = [], 0
+    if short:
+        yield np.concatenate(short)
+
+
+def _add(codes: np.ndarray, before: int, full: np.ndarray, heads: Sequence[np.ndarray]) -> None:
+    """Count the bases of a chunk, whose first `before` codes are context alone."""
+    order = len(heads)
+    numbers, ages = _number_contexts(codes, order)
+    numbers, ages = numbers[before:], ages[before:]
+    full += np.bincount(numbers[ages > order], minlength=len(full))
+    few = np.flatnonzero(ages <= order)
+    for j, head in enumerate(heads):
+        head += np.bincount(numbers[few[ages[few] == j + 1]] % len(head), minlength=len(head))
+
+
+def _number_contexts(codes: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
+    """Number of each base with its context, int32 [n], and how many bases it ends: 0 for an N, at most order + 1."""
+    places = np.arange(len(codes), dtype=np.int32)
+    is_base = codes != NO_BASE
+    last = np.maximum.accumulate(np.where(is_base, -1, places))
+    ages = np.minimum(places - last, order + 1)
+    digits = np.where(is_base, codes, 0).astype(np.int32)
+    numbers = digits.copy()
+    for shift in range(1, order + 1):
+        numbers[shift:] += digits[:-shift] << (2 * shift)
+    return numbers, ages
+
+
+class MarkovModel:
+    """Probabilities of a base behind the bases before it, as bits.
+
+    Where fewer than `order` bases stand before a base, it has the probability of that lower order.
+
+    Attributes:
+        order: K.
+        costs: for the orders j = 0 ... K, float64 [4**(j+1)]: bits of a base behind a context, -log2 of its
+            probability; always finite.
+    """
+
+    def __init__(self, counts: BaseCounts, order: int | None = None, smoothing: Smoothing = "witten_bell"):
+        """Fit a model to counts.
+
+        Args:
+            counts: of training letters; none at all give 2 bits a base.
+            order: at most that of the counts, which it is by default.
+            smoothing: `"witten_bell"`, where a context of n bases of t kinds counts n and the next lower order counts
+                t, down to 1/4 each (Witten and Bell 1991, doi:10.1109/18.87000, method C; interpolated as in Chen and
+                Goodman 1999, doi:10.1006/csla.1999.0128). Or a number above 0 that is added to each count, without
+                lower orders: 1 is Laplace's, 0.5 that of Krichevsky and Trofimov (1981, doi:10.1109/TIT.1981.1056331).
+
+        Raises:
+            `InputError`: an order or smoothing that cannot be.
+        """
+        self.order = counts.order if order is None else order
+        _check_order(self.order)
+        if self.order > counts.order:
+            raise InputError(f"order={self.order}: the letters were counted up to order {counts.order}")
+        if smoothing != "witten_bell" and not (isinstance(smoothing, int | float) and 0 < smoothing < float("inf")):
+            raise InputError(
+                f'smoothing={smoothing!r}: give "witten_bell", or a number above 0 that is added to counts'
+            )
+        self.costs = []
+        lower = np.full((1, 4), 0.25)
+        for table in counts.list_tables()[: self.order + 1]:
+            total = table.sum(axis=1, keepdims=True)
+            if smoothing == "witten_bell":
+                # Context c, without its first base: the rows of the lower order, four times over.
+                lower = np.tile(lower, (len(table) // len(lower), 1))
+                kinds = np.maximum((table > 0).sum(axis=1, keepdims=True), 1)
+                shares = (table + kinds * lower) / (total + kinds)
+                lower = shares
+            else:
+                shares = (table + smoothing) / (total + 4 * smoothing)
+            self.costs.append(-np.log2(shares).ravel())
+
+    def measure_bits(self, counts: BaseCounts) -> float:
+        """Return the bits of all bases that were counted; divide them by `counts.bases`.
+
+        Args:
+            counts: of held-out letters, of this order or a higher one.
+
+        Raises:
+            `InputError`: the counts are of a lower order.
+        """
+        if counts.order < self.order:
+            raise InputError(f"these letters were counted up to order {counts.order}: the model has {self.order}")
+        heads = sum(float(head @ costs) for head, costs in zip(counts.heads, self.costs[: self.order]))
+        return heads + float(counts.list_tables()[self.order].ravel() @ self.costs[self.order])
+
+    def score_bases(self, letters: np.ndarray) -> np.ndarray:
+        """Return the bits of each base, float64 [n]; NaN where there is none.
+
+        Args:
+            letters: uint8 [n], ASCII.
+        """
+        numbers, ages = _number_contexts(read_codes(letters), self.order)
+        bits = np.full(len(numbers), np.nan)
+        for j, costs in enumerate(self.costs):
+            here = ages == j + 1
+            bits[here] = costs[numbers[here] % len(costs)]
+        return bits
+
+
+def _check_order(order: int) -> None:
+    if not 0 <= order <= HIGHEST_ORDER:
+        raise InputError(f"order={order}: give the bases before a base that are known, 0 to {HIGHEST_ORDER}")
+
+
+__all__ = ["HIGHEST_ORDER", "BaseCounts", "MarkovModel", "Smoothing", "count_bases"]
