@@ -16,6 +16,9 @@ class BaseEncoder(BulkEncoder):
         tokenizer: of `build_nucleotide_tokenizer` or `build_ntv3_tokenizer`, or any BPE without merges that leaves the
             characters as they are, or reads letters as other letters.
 
+    Attributes:
+        table: [256], the id of each byte.
+
     Raises:
         `ValueError`: another tokenizer.
 
@@ -35,7 +38,7 @@ class BaseEncoder(BulkEncoder):
         unknown = parts.vocabulary[parts.model["unk_token"]]
         table = np.full(256, unknown, dtype=self.dtype)
         table[:128] = [parts.vocabulary.get(letter, unknown) for letter in parts.read_as]
-        self._table = table
+        self.table = table
 
     def _encode(self, sequences: list[str]) -> tuple[np.ndarray, np.ndarray]:
         counts = np.fromiter(map(len, sequences), dtype=np.int64, count=len(sequences))
@@ -50,8 +53,8 @@ class BaseEncoder(BulkEncoder):
     def _read(self, text: str) -> np.ndarray:
         data = text.encode("ascii")
         if self.dtype == np.uint8:
-            return np.frombuffer(data.translate(self._table.tobytes()), dtype=np.uint8)
-        return self._table[np.frombuffer(data, dtype=np.uint8)]
+            return np.frombuffer(data.translate(self.table.tobytes()), dtype=np.uint8)
+        return self.table[np.frombuffer(data, dtype=np.uint8)]
 
 
 def _is_of_characters(parts: TokenizerParts) -> bool:

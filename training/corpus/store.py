@@ -1,0 +1,357 @@
+"""What does a built corpus hold? Its letters, memory-mapped and read at any place, and tables that tell of them.
+
+A corpus is a folder that `gengram corpus build` makes. Opening it reads the small tables and none of the letters; a
+stretch of bases is a view of the file, not a copy.
+"""
+
+import json
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from gengram.errors import InputError
+from gengram.files import hash_file
+from gengram.loading.faults import tell_faults
+
+FACTS_FILE = "corpus.json"
+LETTERS_FOLDER = "letters"
+FORMAT = 1
+SPLITS = ("train", "validation", "test")
+_CONTIG_BITS = 40  # a contig and a position in it as one number
+_REMEDY = "Build the corpus again with gengram corpus build, or copy the folder again"
+
+
+class Contig(NamedTuple):
+    """A record of a genome; its place in the list is its number everywhere.
+
+    Attributes:
+        species, group: of the genome.
+        file: the name that the recipe has for its file.
+        record: the first word of its header.
+        description: the rest of it.
+        name: of the contig that the record is, or is a slice of.
+        offset: position of the record's first letter on that contig, from 0.
+        length: letters of the record.
+        split: `train`, `validation`, `test`, or `left_out`: then there are no letters of it.
+        sha256: of its letters.
+    """
+
+    species: str
+    group: str
+    file: str
+    record: str
+    description: str
+    name: str
+    offset: int
+    length: int
+    split: str
+    sha256: str
+
+
+class Segments(NamedTuple):
+    """Stretches that windows may lie in, sorted, [S] each: int32 `contig`, int64 `start` and `end`, int8 `split`."""
+
+    contig: np.ndarray
+    start: np.ndarray
+    end: np.ndarray
+    split: np.ndarray
+
+
+class Anchors(NamedTuple):
+    """Bases that draw windows, [A] each: int32 `segment`, int64 `start` and `end`, float32 `weight` of a base."""
+
+    segment: np.ndarray
+    start: np.ndarray
+    end: np.ndarray
+    weight: np.ndarray
+
+
+class Classes(NamedTuple):
+    """Intervals of an annotation, [C] each: int32 `contig`, int64 `start` and `end`, and `kind`, indices of `names`."""
+
+    contig: np.ndarray
+    start: np.ndarray
+    end: np.ndarray
+    kind: np.ndarray
+    names: list[str]
+
+
+class Haplotypes(NamedTuple):
+    """Variants of haplotypes, sorted by haplotype, contig and position, never overlapping, [V] each.
+
+    Attributes:
+        haplotype: int32, index of a name in the corpus' facts.
+        contig: int32.
+        position: int64, from 0 in the record.
+        reference_length: int32, letters of the reference that are replaced.
+        bounds: int64 [V + 1]: `letters[bounds[i] : bounds[i + 1]]` replaces them.
+        letters: uint8, of all of them.
+    """
+
+    haplotype: np.ndarray
+    contig: np.ndarray
+    position: np.ndarray
+    reference_length: np.ndarray
+    bounds: np.ndarray
+    letters: np.ndarray
+
+
+class Edits(NamedTuple):
+    """Variants of a haplotype inside an interval, in order, [n] each, see `Haplotypes`; `alternatives` uint8 arrays."""
+
+    position: np.ndarray
+    reference_length: np.ndarray
+    alternatives: list[np.ndarray]
+
+
+class _Stretch(NamedTuple):
+    """Letters of a contig that lie one after the other in a file."""
+
+    contig: int
+    start: int
+    letters: np.ndarray
+
+
+class Corpus:
+    """A corpus on disk, see `open_corpus`. It travels to other processes as its folder's name.
+
+    Attributes:
+        folder: where it is.
+        facts: what `corpus.json` says.
+        contigs: all records, `left_out` ones as well.
+        segments, anchors, haplotypes, classes: the tables, memory-mapped; `haplotypes` and `classes` are None where the
+            corpus has none.
+    """
+
+    def __init__(self, folder: Path, facts: dict[str, Any]):
+        self.folder, self.facts = folder, facts
+        self.contigs = [Contig(*row.values()) for row in self._load("contigs", Contig._fields).to_pylist()]
+        self.segments = Segments(*self._load_arrays("segments", Segments._fields))
+        self.anchors = Anchors(*self._load_arrays("anchors", Anchors._fields))
+        stretches = sorted(self._list_stretches(), key=lambda one: (one.contig, one.start))
+        self._letters = [one.letters for one in stretches]
+        self._contigs = np.array([one.contig for one in stretches], dtype=np.int64)
+        self._starts = np.array([one.start for one in stretches], dtype=np.int64)
+        self._ends = self._starts + np.array([len(one.letters) for one in stretches], dtype=np.int64)
+        self._keys = _join_key(self._contigs, self._starts)
+
+    def __reduce__(self) -> tuple:
+        return open_corpus, (self.folder,)
+
+    def read(self, contig: int, start: int, end: int) -> np.ndarray:
+        """Return letters of the reference: uint8 [end - start], ASCII codes, case kept; a view where they lie together.
+
+        Args:
+            contig: number of the record.
+            start, end: in bp of the record, from 0, half-open.
+
+        Raises:
+            `InputError`: there are no letters of some of these bases.
+        """
+        if end <= start:
+            return np.empty(0, dtype=np.uint8)
+        pieces = []
+        place = start
+        while place < end:
+            index = int(np.searchsorted(self._keys, _join_key(contig, place), side="right")) - 1
+            if index < 0 or self._contigs[index] != contig or place >= self._ends[index]:
+                name = self.contigs[contig].record if 0 <= contig < len(self.contigs) else contig
+                raise InputError(
+                    f"{self.folder}: contig {name} has no letters at {place} (of {start}-{end}, from 0): they were "
+                    "left out when the corpus was built"
+                )
+            stretch, first = self._letters[index], int(self._starts[index])
+            piece = stretch[place - first : end - first]
+            pieces.append(piece)
+            place += len(piece)
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+    def fill(self, contigs: np.ndarray, starts: np.ndarray, out: np.ndarray) -> None:
+        """Write letters of the reference from many places, equally many of each.
+
+        Args:
+            contigs, starts: int64 [N], as in `read`.
+            out: uint8 [N, length].
+        """
+        length = out.shape[1]
+        indices = np.searchsorted(self._keys, _join_key(contigs, starts), side="right") - 1
+        inside = (indices >= 0) & (self._contigs[indices] == contigs) & (starts + length <= self._ends[indices])
+        places = starts - self._starts[indices]
+        for row, (index, place, whole) in enumerate(zip(indices.tolist(), places.tolist(), inside.tolist())):
+            if whole:
+                out[row] = self._letters[index][place : place + length]
+            else:
+                out[row] = self.read(int(contigs[row]), int(starts[row]), int(starts[row]) + length)
+
+    @cached_property
+    def haplotypes(self) -> Haplotypes | None:
+        if not (self.folder / "haplotypes.arrow").exists():
+            return None
+        table = self._load("haplotypes", (*Haplotypes._fields[:4], "alternative"))
+        letters = _take_whole(table["alternative"].cast(pa.large_binary()))
+        _, bounds, data = letters.buffers()
+        bounds = np.frombuffer(bounds, dtype=np.int64)[letters.offset : letters.offset + len(letters) + 1]
+        data = np.frombuffer(data, dtype=np.uint8) if data is not None else np.empty(0, dtype=np.uint8)
+        return Haplotypes(*(_take_whole(table[name]).to_numpy() for name in Haplotypes._fields[:4]), bounds, data)
+
+    @cached_property
+    def classes(self) -> Classes | None:
+        if not (self.folder / "classes.arrow").exists():
+            return None
+        table = self._load("classes", ("contig", "start", "end", "class"))
+        kinds = _take_whole(table["class"].combine_chunks().cast(pa.string())).dictionary_encode()
+        arrays = [_take_whole(table[name]).to_numpy() for name in ("contig", "start", "end")]
+        return Classes(*arrays, kinds.indices.to_numpy(), kinds.dictionary.to_pylist())
+
+    def find_edits(self, haplotype: int, contig: int, start: int, end: int) -> Edits:
+        """Return the variants of a haplotype that lie within an interval of a record, wholly.
+
+        Args:
+            haplotype: its number; -1: the reference, which has none.
+            contig, start, end: as in `read`.
+        """
+        table = self.haplotypes
+        if haplotype < 0 or table is None:
+            none = np.empty(0, dtype=np.int64)
+            return Edits(none, none, [])
+        first, last = self.find_variants(haplotype, contig)
+        first, last = first + np.searchsorted(table.position[first:last], [start, end])
+        places = slice(int(first), int(last))
+        keep = np.flatnonzero(table.position[places] + table.reference_length[places] <= end) + int(first)
+        return Edits(
+            table.position[keep],
+            table.reference_length[keep],
+            [table.letters[table.bounds[one] : table.bounds[one + 1]] for one in keep.tolist()],
+        )
+
+    def find_variants(self, haplotype: int, contig: int) -> tuple[int, int]:
+        """Return the first row of `haplotypes` that is of this haplotype and contig, and the row after the last one."""
+        table = self.haplotypes
+        if table is None:
+            return 0, 0
+        first, last = np.searchsorted(table.haplotype, np.array([haplotype, haplotype + 1], table.haplotype.dtype))
+        inner = np.searchsorted(table.contig[first:last], np.array([contig, contig + 1], table.contig.dtype))
+        return int(first + inner[0]), int(first + inner[1])
+
+    def _load(self, name: str, columns: tuple[str, ...]) -> pa.Table:
+        """Read a table, memory-mapped, its columns in this order."""
+        path = self.folder / f"{name}.arrow"
+        batches = list(_open_batches(path))
+        missing = [column for column in columns if not batches or column not in batches[0].schema.names]
+        if missing:
+            raise InputError(f"{path}: there is no column {missing[0]}. {_REMEDY}")
+        return pa.Table.from_batches(batches).select(columns)
+
+    def _load_arrays(self, name: str, columns: tuple[str, ...]) -> Iterator[np.ndarray]:
+        table = self._load(name, columns)
+        return (_take_whole(table[column]).to_numpy() for column in columns)
+
+    def _list_stretches(self) -> Iterator[_Stretch]:
+        """Yield what lies together in the files, rows that continue each other as one."""
+        for path in sorted((self.folder / LETTERS_FOLDER).glob("*.arrow")):
+            for batch in _open_batches(path):
+                if {"contig", "start", "letters"} - set(batch.schema.names):
+                    raise InputError(f"{path}: its columns are not contig, start, letters. {_REMEDY}")
+                rows = batch["letters"]
+                letters, bounds = rows.values.to_numpy(), rows.offsets.to_numpy()
+                contigs, starts = batch["contig"].to_numpy(), batch["start"].to_numpy()
+                goes_on = (contigs[1:] == contigs[:-1]) & (starts[1:] == starts[:-1] + np.diff(bounds)[:-1])
+                firsts = np.flatnonzero(np.concatenate([[True], ~goes_on])).tolist()
+                for first, after in zip(firsts, [*firsts[1:], len(contigs)]):
+                    yield _Stretch(int(contigs[first]), int(starts[first]), letters[bounds[first] : bounds[after]])
+
+
+def open_corpus(folder: str | Path, check: bool = False) -> Corpus:
+    """Open a corpus that `gengram corpus build` has made.
+
+    Args:
+        folder: of it.
+        check: read every file and compare its checksum, too; without, sizes alone are compared.
+
+    Raises:
+        `InputError`: no such folder, no corpus, one that another version has made, a file that is missing, too short or
+            (with `check`) changed.
+
+    Example:
+        >>> corpus = open_corpus("corpora/human")  # doctest: +SKIP
+        >>> corpus.read(0, 10_000, 10_006).tobytes()  # doctest: +SKIP
+        b'taaccc'
+    """
+    folder = Path(folder)
+    path = folder / FACTS_FILE
+    if not folder.is_dir():
+        raise InputError(f"{folder}: there is no such folder; make a corpus with gengram corpus build")
+    if not path.is_file():
+        raise InputError(f"{folder}: the folder is no corpus (no {FACTS_FILE}); make one with gengram corpus build")
+    with tell_faults(f"{path}: this cannot be read. {_REMEDY}", (OSError, ValueError)):
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(facts, dict) or facts.get("format") != FORMAT or not isinstance(facts.get("shards"), list):
+        found = facts.get("format") if isinstance(facts, dict) else None
+        raise InputError(f"{path}: this is no corpus of format {FORMAT} (format {found!r}). {_REMEDY}")
+    _check_files(folder, facts["shards"], check)
+    return Corpus(folder, facts)
+
+
+def _check_files(folder: Path, shards: list, check: bool) -> None:
+    with tell_faults(f"{folder / FACTS_FILE}: its list of files cannot be read. {_REMEDY}", (KeyError, TypeError)):
+        expected = [(folder / one["file"], int(one["bytes"]), str(one["sha256"])) for one in shards]
+    for path, size, digest in expected:
+        if not path.is_file():
+            raise InputError(f"{path}: the file is missing. {_REMEDY}")
+        if (found := path.stat().st_size) != size:
+            raise InputError(f"{path}: {found:,} bytes, but {size:,} were written. {_REMEDY}")
+        if check and hash_file(path) != digest:
+            raise InputError(f"{path}: its checksum is another than when it was written. {_REMEDY}")
+
+
+def _open_batches(path: Path) -> Iterator[pa.RecordBatch]:
+    """Yield the record batches of an Arrow file or stream, memory-mapped.
+
+    Raises:
+        `InputError`: the file is missing or no such file.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: the file is missing. {_REMEDY}")
+    with tell_faults(f"{path}: this is no Arrow file that can be read. {_REMEDY}", (pa.ArrowException, OSError)):
+        source = pa.memory_map(str(path))
+        is_file = source.read(6) == b"ARROW1"
+        source.seek(0)
+        if is_file:
+            file = pa.ipc.open_file(source)
+            batches = [file.get_batch(number) for number in range(file.num_record_batches)]
+            yield from batches or [pa.RecordBatch.from_pylist([], schema=file.schema)]
+        else:
+            stream = pa.ipc.open_stream(source)
+            batches = list(stream)
+            yield from batches or [pa.RecordBatch.from_pylist([], schema=stream.schema)]
+
+
+def _take_whole(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """Return a column as one array: a view where it is one already."""
+    if isinstance(column, pa.Array):
+        return column
+    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
+
+
+def _join_key(contigs: Any, places: Any) -> Any:
+    return (np.asarray(contigs, dtype=np.int64) << _CONTIG_BITS) + places
+
+
+__all__ = [
+    "FACTS_FILE",
+    "FORMAT",
+    "LETTERS_FOLDER",
+    "SPLITS",
+    "Anchors",
+    "Classes",
+    "Contig",
+    "Corpus",
+    "Edits",
+    "Haplotypes",
+    "Segments",
+    "open_corpus",
+]
