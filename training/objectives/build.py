@@ -17,12 +17,18 @@ SETTINGS: dict[str, dict[str, Any]] = {
     # Runs of one to three tokens; the share is one of all tokens, [CLS] and [SEP] included, of which none is chosen,
     # while N is; random tokens are of the whole vocabulary.
     "gena": {"choice": "ngrams", "length": 3, "replacement": "vocabulary", "skip_n": False, "count_all": True},
+    # The same masks, of the rows of `PairBlocks`: GENA-LM's first models learned the order of two pieces as well.
+    "next_sentence": {"choice": "ngrams", "length": 3, "replacement": "vocabulary", "skip_n": False, "count_all": True},
     # 15 % of the 6-mers, 80/10/10. The papers do not say what random tokens are drawn from, nor whether N is hidden.
     "nucleotide_transformer": {"choice": "tokens"},
     # A base is hidden in all k-mers that have it.
     "dnabert": {"choice": "words"},
 }
 """What each name stands for, in arguments of `CausalObjective` (`causal`) or `MaskedObjective` (all others)."""
+
+
+PAIR_OPTIONS = ("sentence", "short_share", "negatives")
+"""Options of `"next_sentence"` that are of its rows: arguments of `PairBlocks`, not of the objective."""
 
 
 def build_objective(name: str, tokenizer: PreTrainedTokenizerBase, seed: int = 0, **options: Any) -> Objective:
@@ -62,4 +68,4 @@ def build_objective(name: str, tokenizer: PreTrainedTokenizerBase, seed: int = 0
     return MaskedObjective(tokenizer, seed, **(SETTINGS[name] | options))
 
 
-__all__ = ["SETTINGS", "Objective", "build_objective"]
+__all__ = ["PAIR_OPTIONS", "SETTINGS", "Objective", "build_objective"]

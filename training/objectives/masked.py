@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from gengram.errors import InputError, suggest
 from gengram.tokenization.coordinates import measure_tokens
+from gengram.training.corpus.draws import make_generator
 from gengram.training.objectives.batch import find_padding, find_starts, stack_rows
 from gengram.training.objectives.spans import choose_spans, list_lengths, measure_room
 from gengram.training.objectives.token_kinds import find_token_kinds
@@ -17,8 +18,8 @@ from gengram.training.problems import IGNORED
 Choice = Literal["tokens", "words", "ngrams", "spans"]
 Replacement = Literal["bases", "vocabulary"]
 
-STREAM = 0x6D61736B
-"""Of the random numbers of masks, apart from those of windows: the bytes of "mask"."""
+STREAM = "masks"
+"""Of the random numbers, apart from those of windows."""
 
 
 class MaskedObjective:
@@ -128,7 +129,7 @@ class MaskedObjective:
     def mask(self, row: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         """Return the ids of a row as the model gets them, and the labels, int64 [T] both."""
         ids = np.asarray(row["input_ids"])
-        random = _make_generator(self.seed, STREAM, int(row["block"]))
+        random = make_generator(self.seed, STREAM, int(row["block"]))
         is_padding = find_padding(row, ids, self.kinds)
         can_be = self.is_learned[ids] & ~is_padding
         labels = np.full(len(ids), IGNORED, dtype=ids.dtype)
@@ -159,10 +160,6 @@ class MaskedObjective:
 def _check(name: str, share: float, lowest_is_in: bool = True) -> None:
     if not (0 <= share <= 1 and (share > 0 or lowest_is_in)):
         raise InputError(f"{name}={share}: give a share {'from' if lowest_is_in else 'above'} 0 to 1, such as 0.15")
-
-
-def _make_generator(seed: int, stream: int, number: int) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(key=[seed, stream], counter=[0, 0, 0, number]))
 
 
 __all__ = ["STREAM", "Choice", "MaskedObjective", "Replacement"]
