@@ -170,6 +170,28 @@ def read_regions(path: str | Path) -> list[Region]:
     return regions
 
 
+def stream_regions(path: str | Path, column: str) -> Iterator[tuple[Region, str | None]]:
+    """Read the intervals of a BED file, plain or gzip, one at a time, each with its value of a column.
+
+    Args:
+        path: the file.
+        column: its name in the file's header; without a header, or in one that does not name it, values are None.
+
+    Raises:
+        `InputError`: see `read_regions`; an interval that holds no bases, with its line.
+    """
+    layout = _survey_bed(path)
+    place = layout.names.index(column) if column in layout.names else None
+    for line, row in _read_bed(path):
+        region = _read_region(path, line, row)
+        if region.start >= region.end:
+            raise InputError(
+                f"{path}, line {line}: interval {_name(region)} holds no bases; starts count from 0, ends are not "
+                "included"
+            )
+        yield region, None if place is None else "".join(row[place : place + 1])
+
+
 def find_region(region: Region, path: str | Path, places: Places) -> tuple[Part, int]:
     """Return the record of a genome that an interval lies in, and the interval's first base there, from 0.
 
@@ -341,4 +363,5 @@ __all__ = [
     "read_regions",
     "require_values",
     "stream_intervals",
+    "stream_regions",
 ]
