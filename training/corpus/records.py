@@ -15,7 +15,6 @@ from gengram.errors import InputError, suggest
 from gengram.genome.contigs import Part, match_names, read_slice, tell_renamed
 from gengram.progress import tell
 
-
 _NUMBER = r"(?:\d{1,3}(?:,\d{3})+|\d{1,18})"
 _REGION = re.compile(rf"(.+):({_NUMBER})-({_NUMBER}|end)?", re.DOTALL | re.ASCII)
 
@@ -81,7 +80,74 @@ class Records:
         if told := tell_renamed(renamed, f"{file}: contigs have other names in {self.genome}"):
             tell(told)
 
-    def _list(names: Sequence[str]) -> str:
+    def tell_missing(self, file: str, missing: Mapping[str, int], doubts: Mapping[str, str]) -> None:
+        """Say once how many records of a file lie on contigs that the genome lacks.
+
+        Args:
+            missing: their number by contig; nothing is said where there are none.
+            doubts: what is known about a name, see `match`.
+        """
+        if missing:
+            doubt = next((f". {doubts[name]}" for name in missing if doubts.get(name)), "")
+            contigs = "a contig" if len(missing) == 1 else f"{len(missing):,} contigs"
+            listed = _list([f"{name}: {count:,}" for name, count in missing.items()])
+            tell(
+                f"{file}: {sum(missing.values()):,} records are skipped: they lie on {contigs} that {self.genome} does "
+                f"not have ({listed}){doubt}"
+            )
+
+    def check_end(self, parts: Sequence[Part], name: str, end: int, where: str) -> None:
+        """Refuse an interval that ends past a contig of which the whole is there.
+
+        Raises:
+            `InputError`: it does.
+        """
+        if len(parts) == 1 and parts[0].contig == parts[0].record and end > parts[0].end:
+            raise InputError(
+                f"{where} ends at {end:,}, past the end of contig {name!r}, which has {parts[0].end:,} bp in "
+                f"{self.genome}; is it of another assembly?"
+            )
+
+    def find_region(self, text: str, where: str) -> list[Region]:
+        """Return the bases of a region that a user has written, in each record that has some.
+
+        Args:
+            text: a contig, or a region as samtools has them: `chr7:500001-600000`, from 1, the end included;
+                `chr7:500001-` and `chr7:500001-end` go on to the end. What is the name of a record is that record.
+            where: file and key that it stands in, for messages.
+
+        Raises:
+            `InputError`: no such contig, no bases, bases that the genome does not have.
+        """
+        name, first, last = text, 1, None
+        found, doubts = self.match({text: None})
+        if text not in found and (parsed := _REGION.fullmatch(text)):
+            name, first = parsed[1], int(parsed[2].replace(",", ""))
+            last = None if parsed[3] in (None, "end") else int(parsed[3].replace(",", ""))
+            found, doubts = self.match({name: last})
+        if name not in found:
+            told = doubts[name] or f"it has {_list(list(self._parts))}{suggest(name, self._parts)}"
+            raise InputError(f"{where}: {text!r}: the genome {self.genome} has no contig {name!r}; {told}")
+        if first < 1 or (last is not None and last < first):
+            raise InputError(
+                f"{where}: {text!r} holds no bases; regions count from 1 and include their end, as in chr7:1-1000"
+            )
+        parts = found[name]
+        if last is not None:
+            self.check_end(parts, name, last, f"{where}: {text!r}")
+        reach = max(part.end for part in parts) if last is None else last
+        regions = []
+        for part in parts:
+            low, high = max(first - 1, part.start), min(reach, part.end)
+            if low < high:
+                regions.append(Region(part.record, low - part.start, high - part.start, first - 1 - part.start))
+        if not regions:
+            there = _list([f"{name}:{part.start + 1}-{part.end}" for part in parts])
+            raise InputError(f"{where}: {text!r}: the genome {self.genome} has no base of it, only {there}")
+        return regions
+
+
+def _list(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
