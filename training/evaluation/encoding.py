@@ -5,13 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from gengram.genome.alphabet import BASES, COMPLEMENT
+from gengram.genome.alphabet import BASES
 from gengram.tokenization.choose_encoder import find_encoder
 from gengram.tokenization.coordinates import NOWHERE, locate_tokens
 
-_COMPLEMENTS = np.arange(256, dtype=np.uint8)
-for _code, _partner in COMPLEMENT.items():
-    _COMPLEMENTS[ord(_code)], _COMPLEMENTS[ord(_code.lower())] = ord(_partner), ord(_partner.lower())
 _DEFINITE = np.zeros(256, dtype=bool)
 _DEFINITE[np.frombuffer((BASES + BASES.lower()).encode(), dtype=np.uint8)] = True
 
@@ -82,9 +79,4 @@ class WindowEncoder:
         return intervals
 
 
-def complement_letters(letters: np.ndarray) -> np.ndarray:
-    """Return the other strand of letters, uint8 [L]; cases stay with their letters."""
-    return _COMPLEMENTS[letters[::-1]]
-
-
-__all__ = ["EncodedWindow", "WindowEncoder", "complement_letters"]
+__all__ = ["EncodedWindow", "WindowEncoder"]

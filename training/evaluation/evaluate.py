@@ -9,10 +9,17 @@ from accelerate.utils import extract_model_from_parallel
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from gengram.training.corpus.store import Corpus
+from gengram.training.corpus.windows import Windows
 from gengram.training.evaluation.bits_per_base import measure_bits, summarise_bits
-from gengram.training.evaluation.held_out import choose_windows, thin_windows
-from gengram.training.evaluation.strand_gap import summarise_strands
-from gengram.training.objectives.build import build_objective
+from gengram.training.evaluation.expert_balance import measure_expert_balance
+from gengram.training.evaluation.haplotypes import measure_haplotypes
+from gengram.training.evaluation.held_out import choose_windows, spread_choice
+from gengram.training.evaluation.logit_lens import measure_logit_lens
+from gengram.training.evaluation.memory_writes import measure_memory_writes
+from gengram.training.evaluation.scoring import WindowScorer, cut_batches
+from gengram.training.evaluation.strand_gap import measure_strand_gap
+from gengram.training.objectives.build import Objective, build_objective
 
 BASES = 1_000_000
 """Bases that an evaluation reads unless somebody says otherwise."""
@@ -21,12 +28,13 @@ BASES = 1_000_000
 def evaluate_corpus(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    objective: Any,
-    corpus: Any,
+    objective: Objective | str,
+    corpus: Corpus,
     *,
     length: int,
     bases: int | None = BASES,
-    strand_bases: int = BASES // 8,
+    paired_bases: int = BASES // 8,
+    probe_bases: int = BASES // 64,
     batch_tokens: int = 16_384,
     split: str = "validation",
 ) -> dict[str, float]:
@@ -39,16 +47,20 @@ def evaluate_corpus(
         model: a causal or masked language model of any family; one that is wrapped for several devices is unwrapped.
         tokenizer: of the model.
         objective: of `gengram.training.objectives`, or its name: `"causal"`, `"masked"` ...
-        corpus: `gengram.training.corpus.store.Corpus`.
+        corpus: of `open_corpus`.
         length: of a window, in bp. Compare models by the same length: with more context a base is easier to guess.
         bases: at most so many are read, in bp, the same ones each time; None: all that are held out.
-        strand_bases: of these, so many are read from the other strand too; 0: none.
+        paired_bases: of these, so many are read twice, from both strands; and so many with the variants of a haplotype
+            and without, where the corpus has any; 0: none.
+        probe_bases: of these, so many are read to see what memories write, which experts are used and what each layer
+            predicts; 0: none.
         batch_tokens: tokens of a batch with its padding.
         split: "validation" or "test".
 
     Returns:
-        Names and numbers, those of `summarise_bits` and `summarise_strands`. Which names there are depends on the
-        corpus and the model's architecture, not on what it has learned.
+        Names and numbers: those of `summarise_bits`, `measure_strand_gap`, `measure_haplotypes`,
+        `measure_memory_writes`, `measure_logit_lens` and `measure_expert_balance`. Which names there are depends on the corpus and the
+        architecture of the model, not on what it has learned.
 
     Raises:
         `InputError`: nothing is held out; a masked model's tokenizer has no mask token; a number that is not positive.
@@ -57,20 +69,34 @@ def evaluate_corpus(
         objective = build_objective(objective, tokenizer)
     model = extract_model_from_parallel(model, keep_fp32_wrapper=True, keep_torch_compile=True)
     windows = choose_windows(corpus, length, bases, split)
+    scorer = WindowScorer(model, tokenizer, objective, corpus)
     with set_evaluating(model):
-        forward = measure_bits(model, tokenizer, objective, corpus, windows, batch_tokens=batch_tokens)
-        species = [corpus.contigs[contig].species for contig in windows.contig]
-        metrics = summarise_bits(forward, species)
-        if strand_bases:
-            some = thin_windows(windows, max(1, strand_bases // length))
-            sides = [
-                measure_bits(
-                    model, tokenizer, objective, corpus, some, batch_tokens=batch_tokens, reverse=reverse, description=name
-                )
-                for reverse, name in ((False, "evaluation, forward"), (True, "evaluation, other strand"))
-            ]
-            metrics |= summarise_strands(*sides)
+        metrics = summarise_bits(
+            measure_bits(scorer, windows, batch_tokens=batch_tokens),
+            [corpus.contigs[contig].species for contig in windows.contig],
+        )
+        if paired_bases:
+            some = windows.take(spread_choice(windows, max(1, paired_bases // length)))
+            metrics |= measure_strand_gap(scorer, some, batch_tokens=batch_tokens)
+            metrics |= measure_haplotypes(scorer, windows, paired_bases, batch_tokens=batch_tokens)
+        if probe_bases:
+            some = windows.take(spread_choice(windows, max(1, probe_bases // length)))
+            batches = make_batches(scorer, some, batch_tokens)
+            metrics |= measure_memory_writes(model, batches)
+            metrics |= measure_expert_balance(model, batches)
+            metrics |= measure_logit_lens(model, batches)
     return metrics
+
+
+def make_batches(scorer: WindowScorer, windows: Windows, batch_tokens: int) -> list[dict[str, Any]]:
+    """Return what the model is called with for some windows, batch after batch."""
+    chosen = [windows.get(number) for number in range(len(windows.contig))]
+    encoded = [scorer.encode(window) for window in chosen]
+    batches = cut_batches([len(tokens.ids) for tokens in encoded], batch_tokens)
+    return [
+        scorer.make_batch([chosen[place] for place in places], [encoded[place] for place in places])
+        for places in batches
+    ]
 
 
 @contextmanager
