@@ -6,8 +6,8 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from gengram.genome.alphabet import BASES
-from gengram.tokenization.choose_encoder import find_encoder
-from gengram.tokenization.coordinates import NOWHERE, locate_tokens
+from gengram.tokenization.coordinates import NOWHERE
+from gengram.training.corpus.tokens import LetterEncoder
 
 _DEFINITE = np.zeros(256, dtype=bool)
 _DEFINITE[np.frombuffer((BASES + BASES.lower()).encode(), dtype=np.uint8)] = True
@@ -41,7 +41,7 @@ class EncodedWindow:
 
 
 class WindowEncoder:
-    """Encodes windows as blocks of training are: upper case, and with the special tokens that the tokenizer adds.
+    """Encodes windows as those of training are, with the special tokens that the tokenizer puts around them.
 
     Args:
         tokenizer: any with offsets.
@@ -49,34 +49,28 @@ class WindowEncoder:
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, most: int):
-        self.tokenizer, self.most = tokenizer, most
-        self._encode = find_encoder(tokenizer)
+        self._letters, self.most = LetterEncoder(tokenizer), most
         names = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
         self._names = np.array([name or "" for name in names], dtype=object)
 
     def __call__(self, letters: np.ndarray) -> EncodedWindow:
         """Encode the letters of one window, uint8 [L]."""
-        text = letters.tobytes().decode("ascii").upper()
-        ids = self._encode([text], split_special_tokens=True).ids.astype(np.int64)
-        intervals = self._locate(text, ids)
-        if len(ids) > self.most:
-            after = len(self._encode.after)
-            kept = np.r_[0 : self.most - after, len(ids) - after : len(ids)]
-            ids, intervals = ids[kept], intervals[kept]
-        return EncodedWindow(letters, ids, intervals)
+        before, after = self._letters.before, self._letters.after
+        ids = self._letters.encode([letters])[0].astype(np.int64)
+        intervals = self._locate(letters, ids)
+        room = max(self.most - len(before) - len(after), 0)
+        ids, intervals = ids[:room], intervals[:room]
+        around = [np.full((len(some), 2), NOWHERE, dtype=np.int64) for some in (before, after)]
+        ids = np.concatenate([before, ids, after])
+        return EncodedWindow(letters, ids, np.concatenate([around[0], intervals, around[1]]))
 
-    def _locate(self, text: str, ids: np.ndarray) -> np.ndarray:
+    def _locate(self, letters: np.ndarray, ids: np.ndarray) -> np.ndarray:
         """The tokens' names say where they lie if they are the text, one after the other; else the tokenizer does."""
-        before, after = len(self._encode.before), len(self._encode.after)
-        inside = slice(before, len(ids) - after)
-        names = self._names[ids[inside]]
-        if "".join(names) != text:
-            return locate_tokens(self.tokenizer, text, split_special_tokens=True)
-        intervals = np.full((len(ids), 2), NOWHERE, dtype=np.int64)
+        names = self._names[ids]
+        if self._letters.tables is not None or "".join(names) != letters.tobytes().decode("ascii").upper():
+            return self._letters.locate(letters)
         ends = np.cumsum(np.fromiter(map(len, names), dtype=np.int64, count=len(names)))
-        intervals[inside, 1] = ends
-        intervals[inside, 0] = np.concatenate([[0], ends[:-1]])[: len(ends)]
-        return intervals
+        return np.stack([np.concatenate([[0], ends[:-1]])[: len(ends)], ends], axis=1)
 
 
 __all__ = ["EncodedWindow", "WindowEncoder"]

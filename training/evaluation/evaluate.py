@@ -59,8 +59,8 @@ def evaluate_corpus(
 
     Returns:
         Names and numbers: those of `summarise_bits`, `measure_strand_gap`, `measure_haplotypes`,
-        `measure_memory_writes`, `measure_logit_lens` and `measure_expert_balance`. Which names there are depends on the corpus and the
-        architecture of the model, not on what it has learned.
+        `measure_memory_writes`, `measure_logit_lens` and `measure_expert_balance`. Which names there are depends on
+        the corpus and the architecture of the model, not on what it has learned.
 
     Raises:
         `InputError`: nothing is held out; a masked model's tokenizer has no mask token; a number that is not positive.

@@ -81,6 +81,7 @@ class WindowScorer:
         """Return what the model is called with for B windows, given their tokens."""
         return self._make_batch(encoded, self._choose_masks(windows, encoded))
 
+    @torch.no_grad()
     def score(self, windows: Sequence[Window], encoded: Sequence[EncodedWindow]) -> list[BaseScores]:
         """Score B windows in one forward pass, given their tokens."""
         masks = self._choose_masks(windows, encoded)
