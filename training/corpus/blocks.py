@@ -14,17 +14,10 @@ from torch.utils.data import Dataset, IterableDataset, get_worker_info
 from transformers import PreTrainedTokenizerBase
 
 from gengram.errors import InputError
+from gengram.training.corpus.reading import Window, locate_letters, read_window, turn
 from gengram.training.corpus.store import Corpus
 from gengram.training.corpus.tokens import LetterEncoder
-from gengram.training.corpus.windows import (
-    REDRAWS,
-    Drawing,
-    Window,
-    WindowSource,
-    locate_letters,
-    read_window,
-    turn,
-)
+from gengram.training.corpus.windows import REDRAWS, Drawing, WindowSource
 
 NOWHERE = -1
 """Document and offsets of a token that stands for no letter, as special tokens do."""

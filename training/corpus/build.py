@@ -262,7 +262,7 @@ class _Build:
                 {
                     "name": name,
                     "group": mine[0].group,
-                    "weight": sum(given) if given else float(bases["train"]),
+                    "weight": sum(given) if given else None,
                     "contigs": int((home == number).sum()),
                     "bases": bases,
                 }

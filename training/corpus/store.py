@@ -4,6 +4,7 @@ A corpus is a folder that `gengram corpus build` makes. Opening it reads the sma
 stretch of bases is a view of the file, not a copy.
 """
 
+import itertools
 import json
 from collections.abc import Iterator
 from functools import cached_property
@@ -208,7 +209,7 @@ class Corpus:
         return Classes(*arrays, kinds.indices.to_numpy(), kinds.dictionary.to_pylist())
 
     def find_edits(self, haplotype: int, contig: int, start: int, end: int) -> Edits:
-        """Return the variants of a haplotype that lie within an interval of a record, wholly.
+        """Return the variants of a haplotype that touch an interval of a record.
 
         Args:
             haplotype: its number; -1: the reference, which has none.
@@ -218,24 +219,29 @@ class Corpus:
         if haplotype < 0 or table is None:
             none = np.empty(0, dtype=np.int64)
             return Edits(none, none, [])
-        first, last = self.find_variants(haplotype, contig)
-        first, last = first + np.searchsorted(table.position[first:last], [start, end])
-        places = slice(int(first), int(last))
-        keep = np.flatnonzero(table.position[places] + table.reference_length[places] <= end) + int(first)
+        first, last = _find_equal(table.haplotype, haplotype, 0, len(table.haplotype))
+        first, last = _find_equal(table.contig, contig, first, last)
+        begin, after = (int(first + np.searchsorted(table.position[first:last], place)) for place in (start, end + 1))
+        # They do not overlap: of those that begin earlier, only the last one can reach into the interval.
+        if begin > first and table.position[begin - 1] + table.reference_length[begin - 1] > start:
+            begin -= 1
+        bounds = table.bounds[begin : after + 1].tolist()
         return Edits(
-            table.position[keep],
-            table.reference_length[keep],
-            [table.letters[table.bounds[one] : table.bounds[one + 1]] for one in keep.tolist()],
+            table.position[begin:after],
+            table.reference_length[begin:after],
+            [table.letters[low:high] for low, high in itertools.pairwise(bounds)],
         )
 
-    def find_variants(self, haplotype: int, contig: int) -> tuple[int, int]:
-        """Return the first row of `haplotypes` that is of this haplotype and contig, and the row after the last one."""
+    def list_varied(self, haplotype: int) -> list[int]:
+        """Return the records on which a haplotype has variants."""
         table = self.haplotypes
-        if table is None:
-            return 0, 0
-        first, last = np.searchsorted(table.haplotype, np.array([haplotype, haplotype + 1], table.haplotype.dtype))
-        inner = np.searchsorted(table.contig[first:last], np.array([contig, contig + 1], table.contig.dtype))
-        return int(first + inner[0]), int(first + inner[1])
+        found: list[int] = []
+        if table is not None:
+            place, last = _find_equal(table.haplotype, haplotype, 0, len(table.haplotype))
+            while place < last:
+                found.append(int(table.contig[place]))
+                place = _find_equal(table.contig, found[-1], place, last)[1]
+        return found
 
     def _load(self, name: str, columns: tuple[str, ...]) -> pa.Table:
         """Read a table, memory-mapped, its columns in this order."""
@@ -335,6 +341,12 @@ def _take_whole(column: pa.ChunkedArray | pa.Array) -> pa.Array:
     if isinstance(column, pa.Array):
         return column
     return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
+
+
+def _find_equal(column: np.ndarray, value: int, first: int, last: int) -> tuple[int, int]:
+    """Return the rows, of some that are sorted, that have a value: the first and the one after the last."""
+    ends = np.searchsorted(column[first:last], np.array([value, value + 1], dtype=column.dtype))
+    return int(first + ends[0]), int(first + ends[1])
 
 
 def _join_key(contigs: Any, places: Any) -> Any:

@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 from gengram.tokenization.choose_encoder import find_encoder
 from gengram.tokenization.coordinates import locate_tokens, measure_tokens
 from gengram.tokenization.encode_bases import BaseEncoder
-from gengram.training.corpus.windows import PARTNERS
+from gengram.training.corpus.reading import PARTNERS
 
 _ASCII_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 

@@ -5,81 +5,29 @@ is, so that any process finds any window, and a run that goes on needs no state 
 """
 
 import dataclasses
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, get_args
 
 import numpy as np
 
 from gengram.errors import InputError
-from gengram.genome.alphabet import COMPLEMENT
 from gengram.training.corpus.draws import Permutation, Stream, draw_uniform
 from gengram.training.corpus.mixing import weigh_species
-from gengram.training.corpus.store import SPLITS, Corpus, Edits
+from gengram.training.corpus.reading import (
+    REFERENCE,
+    Window,
+    Windows,
+    count_unknown,
+    fit_haplotype,
+    locate_letters,
+    read_window,
+)
+from gengram.training.corpus.store import SPLITS, Corpus
 
 Strand = Literal["forward", "random"]
 Order = Literal["random", "covering"]
-REFERENCE = -1
-"""The haplotype of a window that is read as the reference has it."""
-INSERTED = -1
-"""The position of a letter that a haplotype has and the reference has not."""
 REDRAWS = 100
 """Windows with too many N that are drawn one after the other before that is an error."""
 _COLUMNS = 5  # numbers that a window takes: anchor, base, offset, strand, haplotype
-
-
-def _pair_letters() -> np.ndarray:
-    """The other strand's letter of every byte: uint8 [256]; what is no letter of DNA stays as it is."""
-    table = np.arange(256, dtype=np.uint8)
-    for code, partner in COMPLEMENT.items():
-        table[ord(code)], table[ord(code.lower())] = ord(partner), ord(partner.lower())
-    return table
-
-
-PARTNERS = _pair_letters()
-"""The letter that pairs with each of 256 bytes, case kept: uint8 [256]."""
-
-
-class Window(NamedTuple):
-    """Where letters are from.
-
-    Attributes:
-        contig: number of the record.
-        start, end: in bp of the record, in coordinates of the reference, half-open.
-        strand: 0 as the record has it, 1 its reverse complement.
-        haplotype: number of it, -1 the reference.
-        length: letters of it, from `start` on, before they are turned; None: all of them.
-    """
-
-    contig: int
-    start: int
-    end: int
-    strand: int = 0
-    haplotype: int = REFERENCE
-    length: int | None = None
-
-
-class Windows(NamedTuple):
-    """N windows, int64 [N] each, see `Window`; `segment` is the row of the corpus' segments that a window lies in."""
-
-    contig: np.ndarray
-    start: np.ndarray
-    end: np.ndarray
-    strand: np.ndarray
-    haplotype: np.ndarray
-    length: np.ndarray
-    segment: np.ndarray
-
-    def get(self, number: int) -> Window:
-        """Return one of them."""
-        return Window(*(int(column[number]) for column in self[:6]))
-
-    def take(self, places: np.ndarray) -> "Windows":
-        """Return some of them."""
-        return Windows(*(column[places] for column in self))
-
-    def put(self, places: np.ndarray, others: "Windows") -> None:
-        """Replace some of them."""
-        for column, other in zip(self, others):
-            column[places] = other
 
 
 @dataclasses.dataclass(frozen=True)
@@ -357,11 +305,9 @@ class WindowSource:
         if table is None or not len(table.haplotype) or self.drawing.haplotype_share == 0:
             return found
         numbers: dict[str, set[int]] = {}
-        for haplotype in range(len(corpus.facts.get("haplotypes", []))):
-            for contig, one in enumerate(corpus.contigs):
-                first, last = corpus.find_variants(haplotype, contig)
-                if last > first:
-                    numbers.setdefault(one.species, set()).add(haplotype)
+        for haplotype in range(len(corpus.facts["haplotypes"])):
+            for contig in corpus.list_varied(haplotype):
+                numbers.setdefault(corpus.contigs[contig].species, set()).add(haplotype)
         for contig, one in enumerate(corpus.contigs):
             self._has_haplotypes[contig] = one.species in numbers
         return {species: np.array(sorted(some)) for species, some in numbers.items()}
@@ -424,103 +370,15 @@ def tile(corpus: Corpus, split: str, length: int, stride: int | None = None, kee
     return Windows(segments.contig[segment].astype(np.int64), start, end, none, none + REFERENCE, end - start, segment)
 
 
-def read_window(corpus: Corpus, window: Window) -> np.ndarray:
-    """Return a window's letters: uint8 [length], ASCII codes, haplotype applied, turned to its strand, case kept."""
-    letters = corpus.read(window.contig, window.start, window.end)
-    if window.haplotype >= 0:
-        edits = corpus.find_edits(window.haplotype, window.contig, window.start, window.end)
-        letters, _ = apply_edits(letters, window.start, edits)
-    return turn(letters[: window.length], window.strand)
-
-
-def locate_letters(corpus: Corpus, window: Window) -> np.ndarray:
-    """Return where each letter of `read_window` is from: int64 [length], bp of the record; -1 where it is inserted.
-
-    Descending for strand 1. Letters of a haplotype that replace one letter of the reference each lie where that is.
-    """
-    places = np.arange(window.start, window.end)
-    if window.haplotype >= 0:
-        letters = corpus.read(window.contig, window.start, window.end)
-        edits = corpus.find_edits(window.haplotype, window.contig, window.start, window.end)
-        _, places = apply_edits(letters, window.start, edits)
-    places = places[: window.length]
-    return places[::-1] if window.strand else places
-
-
-def apply_edits(letters: np.ndarray, start: int, edits: Edits) -> tuple[np.ndarray, np.ndarray]:
-    """Write variants into letters.
-
-    Args:
-        letters: uint8 [n], of the reference.
-        start: position of the first one.
-        edits: inside them, in order, without overlaps.
-
-    Returns:
-        The letters uint8 [m], and the position of each int64 [m], -1 where it is inserted.
-    """
-    pieces, places, done = [], [], 0
-    for position, length, alternative in zip(
-        edits.position.tolist(), edits.reference_length.tolist(), edits.alternatives
-    ):
-        first = position - start
-        pieces += [letters[done:first], alternative]
-        replaced = np.full(len(alternative), INSERTED)
-        replaced[:length] = np.arange(position, position + min(length, len(alternative)))
-        places += [np.arange(start + done, position), replaced]
-        done = first + length
-    pieces.append(letters[done:])
-    places.append(np.arange(start + done, start + len(letters)))
-    return np.concatenate(pieces), np.concatenate(places)
-
-
-def fit_haplotype(corpus: Corpus, window: Window, bounds: tuple[int, int]) -> Window | None:
-    """Return a window of a haplotype with as many letters as a window of the reference, near it.
-
-    Where variants leave letters out, it reaches further on, and at the end of its segment further back.
-
-    Args:
-        window: with its haplotype; `end - start` letters are needed.
-        bounds: of its segment, in bp.
-
-    Returns:
-        The window; None where the whole segment has too few letters.
-    """
-    needed, start, end = window.end - window.start, window.start, window.end
-    while True:
-        edits = corpus.find_edits(window.haplotype, window.contig, start, end)
-        found = end - start + sum(map(len, edits.alternatives)) - int(edits.reference_length.sum())
-        if found >= needed:
-            return window._replace(start=start, end=end, length=needed)
-        if start == bounds[0] and end == bounds[1]:
-            return None
-        further = min(end + needed - found, bounds[1])
-        start, end = max(start - (needed - found) + (further - end), bounds[0]), further
-
-
-def turn(letters: np.ndarray, strand: int) -> np.ndarray:
-    """Return letters as they are (strand 0), or their reverse complement: uint8 [n], IUPAC codes and case kept."""
-    return PARTNERS[letters[::-1]] if strand else letters
-
-
-def count_unknown(letters: np.ndarray) -> int:
-    """Return how many of some letters are N."""
-    return int(np.count_nonzero((letters | 32) == ord("n")))
-
-
 __all__ = [
-    "INSERTED",
-    "PARTNERS",
     "REDRAWS",
     "REFERENCE",
     "Drawing",
     "Window",
     "WindowSource",
     "Windows",
-    "count_unknown",
     "find_split",
-    "fit_haplotype",
     "locate_letters",
     "read_window",
     "tile",
-    "turn",
 ]
