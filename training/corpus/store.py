@@ -6,7 +6,7 @@ stretch of bases is a view of the file, not a copy.
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +23,7 @@ LETTERS_FOLDER = "letters"
 FORMAT = 1
 SPLITS = ("train", "validation", "test")
 _CONTIG_BITS = 40  # a contig and a position in it as one number
+_NOT_AS_EXPECTED = (KeyError, TypeError, ValueError, AttributeError)  # of JSON that has another form
 _REMEDY = "Build the corpus again with gengram corpus build, or copy the folder again"
 
 
@@ -142,6 +143,35 @@ class Corpus:
 
     def __reduce__(self) -> tuple:
         return open_corpus, (self.folder,)
+
+    def check_numbers(self, species: Collection[str], haplotypes: int) -> None:
+        """Refuse tables that speak of what is not there.
+
+        Args:
+            species: names of `corpus.json`.
+            haplotypes: how many it has.
+        """
+        lengths = np.array([one.length for one in self.contigs], dtype=np.int64)
+        segments, anchors = self.segments, self.anchors
+        self._check("contigs", all(one.species in species for one in self.contigs))
+        self._check(
+            "segments", _are_numbers(segments.contig, len(lengths)) and _are_numbers(segments.split, len(SPLITS))
+        )
+        ends = lengths[segments.contig]
+        self._check(
+            "segments", bool(((segments.start >= 0) & (segments.start < segments.end) & (segments.end <= ends)).all())
+        )
+        self._check("anchors", _are_numbers(anchors.segment, len(segments.contig)))
+        inside = (segments.start[anchors.segment] <= anchors.start) & (anchors.start < anchors.end)
+        inside &= (anchors.end <= segments.end[anchors.segment]) & np.isfinite(anchors.weight) & (anchors.weight >= 0)
+        self._check("anchors", bool(inside.all()))
+        if (table := self.haplotypes) is not None:
+            self._check("haplotypes", _are_numbers(table.haplotype[-1:], haplotypes))
+
+    def _check(self, name: str, is_right: bool) -> None:
+        if not is_right:
+            path = self.folder / f"{name}.arrow"
+            raise InputError(f"{path}: it speaks of what the corpus does not have. {_REMEDY}")
 
     def read(self, contig: int, start: int, end: int) -> np.ndarray:
         """Return letters of the reference: uint8 [end - start], ASCII codes, case kept; a view where they lie together.
@@ -298,12 +328,17 @@ def open_corpus(folder: str | Path, check: bool = False) -> Corpus:
     if not isinstance(facts, dict) or facts.get("format") != FORMAT or not isinstance(facts.get("shards"), list):
         found = facts.get("format") if isinstance(facts, dict) else None
         raise InputError(f"{path}: this is no corpus of format {FORMAT} (format {found!r}). {_REMEDY}")
+    with tell_faults(f"{path}: what it says of species cannot be read. {_REMEDY}", _NOT_AS_EXPECTED):
+        names = {str(one["name"]): (str(one["group"]), one["weight"]) for one in facts["species"]}
+        haplotypes = len(facts["haplotypes"])
     _check_files(folder, facts["shards"], check)
-    return Corpus(folder, facts)
+    corpus = Corpus(folder, facts)
+    corpus.check_numbers(names, haplotypes)
+    return corpus
 
 
 def _check_files(folder: Path, shards: list, check: bool) -> None:
-    with tell_faults(f"{folder / FACTS_FILE}: its list of files cannot be read. {_REMEDY}", (KeyError, TypeError)):
+    with tell_faults(f"{folder / FACTS_FILE}: its list of files cannot be read. {_REMEDY}", _NOT_AS_EXPECTED):
         expected = [(folder / one["file"], int(one["bytes"]), str(one["sha256"])) for one in shards]
     for path, size, digest in expected:
         if not path.is_file():
@@ -341,6 +376,11 @@ def _take_whole(column: pa.ChunkedArray | pa.Array) -> pa.Array:
     if isinstance(column, pa.Array):
         return column
     return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
+
+
+def _are_numbers(column: np.ndarray, count: int) -> bool:
+    """Whether all of a column are numbers of `count` things."""
+    return not len(column) or bool(column.min() >= 0 and column.max() < count)
 
 
 def _find_equal(column: np.ndarray, value: int, first: int, last: int) -> tuple[int, int]:

@@ -14,12 +14,12 @@ from gengram.training.corpus.store import SPLITS, Corpus, open_corpus
 ROW = 1 << 20
 
 
-def draw_letters(length: int, seed: int = 0, alphabet: str = "ACGTacgt") -> str:
+def _draw_letters(length: int, seed: int = 0, alphabet: str = "ACGTacgt") -> str:
     random = np.random.default_rng(seed)
     return random.choice(np.frombuffer(alphabet.encode(), dtype=np.uint8), length).tobytes().decode()
 
 
-def write_corpus(
+def _write_corpus(
     folder: Path,
     contigs: list[dict],
     *,
@@ -117,7 +117,9 @@ def write_corpus(
         "format": 1,
         "name": "small",
         "recipe": {"groups": groups or {}},
-        "species": species or [{"name": name, "group": group, "weight": None} for name, group in names.items()],
+        "species": [{"name": name, "group": group, "weight": None} for name, group in names.items()]
+        if species is None
+        else species,
         "haplotypes": list(haplotypes),
         "shards": [
             {
@@ -139,14 +141,26 @@ def _write_table(path: Path, rows: list[tuple], **columns: pa.DataType) -> None:
         writer.write_table(table)
 
 
+@pytest.fixture(scope="session")
+def draw_letters():
+    """Random letters: `draw_letters(length, seed, alphabet)`."""
+    return _draw_letters
+
+
+@pytest.fixture(scope="session")
+def write_corpus():
+    """Write a store and open it: `write_corpus(folder, contigs, ...)`."""
+    return _write_corpus
+
+
 @pytest.fixture
 def corpus(tmp_path) -> Corpus:
     """Two genomes, soft masks, a run of N, a contig for validation, one that is left out; rows of 1,000 letters."""
     contigs = [
-        {"letters": draw_letters(20_000, 1), "group": "apes"},
-        {"letters": draw_letters(3_000, 2) + "N" * 40 + draw_letters(2_000, 3, "ACGTRYKMn"), "group": "apes"},
-        {"letters": draw_letters(6_000, 4), "group": "apes", "split": "validation"},
-        {"letters": draw_letters(5_000, 5), "species": "mouse", "group": "rodents"},
-        {"letters": draw_letters(5_000, 6), "species": "mouse", "group": "rodents", "split": "left_out"},
+        {"letters": _draw_letters(20_000, 1), "group": "apes"},
+        {"letters": _draw_letters(3_000, 2) + "N" * 40 + _draw_letters(2_000, 3, "ACGTRYKMn"), "group": "apes"},
+        {"letters": _draw_letters(6_000, 4), "group": "apes", "split": "validation"},
+        {"letters": _draw_letters(5_000, 5), "species": "mouse", "group": "rodents"},
+        {"letters": _draw_letters(5_000, 6), "species": "mouse", "group": "rodents", "split": "left_out"},
     ]
-    return write_corpus(tmp_path / "corpus", contigs, row=1_000, batch=4)
+    return _write_corpus(tmp_path / "corpus", contigs, row=1_000, batch=4)
