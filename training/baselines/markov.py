@@ -13,11 +13,12 @@ import numpy as np
 from gengram.errors import InputError
 from gengram.training.baselines.base_codes import NO_BASE, read_codes
 
-Smoothing = Literal["witten_bell"] | float
+Smoothing = Literal["dirichlet", "witten_bell"] | float
 
 HIGHEST_ORDER = 10
 """4**11 counts of 8 bytes are 34 MB; a gigabase shows each of these contexts a thousand times."""
 
+_STRENGTHS = 2.0 ** np.arange(13)  # that a lower order may have, in bases
 _CHUNK = 1 << 20  # letters that are counted at a time
 _BREAK = np.frombuffer(b"N", dtype=np.uint8)
 
@@ -126,7 +127,7 @@ def _number_contexts(codes: np.ndarray, order: int) -> tuple[np.ndarray, np.ndar
 class MarkovModel:
     """Probabilities of a base behind the bases before it, as bits.
 
-    Where fewer than `order` bases stand before a base, it has the probability of that lower order.
+    Where fewer than K bases stand before a base, it has the probability of that lower order.
 
     Attributes:
         order: K.
@@ -134,68 +135,100 @@ class MarkovModel:
             probability; always finite.
     """
 
-    def __init__(self, counts: BaseCounts, order: int | None = None, smoothing: Smoothing = "witten_bell"):
-        """Fit a model to counts.
+    def __init__(self, counts: BaseCounts, smoothing: Smoothing = "dirichlet"):
+        """Fit the models of all orders to counts.
 
         Args:
             counts: of training letters; none at all give 2 bits a base.
-            order: at most that of the counts, which it is by default.
-            smoothing: `"witten_bell"`, where a context of n bases of t kinds counts n and the next lower order counts
-                t, down to 1/4 each (Witten and Bell 1991, doi:10.1109/18.87000, method C; interpolated as in Chen and
-                Goodman 1999, doi:10.1006/csla.1999.0128). Or a number above 0 that is added to each count, without
-                lower orders: 1 is Laplace's, 0.5 that of Krichevsky and Trofimov (1981, doi:10.1109/TIT.1981.1056331).
+            smoothing: what a context that was seen too rarely falls back on.
+                `"dirichlet"`: n counts of a context and s of the next lower order, down to 1/4 each (MacKay and Peto
+                1995, doi:10.1017/S1351324900000218); s, one for each order, is the power of two from 1 to 4,096 under
+                which the training bases, each left out of the counts in turn, need the fewest bits.
+                `"witten_bell"`: likewise, but s is the number of kinds of bases that the context was seen with, at most
+                4 (Witten and Bell 1991, doi:10.1109/18.87000, method C, interpolated as in Chen and Goodman 1999,
+                doi:10.1006/csla.1999.0128). Made for words: with four letters the highest orders fit too closely.
+                A number above 0: it is added to each count, there are no lower orders. 1 is Laplace's, 0.5 that of
+                Krichevsky and Trofimov (1981, doi:10.1109/TIT.1981.1056331).
 
         Raises:
-            `InputError`: an order or smoothing that cannot be.
+            `InputError`: another smoothing.
         """
-        self.order = counts.order if order is None else order
-        _check_order(self.order)
-        if self.order > counts.order:
-            raise InputError(f"order={self.order}: the letters were counted up to order {counts.order}")
-        if smoothing != "witten_bell" and not (isinstance(smoothing, int | float) and 0 < smoothing < float("inf")):
+        is_number = isinstance(smoothing, int | float) and 0 < smoothing < float("inf")
+        if smoothing not in ("dirichlet", "witten_bell") and not is_number:
             raise InputError(
-                f'smoothing={smoothing!r}: give "witten_bell", or a number above 0 that is added to counts'
+                f'smoothing={smoothing!r}: give "dirichlet", "witten_bell", or a number above 0 that is added to counts'
             )
-        self.costs = []
-        lower = np.full((1, 4), 0.25)
-        for table in counts.list_tables()[: self.order + 1]:
-            total = table.sum(axis=1, keepdims=True)
-            if smoothing == "witten_bell":
-                # Context c, without its first base: the rows of the lower order, four times over.
-                lower = np.tile(lower, (len(table) // len(lower), 1))
-                kinds = np.maximum((table > 0).sum(axis=1, keepdims=True), 1)
-                shares = (table + kinds * lower) / (total + kinds)
-                lower = shares
+        self.order = counts.order
+        self.costs: list[np.ndarray] = []
+        uniform = lower = np.full((1, 4), 0.25)
+        for table in counts.list_tables():
+            strength: float | np.ndarray
+            # The rows of the lower order, four times over: a context without its first base.
+            lower = np.tile(lower, (len(table) // len(lower), 1))
+            if smoothing == "dirichlet":
+                strength = _choose_strength(table, lower)
+            elif smoothing == "witten_bell":
+                strength = np.maximum((table > 0).sum(axis=1, keepdims=True), 1)
             else:
-                shares = (table + smoothing) / (total + 4 * smoothing)
-            self.costs.append(-np.log2(shares).ravel())
+                strength, lower = 4 * float(smoothing), np.tile(uniform, (len(table), 1))
+            lower = (table + strength * lower) / (table.sum(axis=1, keepdims=True) + strength)
+            self.costs.append(-np.log2(lower).ravel())
 
-    def measure_bits(self, counts: BaseCounts) -> float:
+    def measure_bits(self, counts: BaseCounts, order: int | None = None) -> float:
         """Return the bits of all bases that were counted; divide them by `counts.bases`.
 
         Args:
             counts: of held-out letters, of this order or a higher one.
+            order: of the model that is asked, by default the highest.
 
         Raises:
-            `InputError`: the counts are of a lower order.
+            `InputError`: an order that there is not.
         """
-        if counts.order < self.order:
-            raise InputError(f"these letters were counted up to order {counts.order}: the model has {self.order}")
-        heads = sum(float(head @ costs) for head, costs in zip(counts.heads, self.costs[: self.order]))
-        return heads + float(counts.list_tables()[self.order].ravel() @ self.costs[self.order])
+        order = self._check_order(order)
+        if counts.order < order:
+            raise InputError(f"these letters were counted up to order {counts.order}: the model has {order}")
+        heads = sum(float(head @ costs) for head, costs in zip(counts.heads, self.costs[:order]))
+        return heads + float(counts.list_tables()[order].ravel() @ self.costs[order])
 
-    def score_bases(self, letters: np.ndarray) -> np.ndarray:
+    def score_bases(self, letters: np.ndarray, order: int | None = None) -> np.ndarray:
         """Return the bits of each base, float64 [n]; NaN where there is none.
 
         Args:
             letters: uint8 [n], ASCII.
+            order: of the model that is asked, by default the highest.
+
+        Raises:
+            `InputError`: an order that there is not.
         """
-        numbers, ages = _number_contexts(read_codes(letters), self.order)
+        order = self._check_order(order)
+        numbers, ages = _number_contexts(read_codes(letters), order)
         bits = np.full(len(numbers), np.nan)
-        for j, costs in enumerate(self.costs):
+        for j, costs in enumerate(self.costs[: order + 1]):
             here = ages == j + 1
             bits[here] = costs[numbers[here] % len(costs)]
         return bits
+
+    def _check_order(self, order: int | None) -> int:
+        if order is None:
+            return self.order
+        _check_order(order)
+        if order > self.order:
+            raise InputError(f"order={order}: the letters were counted up to order {self.order}")
+        return order
+
+
+def _choose_strength(table: np.ndarray, lower: np.ndarray) -> float:
+    """Return how many bases the lower order counts: under which the counted bases, each left out in turn, cost least.
+
+    Args:
+        table: int64 [contexts, 4], how often each base stood there.
+        lower: float64 [contexts, 4], its probability by the lower order.
+    """
+    context, base = np.nonzero(table)
+    times, chance = table[context, base], lower[context, base]
+    others = table.sum(axis=1)[context] - 1
+    bits = [-(times @ np.log2((times - 1 + one * chance) / (others + one))) for one in _STRENGTHS]
+    return float(_STRENGTHS[int(np.argmin(bits))])
 
 
 def _check_order(order: int) -> None:

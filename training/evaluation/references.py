@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from gengram.training.baselines.compression import measure_compression
-from gengram.training.baselines.markov import BaseCounts, MarkovModel, count_bases
+from gengram.training.baselines.markov import BaseCounts, MarkovModel, Smoothing, count_bases
 from gengram.training.corpus.store import Corpus
 from gengram.training.corpus.windows import Windows, find_split, read_window
 
@@ -24,6 +24,7 @@ def measure_references(
     *,
     order: int = 8,
     both_strands: bool = True,
+    smoothing: Smoothing = "dirichlet",
     most_trained: int = MOST_TRAINED,
     most_compressed: int = MOST_COMPRESSED,
 ) -> dict[str, Any]:
@@ -39,6 +40,7 @@ def measure_references(
         windows: those that the model is measured on, of `choose_windows` or `tile`.
         order: the highest one; all from 0 on are measured.
         both_strands: whether the reverse complement of each training segment is read as well.
+        smoothing: of the Markov models, see `MarkovModel`.
         most_trained: of more training bases, pieces at equal distances are read.
         most_compressed: of more held-out bases, the first are compressed.
 
@@ -48,7 +50,7 @@ def measure_references(
         windows); `compression`, see `measure_compression`. Bits are None where there is no base.
 
     Raises:
-        `InputError`: an order that cannot be.
+        `InputError`: an order or smoothing that cannot be.
     """
     trained = count_bases(_read_training(corpus, most_trained), order, both_strands)
     species = np.array([corpus.contigs[contig].species for contig in windows.contig.tolist()], dtype=object)
@@ -56,22 +58,19 @@ def measure_references(
     for name in dict.fromkeys(species.tolist()):
         held_out[name] = count_bases(_read_windows(corpus, windows, np.flatnonzero(species == name)), order)
     whole = sum(held_out.values(), start=count_bases([], order))
-    models = [MarkovModel(trained, each) for each in range(order + 1)]
-    bits = {str(model.order): _divide(model.measure_bits(whole), whole.bases) for model in models}
-    best = min((model.order for model in models), key=lambda each: bits[str(each)] or 0.0)
+    model = MarkovModel(trained, smoothing)
+    bits = _measure_orders(model, whole)
+    best = min(bits, key=lambda each: bits[each] or 0.0)
     return {
         "held_out_bases": whole.bases,
         "markov": {
             "training_bases": trained.bases // (2 if both_strands else 1),
             "both_strands": both_strands,
-            "smoothing": "witten_bell",
+            "smoothing": smoothing,
             "bits_per_base": bits,
-            "by_species": {
-                name: {str(model.order): _divide(model.measure_bits(counts), counts.bases) for model in models}
-                for name, counts in held_out.items()
-            },
-            "best_order": best,
-            "best": bits[str(best)],
+            "by_species": {name: _measure_orders(model, counts) for name, counts in held_out.items()},
+            "best_order": int(best),
+            "best": bits[best],
         },
         "compression": {
             name: None if value != value else value
@@ -82,8 +81,11 @@ def measure_references(
     }
 
 
-def _divide(bits: float, bases: int) -> float | None:
-    return bits / bases if bases else None
+def _measure_orders(model: MarkovModel, counts: BaseCounts) -> dict[str, float | None]:
+    return {
+        str(order): model.measure_bits(counts, order) / counts.bases if counts.bases else None
+        for order in range(model.order + 1)
+    }
 
 
 def _read_windows(corpus: Corpus, windows: Windows, places: np.ndarray) -> Iterator[np.ndarray]:

@@ -92,14 +92,18 @@ def test_counts_of_pieces_add_up():
 def test_a_chain_of_order_three_is_known_from_order_three_on():
     letters, entropy = simulate_chain(3, 300_000, 1)
     counts, held_out = count_bases([letters[:200_000]], 8), count_bases([letters[200_000:]], 8)
-    bits = [MarkovModel(counts, order).measure_bits(held_out) / held_out.bases for order in range(9)]
-    assert all(bits[order] > entropy + 0.02 for order in range(3))
-    # 64 contexts are learned to a thousandth; more contexts than the source has cost what their counts are wrong by.
-    assert bits[3] == pytest.approx(entropy, abs=0.005)
-    assert bits[4:6] == pytest.approx([entropy] * 2, abs=0.02)
-    assert bits[3] < bits[4] < bits[5] < bits[6] < bits[7] < bits[8] < bits[2]
-    additive = MarkovModel(counts, 3, 0.5).measure_bits(held_out) / held_out.bases
-    assert additive == pytest.approx(entropy, abs=0.005)
+    bits = {
+        smoothing: [MarkovModel(counts, smoothing).measure_bits(held_out, order) / held_out.bases for order in range(9)]
+        for smoothing in ("dirichlet", "witten_bell", 0.5)
+    }
+    for values in bits.values():
+        assert all(value > entropy + 0.02 for value in values[:3])
+        # 64 contexts are learned to a thousandth.
+        assert values[3] == pytest.approx(entropy, abs=0.005)
+        assert values[4:6] == pytest.approx([entropy] * 2, abs=0.02)
+    # More contexts than the source has cost what their counts are wrong by, or next to nothing where that is learned.
+    assert bits["dirichlet"][3:] == pytest.approx([entropy] * 6, abs=0.01)
+    assert bits["witten_bell"][8] > entropy + 0.05 and bits[0.5][8] > entropy + 0.05
 
 
 def test_both_strands_are_one_model():
@@ -116,23 +120,23 @@ def test_both_strands_are_one_model():
     train=st.text("ACGTN", max_size=60),
     held_out=st.text("ACGTNacgtR", min_size=1, max_size=60),
     order=st.integers(0, 5),
-    smoothing=st.sampled_from(["witten_bell", 0.5, 1, 1e-9]),
+    smoothing=st.sampled_from(["dirichlet", "witten_bell", 0.5, 1, 1e-9]),
 )
 def test_bits_are_finite_sum_to_one_and_are_those_of_each_base(train, held_out, order, smoothing):
-    model = MarkovModel(count_bases([as_letters(train)], 6), order, smoothing)
+    model = MarkovModel(count_bases([as_letters(train)], 6), smoothing)
     for costs in model.costs:
         assert np.isfinite(costs).all()
         assert np.exp2(-costs).reshape(-1, 4).sum(axis=1) == pytest.approx(1)
-    scores = model.score_bases(as_letters(held_out))
+    scores = model.score_bases(as_letters(held_out), order)
     is_base = np.array([letter in "ACGTacgt" for letter in held_out])
     assert (np.isnan(scores) == ~is_base).all()
-    total = model.measure_bits(count_bases([as_letters(held_out)], 6))
+    total = model.measure_bits(count_bases([as_letters(held_out)], 6), order)
     assert total == pytest.approx(np.nansum(scores), abs=1e-6)
 
 
 def test_witten_bell_by_hand():
     """AACAA at order 1: after A came A twice and C once, after C came A; A stood there four times, C once."""
-    model = MarkovModel(count_bases([as_letters("AACAA")], 1))
+    model = MarkovModel(count_bases([as_letters("AACAA")], 1), "witten_bell")
     a = (4 + 2 * 0.25) / (5 + 2)
     c = (1 + 2 * 0.25) / (5 + 2)
     other = 2 * 0.25 / 7
@@ -141,6 +145,29 @@ def test_witten_bell_by_hand():
     after_c = [(1 + a) / 2, c / 2, other / 2, other / 2]
     assert model.costs[1][:8] == pytest.approx([-math.log2(each) for each in after_a + after_c])
     assert model.costs[1][8:12] == pytest.approx(model.costs[0])  # nothing came after G: as the lower order
+
+
+def test_strength_of_a_lower_order_by_hand():
+    """The strength is the one under which the training bases, each left out in turn, need the fewest bits."""
+    counts = count_bases([as_letters("ACGTTGCAACGGTACCATGA" * 3)], 1)
+    model = MarkovModel(counts)
+    single, pairs = counts.list_tables()
+
+    def cost_left_out(table, lower, strength):
+        total = 0.0
+        for context, row in enumerate(table):
+            for base, times in enumerate(row):
+                if times:
+                    share = (times - 1 + strength * lower[context][base]) / (row.sum() - 1 + strength)
+                    total -= times * math.log2(share)
+        return total
+
+    lower = np.full((1, 4), 0.25)
+    for table, costs in ((single, model.costs[0]), (pairs, model.costs[1])):
+        lower = np.tile(lower, (len(table) // len(lower), 1))
+        best = min((2.0**power for power in range(13)), key=lambda one: cost_left_out(table, lower, one))
+        lower = (table + best * lower) / (table.sum(axis=1, keepdims=True) + best)
+        assert costs == pytest.approx(-np.log2(lower).ravel())
 
 
 def test_nothing_to_learn_is_two_bits_a_base():
@@ -155,10 +182,13 @@ def test_what_cannot_be_is_refused():
     for order in (-1, 11):
         with pytest.raises(InputError, match=f"order={order}"):
             count_bases([], order)
+    model = MarkovModel(counts)
     with pytest.raises(InputError, match="counted up to order 2"):
-        MarkovModel(counts, 3)
-    for smoothing in ("laplace", 0, -1, float("nan"), float("inf")):
-        with pytest.raises(InputError, match="smoothing="):
-            MarkovModel(counts, 2, smoothing)
+        model.measure_bits(counts, 3)
+    with pytest.raises(InputError, match="order=-1"):
+        model.score_bases(as_letters("ACGT"), -1)
     with pytest.raises(InputError, match="the model has 2"):
-        MarkovModel(counts).measure_bits(count_bases([], 1))
+        model.measure_bits(count_bases([], 1))
+    for smoothing in ("laplace", 0, -1, float("nan"), float("inf"), None):
+        with pytest.raises(InputError, match="smoothing="):
+            MarkovModel(counts, smoothing)

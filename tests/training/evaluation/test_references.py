@@ -46,7 +46,7 @@ def test_references_are_of_the_same_bases_and_fitted_to_the_training_bases(corpu
     assert found["held_out_bases"] == held_out.bases == sum(int((one != ord("N")).sum()) for one in letters)
     assert found["markov"]["training_bases"] == 210_000
     for order in range(4):
-        expected = MarkovModel(trained, order).measure_bits(held_out) / held_out.bases
+        expected = MarkovModel(trained).measure_bits(held_out, order) / held_out.bases
         assert found["markov"]["bits_per_base"][str(order)] == pytest.approx(expected)
     assert found["markov"]["best"] == min(found["markov"]["bits_per_base"].values())
     assert found["compression"] == measure_compression(letters)
