@@ -9,6 +9,7 @@ from gengram.lazy import attach
 
 if TYPE_CHECKING:
     from gengram.training.evaluation.bits_per_base import measure_bits, summarise_bits
+    from gengram.training.evaluation.curves import draw_curves
     from gengram.training.evaluation.evaluate import evaluate_corpus
     from gengram.training.evaluation.expert_balance import measure_expert_balance
     from gengram.training.evaluation.haplotypes import measure_haplotypes
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _DEFINED_IN = {
     "measure_bits": "gengram.training.evaluation.bits_per_base",
     "summarise_bits": "gengram.training.evaluation.bits_per_base",
+    "draw_curves": "gengram.training.evaluation.curves",
     "evaluate_corpus": "gengram.training.evaluation.evaluate",
     "measure_expert_balance": "gengram.training.evaluation.expert_balance",
     "measure_haplotypes": "gengram.training.evaluation.haplotypes",
@@ -35,6 +37,7 @@ __getattr__, __dir__ = attach(__name__, _DEFINED_IN)
 __all__ = [
     "WindowScorer",
     "choose_windows",
+    "draw_curves",
     "evaluate_corpus",
     "measure_bits",
     "measure_expert_balance",

@@ -23,6 +23,8 @@ from gengram.training.objectives.build import Objective, build_objective
 
 BASES = 1_000_000
 """Bases that an evaluation reads unless somebody says otherwise."""
+PROBE_BASES = 16_384
+"""Of these, bases that are read to look into the model."""
 
 
 def evaluate_corpus(
@@ -33,8 +35,8 @@ def evaluate_corpus(
     *,
     length: int,
     bases: int | None = BASES,
-    paired_bases: int = BASES // 8,
-    probe_bases: int = BASES // 64,
+    paired_bases: int | None = None,
+    probe_bases: int = PROBE_BASES,
     batch_tokens: int = 16_384,
     split: str = "validation",
 ) -> dict[str, float]:
@@ -51,7 +53,7 @@ def evaluate_corpus(
         length: of a window, in bp. Compare models by the same length: with more context a base is easier to guess.
         bases: at most so many are read, in bp, the same ones each time; None: all that are held out.
         paired_bases: of these, so many are read twice, from both strands; and so many with the variants of a haplotype
-            and without, where the corpus has any; 0: none.
+            and without, where the corpus has any. None: an eighth; 0: none.
         probe_bases: of these, so many are read to see what memories write, which experts are used and what each layer
             predicts; 0: none.
         batch_tokens: tokens of a batch with its padding.
@@ -75,6 +77,8 @@ def evaluate_corpus(
             measure_bits(scorer, windows, batch_tokens=batch_tokens),
             [corpus.contigs[contig].species for contig in windows.contig],
         )
+        if paired_bases is None:
+            paired_bases = int(windows.length.sum()) // 8
         if paired_bases:
             some = windows.take(spread_choice(windows, max(1, paired_bases // length)))
             metrics |= measure_strand_gap(scorer, some, batch_tokens=batch_tokens)
