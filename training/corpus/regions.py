@@ -405,7 +405,10 @@ def _match(file: str | Path, rows: _Rows, records: Records) -> dict[str, list[Pa
     Raises:
         `InputError`: none is there; an interval past the end of its contig.
     """
-    found, doubts = records.match(rows.find_ends())
+    ends = rows.find_ends()
+    if not ends:
+        raise InputError(f"{file}: the file has no intervals")
+    found, doubts = records.match(ends)
     if not found:
         name, doubt = next(iter(doubts.items()))
         raise InputError(
