@@ -103,6 +103,47 @@ def _read_variants(path: Path) -> int:
     return len(records)
 
 
+def _read_corpus_regions(path: Path) -> int:
+    """Intervals or an annotation of a corpus: spans are in order, apart and inside of their records."""
+    from gengram.training.corpus.records import Records
+    from gengram.training.corpus.regions import classify_record, read_annotation, read_spans
+
+    records = Records({"chr1": 1000, "chr2:1-800": 800}, "genome.fa")
+    tables = [read_spans(path, records, flank=10)]
+    annotation = read_annotation(path, records)
+    tables += [annotation.find_genes(5), annotation.exons, annotation.introns]
+    tables += [{name: classify_record(name, length, annotation)[0] for name, length in records.lengths.items()}]
+    for table in tables:
+        for record, spans in table.items():
+            bounds = [0, *spans.ravel().tolist(), records.lengths[record]]
+            assert bounds == sorted(bounds) and all(start < end for start, end in spans.tolist())
+    return sum(len(spans) for table in tables for spans in table.values())
+
+
+def _read_corpus_variants(path: Path) -> int:
+    """Variants of a corpus: edits are in order, apart and inside of their records."""
+    import numpy as np
+
+    from gengram.training.corpus.haplotypes import choose_haplotypes, stream_edits
+    from gengram.training.corpus.records import Records
+
+    text = f"{'A' * 19}TA{'A' * 18}G"
+    letters = np.frombuffer(text.ljust(900, "C").encode(), dtype=np.uint8)
+    count = 0
+    for samples in ("all", None):
+        choice = choose_haplotypes([path], samples, 4, unphased="coin")
+        records = Records({"chr1": 900}, "genome.fa")
+        reached: dict[int, int] = {}
+        for table in stream_edits(path, choice, records, {"chr1": 0}, lambda name: letters):
+            for row in table.to_pylist():
+                end = row["position"] + row["reference_length"]
+                assert reached.get(row["haplotype"], 0) <= row["position"] and end <= 900
+                assert row["alternative"] or row["reference_length"]
+                reached[row["haplotype"]] = end
+                count += 1
+    return count
+
+
 def _read_text(path: Path) -> int:
     from gengram.genome.text import read_lines
 
@@ -192,6 +233,10 @@ READERS = {
     "gff3": Reader("features.gff3", "", "text", _read_annotations),
     "gtf": Reader("features.gtf", "", "text", _read_annotations),
     "vcf": Reader("calls.vcf", "", "text", _read_variants),
+    "regions of a corpus, BED": Reader("places.bed", "", "text", _read_corpus_regions),
+    "regions of a corpus, GFF3": Reader("features.gff3", "", "text", _read_corpus_regions),
+    "regions of a corpus, GTF": Reader("features.gtf", "", "text", _read_corpus_regions),
+    "variants of a corpus": Reader("calls.vcf", "", "text", _read_corpus_variants),
     "lines": Reader("sequences.fa.gz", "", "gzip", _read_text),
     "recipe": Reader("recipe.yaml", "", "yaml", _read_recipe),
     "card": Reader("card.md", "", "yaml", _read_card, ("model",)),

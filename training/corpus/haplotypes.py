@@ -92,12 +92,14 @@ class Tally:
         edits: how many were made of them, over all haplotypes.
         counts: records, alleles and genotypes that were skipped or need a word, by what they are.
         missing: records by contig that the genome does not have.
+        files: where the edits of each record of the genome are from.
     """
 
     records: int = 0
     edits: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     missing: Counter[str] = field(default_factory=Counter)
+    files: dict[str, str] = field(default_factory=dict)
 
     def describe(self) -> str:
         """Return it in a line."""
@@ -184,14 +186,14 @@ def stream_edits(
         read: returns the letters of a record, uint8; None where none are stored.
         contigs: contig of the file -> what it is (a contig or region, see `Records.find_region`), and the number of
             bases there before the first one of the file; for names that do not tell.
-        tally: is added to.
+        tally: is added to; one for all files of a genome.
 
     Yields:
         Tables of `SCHEMA`: sorted by contig and position within each haplotype.
 
     Raises:
-        `InputError`: see `gengram.genome.variants.read_variants`; a file that is not sorted, or has no contig of the
-            genome; a record past the end of its contig; more than `MAX_MISMATCHES` of the records whose REF is not what
+        `InputError`: see `gengram.genome.variants.read_variants`; a file that is not sorted, has no contig of the
+            genome, or one that another file of the tally has; a record past the end of its contig; more than `MAX_MISMATCHES` of the records whose REF is not what
             the genome has, with the first of them; genotypes that are none, of more than two alleles or, if so chosen,
             without a phase; frequencies that are none.
     """
@@ -257,6 +259,13 @@ class _Reader:
                 self.missing[chrom] += count
                 self.tally.records += count
                 continue
+            for place in places:
+                other = self.tally.files.setdefault(place.record, f"{self.file}: {chrom}")
+                if other != f"{self.file}: {chrom}":
+                    raise InputError(
+                        f"{self.file}: contig {chrom!r} is {place.record!r}, as one of another place ({other}); put "
+                        "them together, as with bcftools concat or merge"
+                    )
             for chunk, carriers in self._find_carriers(chrom, several):
                 for record, found in zip(chunk, carriers):
                     yield from self._add(record, found, places)

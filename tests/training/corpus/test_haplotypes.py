@@ -412,6 +412,23 @@ def test_samples_are_those_of_the_file(tmp_path):
     assert choose_haplotypes([path], "all").names == ("NA12878.1", "NA12878.2")
 
 
+def test_two_files_of_one_contig_are_refused_and_two_of_two_are_one_set_of_haplotypes(tmp_path):
+    paths = [
+        write_vcf(tmp_path / f"{name}.vcf", [f"{name} 1 A C 1|0"], header="##fileformat=VCFv4.2\n")
+        for name in ("chr1", "chr2", "1")
+    ]
+    records = Records({"chr1": 4, "chr2": 4}, "genome.fa")
+    choice, tally = choose_haplotypes(paths, "all"), Tally()
+    rows = []
+    for path in paths[:2]:
+        for table in stream_edits(path, choice, records, {"chr1": 0, "chr2": 1}, lambda _: encode("AAAA"), None, tally):
+            rows += table.to_pylist()
+    assert [(row["haplotype"], row["contig"]) for row in rows] == [(0, 0), (0, 1)]
+    assert tally.records == 2
+    with pytest.raises(InputError, match=r"1.vcf: contig '1' is 'chr1', as one of another place \(.*chr1.vcf: chr1\)"):
+        list(stream_edits(paths[2], choice, records, {"chr1": 0}, lambda _: encode("AAAA"), None, tally))
+
+
 def test_records_of_which_no_letters_are_stored_have_no_edits(tmp_path):
     path = write_vcf(tmp_path / "a.vcf", ["chr1 1 A C 1|1"])
     records = Records({"chr1": 4}, "genome.fa")
