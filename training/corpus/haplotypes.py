@@ -193,9 +193,9 @@ def stream_edits(
 
     Raises:
         `InputError`: see `gengram.genome.variants.read_variants`; a file that is not sorted, has no contig of the
-            genome, or one that another file of the tally has; a record past the end of its contig; more than `MAX_MISMATCHES` of the records whose REF is not what
-            the genome has, with the first of them; genotypes that are none, of more than two alleles or, if so chosen,
-            without a phase; frequencies that are none.
+            genome, or one that another file of the tally has; a record past the end of its contig; more than
+            `MAX_MISMATCHES` of the records whose REF is not what the genome has, with the first of them; genotypes that
+            are none, of more than two alleles or, if so chosen, without a phase; frequencies that are none.
     """
     reader = _Reader(str(file), choice, records, numbers, read, contigs or {}, tally or Tally())
     yield from reader.stream()
