@@ -45,17 +45,24 @@ def test_references_are_of_the_same_bases_and_fitted_to_the_training_bases(corpu
     trained, held_out = count_bases([YEAST[0], MOUSE[0]], 3, both_strands=True), count_bases(letters, 3)
     assert found["held_out_bases"] == held_out.bases == sum(int((one != ord("N")).sum()) for one in letters)
     assert found["markov"]["training_bases"] == 210_000
+    one_for_all, one_a_species = found["markov"]["one_for_all"], found["markov"]["one_a_species"]
     for order in range(4):
         expected = MarkovModel(trained).measure_bits(held_out, order) / held_out.bases
-        assert found["markov"]["bits_per_base"][str(order)] == pytest.approx(expected)
-    assert found["markov"]["best"] == min(found["markov"]["bits_per_base"].values())
+        assert one_for_all["bits_per_base"][str(order)] == pytest.approx(expected)
+    assert one_for_all["best"] == min(one_for_all["bits_per_base"].values())
     assert found["compression"] == measure_compression(letters)
     # One model for both: what it has learned of the many suits the others less.
-    by_species = found["markov"]["by_species"]
-    assert by_species["yeast"]["0"] < 1.9 and by_species["mouse"]["0"] > 2
-    sizes = {"yeast": 40_000, "mouse": found["held_out_bases"] - 40_000}
-    whole = sum(by_species[name]["2"] * size for name, size in sizes.items()) / found["held_out_bases"]
-    assert whole == pytest.approx(found["markov"]["bits_per_base"]["2"])
+    assert one_for_all["by_species"]["yeast"]["0"] < 1.9 and one_for_all["by_species"]["mouse"]["0"] > 2
+    mouse = count_bases(
+        [one for one, contig in zip(letters, windows.contig) if corpus.contigs[contig].species == "mouse"], 3
+    )
+    own = MarkovModel(count_bases([MOUSE[0]], 3, both_strands=True)).measure_bits(mouse, 2) / mouse.bases
+    assert one_a_species["by_species"]["mouse"]["2"] == pytest.approx(own) == pytest.approx(2, abs=0.01)
+    assert one_a_species["best"] < one_for_all["best"] - 0.02
+    sizes = {"yeast": held_out.bases - mouse.bases, "mouse": mouse.bases}
+    for group in (one_for_all, one_a_species):
+        whole = sum(group["by_species"][name]["2"] * size for name, size in sizes.items()) / held_out.bases
+        assert whole == pytest.approx(group["bits_per_base"]["2"])
 
 
 def test_of_many_training_bases_a_part_is_read_evenly(corpus, monkeypatch):
@@ -65,12 +72,12 @@ def test_of_many_training_bases_a_part_is_read_evenly(corpus, monkeypatch):
     assert 40_000 <= found["markov"]["training_bases"] <= 50_000
     assert found["compression"]["bases"] == 5_000
     whole = measure_references(corpus, windows, order=2)
-    assert found["markov"]["best"] == pytest.approx(whole["markov"]["best"], abs=0.01)
+    assert found["markov"]["one_for_all"]["best"] == pytest.approx(whole["markov"]["one_for_all"]["best"], abs=0.01)
 
 
 def test_windows_without_a_base_have_no_bits(corpus):
     windows = tile(corpus, "validation", 1000).take(np.arange(0))
     found = measure_references(corpus, windows, order=1)
-    assert found["held_out_bases"] == 0 and found["markov"]["best"] is None
+    assert found["held_out_bases"] == 0 and found["markov"]["one_a_species"]["best"] is None
     assert found["compression"]["xz_text"] is None
     json.dumps(found, allow_nan=False)
