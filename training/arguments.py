@@ -1,6 +1,5 @@
 """The arguments of a fine-tuning run: flags of a command, keys of a YAML file, or dataclasses in a script."""
 
-import json
 import math
 import os
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from transformers.trainer_utils import SaveStrategy
 from gengram.command_line import NON_DNA_HELP, SLICES_HELP
 from gengram.genome.contigs import Genome, fold_name
 from gengram.genome.letters import MAX_NON_DNA
+from gengram.training.mappings import read_mapping
 from gengram.training.problems import PROBLEMS
 from gengram.training.trainer_flags import check_accelerator, check_flags
 
@@ -123,9 +123,9 @@ class ModelArguments:
                 "give either model_name_or_path (--model: fine-tune a checkpoint) or backbone (train from scratch, "
                 "e.g. llama)"
             )
-        self.backbone_config = _read_mapping("backbone_config", self.backbone_config)
-        self.memory = _read_mapping("memory", self.memory)
-        self.rmt = _read_mapping("rmt", self.rmt)
+        self.backbone_config = read_mapping("backbone_config", self.backbone_config)
+        self.memory = read_mapping("memory", self.memory)
+        self.rmt = read_mapping("rmt", self.rmt)
         for name in ("backbone_config", "memory", "rmt"):
             if "dtype" in (getattr(self, name) or {}):
                 raise ValueError(f"{name}: leave dtype out; weights are trained in float32 (--bf16: mixed precision)")
@@ -531,7 +531,7 @@ class FinetuneArguments(TrainingArguments):
             raise ValueError("output_dir is empty (is a variable of the shell not set?)")
         check_flags(self)
         for name in _KEYWORDS:
-            setattr(self, name, _read_mapping(name, getattr(self, name)))
+            setattr(self, name, read_mapping(name, getattr(self, name)))
         self._plan_steps()
         if self.overwrite and self.resume_from_checkpoint:
             raise ValueError("overwrite begins a run anew, resume_from_checkpoint goes on with it: give one of the two")
@@ -613,30 +613,6 @@ class FinetuneArguments(TrainingArguments):
             self.per_device_train_batch_size = math.ceil(self.sequences_per_step / (processes * batches))
 
 
-def _read_mapping(name: str, value: dict[str, Any] | str | None) -> dict[str, Any] | None:
-    if isinstance(text := value, str):
-        try:
-            value = json.loads(text, object_pairs_hook=_refuse_twice, parse_constant=_refuse_constant)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(
-                f"{name} is not JSON ({error}): {text[:200]!r}. Write it like '{{\"name\": 1}}'."
-            ) from error
-    if value is not None and not isinstance(value, dict):
-        raise ValueError(f"{name} must be a mapping of names to values, not {value!r}")
-    return value
-
-
-def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    names = [name for name, _ in pairs]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise ValueError(f"{twice!r} is given twice")
-    return dict(pairs)
-
-
-def _refuse_constant(word: str) -> Any:
-    raise ValueError(f"{word} is no number of JSON")
-
-
 def _is_factor(value: Any) -> bool:
     try:
         return 0 < float(value) < math.inf
@@ -645,7 +621,7 @@ def _is_factor(value: Any) -> bool:
 
 
 def _read_weights(name: str, value: dict[str, Any] | str | None) -> dict[str, float] | None:
-    weights = _read_mapping(name, value)
+    weights = read_mapping(name, value)
     for key, weight in (weights or {}).items():
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
             raise ValueError(f"{name}: {key!r} has the weight {weight!r}; give a number above 0")

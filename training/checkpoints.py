@@ -21,7 +21,7 @@ from gengram.files import sync, write_text
 from gengram.loading.models import check_finite
 
 _SEAL = "complete.json"
-_TRAINED = "trained.json"
+TRAINED = "trained.json"
 _STATE = "trainer_state.json"
 
 
@@ -96,12 +96,12 @@ def check_names(checkpoint: Path, model: nn.Module) -> None:
 
 def mark_trained(folder: Path) -> None:
     """Note the model in the folder of a seed as whole: what is left to do is to measure it."""
-    write_text(json.dumps(_list_files(folder)), folder / _TRAINED)
+    write_text(json.dumps(_list_files(folder)), folder / TRAINED)
 
 
 def is_trained(folder: Path) -> bool:
     """Whether `mark_trained` was called, and all that was there then still is."""
-    mark = folder / _TRAINED
+    mark = folder / TRAINED
     if not mark.is_file():
         return False
     return json.loads(mark.read_text(encoding="utf-8")).items() <= _list_files(folder).items()
@@ -109,7 +109,7 @@ def is_trained(folder: Path) -> bool:
 
 def forget_trained(folder: Path) -> None:
     """Remove the note of `mark_trained`."""
-    (folder / _TRAINED).unlink(missing_ok=True)
+    (folder / TRAINED).unlink(missing_ok=True)
 
 
 def clear_unusable(folder: Path) -> None:
@@ -164,7 +164,7 @@ def _list_sizes(folder: Path) -> dict[str, int]:
 
 
 def _list_files(folder: Path) -> dict[str, int]:
-    return {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file() and path.name != _TRAINED}
+    return {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file() and path.name != TRAINED}
 
 
 def _read_state(folder: Path) -> TrainerState:
@@ -172,6 +172,7 @@ def _read_state(folder: Path) -> TrainerState:
 
 
 __all__ = [
+    "TRAINED",
     "CheckpointSeal",
     "check_names",
     "clear_unusable",

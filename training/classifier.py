@@ -85,11 +85,11 @@ def prepare_config(arguments: ModelArguments, tokenizer: PreTrainedTokenizerBase
                 tokenizer.sep_token
             )  # Heads of T5 and BART read the end; Trainer takes its id from here.
         if arguments.memory is not None:
-            config = _add_memory(config, _as_mapping(arguments.memory), tokenizer)
+            config = add_memory(config, _as_mapping(arguments.memory), tokenizer)
     else:
         backbone = _build_backbone_config(str(arguments.backbone), arguments, tokenizer)
         memory = {"memory_layers": []} if arguments.memory is None else _as_mapping(arguments.memory)
-        config = _add_memory(backbone, memory, tokenizer)
+        config = add_memory(backbone, memory, tokenizer)
     check_tokenizer(tokenizer, arguments.tokenizer_name_or_path or arguments.model_name_or_path or "tokenizer", config)
     return config if arguments.rmt is None else _add_segments(config, _as_mapping(arguments.rmt), tokenizer)
 
@@ -203,9 +203,14 @@ def _build_backbone_config(
         return config_class(**{**fields, **given})
 
 
-def _add_memory(
+def add_memory(
     backbone: PreTrainedConfig, memory: dict[str, Any], tokenizer: PreTrainedTokenizerBase
 ) -> GengramConfig:
+    """Return the configuration of a backbone with a motif memory that reads the tokenizer's bases.
+
+    Raises:
+        `InputError`: an unknown field, a memory that does not fit, or a tokenizer that does not give one token a base.
+    """
     known = {entry.name for entry in dataclasses.fields(GengramConfig)} - {"backbone_config"}
     _refuse_unknown(memory, known, "memory", GengramConfig)
     fields = dict(memory)
@@ -242,4 +247,4 @@ def _refuse_unknown(given: dict[str, Any], known: set[str], argument: str, confi
             raise InputError(f"{argument}: {config_class.__name__} has no field {name!r}{suggest(name, known)}")
 
 
-__all__ = ["build_classifier", "prepare_config", "prepare_tokenizer"]
+__all__ = ["add_memory", "build_classifier", "prepare_config", "prepare_tokenizer"]

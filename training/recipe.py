@@ -2,7 +2,7 @@
 
 import argparse
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,27 @@ RECIPES = Path(__file__).parent / "recipes"
 
 
 # What the command line calls them.
-_ALIASES = {"model": "model_name_or_path", "out": "output_dir", "ref": "genome"}
+_ALIASES = {
+    "model": "model_name_or_path",
+    "tokenizer": "tokenizer_name_or_path",
+    "out": "output_dir",
+    "ref": "genome",
+    "steps": "max_steps",
+}
 
 
-def list_recipes() -> dict[str, str]:
-    """Return the names of the package's recipes, and what each is for: its first line."""
-    return {path.stem: path.read_text(encoding="utf-8").splitlines()[0][2:] for path in sorted(RECIPES.glob("*.yaml"))}
+def list_recipes(folder: Path = RECIPES) -> dict[str, str]:
+    """Return the names of the package's recipes in a folder, and what each is for: its first line."""
+    return {path.stem: path.read_text(encoding="utf-8").splitlines()[0][2:] for path in sorted(folder.glob("*.yaml"))}
 
 
-def read_recipe(name: str, parser: argparse.ArgumentParser, arguments: Mapping[str, bool]) -> dict[str, Any]:
+def read_recipe(
+    name: str,
+    parser: argparse.ArgumentParser,
+    arguments: Mapping[str, bool],
+    folder: Path = RECIPES,
+    keys: Mapping[str, Sequence[str]] | None = None,
+) -> dict[str, Any]:
     """Read a recipe.
 
     A value is read as its text would be on the command line: `no` is no, 1e-5 is a number, 0001 keeps its zeros, a list
@@ -37,12 +49,14 @@ def read_recipe(name: str, parser: argparse.ArgumentParser, arguments: Mapping[s
         name: path of a YAML file, or the bare name of one of the package's recipes.
         parser: reads the values.
         arguments: names of those that a recipe may have, and whether they may be mappings.
+        folder: with the package's recipes.
+        keys: of an argument that is a list of mappings, the names that these may have.
 
     Raises:
         `InputError`: no such recipe, a file that cannot be read, a key that is no argument or is there twice, a value
             that does not fit; with the line.
     """
-    path = _find_recipe(name)
+    path = _find_recipe(name, folder)
     root, loader = read_yaml(path)
     if not isinstance(root, yaml.MappingNode):
         raise InputError(f"{path}: a recipe is a mapping of argument names to values, e.g. `train_file: train.csv`")
@@ -57,6 +71,8 @@ def read_recipe(name: str, parser: argparse.ArgumentParser, arguments: Mapping[s
         if argument in recipe:
             raise InputError(f"{place}: {argument} is given twice")
         with tell_faults(f"{place}: {argument}"):  # `!!int ""`, `!!timestamp x` ...: PyYAML does not expect them
+            if keys is not None and argument in keys:
+                _check_entries(value, path, argument, keys[argument])
             try:
                 recipe[argument] = _read_value(value, parser, actions[argument], arguments[argument], loader)
             except argparse.ArgumentError as error:
@@ -64,16 +80,28 @@ def read_recipe(name: str, parser: argparse.ArgumentParser, arguments: Mapping[s
     return {argument: value for argument, value in recipe.items() if value is not None}
 
 
-def _find_recipe(name: str) -> Path:
+def _check_entries(node: yaml.Node, path: Path, argument: str, known: Sequence[str]) -> None:
+    """Refuse names in a list of mappings that nothing reads."""
+    for entry in node.value if isinstance(node, yaml.SequenceNode) else ():
+        if not isinstance(entry, yaml.MappingNode):
+            raise InputError(f"{path}, line {entry.start_mark.line + 1}: {argument} is a list of mappings")
+        for key, _ in entry.value:
+            if not isinstance(key, yaml.ScalarNode) or key.value not in known:
+                place = f"{path}, line {key.start_mark.line + 1}"
+                raise InputError(f"{place}: {argument}: nothing is called {_show(key)!r}{suggest(_show(key), known)}")
+
+
+def _find_recipe(name: str, folder: Path) -> Path:
     path = Path(name)
     if path.suffix not in (".yaml", ".yml") and path.name == name:  # no folder in front: a recipe of the package
         if path.is_file():
             tell(f"the recipe {name!r} of the package is taken, not the file of that name: write ./{name} for the file")
-        path = RECIPES / f"{name}.yaml"
+        path = folder / f"{name}.yaml"
         if not path.is_file():
+            known = list_recipes(folder)
             raise InputError(
-                f"no recipe is called {name!r}{suggest(name, list_recipes())}; there are {', '.join(list_recipes())}, "
-                "or give a file that ends with .yaml"
+                f"no recipe is called {name!r}{suggest(name, known)}; there are {', '.join(known)}, or give a file that "
+                "ends with .yaml"
             )
     check_input_files(path)
     return path
@@ -88,6 +116,8 @@ def _read_value(
     node: yaml.Node, parser: argparse.ArgumentParser, action: argparse.Action, may_map: bool, loader: Loader
 ) -> Any:
     if isinstance(node, yaml.MappingNode) and may_map:
+        return loader.construct_document(node)
+    if isinstance(node, yaml.SequenceNode) and may_map and action.nargs is None:
         return loader.construct_document(node)
     if isinstance(node, yaml.SequenceNode) and action.nargs in ("+", "*"):
         return [_read_scalar(entry, parser, action) for entry in node.value]

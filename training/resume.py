@@ -18,7 +18,7 @@ from gengram.training.checkpoints import find_checkpoint, forget_trained, is_tra
 from gengram.training.metrics.scores import Scores
 
 # What the run is, from its start to its report; the scores of a seed, in its folder, just as long.
-_RUN, _SCORES = "unfinished.json", "scores.json"
+UNFINISHED, _SCORES = "unfinished.json", "scores.json"
 _WEIGHT_FILES = ("*.safetensors", "*.bin", "*.json")
 # Arguments that do not change what comes out.
 _MAY_DIFFER = {
@@ -55,7 +55,7 @@ def identify_checkpoint(path: str | None, config: PreTrainedConfig) -> Any:
 def begin_run(output: Path, run: dict[str, Any]) -> None:
     """Write down what the run is, before anything is trained."""
     output.mkdir(parents=True, exist_ok=True)
-    _write_json(run, output / _RUN)
+    _write_json(run, output / UNFINISHED)
 
 
 def end_run(output: Path, seeds: list[int]) -> None:
@@ -63,43 +63,44 @@ def end_run(output: Path, seeds: list[int]) -> None:
     for seed in seeds:
         (output / f"seed-{seed}" / _SCORES).unlink(missing_ok=True)
         forget_trained(output / f"seed-{seed}")
-    (output / _RUN).unlink(missing_ok=True)
+    (output / UNFINISHED).unlink(missing_ok=True)
 
 
 def clear_unfinished(output: Path) -> None:
     """Remove an unfinished run: its models and checkpoints."""
-    if not (output / _RUN).is_file():
+    if not (output / UNFINISHED).is_file():
         return
-    for seed in read_object(output / _RUN)["seeds"]:
+    for seed in read_object(output / UNFINISHED)["seeds"]:
         shutil.rmtree(output / f"seed-{seed}", ignore_errors=True)
         shutil.rmtree(output / f"seed-{seed}.partial", ignore_errors=True)
-    (output / _RUN).unlink()
+    (output / UNFINISHED).unlink()
 
 
 def forget_if_empty(output: Path) -> None:
     """Remove `unfinished.json` where there is nothing to go on from."""
-    if (output / _RUN).is_file() and not _list_progress(output):
-        (output / _RUN).unlink()
+    if (output / UNFINISHED).is_file() and not _list_progress(output):
+        (output / UNFINISHED).unlink()
 
 
 def describe_unfinished(output: Path) -> str | None:
     """Return how far an unfinished run has come; None if there is none in this folder."""
-    if not (output / _RUN).is_file():
+    if not (output / UNFINISHED).is_file():
         return None
     return ", ".join(_list_progress(output)) or "nothing is finished yet, it may be running now"
 
 
-def check_same_run(output: Path, run: dict[str, Any]) -> None:
+def check_same_run(output: Path, run: dict[str, Any], report: str = "report.json") -> None:
     """Compare a run with the one in its folder, if there is one.
 
     Args:
         output: folder of the run.
         run: what the run is, a mapping that JSON can hold; only the keys that the earlier one has too are compared.
+        report: the file that tells a finished one.
 
     Raises:
         `InputError`: they differ; the message names the first difference with both values.
     """
-    file = next((output / name for name in ("report.json", _RUN) if (output / name).exists()), None)
+    file = next((output / name for name in (report, UNFINISHED) if (output / name).exists()), None)
     if file is None:
         return
     before, now = read_object(file), json.loads(json.dumps(run))
@@ -134,7 +135,7 @@ def read_scores(folder: Path) -> dict[str, Scores] | None:
 
 def _list_progress(output: Path) -> list[str]:
     progress = []
-    for seed in read_object(output / _RUN)["seeds"]:
+    for seed in read_object(output / UNFINISHED)["seeds"]:
         folder = output / f"seed-{seed}"
         if (folder / _SCORES).is_file():
             progress.append(f"seed {seed} is finished")
@@ -163,6 +164,7 @@ def _to_plain(value: Any) -> Any:
 
 
 __all__ = [
+    "UNFINISHED",
     "begin_run",
     "check_same_run",
     "clear_unfinished",

@@ -25,7 +25,8 @@ from gengram.training.data.sampling import EpochCallback, StepBatches
 from gengram.training.devices import return_memory
 from gengram.training.losses import count_labels
 
-_FILLER = "is_filler"
+FILLER = "is_filler"
+"""Key of a batch that stands for none."""
 _BATCHES_APART = 16  # between two times that memory is given back
 _SKIPPED = 10  # steps in a row that mixed precision with float16 may leave out, while it looks for a scale
 
@@ -44,7 +45,7 @@ class FillingCollator:
         if rows:
             return self.collator(rows)
         batch = self.collator([self.row])
-        batch[_FILLER] = True
+        batch[FILLER] = True
         return batch
 
 
@@ -105,9 +106,9 @@ class StepTrainer(Trainer):
         """Return this process's batches of a step, and how many labels the step has on all processes."""
         batches = [batch for _, batch in zip(range(num_batches), epoch_iterator)]
         if self.count_rows is not None:
-            own = sum(len(batch["labels"]) for batch in batches if _FILLER not in batch)
+            own = sum(len(batch["labels"]) for batch in batches if FILLER not in batch)
             self.count_rows(own * self.accelerator.num_processes)  # The others have as many, but for the last step.
-        count = sum(count_labels(batch["labels"]) for batch in batches if _FILLER not in batch)
+        count = sum(count_labels(batch["labels"]) for batch in batches if FILLER not in batch)
         return batches, self.accelerator.reduce(torch.tensor(count, device=device))
 
     def training_step(self, *args, **kwargs):
@@ -128,7 +129,7 @@ class StepTrainer(Trainer):
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Return the loss whose gradient, averaged over processes as they do, is that of the step's mean loss."""
-        is_filler = inputs.pop(_FILLER, False)
+        is_filler = inputs.pop(FILLER, False)
         labels = inputs.pop("labels")
         outputs = model(**inputs, return_dict=True)
         loss = self.step_loss(outputs, labels, num_items_in_batch=num_items_in_batch)
@@ -218,4 +219,4 @@ def select_inputs(rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
     return rows.select_columns([name for name in rows.column_names if name in made])
 
 
-__all__ = ["FillingCollator", "StepTrainer", "select_inputs"]
+__all__ = ["FILLER", "FillingCollator", "StepTrainer", "select_inputs"]

@@ -44,6 +44,7 @@ FLOORS = {
     "gengram.loading": 3,
     "gengram.training.arguments": 3,
     "gengram.training.baselines": 3,
+    "gengram.training.mappings": 3,
     "gengram.training.metrics": 3,
     "gengram.training.problems": 3,
     "gengram.training.trainer_flags": 3,
