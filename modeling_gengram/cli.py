@@ -24,6 +24,7 @@ class Verb(NamedTuple):
 
 VERBS: dict[str, Verb] = {
     "finetune": Verb("gengram.training.command:finetune", "fine-tune a model on labelled sequences"),
+    "pretrain": Verb("gengram.training.pretraining.command:pretrain", "train a language model on a corpus of genomes"),
     "predict": Verb("gengram.pipelines.command:predict", "predict new sequences with a fine-tuned model"),
     "embed": Verb("gengram.pipelines.command:embed", "write a vector for each sequence, token or base of a file"),
     "segment": Verb("gengram.pipelines.command:segment", "find the features of single bases along a genome, as tracks"),

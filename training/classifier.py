@@ -203,9 +203,7 @@ def _build_backbone_config(
         return config_class(**{**fields, **given})
 
 
-def add_memory(
-    backbone: PreTrainedConfig, memory: dict[str, Any], tokenizer: PreTrainedTokenizerBase
-) -> GengramConfig:
+def add_memory(backbone: PreTrainedConfig, memory: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> GengramConfig:
     """Return the configuration of a backbone with a motif memory that reads the tokenizer's bases.
 
     Raises:

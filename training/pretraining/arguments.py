@@ -13,6 +13,7 @@ from gengram.training.mappings import read_mapping
 TOKENIZERS = ("bases", "kmer6")
 """Tokenizers that are made, not loaded: one token a base, and 6-mers with the Nucleotide Transformer's ids."""
 
+
 @dataclass
 class PretrainModelArguments:
     """Which model is trained: a new one (`config` or `size`), or a checkpoint (`model_name_or_path`).
@@ -132,9 +133,7 @@ class CorpusArguments:
         default=None,
         metadata={"help": "Bases between windows of order covering. Default: their length.", "metavar": "BP"},
     )
-    max_n: float = field(
-        default=0.5, metadata={"help": "Largest share of N in a window.", "metavar": "SHARE"}
-    )
+    max_n: float = field(default=0.5, metadata={"help": "Largest share of N in a window.", "metavar": "SHARE"})
     haplotype_share: float | None = field(
         default=None,
         metadata={
@@ -147,7 +146,7 @@ class CorpusArguments:
         default=None,
         metadata={
             "help": "How often groups of species are read, as JSON (a mapping in YAML), e.g. "
-            "'{\"human\": 1, \"others\": 1}'. Default: the corpus' own weights."
+            '\'{"human": 1, "others": 1}\'. Default: the corpus\' own weights.'
         },
     )
 
@@ -259,9 +258,7 @@ class TrainingOptions:
     logging_steps: float = field(
         default=0.01, metadata={"help": "Steps between two lines of log.jsonl; below 1: their share of the stage's."}
     )
-    save_strategy: str = field(
-        default="steps", metadata={"help": "Checkpoints are written every save_steps steps."}
-    )
+    save_strategy: str = field(default="steps", metadata={"help": "Checkpoints are written every save_steps steps."})
     save_steps: float = field(
         default=0.1, metadata={"help": "Steps between two checkpoints; below 1: their share of the stage's steps."}
     )

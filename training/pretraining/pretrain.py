@@ -26,9 +26,9 @@ from gengram.training.checkpoints import TRAINED, check_names, clear_unusable, f
 from gengram.training.corpus.store import open_corpus
 from gengram.training.objectives.build import build_objective
 from gengram.training.pretraining.arguments import CorpusArguments, PretrainModelArguments
-from gengram.training.pretraining.trainer_arguments import PretrainArguments
 from gengram.training.pretraining.limits import RunLimits
 from gengram.training.pretraining.logs import COUNTS_FILE, LOG, RunLog, read_log, read_seconds
+from gengram.training.pretraining.measure import choose_measure
 from gengram.training.pretraining.model import build_model, change_config, choose_task, make_config, make_tokenizer
 from gengram.training.pretraining.progress import (
     MARKDOWN,
@@ -43,6 +43,7 @@ from gengram.training.pretraining.report import describe_run, describe_what, wri
 from gengram.training.pretraining.set_up import Preparation, make_trainer, open_blocks
 from gengram.training.pretraining.stages import Stage, check_lengths, read_stages
 from gengram.training.pretraining.trainer import BlockTrainer
+from gengram.training.pretraining.trainer_arguments import PretrainArguments
 from gengram.training.resume import UNFINISHED, begin_run, check_same_run
 
 
@@ -168,7 +169,7 @@ def _train_stage(
         check_names(checkpoint, model)
     log = RunLog(output / LOG, stage.number, len(ready.stages), is_main=is_main)
     log.begin(checkpoint or start)
-    trainer = make_trainer(model, ready, stage, log, limits, folder, choose_measure(ready, stage, output))
+    trainer = make_trainer(model, ready, stage, log, limits, folder, choose_measure(ready, stage))
     if is_main and len(ready.stages) > 1:
         tell(f"stage {stage.number} of {len(ready.stages)}: {stage.tokens:,} tokens in {stage.steps:,} steps")
     _train(trainer, checkpoint)

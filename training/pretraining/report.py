@@ -14,9 +14,9 @@ from gengram.files import hash_file
 from gengram.markdown import escape_text, format_table
 from gengram.training.corpus.store import Corpus
 from gengram.training.pretraining.arguments import PretrainModelArguments
-from gengram.training.pretraining.trainer_arguments import PretrainArguments
 from gengram.training.pretraining.set_up import Preparation
 from gengram.training.pretraining.stages import Stage
+from gengram.training.pretraining.trainer_arguments import PretrainArguments
 from gengram.training.resume import identify_checkpoint
 
 VERSIONS = {
@@ -130,7 +130,9 @@ def write_markdown(report: dict[str, Any]) -> str:
     head = ["stage", "steps", "block", "tokens", "learning rate", "loss", "bits a base"]
     parts = ["# Pre-training", summary, format_table(head, rows, range(len(head)))]
     if report["evaluation"]:
-        metrics = [[escape_text(name), _show(value)] for name, value in report["evaluation"].items() if _is_number(value)]
+        metrics = [
+            [escape_text(name), _show(value)] for name, value in report["evaluation"].items() if _is_number(value)
+        ]
         parts.append(format_table(["held-out contigs", ""], metrics, [1]))
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
