@@ -100,8 +100,8 @@ def _find_recipe(name: str, folder: Path) -> Path:
         if not path.is_file():
             known = list_recipes(folder)
             raise InputError(
-                f"no recipe is called {name!r}{suggest(name, known)}; there are {', '.join(known)}, or give a file that "
-                "ends with .yaml"
+                f"no recipe is called {name!r}{suggest(name, known)}; there are {', '.join(known)}, or give a file "
+                "that ends with .yaml"
             )
     check_input_files(path)
     return path

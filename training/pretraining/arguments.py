@@ -221,7 +221,7 @@ class TrainingOptions:
     warmup_steps: float = field(
         default=0.05, metadata={"help": "Steps of linear warm-up; below 1: their share of the stage's steps."}
     )
-    lr_scheduler_type: Any = field(
+    lr_scheduler_type: str = field(
         default="cosine_with_min_lr",
         metadata={"help": "Schedule of the learning rate behind the warm-up: cosine, linear, inverse_sqrt, ..."},
     )

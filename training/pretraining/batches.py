@@ -1,4 +1,4 @@
-"""Which blocks are in which batch, and on which process? Step t reads blocks t*S to (t+1)*S-1, on any number of them."""
+"""Which blocks are in which batch, and on which process? Step t reads blocks t*S to (t+1)*S-1, whoever reads them."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any

@@ -26,8 +26,8 @@ gengram pretrain --corpus corpora/human --out runs/mine --steps 1000 --block_siz
       "num_attention_heads": 4}' --memory '{"memory_layers": [1], "memory_dim": 64}'
 gengram pretrain gengram-small --corpus corpora/human --out runs/small --max_hours 11.5 --bf16"""
 _NOTES = """\
-The corpus is a folder of `gengram corpus build`. The model goes to OUT, what it has read to OUT/pretraining.json, losses
-and evaluations to OUT/log.jsonl. Keys of a recipe are the names of the flags; flags win. Flags of transformers'
+The corpus is a folder of `gengram corpus build`. The model goes to OUT, what it has read to OUT/pretraining.json,
+losses and evaluations to OUT/log.jsonl. Keys of a recipe are the names of the flags; flags win. Flags of transformers'
 TrainingArguments are flags here.
 A run that --max_hours or SIGTERM has stopped ends with exit code 75 and a checkpoint.
 

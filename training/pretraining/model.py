@@ -1,4 +1,4 @@
-"""From arguments to a tokenizer, a configuration and a model: a new one, or a checkpoint; changed from stage to stage."""
+"""From arguments to tokenizer, configuration and model: a new one, or a checkpoint; changed from stage to stage."""
 
 import copy
 import dataclasses
@@ -175,8 +175,8 @@ def build_model(
     model, new = load_weights(path, task, config=config)
     if new:
         raise InputError(
-            f"{path}: the checkpoint does not fit {type(model).__name__} as this stage needs it: {len(new)} weights are "
-            f"missing or of another size, e.g. {new[0]}"
+            f"{path}: the checkpoint does not fit {type(model).__name__} as this stage needs it: {len(new)} weights "
+            f"are missing or of another size, e.g. {new[0]}"
         )
     return model
 

@@ -169,8 +169,8 @@ def check_lengths(stage: Stage, config: PreTrainedConfig, tokenizer: PreTrainedT
     """
     if stage.corpus.block_size > (most := measure_capacity(config, tokenizer)):
         raise InputError(
-            f"stage {stage.number}: blocks of {stage.corpus.block_size:,} tokens are longer than the {most:,} positions "
-            "of the model: give a smaller block_size, or more max_position_embeddings"
+            f"stage {stage.number}: blocks of {stage.corpus.block_size:,} tokens are longer than the {most:,} "
+            "positions of the model: give a smaller block_size, or more max_position_embeddings"
         )
 
 
