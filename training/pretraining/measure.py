@@ -24,10 +24,12 @@ def choose_measure(ready: Preparation, stage: Stage) -> Callable[[Any], dict[str
     length = ready.blocks[stage.number - 1].source.drawing.length
     assert length is not None  # It is fitted to the block.
 
+    tokens = stage.training.per_device_eval_batch_size * stage.corpus.block_size
+    objective = ready.objectives[0]  # The same masks in all stages, to be compared.
+
     def measure(model: Any) -> dict[str, Any]:
-        tokens = stage.training.per_device_eval_batch_size * stage.corpus.block_size
         return evaluate_corpus(
-            model, ready.tokenizer, ready.objective, ready.corpus, length=length, bases=bases, batch_tokens=tokens
+            model, ready.tokenizer, objective, ready.corpus, length=length, bases=bases, batch_tokens=tokens
         )
 
     return measure

@@ -13,7 +13,7 @@ import torch
 from safetensors import safe_open
 from transformers import PreTrainedConfig
 
-from gengram.errors import InputError
+from gengram.errors import InputError, suggest
 from gengram.files import sync, tell_write_faults, write_json, write_text
 from gengram.loading.checkpoints import find_model
 from gengram.loading.configurations import measure_capacity
@@ -24,7 +24,7 @@ from gengram.phases import phase
 from gengram.progress import tell
 from gengram.training.checkpoints import TRAINED, check_names, clear_unusable, find_checkpoint, is_trained, mark_trained
 from gengram.training.corpus.store import open_corpus
-from gengram.training.objectives.build import build_objective
+from gengram.training.objectives.build import SETTINGS
 from gengram.training.pretraining.arguments import CorpusArguments, PretrainModelArguments
 from gengram.training.pretraining.limits import RunLimits
 from gengram.training.pretraining.logs import COUNTS_FILE, LOG, RunLog, read_log, read_seconds
@@ -56,6 +56,11 @@ def prepare(
         `InputError`: a corpus that cannot be read, a configuration, tokenizer, objective or stages that do not fit
             each other.
     """
+    if model_arguments.objective not in SETTINGS:
+        known = ", ".join(SETTINGS)
+        raise InputError(
+            f"objective={model_arguments.objective!r}: choose {known}{suggest(model_arguments.objective, SETTINGS)}"
+        )
     stages = read_stages(model_arguments, corpus_arguments, training_arguments)
     if model_arguments.model_name_or_path is not None:
         found = find_model(model_arguments.model_name_or_path)
@@ -64,13 +69,6 @@ def prepare(
     with phase("Loading tokenizer and configuration"):
         tokenizer = make_tokenizer(model_arguments)
         config = make_config(model_arguments, tokenizer)
-    options = model_arguments.objective_options
-    objective = build_objective(
-        model_arguments.objective,
-        tokenizer,
-        training_arguments.seed,
-        **(options if isinstance(options, dict) else {}),
-    )
     task = choose_task(config, model_arguments.objective)
     configs = []
     for stage in stages:
@@ -78,8 +76,9 @@ def prepare(
         configs.append(config)
         check_lengths(stage, config, tokenizer)
     tokenizer.model_max_length = measure_capacity(config, tokenizer)
-    blocks = [open_blocks(corpus, tokenizer, stage) for stage in stages]
-    return Preparation(model_arguments, tokenizer, configs, task, objective, corpus, stages, blocks)
+    read = [open_blocks(model_arguments, corpus, tokenizer, stage) for stage in stages]
+    blocks, objectives = [blocks for blocks, _ in read], [objective for _, objective in read]
+    return Preparation(model_arguments, tokenizer, configs, task, corpus, stages, blocks, objectives)
 
 
 def pretrain(

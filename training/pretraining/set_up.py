@@ -7,12 +7,15 @@ from typing import Any, NamedTuple
 
 from transformers import IntervalStrategy, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
 
+from gengram.errors import InputError
 from gengram.loading.faults import tell_faults
 from gengram.progress import is_quiet, is_watched
 from gengram.training.checkpoints import CheckpointSeal
 from gengram.training.corpus.blocks import Blocks
 from gengram.training.corpus.store import Corpus
 from gengram.training.corpus.windows import Drawing
+from gengram.training.objectives.build import PAIR_OPTIONS, Objective, build_objective
+from gengram.training.objectives.next_sentence import PairBlocks
 from gengram.training.pretraining.arguments import CorpusArguments, PretrainModelArguments
 from gengram.training.pretraining.batches import BlockBatches, CountingCollator
 from gengram.training.pretraining.limits import RunLimits
@@ -21,6 +24,9 @@ from gengram.training.pretraining.losses import PretrainLoss
 from gengram.training.pretraining.stages import Stage
 from gengram.training.pretraining.trainer import BlockTrainer
 from gengram.training.setup import check_optimizer
+
+PAIRS = "next_sentence"
+_SEEDS = 1 << 32  # more than there are
 
 
 class Preparation(NamedTuple):
@@ -31,28 +37,36 @@ class Preparation(NamedTuple):
         tokenizer: its `model_max_length` is the longest input of the final model.
         configs: of the model, one a stage.
         task: which head, see `choose_task`.
-        objective: makes batches of blocks.
         corpus: that is read.
         stages: see `read_stages`.
         blocks: of each stage.
+        objectives: of each stage, make batches of its blocks.
     """
 
     model: PretrainModelArguments
     tokenizer: PreTrainedTokenizerBase
     configs: list[PreTrainedConfig]
     task: str
-    objective: Any
     corpus: Corpus
     stages: list[Stage]
-    blocks: list[Blocks]
+    blocks: list[Blocks | PairBlocks]
+    objectives: list[Objective]
 
 
-def open_blocks(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, stage: Stage) -> Blocks:
-    """Return the training blocks of a stage.
+def open_blocks(
+    model: PretrainModelArguments, corpus: Corpus, tokenizer: PreTrainedTokenizerBase, stage: Stage
+) -> tuple[Blocks | PairBlocks, Objective]:
+    """Return the training blocks of a stage, and what makes batches of them.
 
     Raises:
-        `InputError`: they are longer than every stretch of the corpus, or what does not go together.
+        `InputError`: they are longer than every stretch of the corpus, an objective or an option that there is not, or
+            what does not go together.
     """
+    options = dict(model.objective_options) if isinstance(model.objective_options, dict) else {}
+    of_pairs = {name: options.pop(name) for name in PAIR_OPTIONS if name in options and model.objective == PAIRS}
+    # Blocks of all stages are numbered from 0: other masks need another seed.
+    seed = stage.training.seed + (stage.number - 1) * _SEEDS
+    objective = build_objective(model.objective, tokenizer, seed, **options)
     arguments: CorpusArguments = stage.corpus
     drawing = Drawing(
         length=arguments.window,
@@ -64,16 +78,13 @@ def open_blocks(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, stage: Stage
         groups=arguments.groups if isinstance(arguments.groups, dict) else None,
         whole_short=arguments.pack,
     )
-    return Blocks(
-        corpus,
-        tokenizer,
-        arguments.block_size,
-        stage.blocks,
-        drawing,
-        stage.training.seed,
-        stage.number,
-        packed=arguments.pack,
-    )
+    place = (corpus, tokenizer, arguments.block_size, stage.blocks, drawing, stage.training.seed, stage.number)
+    if model.objective != PAIRS:
+        return Blocks(*place, packed=arguments.pack), objective
+    if arguments.pack:
+        raise InputError("pairs for next_sentence fill a block: leave pack out")
+    with tell_faults("objective_options"):
+        return PairBlocks(*place, **of_pairs), objective
 
 
 def make_trainer(
@@ -124,7 +135,7 @@ def make_trainer(
         trainer = BlockTrainer(
             model=model,
             args=arguments,
-            data_collator=CountingCollator(ready.objective, ready.tokenizer),
+            data_collator=CountingCollator(ready.objectives[stage.number - 1], ready.tokenizer),
             train_dataset=blocks,
             eval_dataset=blocks if measure is not None else None,  # It is not read: `measure` has its own windows.
             processing_class=ready.tokenizer,
