@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from gengram.training.corpus.store import SPLITS
-from gengram.training.evaluation.evaluate import evaluate_corpus
 from gengram.training.pretraining.set_up import Preparation
 from gengram.training.pretraining.stages import Stage
 
@@ -23,6 +22,8 @@ def choose_measure(ready: Preparation, stage: Stage) -> Callable[[Any], dict[str
         return None
     length = ready.blocks[stage.number - 1].source.drawing.length
     assert length is not None  # It is fitted to the block.
+
+    from gengram.training.evaluation.evaluate import evaluate_corpus
 
     tokens = stage.training.per_device_eval_batch_size * stage.corpus.block_size
     objective = ready.objectives[0]  # The same masks in all stages, to be compared.

@@ -75,20 +75,20 @@ def describe_run(
         seconds: that the training took, interruptions left out.
 
     Returns:
-        What `describe_what` says; in `model` also `parameters`; in each of `stages` also `read` (tokens and bases so
-        far), `loss` and `bits_per_base` of its last line, and `evaluation`, the last one; `tokens`, `bases`, `seconds`,
-        and `evaluation` of the final model (None where nothing was held out).
+        What `describe_what` says; `parameters` and `memory_layers` of the model; `results`, for each stage `tokens` and
+        `bases` that were read so far, `loss` and `bits_per_base` of its last line, and `evaluation`, the last one (None
+        where nothing is held out); `tokens`, `bases`, `seconds` and `evaluation` of the whole run.
     """
-    stages = []
+    results = []
     for stage in run["stages"]:
         lines = [line for line in log if line["stage"] == stage["stage"]]
         losses = [line for line in lines if "loss" in line]
         measured = [line for line in lines if any(name.startswith("eval_") for name in line)]
         last = losses[-1] if losses else {}
-        stages.append(
+        results.append(
             {
-                **stage,
-                "read": {name: (lines[-1] if lines else {}).get(name) for name in ("tokens", "bases")},
+                "stage": stage["stage"],
+                **{name: (lines[-1] if lines else {}).get(name) for name in ("tokens", "bases")},
                 "loss": last.get("loss"),
                 "bits_per_base": last.get("bits_per_base"),
                 "evaluation": _take_metrics(measured[-1]) if measured else None,
@@ -96,12 +96,13 @@ def describe_run(
         )
     return {
         **run,
-        "model": {**run["model"], "parameters": parameters, "memory_layers": _list_memory(ready.configs[-1])},
-        "stages": stages,
-        "tokens": stages[-1]["read"]["tokens"],
-        "bases": stages[-1]["read"]["bases"],
+        "parameters": parameters,
+        "memory_layers": list(getattr(ready.configs[-1], "memory_layers", None) or []),
+        "results": results,
+        "tokens": results[-1]["tokens"],
+        "bases": results[-1]["bases"],
         "seconds": round(seconds, 3),
-        "evaluation": stages[-1]["evaluation"],
+        "evaluation": results[-1]["evaluation"],
     }
 
 
@@ -109,9 +110,9 @@ def write_markdown(report: dict[str, Any]) -> str:
     """Return the report for people."""
     corpus = report["corpus"]
     model = report["model"]
-    memory = ", with a motif memory" if model["memory_layers"] else ""
+    memory = ", with a motif memory" if report["memory_layers"] else ""
     summary = (
-        f"{model['parameters']:,} parameters ({escape_text(model['backbone'])}{memory}), objective "
+        f"{report['parameters']:,} parameters ({escape_text(model['backbone'])}{memory}), objective "
         f"{escape_text(model['objective'])}, corpus {escape_text(corpus['name'])}: {report['tokens']:,} tokens, "
         f"{report['bases']:,} bases in {report['seconds']:,.0f} s."
     )
@@ -122,10 +123,10 @@ def write_markdown(report: dict[str, Any]) -> str:
             f"{stage['block_size']:,}",
             f"{stage['tokens']:,}",
             f"{stage['learning_rate']:g}",
-            _show(stage["loss"]),
-            _show(stage["bits_per_base"]),
+            _show(result["loss"]),
+            _show(result["bits_per_base"]),
         ]
-        for stage in report["stages"]
+        for stage, result in zip(report["stages"], report["results"])
     ]
     head = ["stage", "steps", "block", "tokens", "learning rate", "loss", "bits a base"]
     parts = ["# Pre-training", summary, format_table(head, rows, range(len(head)))]
@@ -140,12 +141,12 @@ def write_markdown(report: dict[str, Any]) -> str:
 def tabulate(report: dict[str, Any]) -> str:
     """Return what the command answers."""
     lines = [
-        f"{report['model']['parameters']:,} parameters, {report['tokens']:,} tokens, {report['bases']:,} bases, "
+        f"{report['parameters']:,} parameters, {report['tokens']:,} tokens, {report['bases']:,} bases, "
         f"{report['seconds']:,.0f} s"
     ]
-    for stage in report["stages"]:
-        bits = "" if stage["bits_per_base"] is None else f", {stage['bits_per_base']:.4f} bits a base"
-        lines.append(f"stage {stage['stage']}: {stage['steps']:,} steps, loss {_show(stage['loss'])}{bits}")
+    for stage, result in zip(report["stages"], report["results"]):
+        bits = "" if result["bits_per_base"] is None else f", {result['bits_per_base']:.4f} bits a base"
+        lines.append(f"stage {stage['stage']}: {stage['steps']:,} steps, loss {_show(result['loss'])}{bits}")
     for name, value in (report["evaluation"] or {}).items():
         if _is_number(value):
             lines.append(f"{name} {_show(value)}")
@@ -164,10 +165,6 @@ def _describe_corpus(corpus: Corpus) -> dict[str, Any]:
         "licence": facts.get("licence"),
         "contigs": contigs,
     }
-
-
-def _list_memory(config: PreTrainedConfig) -> list[int]:
-    return list(getattr(config, "memory_layers", None) or [])
 
 
 def _take_metrics(line: dict[str, Any]) -> dict[str, Any]:

@@ -45,6 +45,7 @@ class BlockTrainer(StepTrainer):
         # Since the last line of the log: the tokens' loss, a sum over steps; learned tokens, their bases, steps.
         self._nats: torch.Tensor | float = 0.0
         self._learned = self._learned_bases = self._steps = 0
+        self._table_rate: float | None = None
 
     def get_batch_samples(
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device
@@ -100,13 +101,18 @@ class BlockTrainer(StepTrainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log what Trainer does, with bits per base, the tables' learning rate and the speed."""
-        if "loss" in logs and self.optimizer is not None:
-            for group in self.optimizer.param_groups:
-                if group.get("name") == "tables":
-                    logs["table_learning_rate"] = group["lr"]
+        if "loss" in logs:
+            if self._table_rate is not None:
+                logs["table_learning_rate"] = self._table_rate
             logs |= self._measure_bits()
             logs["tokens_per_second"] = round(self.log_file.measure_rate(), 1)
         super().log(logs, start_time)
+
+    def _get_learning_rate(self) -> float:
+        # Of the step that was made: the schedule goes on before anything is logged.
+        groups = self.optimizer.param_groups
+        self._table_rate = next((group["lr"] for group in groups if group.get("name") == "tables"), None)
+        return super()._get_learning_rate()
 
     def _measure_bits(self) -> dict[str, float]:
         """Bits for each base that was predicted since the last line; a masked base is no base of a likelihood."""
