@@ -151,6 +151,9 @@ def _list_differences(before: Any, now: Any, name: str = "") -> Iterator[tuple[s
         for key in sorted({*before, *now} - _MAY_DIFFER if name in ("", "arguments.training") else {*before, *now}):
             if name or key in before:
                 yield from _list_differences(before.get(key), now.get(key), f"{name}.{key}" if name else key)
+    elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        for place, (was, is_now) in enumerate(zip(before, now)):
+            yield from _list_differences(was, is_now, f"{name}[{place}]")
     elif before != now:
         yield name, before, now
 

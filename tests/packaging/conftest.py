@@ -11,6 +11,7 @@ from gengram import GengramConfig, GengramForCausalLM, SegmentNTConfig, SegmentN
 from gengram.cli import main
 from gengram.conversion.to_megatron import convert_to_megatron
 from gengram.tokenization import build_kmer_tokenizer
+from gengram.training.corpus.build import build_corpus
 
 SIZE = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 BACKBONE = ["--backbone", "bert", "--backbone_config", json.dumps(SIZE)]
@@ -35,5 +36,7 @@ def things(tmp_path_factory) -> dict[str, str]:
     convert_to_megatron(root / "causal", root / "megatron")
     words = ["--train_file", str(root / "tables" / "train.csv"), *BACKBONE, *EPOCH, "--seeds", "0", "1"]
     assert main(["finetune", *words, "--out", str(root / "run"), "--quiet"]) == 0
-    names = {name: str(root / name) for name in ("tables", "segment_nt", "causal", "megatron", "run")}
+    (root / "corpus.yaml").write_text("name: made\ngenomes:\n  - {species: made up, fasta: genome.fa}\n")
+    build_corpus(root / "corpus.yaml", root / "corpus")
+    names = {name: str(root / name) for name in ("tables", "segment_nt", "causal", "megatron", "run", "corpus")}
     return {**names, "table": str(root / "tables" / "train.csv"), "genome": str(root / "genome.fa")}

@@ -23,6 +23,8 @@ from safetensors import safe_open
 WORK = [
     "gengram.training.finetune",
     "gengram.training.command",
+    "gengram.training.pretraining.command",
+    "gengram.training.pretraining.pretrain",
     "gengram.training.publishing.command",
     "gengram.training.publishing.dataset",
     "gengram.training.publishing.upload",

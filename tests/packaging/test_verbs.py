@@ -73,9 +73,15 @@ def shrink_fetch(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(fetch, "fetch", lambda *_: [one])
 
 
+PLAIN = json.dumps({"model_type": "llama", **SIZE})
 CASES = {
     "finetune": Case(
         ["--train_file", "{table}", *BACKBONE, *EPOCH], ("--out", "fresh"), {"test", "validation", "seeds", "out"}
+    ),
+    "pretrain": Case(
+        ["--corpus", "{corpus}", "--config", PLAIN, "--steps", "1", "--block_size", "16", "--use_cpu"],
+        ("--out", "model"),
+        {"out", "parameters", "tokens", "results"},
     ),
     "predict": Case(["{table}", "--model", "{run}"], ("--out", "p.parquet"), {"out", "rows", "columns"}, True),
     "embed": Case(["{table}", "--model", "{run}"], ("--out", "v.npz"), {"out", "vectors", "dimension"}, True),
@@ -303,7 +309,7 @@ def test_an_empty_name_is_no_name(verb, things, tmp_path, monkeypatch, capsys):
         code = main([*verb.split(), *words, CASES[verb].out[0], ""])
     except SystemExit as stop:
         code = stop.code
-    assert code == (2 if verb == "finetune" else 1)
+    assert code == (2 if verb in ("finetune", "pretrain") else 1)
     assert "is empty" in capsys.readouterr().err and list(tmp_path.iterdir()) == []
 
 

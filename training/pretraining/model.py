@@ -158,9 +158,6 @@ def build_model(
         `InputError`: weights that cannot be read, or that do not fit or fill the model.
     """
     config = copy.deepcopy(config)
-    inner: Any = config.get_text_config()
-    if hasattr(inner, "output_router_logits") and getattr(inner, "router_aux_loss_coef", 0):
-        inner.output_router_logits = True  # Else there is no loss that keeps the experts in balance.
     set_seed(seed)
     path = start or arguments.model_name_or_path
     if path is None:

@@ -129,7 +129,9 @@ def make_trainer(
         process=arguments.process_index,
     )
     config: Any = model.config.get_text_config()
-    balance = float(getattr(config, "router_aux_loss_coef", 0.0) or 0.0)
+    balance = float(getattr(config, "router_aux_loss_coef", 0.0) or 0.0) if ready.task == "causal_lm" else 0.0
+    if not hasattr(config, "output_router_logits"):
+        balance = 0.0
     blocks = ready.blocks[stage.number - 1]
     with tell_faults("the training cannot be set up with these arguments"):
         trainer = BlockTrainer(

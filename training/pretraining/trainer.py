@@ -72,6 +72,8 @@ class BlockTrainer(StepTrainer):
         is_filler = inputs.pop(FILLER, False)
         labels = inputs.pop("labels")
         others = {name: inputs.pop(name) for name in _TARGETS if name in inputs}
+        if self.step_loss.balance:  # Else there is no loss that keeps the experts in balance.
+            inputs["output_router_logits"] = True
         outputs = model(**inputs, return_dict=True)
         share = len(labels) / self.batches.blocks
         of_tokens, besides = self.step_loss(outputs, labels, others, num_items_in_batch, share)
