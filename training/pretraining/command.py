@@ -4,7 +4,7 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from gengram.command_line import Answer, VerbParser, complain, run
 from gengram.errors import InputError
@@ -92,14 +92,25 @@ def _parse(argv: Sequence[str] | None) -> tuple[Any, Any, Any, Any, Any]:
     from gengram.training.pretraining.arguments import CorpusArguments, PretrainModelArguments, TrainingOptions
 
     words = list(sys.argv[1:] if argv is None else argv)
-    if {"-h", "--help"} & set(words):  # transformers' own flags take torch, and are named in the notes
-        _make_parser([PretrainModelArguments, CorpusArguments, TrainingOptions]).parse_args(words)
+    if {"-h", "--help"} & set(words):  # without transformers, whose own flags the notes name
+        parser: Any = VerbParser(**_describe())
+        for kind in (PretrainModelArguments, CorpusArguments, TrainingOptions):
+            _show_fields(parser.add_argument_group(kind._argument_group_name), kind)
+        parser.add_common()
+        parser.parse_args(["--help"])
+
+    from transformers import HfArgumentParser
 
     from gengram.training.pretraining.stages import KEYS
     from gengram.training.pretraining.trainer_arguments import PretrainArguments
 
     groups = [PretrainModelArguments, CorpusArguments, PretrainArguments]
-    parser = _make_parser(groups)
+
+    class PretrainParser(VerbParser, HfArgumentParser):
+        """Both: a verb's habits, and flags from dataclasses."""
+
+    parser = PretrainParser(**_describe(), dataclass_types=groups)
+    parser.add_common()
     hints = {name: str(kind) for group in groups for name, kind in get_type_hints(group).items()}
     fields = {entry.name: "dict" in hints[entry.name] for group in groups for entry in dataclasses.fields(group)}
     if words and not words[0].startswith("-"):
@@ -117,23 +128,28 @@ def _parse(argv: Sequence[str] | None) -> tuple[Any, Any, Any, Any, Any]:
     return parser, model, corpus, training, common
 
 
-def _make_parser(groups: list[Any]) -> Any:
-    from transformers.hf_argparser import HfArgumentParser
-
-    class PretrainParser(VerbParser, HfArgumentParser):
-        """Both: a verb's habits, and flags from dataclasses."""
-
+def _describe() -> dict[str, Any]:
     recipes = list_recipes(PRETRAINING_RECIPES)
-    parser: Any = PretrainParser(
-        "pretrain",
-        usage="[RECIPE] --corpus DIR --out OUT [--steps STEPS ...]",
-        description="Train a language model from scratch, or go on with one, on genomes.",
-        example=_EXAMPLE,
-        notes=_NOTES + "\n".join(f"  {name:<33}{title}" for name, title in recipes.items()),
-        dataclass_types=groups,
-    )
-    parser.add_common()
-    return parser
+    return {
+        "verb": "pretrain",
+        "usage": "[RECIPE] --corpus DIR --out OUT [--steps STEPS ...]",
+        "description": "Train a language model from scratch, or go on with one, on genomes.",
+        "example": _EXAMPLE,
+        "notes": _NOTES + "\n".join(f"  {name:<33}{title}" for name, title in recipes.items()),
+    }
+
+
+def _show_fields(group: Any, kind: Any) -> None:
+    """Declare the fields of a dataclass as flags, to be shown."""
+    for entry in dataclasses.fields(kind):
+        options = dict(entry.metadata)
+        flags = [f"--{entry.name}", *options.pop("aliases", [])]
+        if isinstance(entry.default, bool):
+            group.add_argument(*flags, action="store_true", default=entry.default, help=options["help"])
+        else:
+            choices = options.pop("choices", None) or (get_args(get_type_hints(kind)[entry.name]) or None)
+            words = choices if choices and all(isinstance(one, str) for one in choices) else None
+            group.add_argument(*flags, default=entry.default, choices=words, **options)
 
 
 __all__ = ["PRETRAINING_RECIPES", "STOPPED", "parse_arguments", "pretrain"]
