@@ -35,6 +35,8 @@ VERBS: dict[str, Verb] = {
         "publish a folder of labelled tables as a dataset on the Hub",
     ),
     "corpus build": Verb("gengram.training.corpus.command:build", "build a corpus for pre-training from genomes"),
+    "corpus show": Verb("gengram.training.corpus.command:show", "show what a corpus holds, and check its files"),
+    "corpus push": Verb("gengram.training.corpus.command:push", "publish a corpus as a dataset on the Hub"),
     "models": Verb(
         "gengram.catalogue.command:models", "list published DNA models: sizes, limits, licences, how they load"
     ),
@@ -59,6 +61,7 @@ VERBS: dict[str, Verb] = {
 
 # They read configurations, tokenizers and headers of weights: what torch would add is a second or two of waiting.
 _WITHOUT_TORCH = ("push", "card", "dataset push", "models", "models fetch", "train-tokenizer")
+_WITHOUT_TORCH += ("corpus build", "corpus show", "corpus push")
 
 _USAGE = "usage: gengram VERB [...]"
 

@@ -20,7 +20,7 @@ EPOCH = ["--num_train_epochs", "1", "--use_cpu"]
 
 @pytest.fixture(scope="session")
 def things(tmp_path_factory) -> dict[str, str]:
-    """What the verbs read: tables, a genome, a run of two seeds, a SegmentNT, a causal model, a Megatron checkpoint."""
+    """What the verbs read: tables, a genome, a run of two seeds, a SegmentNT, a causal model, a Megatron checkpoint, a corpus and its recipe."""
     root = tmp_path_factory.mktemp("things")
     (root / "tables").mkdir()
     random = np.random.default_rng(0)
@@ -39,4 +39,5 @@ def things(tmp_path_factory) -> dict[str, str]:
     (root / "corpus.yaml").write_text("name: made\ngenomes:\n  - {species: made up, fasta: genome.fa}\n")
     build_corpus(root / "corpus.yaml", root / "corpus")
     names = {name: str(root / name) for name in ("tables", "segment_nt", "causal", "megatron", "run", "corpus")}
+    names["corpus_recipe"] = str(root / "corpus.yaml")
     return {**names, "table": str(root / "tables" / "train.csv"), "genome": str(root / "genome.fa")}

@@ -93,6 +93,9 @@ CASES = {
     "push": Case(["lab/model", "--model", "{run}", "--dry_run"], None, {"repo", "files", "would_delete"}),
     "card": Case(["lab/model", "--model", "{run}"], ("--out", "card.md"), {"repo", "card"}),
     "dataset push": Case(["{tables}", "lab/data", "--dry_run"], None, {"repo", "files", "dry_run"}),
+    "corpus build": Case(["{corpus_recipe}"], ("--out", "corpus"), {"out", "totals", "overlap", "shards"}),
+    "corpus show": Case(["{corpus}", "--check"], None, {"folder", "checked", "totals"}),
+    "corpus push": Case(["{corpus}", "lab/corpus", "--dry_run"], None, {"repo", "files", "dry_run"}),
     "models": Case([], None, {"models", "unknown"}),
     "models fetch": Case(["lab/model"], None, {"repositories", "complete"}, shrink=shrink_fetch),
     "train-tokenizer": Case(

@@ -6,15 +6,13 @@ import hashlib
 import json
 import os
 import shutil
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from gengram._version import __version__
 from gengram.errors import InputError
@@ -29,17 +27,23 @@ from gengram.files import (
     write_json,
 )
 from gengram.phases import phase
+from gengram.training.corpus.card import render_corpus_card
 from gengram.training.corpus.journal import Journal
-from gengram.training.corpus.letters import PartLetters, store_file, write_dataset
+from gengram.training.corpus.layout import LETTERS, Layout, Rules, lay_out, name_haplotypes, read_rules, write_variants
+from gengram.training.corpus.leak import K, Shared, Stretch
+from gengram.training.corpus.letters import PartLetters, read_left_out, store_file, write_dataset
 from gengram.training.corpus.recipe import GivenRecipe, read_corpus_recipe
-from gengram.training.corpus.sources import LEFT_OUT, SPLITS, Record, Source, list_records
+from gengram.training.corpus.sources import LEFT_OUT, Record, Source, list_records
+from gengram.training.corpus.spans import count_bases, merge_spans
+from gengram.training.corpus.store import FACTS_FILE, FORMAT, LETTERS_FOLDER, SPLITS
 
-FORMAT = 1
-FACTS_FILE = "corpus.json"
-LETTERS_FOLDER = "letters"
 _PARTS, _JOURNAL = "parts", "journal.jsonl"
 # Letters that a byte of a packed FASTA file holds, at least.
 _PACKED = 3
+
+_MOST_LISTED = 100
+WINDOW = 1024
+"""Bases of the windows that are counted: those that lie side by side in the segments."""
 
 CONTIGS = pa.schema(
     [
@@ -50,8 +54,6 @@ CONTIGS = pa.schema(
         ("sha256", pa.string()),
     ]
 )
-SEGMENTS = pa.schema([("contig", pa.int32()), ("start", pa.int64()), ("end", pa.int64()), ("split", pa.int8())])
-ANCHORS = pa.schema([("segment", pa.int32()), ("start", pa.int64()), ("end", pa.int64()), ("weight", pa.float32())])
 
 
 def build_corpus(
@@ -95,55 +97,63 @@ class _Build:
         self.parts.mkdir(exist_ok=True)
         self.sources, self.records = list_records(self.given, self.journal)
         check_space(self.out, sum(map(_estimate_letters, self.sources)), "give another --out")
+        with phase("Reading regions"):
+            rules = self._read_rules()
+            haplotypes = name_haplotypes(self.given, rules)
         stored = self._store()
         self.sha256 = [digest for entry in stored for digest in entry["sha256"]]
         shards = [shard for entry in stored for shard in entry["shards"]]
         if not shards:
             raise InputError(f"{self.given.path}: nothing is left of the genomes: all of their records are left out")
         letters = PartLetters([self.parts / shard["file"] for shard in shards])
-        with phase("Cutting segments", unit="bp", total=sum(record.length for record in self.records)) as cutting:
-            segments, counts = self._cut(letters, cutting.add)
-        anchors = place_anchors(segments)
-        tables = {
-            "contigs": self._list_contigs(),
-            "segments": segments,
-            "anchors": anchors,
-        }
-        files = self._assemble(shards, tables)
-        facts = self._describe(files, segments, counts)
+        with phase("Cutting segments", unit="bp", total=2 * self._bases()) as cutting:
+            layout = lay_out(self.given, self.records, rules, letters.read, self._list_left_out(), cutting.add)
+        if haplotypes:
+            with phase("Reading variants"):
+                path = self.partial / "haplotypes.arrow"
+                write_variants(path, self.records, rules, haplotypes, letters.read, self.parts)
+        del letters  # what is mapped is not renamed everywhere
+        files = self._assemble(shards, layout, bool(haplotypes))
+        facts = self._describe(files, layout, haplotypes)
         write_json(facts, self.partial / FACTS_FILE)
-        for name in (_PARTS, f"{_PARTS}.scratch"):
-            shutil.rmtree(self.partial / name, ignore_errors=True)
+        (self.partial / "README.md").write_text(str(render_corpus_card(self.partial, facts)), encoding="utf-8")
+        shutil.rmtree(self.parts)
         (self.partial / _JOURNAL).unlink()
         replace_folder(self.partial, self.out)
         return facts
+
+    def _bases(self) -> int:
+        return sum(record.length for record in self.records)
+
+    def _read_rules(self) -> list[Rules]:
+        lengths: list[dict[str, int]] = [{} for _ in self.given.recipe.genomes]
+        for record in self.records:
+            lengths[record.genome][record.name] = record.length
+        return [read_rules(self.given, number, one) for number, one in enumerate(lengths)]
+
+    def _list_left_out(self) -> list[Stretch]:
+        """The letters that are left out by name; what is too short, or skipped for its description, is not compared."""
+        stretches = []
+        places = [0] * len(self.sources)
+        for contig, record in enumerate(self.records):
+            for start, end in record.find_spans(LEFT_OUT).tolist():
+                first = places[record.file]
+                places[record.file] += end - start
+                if record.reason in ("", "leave_out"):
+                    letters = read_left_out(self.parts, record.file)[first : first + end - start]
+                    stretches.append(Stretch(contig, start, letters, LEFT_OUT))
+        return stretches
 
     def _store(self) -> list[dict[str, Any]]:
         """Write the letters of all sources."""
         numbered: list[list[tuple[int, Record]]] = [[] for _ in self.sources]
         for contig, record in enumerate(self.records):
             numbered[record.file].append((contig, record))
-        with phase("Storing letters", unit="bp", total=sum(record.length for record in self.records)) as storing:
+        with phase("Storing letters", unit="bp", total=self._bases()) as storing:
             return [
                 store_file(source, number, numbered[number], self.parts, self.journal, storing.add)
                 for number, source in enumerate(self.sources)
             ]
-
-    def _cut(self, letters: "PartLetters", done: Callable[[int], Any]) -> tuple[pa.Table, dict[str, Counter[str]]]:
-        """Find where windows may lie, and count the letters of each split."""
-        rows: list[tuple[int, int, int, int]] = []
-        counts = {split: Counter[str]() for split in SPLITS}
-        for contig, record in enumerate(self.records):
-            if record.split != LEFT_OUT:
-                whole = letters.read(contig)
-                gaps = _find_gaps(whole, self.given.recipe.max_n_run + 1)
-                spans = [(start, end, "train") for start, end in record.list_free()]
-                spans += [tuple(span) for span in record.spans if span.split != LEFT_OUT]
-                for start, end, split in sorted(spans):
-                    counts[split] += _count_letters(whole[start:end])
-                    rows += [(contig, *one, SPLITS.index(split)) for one in _subtract(start, end, gaps)]
-            done(record.length)
-        return pa.table(list(map(list, zip(*rows))) if rows else [[]] * 4, schema=SEGMENTS), counts
 
     def _list_contigs(self) -> pa.Table:
         rows = [
@@ -163,8 +173,11 @@ class _Build:
         ]
         return pa.Table.from_pylist(rows, schema=CONTIGS)
 
-    def _assemble(self, shards: Sequence[dict[str, Any]], tables: dict[str, pa.Table]) -> list[dict[str, Any]]:
+    def _assemble(self, shards: Sequence[dict[str, Any]], layout: Layout, has_variants: bool) -> list[dict[str, Any]]:
         """Give the shards the names that they are going to have, write the tables; returns all files."""
+        tables = {"contigs": self._list_contigs(), "segments": layout.segments, "anchors": layout.anchors}
+        if layout.classes is not None:
+            tables["classes"] = layout.classes
         folder = self.partial / LETTERS_FOLDER
         names = [f"data-{number:05d}-of-{len(shards):05d}.arrow" for number in range(len(shards))]
         self.journal.write("assembly", {"names": {shard["file"]: name for shard, name in zip(shards, names)}})
@@ -181,6 +194,8 @@ class _Build:
             path = self.partial / f"{name}.arrow"
             with pa.OSFile(str(path), "wb") as stream, pa.ipc.new_file(stream, table.schema) as writer:
                 writer.write_table(table.combine_chunks())
+        for name in [*tables, *(["haplotypes"] if has_variants else [])]:
+            path = self.partial / f"{name}.arrow"
             files.append({"file": path.name, "bytes": path.stat().st_size, "sha256": hash_file(path)})
         return files
 
@@ -195,14 +210,10 @@ class _Build:
                     os.replace(folder / name, self.parts / part)
             shutil.rmtree(folder)
 
-    def _describe(
-        self, files: list[dict[str, Any]], segments: pa.Table, counts: dict[str, Counter[str]]
-    ) -> dict[str, Any]:
-        recipe = self.given.recipe
-        in_segments = [
-            int((part["end"].to_numpy() - part["start"].to_numpy()).sum())
-            for part in (segments.filter(pc.equal(segments["split"], split)) for split in range(len(SPLITS)))
-        ]
+    def _describe(self, files: list[dict[str, Any]], layout: Layout, haplotypes: Sequence[str]) -> dict[str, Any]:
+        recipe, segments, counts = self.given.recipe, layout.segments, layout.letters
+        sizes, split_of = segments["end"].to_numpy() - segments["start"].to_numpy(), segments["split"].to_numpy()
+        in_segments = [sizes[split_of == number] for number in range(len(SPLITS))]
         left_out = [
             {
                 "species": recipe.genomes[record.genome].species,
@@ -220,12 +231,12 @@ class _Build:
             "format": FORMAT,
             "name": recipe.name,
             "licence": recipe.licence,
-            "recipe": json.loads(json.dumps(_to_json(recipe))),
+            "recipe": _to_json(recipe),
             "sources": [
                 {"file": source.name, "bytes": source.bytes, "sha256": source.sha256} for source in self.sources
             ],
             "species": self._list_species(segments),
-            "haplotypes": [],
+            "haplotypes": list(haplotypes),
             "left_out": left_out,
             "totals": {
                 "bases": sum(record.length for record in self.records),
@@ -234,15 +245,33 @@ class _Build:
                 "splits": {
                     split: {
                         "bases": counts[split].total() - counts[split]["soft_masked"],
-                        **{name: counts[split][name] for name in LETTER_CLASSES},
-                        "segments": int(pc.sum(pc.equal(segments["split"], number)).as_py() or 0),
-                        "bases_in_segments": in_segments[number],
+                        **{name: counts[split][name] for name in LETTERS},
+                        "segments": len(in_segments[number]),
+                        "bases_in_segments": int(in_segments[number].sum()),
+                        "windows": int((in_segments[number] // WINDOW).sum()),
                     }
                     for number, split in enumerate(SPLITS)
                 },
             },
+            "overlap": self._describe_overlap(layout),
             "shards": files,
             "versions": {"gengram": __version__, "datasets": datasets.__version__, "pyarrow": pa.__version__},
+        }
+
+    def _describe_overlap(self, layout: Layout) -> dict[str, Any]:
+        """What training shares with all else; places are those of `contigs.arrow`, from 0."""
+        return {
+            "kmer": K,
+            "common_kmers": {
+                split: {"kmers": one.kmers, "shared": one.shared, "share": round(one.share, 6), "sampled": one.every}
+                for split, one in layout.common.items()
+            },
+            "stretch": layout.length,
+            "cut": layout.cut,
+            "shared_stretches": 0 if layout.cut else len(layout.shared),
+            "cut_stretches": len(layout.shared) if layout.cut else 0,
+            "cut_bases": _count_bases(layout.shared) if layout.cut else 0,
+            "stretches": [one._asdict() for one in layout.shared[:_MOST_LISTED]],
         }
 
     def _list_species(self, segments: pa.Table) -> list[dict[str, Any]]:
@@ -270,48 +299,12 @@ class _Build:
         return species
 
 
-LETTER_CLASSES = ("ACGT", "N", "IUPAC", "soft_masked")
-_ACGT, _ANY, _LOWER = np.zeros(256, bool), np.zeros(256, bool), np.zeros(256, bool)
-_ACGT[list(b"ACGTacgt")], _ANY[list(b"Nn")] = True, True
-_LOWER[list(b"acgt")] = True
-
-
-def _count_letters(letters: np.ndarray) -> Counter[str]:
-    """Count letters by class; those in lower case, of whatever class, once more as soft-masked."""
-    counts = np.bincount(letters, minlength=256)
-    acgt, unknown = int(counts[_ACGT].sum()), int(counts[_ANY].sum())
-    return Counter(
-        {
-            "ACGT": acgt,
-            "N": unknown,
-            "IUPAC": len(letters) - acgt - unknown,
-            "soft_masked": int(counts[_LOWER].sum()),
-        }
-    )
-
-
-def _find_gaps(letters: np.ndarray, minimum: int) -> np.ndarray:
-    edges = np.flatnonzero(np.diff(_ANY[letters].astype(np.int8), prepend=0, append=0)).reshape(-1, 2)
-    return edges[edges[:, 1] - edges[:, 0] >= minimum]
-
-
-def _subtract(start: int, end: int, gaps: np.ndarray) -> list[tuple[int, int]]:
-    inside = np.clip(gaps[(gaps[:, 1] > start) & (gaps[:, 0] < end)], start, end)
-    bounds = np.concatenate([[start], inside.ravel(), [end]]).reshape(-1, 2)
-    return [(int(one), int(two)) for one, two in bounds if one < two]
-
-
-def place_anchors(segments: pa.Table) -> pa.Table:
-    """Return one anchor for each segment, all of it."""
-    return pa.table(
-        [
-            pa.array(np.arange(len(segments), dtype=np.int32)),
-            segments["start"],
-            segments["end"],
-            pa.array(np.ones(len(segments), dtype=np.float32)),
-        ],
-        schema=ANCHORS,
-    )
+def _count_bases(shared: Sequence[Shared]) -> int:
+    """Bases of training that stretches cover, which may overlap."""
+    spans: dict[int, list[tuple[int, int]]] = {}
+    for one in shared:
+        spans.setdefault(one.contig, []).append((one.start, one.end))
+    return sum(count_bases(merge_spans(np.array(several))) for several in spans.values())
 
 
 def _to_json(value: Any) -> Any:
@@ -330,4 +323,4 @@ def _estimate_letters(source: Source) -> int:
         return source.bytes * (_PACKED if file.read(2) == b"\x1f\x8b" else 1)
 
 
-__all__ = ["FACTS_FILE", "FORMAT", "LETTERS_FOLDER", "build_corpus"]
+__all__ = ["build_corpus"]

@@ -2,20 +2,17 @@
 
 import hashlib
 import itertools
-import json
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from datasets import Dataset, Features, List, Value
+from datasets import DatasetInfo, Features, List, Value
 from datasets.arrow_writer import ArrowWriter
 
 from gengram.errors import InputError
-from gengram.files import hash_file, open_whole
+from gengram.files import hash_file, open_whole, write_json
 from gengram.genome.alphabet import AMBIGUITY_CODES, ANY_BASE, BASES
 from gengram.genome.fasta import stream_fasta
 from gengram.training.corpus.journal import Journal
@@ -102,15 +99,17 @@ def write_dataset(folder: Path, shards: Sequence[str], digest: str) -> None:
         shards: their names.
         digest: of all of them.
     """
-    scratch = Path(tempfile.mkdtemp(dir=folder.parent))
-    try:
-        Dataset.from_dict({name: [] for name in FEATURES}, features=FEATURES).save_to_disk(scratch)
-        state = json.loads((scratch / "state.json").read_text())
-        state |= {"_data_files": [{"filename": name} for name in shards], "_fingerprint": digest[:16]}
-        (folder / "state.json").write_text(json.dumps(state, indent=2, sort_keys=True))
-        (folder / "dataset_info.json").write_bytes((scratch / "dataset_info.json").read_bytes())
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    DatasetInfo(features=FEATURES).write_to_directory(str(folder))
+    state = {
+        "_data_files": [{"filename": name} for name in shards],
+        "_fingerprint": digest[:16],
+        "_format_columns": None,
+        "_format_kwargs": {},
+        "_format_type": None,
+        "_output_all_columns": False,
+        "_split": None,
+    }
+    write_json(state, folder / "state.json")
 
 
 class PartLetters:

@@ -12,7 +12,6 @@ import yaml
 from gengram.errors import InputError, suggest
 from gengram.files import check_input_files
 from gengram.loading.faults import tell_faults
-from gengram.model_cards.card import check_license
 from gengram.printable import make_printable, shorten
 from gengram.progress import tell
 from gengram.training.yaml_files import Loader, read_yaml
@@ -67,10 +66,12 @@ class GenomeRecipe:
         annotation: a GFF3 or GTF file, or several.
         vcf: files of variants: haplotypes that are drawn beside the genome itself.
         samples: whose haplotypes; `all`, or none: sites alone, drawn by their frequency.
+        haplotypes: how many are drawn of sites.
+        unphased: genotypes without a phase are refused, or a coin says which haplotype has which allele (`coin`).
         vcf_contigs: contig of the VCF files -> what it is here, where the names do not tell.
         keep: windows lie in these intervals only.
         drop: no window lies in these.
-        near_genes: windows lie at most so many bp from a gene of the annotation.
+        near_genes: windows are drawn by bases that lie at most so many bp from a gene of the annotation.
         gene_centred: weight of the genes' bases as anchors of windows, beside 1 of all others.
         soft_masked_weight: weight of the bases in lower case as anchors, beside 1.
         min_length: shorter records are left out, in bp.
@@ -86,6 +87,8 @@ class GenomeRecipe:
     annotation: tuple[str, ...] = ()
     vcf: tuple[str, ...] = ()
     samples: tuple[str, ...] | Literal["all"] | None = None
+    haplotypes: int = 8
+    unphased: Literal["refuse", "coin"] = "refuse"
     vcf_contigs: Mapping[str, VcfContig] = dataclasses.field(default_factory=dict)
     keep: tuple[Regions, ...] = ()
     drop: tuple[Regions, ...] = ()
@@ -107,7 +110,6 @@ class CorpusRecipe:
         genomes: what it is made of.
         licence: of the letters, as the Hub names it; `unknown` is said as such.
         groups: weights of the groups of genomes; by default all windows are drawn by bases.
-        haplotypes: how many are drawn of a VCF file without samples.
         max_n_run: the longest run of N in bp that a window may have inside.
         max_shared: a stretch of so many bp that held-out or left-out contigs have, too, is cut out of the training
             segments, on both strands; None: nothing is cut.
@@ -118,7 +120,6 @@ class CorpusRecipe:
     genomes: tuple[GenomeRecipe, ...]
     licence: str = "unknown"
     groups: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    haplotypes: int = 8
     max_n_run: int = 100
     max_shared: int | None = 500
     seed: int = 0
@@ -242,7 +243,6 @@ class _Reader:
             "licence": self._licence,
             "genomes": lambda node, at: tuple(self._list(node, at, self._genome)),
             "groups": self._weights,
-            "haplotypes": self._count(1, 1 << 20),
             "max_n_run": self._count(0),
             "max_shared": self._or_null(self._count(62, 1 << 20)),
             "seed": self._count(0, (1 << 63) - 1),
@@ -259,6 +259,8 @@ class _Reader:
             "annotation": several,
             "vcf": several,
             "samples": self._samples,
+            "haplotypes": self._count(1, 10_000),
+            "unphased": self._unphased,
             "vcf_contigs": self._vcf_contigs,
             "keep": self._regions,
             "drop": self._regions,
@@ -301,6 +303,12 @@ class _Reader:
         if isinstance(node, yaml.ScalarNode) and node.value == "all":
             return "all"
         return None if self._is_null(node) else self._texts(node, at)
+
+    def _unphased(self, node: yaml.Node, at: _Path) -> str:
+        value = self._scalar(node)
+        if value not in ("refuse", "coin"):
+            self._fail(node, f"unphased: {_show(value)!r}: choose refuse or coin")
+        return value
 
     def _weights(self, node: yaml.Node, at: _Path) -> dict[str, float]:
         return {key: self._number(value, (*at, key)) for key, value in self._pairs(node, at, "groups")}
@@ -363,6 +371,8 @@ class _Reader:
         return name
 
     def _licence(self, node: yaml.Node, at: _Path) -> str:
+        from gengram.model_cards.card import check_license  # loads transformers, which help does not wait for
+
         with tell_faults(f"{self.path}, line {node.start_mark.line + 1}"):
             try:
                 return check_license(self._text(node, at), "licence")
@@ -433,7 +443,9 @@ def _check(given: GivenRecipe) -> None:
         at = given.place("genomes", number)
         if home.setdefault(genome.species, genome.group) != genome.group:
             raise InputError(f"{at}: {genome.species!r} is in the group {home[genome.species]!r} already")
-        weights.setdefault(genome.group, {}).setdefault(genome.species, []).append(genome.weight)
+        weights.setdefault(genome.group if recipe.groups else "all", {}).setdefault(genome.species, []).append(
+            genome.weight
+        )
         for key in ("near_genes", "gene_centred"):
             if getattr(genome, key) is not None and not genome.annotation:
                 raise InputError(f"{given.place('genomes', number, key)}: {key} needs an annotation with genes")

@@ -7,13 +7,13 @@ is told at once.
 import dataclasses
 import itertools
 import os
-import re
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gengram.errors import InputError, suggest
-from gengram.genome.contigs import match_names, read_slice
+import numpy as np
+
+from gengram.errors import InputError
+from gengram.genome.contigs import read_slice
 from gengram.genome.fasta import stream_fasta
 from gengram.genome.letters import MAX_NON_DNA, LetterSurvey
 from gengram.genome.text import FileDigest
@@ -21,11 +21,10 @@ from gengram.phases import phase
 from gengram.progress import tell
 from gengram.training.corpus.journal import Journal
 from gengram.training.corpus.recipe import GivenRecipe
+from gengram.training.corpus.records import Records
 
 LEFT_OUT = "left_out"
-SPLITS = ("train", "validation", "test")
-
-_SPAN = re.compile(r"(.+):(\d{1,15}|\d{1,3}(?:,\d{3})+)-(\d{1,15}|\d{1,3}(?:,\d{3})+)", re.DOTALL | re.ASCII)
+"""What a record is of that is in no split: its letters are not stored."""
 
 
 class Span(NamedTuple):
@@ -61,19 +60,13 @@ class Record:
 
     @property
     def split(self) -> str:
-        """The split of the whole record; that of most of its bases are `train` if there are several."""
+        """The split of the record as a whole; `train` where it is divided."""
         whole = self.spans[0] if self.spans else None
         return whole.split if whole and (whole.start, whole.end) == (0, self.length) else "train"
 
-    def list_free(self) -> Iterator[tuple[int, int]]:
-        """Yield the stretches that are for training."""
-        start = 0
-        for span in self.spans:
-            if start < span.start:
-                yield start, span.start
-            start = span.end
-        if start < self.length:
-            yield start, self.length
+    def find_spans(self, split: str) -> np.ndarray:
+        """Return the spans of a split, or what is left out; int64 [n, 2]."""
+        return np.array([span[:2] for span in self.spans if span.split == split], dtype=np.int64).reshape(-1, 2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,19 +177,15 @@ def _refuse_twins(given: GivenRecipe, number: int, sources: list[Source], record
 def _assign(given: GivenRecipe, number: int, records: list[Record]) -> None:
     """Find what is held out and left out of a genome's records."""
     genome = given.recipe.genomes[number]
-    lengths = {record.name: record.length for record in records}
-    asked = [
-        ("hold_out", split, i, split, spec)
-        for split in SPLITS[1:]
-        for i, spec in enumerate(getattr(genome.hold_out, split))
-    ]
+    names = Records({record.name: record.length for record in records}, genome.species)
     found: dict[str, list[tuple[Span, str]]] = {record.name: [] for record in records}
-    for key, inner, i, split, spec in asked:
-        for place in find_places(given.place("genomes", number, key, inner, i), spec, records):
-            found[place.record].append((Span(place.start, place.end, split), spec))
+    for split, specs in genome.hold_out._asdict().items():
+        for i, spec in enumerate(specs):
+            for region in names.find_region(spec, given.place("genomes", number, "hold_out", split, i)):
+                found[region.record].append((Span(region.start, region.end, split), spec))
     for i, spec in enumerate(genome.leave_out):
-        for place in find_places(given.place("genomes", number, "leave_out", i), spec, records):
-            found[place.record].append((Span(place.start, place.end, LEFT_OUT), spec))
+        for region in names.find_region(spec, given.place("genomes", number, "leave_out", i)):
+            found[region.record].append((Span(region.start, region.end, LEFT_OUT), spec))
     words = [word.casefold() for word in genome.skip_descriptions]
     for record in records:
         header = f"{record.name} {record.description}".casefold()
@@ -215,7 +204,7 @@ def _assign(given: GivenRecipe, number: int, records: list[Record]) -> None:
         record.spans = _join_spans([span for span, _ in spans])
         if record.split == LEFT_OUT:
             record.reason = "leave_out"
-    if lengths and all(record.split == LEFT_OUT for record in records):
+    if all(record.split == LEFT_OUT for record in records):
         tell(f"{given.place('genomes', number)}: every record of {genome.species!r} is left out")
 
 
@@ -230,58 +219,4 @@ def _join_spans(spans: list[Span]) -> list[Span]:
     return joined
 
 
-class Place(NamedTuple):
-    """Bases of a record, from 0, the end not included."""
-
-    record: str
-    start: int
-    end: int
-
-
-def find_places(where: str, spec: str, records: list[Record]) -> list[Place]:
-    """Find the bases that a recipe names.
-
-    Args:
-        where: it is named, for messages.
-        spec: a record; a contig, whole or as slices; or `contig:start-end`, from 1, the end included.
-        records: of the genome.
-
-    Raises:
-        `InputError`: there is no such contig, or there are no such bases.
-    """
-    by_name = {record.name: record for record in records}
-    if spec in by_name:
-        return [Place(spec, 0, by_name[spec].length)]
-    span = _SPAN.fullmatch(spec)
-    name, first, last = (span[1], *(int(span[i].replace(",", "")) for i in (2, 3))) if span else (spec, 1, None)
-    slices: dict[str, list[Record]] = {}
-    for record in records:
-        if record.contig != record.name and record.contig not in by_name:
-            slices.setdefault(record.contig, []).append(record)
-    lengths: Mapping[str, int | None] = {**{one.name: one.length for one in records}, **dict.fromkeys(slices)}
-    match = match_names({name: last}, lengths)
-    contig = match.found.get(name)
-    if contig is None:
-        doubt = match.doubts.get(name) or suggest(name, lengths).removeprefix("; ")
-        there = ", ".join(list(lengths)[:8]) + (", ..." if len(lengths) > 8 else "")
-        raise InputError(f"{where}: the genome has no contig {name!r}; it has {there}{f'. {doubt}' if doubt else ''}")
-    if last is not None and not 1 <= first <= last:
-        raise InputError(f"{where}: {spec!r} holds no bases; positions count from 1, ends are included")
-    if contig in by_name:
-        length = by_name[contig].length
-        if last is not None and last > length:
-            raise InputError(f"{where}: {spec!r} goes past the end of {contig!r}, which has {length:,} bp")
-        return [Place(contig, first - 1, length if last is None else last)]
-    places = []
-    for record in slices[contig]:
-        start = max(first - 1 - record.offset, 0)
-        end = record.length if last is None else min(last - record.offset, record.length)
-        if start < end:
-            places.append(Place(record.name, start, end))
-    if not places:
-        there = ", ".join(record.name for record in slices[contig][:8])
-        raise InputError(f"{where}: {spec!r} lies in no slice of {contig!r}; the genome has {there}")
-    return places
-
-
-__all__ = ["LEFT_OUT", "SPLITS", "Place", "Record", "Source", "Span", "find_places", "list_records"]
+__all__ = ["LEFT_OUT", "Record", "Source", "Span", "list_records"]
