@@ -20,7 +20,7 @@ EPOCH = ["--num_train_epochs", "1", "--use_cpu"]
 
 @pytest.fixture(scope="session")
 def things(tmp_path_factory) -> dict[str, str]:
-    """What the verbs read: tables, a genome, a run of two seeds, a SegmentNT, a causal model, a Megatron checkpoint, a corpus and its recipe."""
+    """What the verbs read: tables, a genome, a run of two seeds, models, a Megatron checkpoint, a corpus."""
     root = tmp_path_factory.mktemp("things")
     (root / "tables").mkdir()
     random = np.random.default_rng(0)

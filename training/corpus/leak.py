@@ -13,7 +13,7 @@ import numpy as np
 
 K = 31
 """Length of the k-mers that are counted: two bits a base fill 62 of 64 bits."""
-MOST_KMERS = 1 << 24
+MOST_KMERS = 1 << 25
 """More distinct k-mers than about so many are sampled, by a hash of theirs."""
 
 _CHUNK = 1 << 20
