@@ -9,14 +9,15 @@ from accelerate.utils import extract_model_from_parallel
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from gengram.progress import track
 from gengram.training.corpus.store import Corpus
 from gengram.training.corpus.windows import Windows
 from gengram.training.evaluation.bits_per_base import measure_bits, summarise_bits
-from gengram.training.evaluation.expert_balance import measure_expert_balance
+from gengram.training.evaluation.expert_balance import ExpertWatch
 from gengram.training.evaluation.haplotypes import measure_haplotypes
 from gengram.training.evaluation.held_out import choose_windows, spread_choice
-from gengram.training.evaluation.logit_lens import measure_logit_lens
-from gengram.training.evaluation.memory_writes import measure_memory_writes
+from gengram.training.evaluation.logit_lens import LogitLens
+from gengram.training.evaluation.memory_writes import MemoryWatch
 from gengram.training.evaluation.scoring import WindowScorer, cut_batches
 from gengram.training.evaluation.strand_gap import measure_strand_gap
 from gengram.training.objectives.build import Objective, build_objective
@@ -24,7 +25,7 @@ from gengram.training.objectives.build import Objective, build_objective
 BASES = 1_000_000
 """Bases that an evaluation reads unless somebody says otherwise."""
 PROBE_BASES = 16_384
-"""Of these, bases that are read to look into the model."""
+"""Of these, bases that are read to look into the model, at most."""
 
 
 def evaluate_corpus(
@@ -36,7 +37,7 @@ def evaluate_corpus(
     length: int,
     bases: int | None = BASES,
     paired_bases: int | None = None,
-    probe_bases: int = PROBE_BASES,
+    probe_bases: int | None = None,
     batch_tokens: int = 16_384,
     split: str = "validation",
 ) -> dict[str, float]:
@@ -55,7 +56,7 @@ def evaluate_corpus(
         paired_bases: of these, so many are read twice, from both strands; and so many with the variants of a haplotype
             and without, where the corpus has any. None: an eighth; 0: none.
         probe_bases: of these, so many are read to see what memories write, which experts are used and what each layer
-            predicts; 0: none.
+            predicts. None: a sixteenth, at most 16,384; 0: none.
         batch_tokens: tokens of a batch with its padding.
         split: "validation" or "test".
 
@@ -83,12 +84,11 @@ def evaluate_corpus(
             some = windows.take(spread_choice(windows, max(1, paired_bases // length)))
             metrics |= measure_strand_gap(scorer, some, batch_tokens=batch_tokens)
             metrics |= measure_haplotypes(scorer, windows, paired_bases, batch_tokens=batch_tokens)
+        if probe_bases is None:
+            probe_bases = min(PROBE_BASES, int(windows.length.sum()) // 16)
         if probe_bases:
             some = windows.take(spread_choice(windows, max(1, probe_bases // length)))
-            batches = make_batches(scorer, some, batch_tokens)
-            metrics |= measure_memory_writes(model, batches)
-            metrics |= measure_expert_balance(model, batches)
-            metrics |= measure_logit_lens(model, batches)
+            metrics |= look_inside(model, make_batches(scorer, some, batch_tokens))
     return metrics
 
 
@@ -101,6 +101,16 @@ def make_batches(scorer: WindowScorer, windows: Windows, batch_tokens: int) -> l
         scorer.make_batch([chosen[place] for place in places], [encoded[place] for place in places])
         for places in batches
     ]
+
+
+def look_inside(model: PreTrainedModel, batches: list[dict[str, Any]]) -> dict[str, float]:
+    """Return what the measures of memories, experts and layers do, in one forward pass a batch."""
+    memories, experts, lens = MemoryWatch(model), ExpertWatch(model), LogitLens(model)
+    for batch in track(batches, desc="Looking inside", unit="batch", leave=False):
+        with memories.watch(), experts.watch(batch.get("attention_mask")):
+            states, answer = lens.look(batch)
+        lens.add(batch, states, answer)
+    return memories.summarise() | experts.summarise() | lens.summarise()
 
 
 @contextmanager

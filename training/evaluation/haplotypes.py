@@ -58,7 +58,7 @@ def find_varied(corpus: Corpus, windows: Windows) -> Windows:
         varied = [
             number
             for number in range(len(names))
-            if len(corpus.find_edits(number, window.contig, window.start, window.end).position)
+            if (corpus.find_edits(number, window.contig, window.start, window.end).position < window.end).any()
         ]
         if varied:
             haplotypes.append(varied[len(places) % len(varied)])

@@ -3,7 +3,7 @@
 After nostalgebraist's logit lens (2020) and figure 7 of arXiv 2601.22203.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -17,9 +17,54 @@ from gengram.training.evaluation.scoring import find_logits
 _LOGITS = 1 << 23
 
 
+class LogitLens:
+    """Compares what the head reads of each layer with what the model says, batch after batch.
+
+    Args:
+        model, final_norm, vocabulary: see `measure_logit_lens`.
+    """
+
+    def __init__(self, model: PreTrainedModel, *, final_norm: bool = True, vocabulary: int | None = None):
+        self._model, self._final_norm, self._vocabulary = model, final_norm, vocabulary
+        self._layers = find_stack(model)
+        self._total, self._count = torch.zeros(len(self._layers), dtype=torch.float64), 0
+
+    def look(self, batch: dict[str, Any]) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """Return the hidden states [B, T, D] that each layer gives on, and the logits [B, T, V]: one forward pass."""
+        states: list[torch.Tensor] = []
+
+        def keep(layer: nn.Module, args: tuple, output: Any) -> None:
+            states.append(output[0] if isinstance(output, tuple) else output)
+
+        hooks = [layer.register_forward_hook(keep) for layer in self._layers]
+        try:
+            answer = find_logits(self._model(**batch))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return states, answer
+
+    def add(self, batch: dict[str, Any], states: Sequence[torch.Tensor], answer: torch.Tensor) -> None:
+        """Compare what `look` has returned: the head is called once for each layer."""
+        real = batch.get("attention_mask", torch.ones_like(batch["input_ids"])).bool()
+        said = answer[real.to(answer.device)][:, : self._vocabulary]
+        self._count += len(said)
+        for number, state in enumerate(states):
+            if self._final_norm:
+                logits = _finish(self._model, self._layers, batch, state)
+            else:
+                logits = self._model.get_output_embeddings()(state)
+            self._total[number] += _sum_divergence(said, logits[real.to(logits.device)][:, : self._vocabulary])
+
+    def summarise(self) -> dict[str, float]:
+        """Return what `measure_logit_lens` does, of all batches so far."""
+        means = (self._total / max(self._count, 1)).tolist()
+        return {f"logit_lens/layer_{number}/kl": mean for number, mean in enumerate(means, start=1) if self._count}
+
+
 def measure_logit_lens(
     model: PreTrainedModel,
-    batches: Iterable[dict[str, torch.Tensor]],
+    batches: Iterable[dict[str, Any]],
     *,
     final_norm: bool = True,
     vocabulary: int | None = None,
@@ -40,27 +85,15 @@ def measure_logit_lens(
     Returns:
         `logit_lens/layer_l/kl` for each layer, from 1; empty for a model without one stack of layers, or with two.
     """
-    layers = find_stack(model)
-    if layers is None:
-        return {}
-    total, count = torch.zeros(len(layers), dtype=torch.float64), 0
+    lens = LogitLens(model, final_norm=final_norm, vocabulary=vocabulary)
     with torch.no_grad():
         for batch in batches:
-            states, answer = _read_layers(model, layers, batch)
-            real = batch.get("attention_mask", torch.ones_like(batch["input_ids"])).bool().to(answer.device)
-            answer = answer[real][:, :vocabulary]
-            count += len(answer)
-            for number, state in enumerate(states):
-                if final_norm:
-                    logits = _finish(model, layers, batch, state)
-                else:
-                    logits = model.get_output_embeddings()(state)
-                total[number] += _sum_divergence(answer, logits[real.to(logits.device)][:, :vocabulary])
-    return {f"logit_lens/layer_{number + 1}/kl": value / count for number, value in enumerate(total.tolist()) if count}
+            lens.add(batch, *lens.look(batch))
+    return lens.summarise()
 
 
-def find_stack(model: PreTrainedModel) -> nn.ModuleList | None:
-    """Return the layers of a model; None where it has no stack of as many as its configuration says, or several."""
+def find_stack(model: PreTrainedModel) -> Sequence[nn.Module]:
+    """Return the layers of a model; none where it has no stack of as many as its configuration says, or several."""
     number = getattr(model.config.get_text_config(), "num_hidden_layers", None)
     stacks = [
         module
@@ -69,29 +102,11 @@ def find_stack(model: PreTrainedModel) -> nn.ModuleList | None:
         and len(module) == number
         and all(isinstance(layer, GradientCheckpointingLayer) for layer in module)
     ]
-    return stacks[0] if len(stacks) == 1 else None
-
-
-def _read_layers(
-    model: PreTrainedModel, layers: nn.ModuleList, batch: dict[str, torch.Tensor]
-) -> tuple[list[torch.Tensor], torch.Tensor]:
-    """Return the hidden states [B, T, D] that each layer gives on, and the logits [B, T, V]."""
-    states: list[torch.Tensor] = []
-
-    def keep(layer: nn.Module, args: tuple, output: Any) -> None:
-        states.append(_take_state(output))
-
-    hooks = [layer.register_forward_hook(keep) for layer in layers]
-    try:
-        answer = find_logits(model(**batch))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return states, answer
+    return list(stacks[0]) if len(stacks) == 1 else []
 
 
 def _finish(
-    model: PreTrainedModel, layers: nn.ModuleList, batch: dict[str, torch.Tensor], state: torch.Tensor
+    model: PreTrainedModel, layers: Sequence[nn.Module], batch: dict[str, Any], state: torch.Tensor
 ) -> torch.Tensor:
     """Return the logits that the model would have if its last layer gave on these hidden states.
 
@@ -119,10 +134,6 @@ def _finish(
                 layer.forward = forward
 
 
-def _take_state(output: Any) -> torch.Tensor:
-    return output[0] if isinstance(output, tuple) else output
-
-
 def _sum_divergence(answer: torch.Tensor, logits: torch.Tensor) -> float:
     """Return the sum over N positions of KL(softmax(answer) || softmax(logits)), of two [N, V], in nats."""
     total, step = 0.0, max(1, _LOGITS // answer.shape[-1])
@@ -134,4 +145,4 @@ def _sum_divergence(answer: torch.Tensor, logits: torch.Tensor) -> float:
     return total
 
 
-__all__ = ["find_stack", "measure_logit_lens"]
+__all__ = ["LogitLens", "find_stack", "measure_logit_lens"]

@@ -3,7 +3,8 @@
 The strength of a write is the norm of the residual that a memory adds to a position (arXiv 2601.22203, figure 8).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -17,11 +18,52 @@ OPEN = 0.5
 """A gate, a sigmoid, is open above this: where hidden state and key point the same way."""
 
 
-def measure_memory_writes(model: PreTrainedModel, batches: Iterable[dict[str, torch.Tensor]]) -> dict[str, float]:
-    """Watch the memories of a model while it reads some batches; padding does not count.
+class MemoryWatch:
+    """Sees what the memories of a model write while it reads; padding does not count.
 
     Args:
-        model: of any family, as it is; the memories are found by their class, `MotifMemory`.
+        model: of any family; its memories are found by their class, `MotifMemory`.
+    """
+
+    def __init__(self, model: PreTrainedModel):
+        self._memories = [module for module in model.modules() if type(module).__name__ == "MotifMemory"]
+        self._sums: dict[int, torch.Tensor] = {}
+
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        """What the model reads meanwhile is seen."""
+        hooks = [memory.register_forward_hook(self._look, with_kwargs=True) for memory in self._memories]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _look(self, memory: Any, args: tuple, kwargs: dict[str, Any], residual: torch.Tensor) -> None:
+        named = dict(zip(("hidden_states", "context"), args)) | kwargs
+        hidden, context = named["hidden_states"], named["context"]
+        written, held = (one.detach().float().norm(dim=-1) for one in (residual, hidden))
+        gate = read_gate(memory, hidden, context).squeeze(-1)
+        real = torch.ones_like(written, dtype=torch.bool) if context.real is None else context.real
+        columns = (written, held, written / held.clamp(min=1e-20), gate, gate > OPEN, torch.ones_like(written))
+        sums = torch.stack([one[real].double().sum().cpu() for one in columns])
+        self._sums[memory.layer_idx] = self._sums.get(memory.layer_idx, torch.zeros_like(sums)) + sums
+
+    def summarise(self) -> dict[str, float]:
+        """Return what `measure_memory_writes` does, of all that was seen."""
+        names = ("write_norm", "hidden_norm", "write_ratio", "gate_mean", "gate_open")
+        metrics = {}
+        for layer, sums in sorted(self._sums.items()):
+            *totals, count = sums.tolist()
+            metrics |= {f"memory/layer_{layer}/{name}": total / count for name, total in zip(names, totals) if count}
+        return metrics
+
+
+def measure_memory_writes(model: PreTrainedModel, batches: Iterable[dict[str, Any]]) -> dict[str, float]:
+    """Watch the memories of a model while it reads some batches.
+
+    Args:
+        model: as it is.
         batches: arguments of its `forward`.
 
     Returns:
@@ -30,35 +72,11 @@ def measure_memory_writes(model: PreTrainedModel, batches: Iterable[dict[str, to
         mean of their ratios, `memory/layer_l/gate_mean` and `memory/layer_l/gate_open`, the share of gates above 0.5.
         Empty for a model without memory.
     """
-    memories = [module for module in model.modules() if type(module).__name__ == "MotifMemory"]
-    sums: dict[int, list[torch.Tensor]] = {memory.layer_idx: [] for memory in memories}
-
-    def watch(memory: Any, args: tuple, kwargs: dict[str, Any], residual: torch.Tensor) -> None:
-        named = dict(zip(("hidden_states", "context"), args)) | kwargs
-        hidden, context = named["hidden_states"], named["context"]
-        written, held = (one.detach().float().norm(dim=-1) for one in (residual, hidden))
-        gate = read_gate(memory, hidden, context).squeeze(-1)
-        real = torch.ones_like(written, dtype=torch.bool) if context.real is None else context.real
-        columns = (written, held, written / held.clamp(min=1e-20), gate, gate > OPEN, torch.ones_like(written))
-        sums[memory.layer_idx].append(torch.stack([one.double()[real].sum().cpu() for one in columns]))
-
-    hooks = [memory.register_forward_hook(watch, with_kwargs=True) for memory in memories]
-    try:
-        with torch.no_grad():
-            for batch in batches if memories else ():
-                model(**batch)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    names = ("write_norm", "hidden_norm", "write_ratio", "gate_mean", "gate_open")
-    metrics = {}
-    for layer, parts in sorted(sums.items()):
-        if not parts:
-            continue
-        *totals, count = torch.stack(parts).sum(dim=0).tolist()
-        if count:
-            metrics |= {f"memory/layer_{layer}/{name}": total / count for name, total in zip(names, totals)}
-    return metrics
+    memories = MemoryWatch(model)
+    with torch.no_grad(), memories.watch():
+        for batch in batches:
+            model(**batch)
+    return memories.summarise()
 
 
 def read_gate(memory: Any, hidden_states: torch.Tensor, context: Any) -> torch.Tensor:
@@ -75,4 +93,4 @@ def _normalise(norm: nn.Module, values: torch.Tensor) -> torch.Tensor:
     return F.rms_norm(values, norm.normalized_shape, norm.weight.to(values.dtype), norm.eps)
 
 
-__all__ = ["OPEN", "measure_memory_writes", "read_gate"]
+__all__ = ["OPEN", "MemoryWatch", "measure_memory_writes", "read_gate"]

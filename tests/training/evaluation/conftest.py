@@ -15,7 +15,7 @@ _PATH = Path(__file__).parents[1] / "corpus" / "conftest.py"
 _spec = importlib.util.spec_from_file_location("corpus_of_tests", _PATH)
 _corpora = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_corpora)
-write_corpus, draw_letters = _corpora.write_corpus, _corpora.draw_letters
+write_corpus, draw_letters = _corpora._write_corpus, _corpora._draw_letters
 
 
 class FixedModel(PreTrainedModel):
