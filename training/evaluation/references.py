@@ -78,6 +78,21 @@ def measure_references(
     }
 
 
+def list_references(found: dict[str, Any]) -> list[tuple[str, float | None]]:
+    """Return names and bits per base of the best Markov models and of the compressors, of `measure_references`."""
+    if not found:
+        return []
+    markov, compression = found["markov"], found["compression"]
+    rows = []
+    for name, kind in (("one for all species", "one_for_all"), ("one a species", "one_a_species")):
+        if name == "one for all species" or len(markov[kind]["by_species"]) > 1:
+            rows.append((f"Markov model of order {markov[kind]['best_order']}, {name}", markov[kind]["best"]))
+    files = [("gzip -9", "gzip"), ("xz -9e", "xz")]
+    for form, what in (("text", "a byte a base"), ("packed", "2 bits a base")):
+        rows += [(f"{name} of {what}", compression[f"{key}_{form}"]) for name, key in files]
+    return rows
+
+
 def count_species(
     pieces: Iterator[np.ndarray], species: Sequence[str], order: int, both_strands: bool = False
 ) -> dict[str, BaseCounts]:
@@ -132,4 +147,4 @@ def _list_training(corpus: Corpus, most: int) -> tuple[list[int], list[tuple[int
     return [contig for contig, _, _ in pieces], pieces
 
 
-__all__ = ["MOST_COMPRESSED", "MOST_TRAINED", "count_species", "measure_references"]
+__all__ = ["MOST_COMPRESSED", "MOST_TRAINED", "count_species", "list_references", "measure_references"]

@@ -78,7 +78,7 @@ class MaskedObjective:
             `InputError`: a share, length or choice that cannot be; a tokenizer without mask token or without bases.
         """
         self.kinds = find_token_kinds(tokenizer)
-        if self.kinds.mask is None:
+        if tokenizer.mask_token_id is None:
             raise InputError("the tokenizer has no mask token: learn the next token (causal), or choose another one")
         _check("share", share, lowest_is_in=False)
         _check("mask_share", mask_share)
@@ -92,6 +92,7 @@ class MaskedObjective:
             if value not in get_args(kind):
                 known = get_args(kind)
                 raise InputError(f"{name}={value!r}: give one of {', '.join(known)}{suggest(str(value), known)}")
+        self.mask_id: int = tokenizer.mask_token_id
         self.seed, self.share, self.choice, self.count_all = seed, share, choice, count_all
         self.mask_share, self.random_share = mask_share, random_share
         self.is_learned = self.kinds.choose_learnable(skip_n)
@@ -151,7 +152,7 @@ class MaskedObjective:
         drawn = self.replacements[random.integers(len(self.replacements), size=len(chosen))]
         shown[chosen] = np.where(
             fate < self.mask_share,
-            self.kinds.mask,
+            self.mask_id,
             np.where(fate < self.mask_share + self.random_share, drawn, ids[chosen]),
         )
         return shown, labels

@@ -21,6 +21,7 @@ def list_lengths(kind: str, length: float) -> np.ndarray:
     if not 1 <= length < 10_000 or (kind != "spans" and length != int(length)):
         what = "the mean length of spans" if kind == "spans" else f"a whole number, the length of {kind}"
         raise InputError(f"length={length}: give {what} in tokens, 1 or more")
+    chances: np.ndarray
     if kind == "words":
         chances = np.zeros(int(length))
         chances[-1] = 1

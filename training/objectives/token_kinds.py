@@ -18,14 +18,12 @@ class TokenKinds:
         is_special: booleans [V]: padding, unknown, begin, end, mask and their like.
         pad: id that rows are padded with; 0 where the tokenizer has none.
         pad_is_letter: whether padding is a letter of the sequence, as the `N` of NTv3: then an id does not tell it.
-        mask: id of the mask, or None.
     """
 
     is_base: np.ndarray
     is_special: np.ndarray
     pad: int
     pad_is_letter: bool
-    mask: int | None
 
     def choose_learnable(self, skip_n: bool) -> np.ndarray:
         """Return which ids can be a label, booleans [V]: bases; with `skip_n` False also N and other codes."""
@@ -52,7 +50,6 @@ def find_token_kinds(tokenizer: PreTrainedTokenizerBase) -> TokenKinds:
         pad=0 if pad is None else pad,
         # A special token of one letter is one that sequences have as well.
         pad_is_letter=pad is None or len(tokenizer.pad_token) == 1,
-        mask=tokenizer.mask_token_id,
     )
 
 

@@ -1,10 +1,11 @@
-"""What is measured while a model is trained: bits per base on held-out contigs, and what the evaluation adds to it."""
+"""What is measured of a run: the model while it is trained, on held-out contigs, and simple models beside it."""
 
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from gengram.phases import phase
 from gengram.training.corpus.store import SPLITS
 from gengram.training.pretraining.set_up import Preparation
 from gengram.training.pretraining.stages import Stage
@@ -16,15 +17,13 @@ HELD_OUT = "validation"
 def choose_measure(ready: Preparation, stage: Stage) -> Callable[[Any], dict[str, Any]] | None:
     """Return what measures a model in a stage, in windows of as many bases as a block has; None where nothing does:
     it is not asked for (`eval_bases` 0), or no contig is held out."""
-    bases = stage.training.eval_bases
-    held_out = np.asarray(ready.corpus.segments.split) == SPLITS.index(HELD_OUT)
-    if bases == 0 or not held_out.any():
+    length = _find_length(ready, stage)
+    if length is None:
         return None
-    length = ready.blocks[stage.number - 1].source.drawing.length
-    assert length is not None  # It is fitted to the block.
 
     from gengram.training.evaluation.evaluate import evaluate_corpus
 
+    bases = stage.training.eval_bases
     tokens = stage.training.per_device_eval_batch_size * stage.corpus.block_size
     objective = ready.objectives[0]  # The same masks in all stages, to be compared.
 
@@ -36,4 +35,29 @@ def choose_measure(ready: Preparation, stage: Stage) -> Callable[[Any], dict[str
     return measure
 
 
-__all__ = ["HELD_OUT", "choose_measure"]
+@phase("Measuring simple models")
+def measure_simple(ready: Preparation) -> dict[str, Any] | None:
+    """Return what Markov models and compressors need for the bases that the last stage is measured on, see
+    `measure_references`; None where the model is not measured."""
+    stage = ready.stages[-1]
+    length = _find_length(ready, stage)
+    if length is None:
+        return None
+
+    from gengram.training.evaluation.held_out import choose_windows
+    from gengram.training.evaluation.references import measure_references
+
+    return measure_references(ready.corpus, choose_windows(ready.corpus, length, stage.training.eval_bases, HELD_OUT))
+
+
+def _find_length(ready: Preparation, stage: Stage) -> int | None:
+    """The bases of the windows that a stage is measured in; None where it is not."""
+    held_out = np.asarray(ready.corpus.segments.split) == SPLITS.index(HELD_OUT)
+    if stage.training.eval_bases == 0 or not held_out.any():
+        return None
+    length = ready.blocks[stage.number - 1].source.drawing.length
+    assert length is not None  # It is fitted to the block.
+    return length
+
+
+__all__ = ["HELD_OUT", "choose_measure", "measure_simple"]

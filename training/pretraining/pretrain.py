@@ -28,7 +28,7 @@ from gengram.training.objectives.build import SETTINGS
 from gengram.training.pretraining.arguments import CorpusArguments, PretrainModelArguments
 from gengram.training.pretraining.limits import RunLimits
 from gengram.training.pretraining.logs import COUNTS_FILE, LOG, RunLog, read_log, read_seconds
-from gengram.training.pretraining.measure import choose_measure
+from gengram.training.pretraining.measure import choose_measure, measure_simple
 from gengram.training.pretraining.model import build_model, change_config, choose_task, make_config, make_tokenizer
 from gengram.training.pretraining.progress import (
     MARKDOWN,
@@ -134,7 +134,8 @@ def pretrain(
                 clear_if_nothing(output)
             raise
         assert start is not None  # There is a stage.
-        report = describe_run(run, ready, read_log(output / LOG), _count_parameters(start), read_seconds(start))
+        simple = measure_simple(ready)
+        report = describe_run(run, ready, read_log(output / LOG), simple, _count_parameters(start), read_seconds(start))
         training_arguments.distributed_state.wait_for_everyone()
         if is_main:
             _finish(report, start, output)

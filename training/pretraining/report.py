@@ -13,6 +13,7 @@ from gengram._version import __version__
 from gengram.files import hash_file
 from gengram.markdown import escape_text, format_table
 from gengram.training.corpus.store import Corpus
+from gengram.training.evaluation.references import list_references
 from gengram.training.pretraining.arguments import PretrainModelArguments
 from gengram.training.pretraining.set_up import Preparation
 from gengram.training.pretraining.stages import Stage
@@ -63,7 +64,12 @@ def describe_what(
 
 
 def describe_run(
-    run: dict[str, Any], ready: Preparation, log: list[dict[str, Any]], parameters: int, seconds: float
+    run: dict[str, Any],
+    ready: Preparation,
+    log: list[dict[str, Any]],
+    references: dict[str, Any] | None,
+    parameters: int,
+    seconds: float,
 ) -> dict[str, Any]:
     """Return the report of a finished run.
 
@@ -71,13 +77,14 @@ def describe_run(
         run: of `describe_what`.
         ready: the run.
         log: lines of `log.jsonl`.
+        references: of `measure_simple`.
         parameters: of the model.
         seconds: that the training took, interruptions left out.
 
     Returns:
         What `describe_what` says; `parameters` and `memory_layers` of the model; `results`, for each stage `tokens` and
         `bases` that were read so far, `loss` and `bits_per_base` of its last line, and `evaluation`, the last one (None
-        where nothing is held out); `tokens`, `bases`, `seconds` and `evaluation` of the whole run.
+        where nothing is held out); `tokens`, `bases`, `seconds` and `evaluation` of the whole run, and `references`.
     """
     results = []
     for stage in run["stages"]:
@@ -103,6 +110,7 @@ def describe_run(
         "bases": results[-1]["bases"],
         "seconds": round(seconds, 3),
         "evaluation": results[-1]["evaluation"],
+        "references": references,
     }
 
 
@@ -135,6 +143,9 @@ def write_markdown(report: dict[str, Any]) -> str:
             [escape_text(name), _show(value)] for name, value in report["evaluation"].items() if _is_number(value)
         ]
         parts.append(format_table(["held-out contigs", ""], metrics, [1]))
+    if report["references"]:
+        rows = [[name, _show(value)] for name, value in list_references(report["references"])]
+        parts.append(format_table(["of the same bases", "bits a base"], rows, [1]))
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
@@ -150,6 +161,7 @@ def tabulate(report: dict[str, Any]) -> str:
     for name, value in (report["evaluation"] or {}).items():
         if _is_number(value):
             lines.append(f"{name} {_show(value)}")
+    lines += [f"{name}: {_show(value)} bits a base" for name, value in list_references(report["references"] or {})]
     return "\n".join(lines)
 
 

@@ -11,7 +11,7 @@ from gengram.training.corpus.build import build_corpus
 from gengram.training.corpus.store import open_corpus
 from gengram.training.corpus.windows import read_window, tile
 from gengram.training.evaluation import references
-from gengram.training.evaluation.references import measure_references
+from gengram.training.evaluation.references import list_references, measure_references
 
 
 def draw(length, seed, letters="ACGT", chances=None):
@@ -59,6 +59,9 @@ def test_references_are_of_the_same_bases_and_fitted_to_the_training_bases(corpu
     own = MarkovModel(count_bases([MOUSE[0]], 3, both_strands=True)).measure_bits(mouse, 2) / mouse.bases
     assert one_a_species["by_species"]["mouse"]["2"] == pytest.approx(own) == pytest.approx(2, abs=0.01)
     assert one_a_species["best"] < one_for_all["best"] - 0.02
+    rows = dict(list_references(found))
+    assert rows[f"Markov model of order {one_a_species['best_order']}, one a species"] == one_a_species["best"]
+    assert rows["xz -9e of 2 bits a base"] == found["compression"]["xz_packed"] and len(rows) == 6
     sizes = {"yeast": held_out.bases - mouse.bases, "mouse": mouse.bases}
     for group in (one_for_all, one_a_species):
         whole = sum(group["by_species"][name]["2"] * size for name, size in sizes.items()) / held_out.bases

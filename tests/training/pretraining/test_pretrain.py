@@ -51,6 +51,10 @@ def test_a_run_leaves_a_model_a_report_and_a_log(run, corpus):
     assert report["parameters"] == sum(weight.numel() for weight in model.parameters())
     assert report["results"][0]["loss"] > 0 and report["seconds"] > 0
     assert report["evaluation"]["bits_per_base"] > 1
+    references = report["references"]
+    assert references["markov"]["one_for_all"]["best"] == pytest.approx(2, abs=0.1)  # The letters are random.
+    assert references["compression"]["bases"] == references["held_out_bases"] > 100
+    assert "| Markov model of order" in (run / "pretraining.md").read_text()
     assert not (run / "unfinished.json").exists() and "| 1 | 6 | 24 |" in (run / "pretraining.md").read_text()
 
 
