@@ -33,6 +33,7 @@ class Preset:
         memory_layers, memory_dim: of the memory, layers counted from 0.
         block_size: tokens (bases) of a block.
         blocks_per_step, steps: of the training, for models without a memory.
+        blocks_per_device: most blocks that a device takes at a time.
         learning_rate, lowest_rate, warmup_steps, weight_decay: AdamW; the rate falls along a cosine.
         evaluations: how often held-out bits are measured during the training, the end included.
         held_out_blocks: of the held-out contigs, for each of these measurements.
@@ -54,6 +55,7 @@ class Preset:
     block_size: int
     blocks_per_step: int
     steps: int
+    blocks_per_device: int
     learning_rate: float
     lowest_rate: float
     warmup_steps: int
@@ -79,6 +81,7 @@ TINY = Preset(
     block_size=256,
     blocks_per_step=16,
     steps=128,
+    blocks_per_device=16,
     learning_rate=2e-3,
     lowest_rate=2e-4,
     warmup_steps=12,
@@ -100,6 +103,7 @@ SMALL = Preset(
     block_size=512,
     blocks_per_step=16,
     steps=600,
+    blocks_per_device=16,
     learning_rate=1e-3,
     lowest_rate=1e-4,
     warmup_steps=60,
@@ -123,6 +127,7 @@ PAPER = Preset(
     block_size=8192,
     blocks_per_step=1024,
     steps=5960,
+    blocks_per_device=2,
     learning_rate=1e-4,
     lowest_rate=1e-5,
     warmup_steps=298,
