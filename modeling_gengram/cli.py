@@ -51,6 +51,10 @@ VERBS: dict[str, Verb] = {
     "quickstart": Verb(
         "gengram.benchmarks.command:quickstart", "simulate splice sites, train with and without memory, save, reload"
     ),
+    "study memory": Verb(
+        "gengram.benchmarks.study.command:study_memory",
+        "train six architectures with and without the memory, and compare them",
+    ),
     "doctor": Verb(
         "gengram.benchmarks.command:doctor", "examine this machine: versions, devices, kernels, threads, caches"
     ),

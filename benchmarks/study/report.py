@@ -207,6 +207,8 @@ def render_markdown(report: dict[str, Any], pictures: Sequence[str] = ()) -> str
     if report["failed"]:
         parts.append("**Not complete.** These models have failed, and are left out:")
         parts.append("\n".join(f"- {name}: {escape_text(reason)}" for name, reason in report["failed"].items()))
+    if report["markov"]:
+        parts.append(_show_markov(report["markov"]))
     for comparison in report["compare"]:
         parts += [f"## At {EQUAL[comparison]}", f"{_MEANINGS[comparison].capitalize()}.".replace("mlp", "MLP")]
         parts += [_count_verdicts(report, comparison), _tabulate_differences(report, comparison)]
@@ -223,6 +225,17 @@ def render_markdown(report: dict[str, Any], pictures: Sequence[str] = ()) -> str
         parts += ["## Balance of the experts", balance]
     parts += ["## How certain this is", _list_limits(report)]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _show_markov(markov: dict[str, Any]) -> str:
+    bits = markov["bits_per_base"]
+    best = min(bits, key=lambda order: bits[order])
+    shown = ", ".join(f"{bits[order]:.4f}" for order in bits)
+    return (
+        f"Markov models of the orders {next(iter(bits))} to {list(bits)[-1]}, fitted to {markov['bases']:,} bases of "
+        f"the training contigs, need {shown} bits per base for the same windows: the best, of order {best}, "
+        f"{bits[best]:.4f}."
+    )
 
 
 def _list_differences(report: dict[str, Any], comparison: str) -> dict[str, dict[str, Any]]:
@@ -307,8 +320,8 @@ def _tabulate_balance(report: dict[str, Any]) -> str:
         return ""
     told = (
         "Load-balancing loss of the routers on held-out windows: 1 is even use; 4 (8 experts, 2 for a token) is "
-        "reached where all tokens take the same ones. Mixtral trains with this loss, weighted 0.001; DeepSeek-V3's class has no "
-        "such loss, and its correction of scores is not trained here."
+        "reached where all tokens take the same ones. Mixtral trains with this loss, weighted 0.001; DeepSeek-V3's "
+        "class has no such loss, and its correction of scores is not trained here."
     )
     table = format_table(["architecture", "arm", "mean of layers and seeds", "largest"], rows, range(2, 4))
     return f"{told}\n\n{table}"
@@ -317,10 +330,10 @@ def _tabulate_balance(report: dict[str, Any]) -> str:
 def _list_limits(report: dict[str, Any]) -> str:
     seeds = len(report["seeds"])
     lines = [
-        "A verdict needs both intervals on one side of zero. That over windows (bootstrap) keeps the trained models and "
-        "asks what other windows of these contigs would say; neighbouring windows are not independent, so it is rather "
-        "too narrow, and other contigs or species may differ. That over seeds (Student's t) keeps the windows and asks "
-        "what other trainings would say.",
+        "A verdict needs both intervals on one side of zero. That over windows (bootstrap) keeps the trained models "
+        "and asks what other windows of these contigs would say; neighbouring windows are not independent, so it is "
+        "rather too narrow, and other contigs or species may differ. That over seeds (Student's t) keeps the windows "
+        "and asks what other trainings would say.",
         f"{seeds} seed{'s' if seeds > 1 else ''}: "
         + (
             "there is no interval over seeds, and no verdict."
@@ -330,18 +343,18 @@ def _list_limits(report: dict[str, Any]) -> str:
         ),
         "No correction is made for asking several times: of twenty verdicts on a memory that does nothing, one may be "
         "wrong.",
-        "Models of one seed read the same blocks; their first weights are of one seed, too, but not the same numbers, as "
-        "the memory draws its own.",
+        "Models of one seed read the same blocks; their first weights are of one seed, too, but not the same numbers, "
+        "as the memory draws its own.",
         "Learning rate and schedule are the same for all models, and tuned for none.",
-        f"The paper's losses ({SOURCE}): other data, sizes, length and number of tokens, its unit and spread not given; "
-        "beside these figures for orientation, not to be compared with them in size.",
+        f"The paper's losses ({SOURCE}): other data, sizes, length and number of tokens, its unit and spread not "
+        "given; beside these figures for orientation, not to be compared with them in size.",
     ]
     if report["preset"] != "paper":
         lines.insert(
             0,
-            f"Preset {report['preset']}: models of the paper's classes that are thousands of times smaller than its own, "
-            "trained for minutes. The memory's tables are a far larger share of their parameters, and what holds here "
-            "need not hold for large models.",
+            f"Preset {report['preset']}: models of the paper's classes that are thousands of times smaller than its "
+            "own, trained for minutes. The memory's tables are a far larger share of their parameters, and what holds "
+            "here need not hold for large models.",
         )
     return "\n".join(f"- {line}" for line in lines)
 

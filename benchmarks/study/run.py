@@ -22,6 +22,7 @@ from gengram._version import __version__
 from gengram.benchmarks.study.matching import COMPARISONS
 from gengram.benchmarks.study.models import StudiedModel, list_models
 from gengram.benchmarks.study.presets import Preset
+from gengram.benchmarks.study.references import measure_markov
 from gengram.benchmarks.study.report import REPORT, make_report, write_report
 from gengram.benchmarks.study.train import choose_held_out
 from gengram.errors import InputError
@@ -97,7 +98,10 @@ def run_study(
         "species": sorted({store.contigs[one].species for one in windows.contig.tolist()}),
     }
     report = make_report(models, comparisons, {name: read_scores(folder, name) for name in _list_names(models)}, failed)
+    with phase("Markov models"):
+        markov = measure_markov(store, windows)
     report |= {
+        "markov": markov,
         "corpus": settings["corpus"]["name"],
         "held_out": held_out,
         "seconds_of_this_call": round(time.monotonic() - begun, 1),

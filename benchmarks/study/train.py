@@ -1,7 +1,7 @@
 """One model of a study: trained by `gengram pretrain`, then measured on the held-out windows, all in one process.
 
-`python -m gengram.benchmarks.study.train RECIPE --corpus DIR --out DIR --scores FILE` is what a study starts for each of
-its models, so that one that fails, or is killed for its memory, takes nothing with it.
+`python -m gengram.benchmarks.study.train RECIPE --corpus DIR --out DIR --scores FILE` is what a study starts for each
+of its models, so that one that fails, or is killed for its memory, takes nothing with it.
 """
 
 import argparse
@@ -25,10 +25,11 @@ from gengram.training.corpus.store import open_corpus
 from gengram.training.evaluation.bits_per_base import measure_bits
 from gengram.training.evaluation.expert_balance import measure_expert_balance
 from gengram.training.evaluation.held_out import HeldOutWindows, choose_windows
-from gengram.training.objectives import build_objective
-from gengram.training.pretraining.arguments import CorpusArguments, PretrainArguments, PretrainModelArguments
+from gengram.training.objectives.build import build_objective
+from gengram.training.pretraining.arguments import CorpusArguments, PretrainModelArguments
 from gengram.training.pretraining.logs import LOG, read_log
 from gengram.training.pretraining.pretrain import pretrain
+from gengram.training.pretraining.trainer_arguments import PretrainArguments
 
 _WATCHED = 32  # windows in which routers are watched
 _OF_MODEL = ("config", "tokenizer_name_or_path", "objective")
@@ -54,6 +55,8 @@ def train_model(recipe: Path, corpus: str, folder: Path, scores: Path, bases: in
         CorpusArguments(corpus=corpus, **blocks),
         PretrainArguments(output_dir=str(folder), resume_from_checkpoint=True, report_to="none", **fields),
     )
+    if "stopped" in report:
+        raise InputError(report["stopped"]["message"])
     measured = measure_model(folder, corpus, blocks["block_size"], bases)
     if is_main():
         log = read_log(folder / LOG)
@@ -61,7 +64,7 @@ def train_model(recipe: Path, corpus: str, folder: Path, scores: Path, bases: in
             "recipe": hash_recipe(recipe.read_text(encoding="utf-8")),
             **measured,
             "seconds": report["seconds"],
-            "tokens": log[-1]["tokens"] if log else None,
+            "tokens": report["tokens"],
             "peak_bytes": read_peak_bytes(),
             "training": [
                 [line["step"], line["bits_per_base"]] for line in log if line.get("bits_per_base") is not None
