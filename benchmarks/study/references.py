@@ -1,18 +1,21 @@
 """What do the few bases before a base say already? Markov models beside the models of a study, on the same windows."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from gengram.training.baselines.markov import MarkovModel, count_bases
-from gengram.training.evaluation.held_out import HeldOutWindows, choose_windows
+from gengram.training.corpus.store import Corpus
+from gengram.training.corpus.windows import Windows
+from gengram.training.evaluation.held_out import choose_windows
 
 ORDERS = tuple(range(1, 9))
 _COUNTED = 200_000_000  # bases of the training contigs at most
 _PIECE = 1 << 16  # bases that are counted together
 
 
-def measure_markov(store: Any, windows: HeldOutWindows) -> dict[str, Any]:
+def measure_markov(store: Corpus, windows: Windows) -> dict[str, Any]:
     """
     Measure Markov models on the windows of a study.
 
@@ -34,7 +37,7 @@ def measure_markov(store: Any, windows: HeldOutWindows) -> dict[str, Any]:
     return {"bases": counts.bases, "bits_per_base": found}
 
 
-def _read(store: Any, windows: HeldOutWindows) -> Any:
+def _read(store: Corpus, windows: Windows) -> Iterator[np.ndarray]:
     places = zip(windows.contig.tolist(), windows.start.tolist(), windows.end.tolist())
     return (store.read(contig, start, end) for contig, start, end in places)
 

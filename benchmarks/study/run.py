@@ -92,8 +92,8 @@ def run_study(
         training.add(len(models) - len(failed))
     held_out = {
         "split": split,
-        "windows": len(windows),
-        "bases": windows.bases,
+        "windows": len(windows.contig),
+        "bases": int((windows.end - windows.start).sum()),
         "contigs": [store.contigs[one].record for one in sorted(set(windows.contig.tolist()))],
         "species": sorted({store.contigs[one].species for one in windows.contig.tolist()}),
     }

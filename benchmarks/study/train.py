@@ -21,17 +21,20 @@ from gengram.errors import InputError
 from gengram.files import write_json
 from gengram.phases import read_peak_bytes
 from gengram.team import is_main
-from gengram.training.corpus.store import open_corpus
+from gengram.training.corpus.store import Corpus, open_corpus
+from gengram.training.corpus.windows import Windows
 from gengram.training.evaluation.bits_per_base import measure_bits
+from gengram.training.evaluation.evaluate import make_batches
 from gengram.training.evaluation.expert_balance import measure_expert_balance
-from gengram.training.evaluation.held_out import HeldOutWindows, choose_windows
+from gengram.training.evaluation.held_out import choose_windows, spread_choice
+from gengram.training.evaluation.scoring import WindowScorer
 from gengram.training.objectives.build import build_objective
 from gengram.training.pretraining.arguments import CorpusArguments, PretrainModelArguments
 from gengram.training.pretraining.logs import LOG, read_log
 from gengram.training.pretraining.pretrain import pretrain
 from gengram.training.pretraining.trainer_arguments import PretrainArguments
 
-_WATCHED = 32  # windows in which routers are watched
+_WATCHED, _BATCH_TOKENS = 32, 16_384  # windows in which routers are watched, and tokens of a batch
 _OF_MODEL = ("config", "tokenizer_name_or_path", "objective")
 _OF_CORPUS = ("block_size",)
 
@@ -88,13 +91,11 @@ def measure_model(folder: Path, corpus: str, length: int, bases: int) -> dict[st
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
     model = AutoModelForCausalLM.from_pretrained(folder).to(device).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    objective = build_objective("causal", tokenizer, 0)
+    scorer = WindowScorer(model, tokenizer, build_objective("causal", tokenizer), store)
     with torch.no_grad():
-        found = measure_bits(model, tokenizer, objective, store, windows, description="held-out windows")
-        texts = (store.read(int(contig), int(start), int(end)) for contig, start, end in _pick(windows))
-        batches = (tokenizer(text.tobytes().decode("ascii").upper(), return_tensors="pt") for text in texts)
-        watched = ({"input_ids": batch["input_ids"].to(device), "use_cache": False} for batch in batches)
-        balance = measure_expert_balance(model, watched)
+        found = measure_bits(scorer, windows)
+        some = windows.take(spread_choice(windows, _WATCHED))
+        balance = measure_expert_balance(model, make_batches(scorer, some, _BATCH_TOKENS))
     return {
         "bits": (found.nats / math.log(2)).tolist(),
         "bases": found.bases.tolist(),
@@ -103,7 +104,7 @@ def measure_model(folder: Path, corpus: str, length: int, bases: int) -> dict[st
     }
 
 
-def choose_held_out(store: Any, length: int, bases: int) -> tuple[str, HeldOutWindows]:
+def choose_held_out(store: Corpus, length: int, bases: int) -> tuple[str, Windows]:
     """
     Return the split that final figures are of, and its windows: test, or validation where no contig is kept for tests.
 
@@ -113,11 +114,6 @@ def choose_held_out(store: Any, length: int, bases: int) -> tuple[str, HeldOutWi
     held = set(store.segments.split.tolist())
     split = "test" if 2 in held else "validation"
     return split, choose_windows(store, length, bases, split)
-
-
-def _pick(windows: HeldOutWindows) -> list[tuple[int, int, int]]:
-    step = max(len(windows) // _WATCHED, 1)
-    return list(zip(windows.contig, windows.start, windows.end))[::step][:_WATCHED]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

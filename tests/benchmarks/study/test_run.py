@@ -21,16 +21,16 @@ WINDOWS = 20
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory) -> Path:
-    """Two contigs of 40 kb with a motif here and there, and one of 8 kb for tests."""
+    """Two contigs of 40 kb with a motif here and there, one of 8 kb for tests, one of 4 kb to watch."""
     root, random = tmp_path_factory.mktemp("corpus"), np.random.default_rng(0)
     lines = []
-    for name, length in (("chr1", 40_000), ("chr2", 40_000), ("chr3", 8_000)):
+    for name, length in (("chr1", 40_000), ("chr2", 40_000), ("chr3", 8_000), ("chr4", 4_000)):
         letters = random.choice(list("ACGT"), length, p=[0.4, 0.1, 0.1, 0.4])
         for start in range(0, length - 20, 50):
             letters[start : start + 12] = list("TATAAAGGCCAT")
         lines.append(f">{name}\n{''.join(letters)}\n")
     (root / "small.fa").write_text("".join(lines))
-    genome = {"species": "made", "fasta": "small.fa", "hold_out": {"test": ["chr3"]}}
+    genome = {"species": "made", "fasta": "small.fa", "hold_out": {"test": ["chr3"], "validation": ["chr4"]}}
     (root / "recipe.yaml").write_text(yaml.safe_dump({"name": "made", "genomes": [genome]}))
     assert main(["corpus", "build", str(root / "recipe.yaml"), "--out", str(root / "corpus"), "--quiet"]) == 0
     return root / "corpus"
@@ -323,6 +323,6 @@ def test_windows_of_the_test_contigs_come_first(corpus):
     from gengram.training.corpus.store import open_corpus
 
     split, windows = choose_held_out(open_corpus(corpus), 256, 1024)
-    assert split == "test" and len(windows) == 4
+    assert split == "test" and len(windows.contig) == 4
     with pytest.raises(InputError):
         choose_held_out(open_corpus(corpus), 1, 1024)
