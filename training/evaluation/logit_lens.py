@@ -119,12 +119,15 @@ def _finish(
     def replace(layer: nn.Module, args: tuple, output: torch.Tensor) -> torch.Tensor:
         return state
 
+    # Routers in layers that do nothing say nothing: their loss, which some classes compute in every call, has no input.
+    routed = getattr(model.config.get_text_config(), "output_router_logits", False)
+    options = {"output_router_logits": False} if routed else {}
     own: list[tuple[nn.Module, Callable | None]] = [(layer, layer.__dict__.get("forward")) for layer in layers]
     hook = layers[-1].register_forward_hook(replace)
     try:
         for layer in layers:
             layer.forward = skip
-        return find_logits(model(**batch))
+        return find_logits(model(**batch, **options))
     finally:
         hook.remove()
         for layer, forward in own:
