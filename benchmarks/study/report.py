@@ -120,6 +120,7 @@ def _describe(model: StudiedModel, scores: Mapping[str, Any]) -> dict[str, Any]:
         "flops": model.preset.steps * model.arm.step_flops,
         "seconds": seconds,
         "tokens_per_second": tokens / seconds if seconds else None,
+        "cpu_seconds": scores["cpu_seconds"],
         "peak_bytes": scores["peak_bytes"],
         "balance": scores["balance"],
         "training": scores["training"],
@@ -144,6 +145,7 @@ def _summarize_arm(models: Sequence[StudiedModel], found: Mapping[str, Mapping[s
         "flops": preset.steps * arm.step_flops,
         "memory_share": arm.memory_flops / arm.step_flops,
         "seconds": seconds,
+        "cpu_seconds": float(np.mean([one["cpu_seconds"] for one in scores])),
         "tokens_per_second": tokens / seconds if seconds else None,
         "balance_mean": float(np.mean([one["experts/balance_mean"] for one in balances])) if balances else None,
         "balance_max": max(one["experts/balance_max"] for one in balances) if balances else None,
@@ -303,11 +305,27 @@ def _tabulate_cost(report: dict[str, Any]) -> str:
                     f"{one['flops']:.2e}",
                     f"{one['memory_share']:.1%}",
                     show_time(one["seconds"] / 3600),
+                    show_time(one["cpu_seconds"] / 3600),
                     "-" if rate is None else f"{rate:,.0f}",
                 ]
             )
-    head = ["architecture", "arm", "parameters", "of a token", "tokens", "FLOPs", "the memory's", "time", "tokens / s"]
-    return format_table(head, rows, range(2, 9))
+    head = [
+        "architecture",
+        "arm",
+        "parameters",
+        "of a token",
+        "tokens",
+        "FLOPs",
+        "the memory's",
+        "training",
+        "processor",
+    ]
+    head.append("tokens / s")
+    told = (
+        "Means of the seeds. The memory's: its share of the FLOPs, as it is defined. Training: seconds by the clock, "
+        "which other work on the machine makes longer; processor: of the whole process, with imports and evaluations."
+    )
+    return f"{format_table(head, rows, range(2, 10))}\n\n{told}"
 
 
 def _tabulate_balance(report: dict[str, Any]) -> str:

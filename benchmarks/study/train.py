@@ -7,6 +7,7 @@ of its models, so that one that fails, or is killed for its memory, takes nothin
 import argparse
 import math
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,7 @@ def train_model(recipe: Path, corpus: str, folder: Path, scores: Path, bases: in
             "recipe": hash_recipe(recipe.read_text(encoding="utf-8")),
             **measured,
             "seconds": report["seconds"],
+            "cpu_seconds": round(time.process_time(), 1),  # of this process: imports, training, evaluation
             "tokens": report["tokens"],
             "peak_bytes": read_peak_bytes(),
             "training": [

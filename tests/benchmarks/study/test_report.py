@@ -38,6 +38,7 @@ def make_scores(models, effects, noise=0.0):
             "bases": [256.0] * WINDOWS,
             "parameters": model.arm.parameters,
             "seconds": 20.0 if model.arm.memory else 10.0,
+            "cpu_seconds": 30.0,
             "peak_bytes": 10**9,
             "balance": {"experts/balance_mean": 1.1, "experts/balance_max": 1.5} if "moe" in model.architecture else {},
             "training": [[step, mean + 10 / step] for step in range(8, 129, 8)],

@@ -52,6 +52,7 @@ def started(monkeypatch) -> list[str]:
             "bases": [255.0] * WINDOWS,
             "parameters": 1,
             "seconds": 1.0,
+            "cpu_seconds": 1.0,
             "peak_bytes": 1,
             "balance": {},
             "training": [],
@@ -162,7 +163,10 @@ def test_somebody_elses_files_are_neither_read_nor_replaced(corpus, tmp_path, st
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--plan", "--architectures", "dense-mqa"], "--architectures dense-mqa: there is no such architecture; did you mean"),
+        (
+            ["--plan", "--architectures", "dense-mqa"],
+            "--architectures dense-mqa: there is no such architecture; did you mean",
+        ),
         (["--preset", "paper"], "50 billion tokens a model, and there is no GPU here: --plan says"),
         (["--plan", "--gpu", "H1000"], "--gpu H1000: choose one of A100"),
         ([], "--corpus is missing"),
