@@ -15,7 +15,7 @@ WINDOWS = 40
 HELD_OUT = {
     "split": "test",
     "windows": WINDOWS,
-    "bases": WINDOWS * 256,
+    "bases": WINDOWS * 128,
     "contigs": ["chr|2"],
     "species": ["yeast"],
 }
@@ -30,19 +30,19 @@ def make_scores(models, effects, noise=0.0):
     for model in models:
         effect = effects[model.architecture] if model.arm.memory else 0.0
         drawn = random.normal(0, noise) if noise else 0.0
-        bits = (hardness + effect + drawn + 0.001 * random.normal(size=WINDOWS) + 0.01 * model.seed) * 256
-        mean = float(bits.sum() / 256 / WINDOWS)
+        bits = (hardness + effect + drawn + 0.001 * random.normal(size=WINDOWS) + 0.01 * model.seed) * 128
+        mean = float(bits.sum() / 128 / WINDOWS)
         scores[model.name] = {
             "recipe": model.checksum,
             "bits": bits.tolist(),
-            "bases": [256.0] * WINDOWS,
+            "bases": [128.0] * WINDOWS,
             "parameters": model.arm.parameters,
             "seconds": 20.0 if model.arm.memory else 10.0,
             "cpu_seconds": 30.0,
             "peak_bytes": 10**9,
             "balance": {"experts/balance_mean": 1.1, "experts/balance_max": 1.5} if "moe" in model.architecture else {},
-            "training": [[step, mean + 10 / step] for step in range(8, 129, 8)],
-            "held_out": [[step, mean + 5 / step] for step in (32, 64, 96, 128)],
+            "training": [[step, mean + 10 / step] for step in range(16, 257, 16)],
+            "held_out": [[step, mean + 5 / step] for step in (64, 128, 192, 256)],
         }
     return scores
 
@@ -92,7 +92,7 @@ def test_what_is_found_is_what_was_there(tmp_path):
             assert one["verdict"] == meant, (architecture, one)
     assert report["all"]["tokens"]["difference"]["mean"] == pytest.approx(np.mean(list(effects.values())), abs=0.001)
     arms = report["architectures"]["dense-mha"]["arms"]
-    assert arms["none"]["tokens_per_second"] == 128 * 16 * 256 / 10
+    assert arms["none"]["tokens_per_second"] == 256 * 16 * 128 / 10
     one = report["architectures"]["dense-mha"]["differences"]["flops"]
     assert one["tokens_ratio"] == 13 / 16 and one["flops_ratio"] == pytest.approx(1, abs=0.03)
     assert one["parameters_ratio"] == pytest.approx(2_228_864 / 279_104)
