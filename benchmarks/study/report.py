@@ -29,6 +29,8 @@ from gengram.progress import tell
 
 REPORT = "study.json"
 MARKDOWN = "study.md"
+SCORED = ("parameters", "seconds", "cpu_seconds", "peak_bytes", "balance", "training", "held_out")
+"""What is known of a model beside the bits and bases of its windows."""
 EQUAL = {"tokens": "equal tokens", "flops": "equal FLOPs", "parameters": "equal parameters"}
 _MEANINGS = {
     "tokens": "both models read the same blocks in the same order; the memory's operations and parameters come on top",
@@ -115,16 +117,10 @@ def _describe(model: StudiedModel, scores: Mapping[str, Any]) -> dict[str, Any]:
         "arm": model.arm.name,
         "seed": model.seed,
         "bits_per_base": sum(scores["bits"]) / sum(scores["bases"]),
-        "parameters": scores["parameters"],
         "tokens": tokens,
         "flops": model.preset.steps * model.arm.step_flops,
-        "seconds": seconds,
         "tokens_per_second": tokens / seconds if seconds else None,
-        "cpu_seconds": scores["cpu_seconds"],
-        "peak_bytes": scores["peak_bytes"],
-        "balance": scores["balance"],
-        "training": scores["training"],
-        "held_out": scores["held_out"],
+        **{name: scores[name] for name in SCORED},
     }
 
 
@@ -410,4 +406,13 @@ def _show_interval(interval: list[float] | None, sign: str = "+") -> str:
     return "-" if interval is None else f"({interval[0]:{sign}.4f} to {interval[1]:{sign}.4f})"
 
 
-__all__ = ["MARKDOWN", "REPORT", "Estimate", "make_report", "render_markdown", "tabulate_study", "write_report"]
+__all__ = [
+    "MARKDOWN",
+    "REPORT",
+    "SCORED",
+    "Estimate",
+    "make_report",
+    "render_markdown",
+    "tabulate_study",
+    "write_report",
+]

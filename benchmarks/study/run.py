@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from gengram._version import __version__
@@ -23,7 +24,7 @@ from gengram.benchmarks.study.matching import COMPARISONS
 from gengram.benchmarks.study.models import StudiedModel, list_models
 from gengram.benchmarks.study.presets import Preset
 from gengram.benchmarks.study.references import measure_markov
-from gengram.benchmarks.study.report import REPORT, make_report, write_report
+from gengram.benchmarks.study.report import REPORT, SCORED, make_report, write_report
 from gengram.benchmarks.study.train import choose_held_out
 from gengram.errors import InputError
 from gengram.files import check_free, check_output_folder, hash_file, tell_write_faults, write_json, write_text
@@ -242,18 +243,35 @@ def name_scores(folder: Path, name: str) -> Path:
 
 
 def read_scores(folder: Path, name: str) -> dict[str, Any]:
-    """What `train_model` has written of a model; empty if it is not finished."""
+    """
+    What `train_model` has written of a model; empty if it is not finished.
+
+    Raises:
+        `InputError`: a file that holds something else.
+    """
     path = name_scores(folder, name)
-    return _read(path) if path.exists() else {}
+    if not path.exists():
+        return {}
+    found = _read(path)
+    with tell_faults(_remedy(path), (KeyError, TypeError, ValueError)):
+        bits, bases = (np.asarray(found[key], dtype=np.float64) for key in ("bits", "bases"))
+        if bits.ndim != 1 or bits.shape != bases.shape or not np.isfinite(bits).all() or not bases.sum() > 0:
+            raise ValueError("its bits or bases are no numbers of windows")
+        if not {"recipe", *SCORED} <= found.keys():
+            raise ValueError(f"there is no {next(key for key in ('recipe', *SCORED) if key not in found)}")
+    return found
 
 
 def _read(path: Path) -> dict[str, Any]:
-    said = f"{path}: this cannot be read; remove it, or replace the study with --overwrite"
-    with tell_faults(said, (OSError, ValueError)):
+    with tell_faults(_remedy(path), (OSError, ValueError)):
         found = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(found, dict):
             raise ValueError("no mapping")
         return found
+
+
+def _remedy(path: Path) -> str:
+    return f"{path}: this cannot be read; remove it, or replace the study with --overwrite"
 
 
 def _list_names(models: Sequence[StudiedModel]) -> list[str]:

@@ -73,6 +73,21 @@ def shrink_fetch(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(fetch, "fetch", lambda *_: [one])
 
 
+def shrink_study(patch: pytest.MonkeyPatch) -> None:
+    """No model is trained, and nothing is held out of the corpus; tests/benchmarks/study has both."""
+    from gengram.benchmarks.study import run
+    from gengram.training.evaluation.held_out import choose_windows
+
+    def pretend(model, corpus, folder, jobs, place):
+        scores = {"recipe": model.checksum, "bits": [9.0] * 4, "bases": [5.0] * 4, "parameters": 1, "seconds": 1.0}
+        scores |= {"cpu_seconds": 1.0, "peak_bytes": 1, "balance": {}, "training": [], "held_out": []}
+        run.name_scores(folder, model.name).write_text(json.dumps(scores))
+        return subprocess.Popen(["true"])
+
+    patch.setattr(run, "choose_held_out", lambda store, *_: ("train", choose_windows(store, 16, 64, "train")))
+    patch.setattr(run, "start_model", pretend)
+
+
 PLAIN = json.dumps({"model_type": "llama", **SIZE})
 CASES = {
     "finetune": Case(
@@ -104,6 +119,12 @@ CASES = {
     "convert megatron": Case(["{megatron}"], ("--out", "converted"), {"out", "source", "files"}),
     "convert to-megatron": Case(["{causal}"], ("--out", "back"), {"out", "source", "files"}),
     "quickstart": Case([], ("--out", "quick"), {"out", "gengram", "seconds"}, shrink=shrink_quickstart),
+    "study memory": Case(
+        ["--corpus", "{corpus}", "--architectures", "dense-mha", "--compare", "tokens", "--seeds", "1"],
+        ("--out", "study"),
+        {"out", "architectures", "models", "complete"},
+        shrink=shrink_study,
+    ),
     "doctor": Case([], None, {"healthy", "verdicts", "facts"}, shrink=shrink_doctor),
     "bench": Case(["--quick", "--rounds", "1"], ("--plot", "b.png"), {"speed", "exactness"}, True, shrink_bench),
 }

@@ -152,6 +152,19 @@ def test_a_damaged_file_of_the_study_is_told(corpus, tmp_path, started, content,
     assert "settings.json: this cannot be read" in told and "Traceback" not in told
 
 
+@pytest.mark.parametrize(
+    "change", [{"bits": ["a"] * WINDOWS}, {"bits": [1.0]}, {"bases": [0] * WINDOWS}, {"balance": None}]
+)
+def test_damaged_scores_are_told(corpus, tmp_path, started, change, capsys):
+    assert call(corpus, tmp_path / "out", *SMALL, "--seeds", "1") == 0
+    path = tmp_path / "out" / "scores" / "dense-gqa-none-seed-0.json"
+    scores = {**json.loads(path.read_text()), **change}
+    path.write_text(json.dumps({name: value for name, value in scores.items() if value is not None}))
+    assert call(corpus, tmp_path / "out", *SMALL, "--seeds", "2") == 1
+    told = capsys.readouterr().err
+    assert "dense-gqa-none-seed-0.json: this cannot be read" in told and "Traceback" not in told
+
+
 def test_somebody_elses_files_are_neither_read_nor_replaced(corpus, tmp_path, started, capsys):
     (tmp_path / "out" / "models").mkdir(parents=True)
     (tmp_path / "out" / "models" / "precious").touch()
