@@ -274,12 +274,12 @@ def write_variants(
             def get(name: str, mine: dict[str, int] = mine) -> np.ndarray | None:
                 return None if records[mine[name]].split == LEFT_OUT else read(mine[name])
 
+            tally = Tally()
             for file in rule.variants:
-                tally = Tally()
                 for table in stream_edits(file, rule.choice, rule.records, mine, get, rule.contigs, tally):
                     shifted = pa.array(table["haplotype"].to_numpy() + first, pa.int32())
                     yield table.set_column(0, table.schema.field("haplotype"), shifted)
-                tell(f"{file}: {tally.describe()}")
+            tell(f"variants of {rule.records.genome}: {tally.describe()}")
             first += len(rule.choice.names)
 
     for note in write_haplotypes(path, stream(), names, scratch):

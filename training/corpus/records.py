@@ -50,6 +50,7 @@ class Records:
             # A whole contig is the contig; slices of it beside it have names of their own.
             part = part if part and part.contig not in self.lengths else Part(record, record, 0, length)
             self._parts[part.contig].append(part)
+        self._told: set[str] = set()
 
     def match(
         self, names: Mapping[str, int | None], declared: Mapping[str, int | None] | None = None
@@ -78,7 +79,7 @@ class Records:
         found, _ = self.match(dict.fromkeys(names))
         renamed = {name: parts[0].contig for name, parts in found.items() if parts[0].contig != name}
         if told := tell_renamed(renamed, f"{file}: contigs have other names in {self.genome}"):
-            tell(told)
+            self._tell(told)
 
     def tell_missing(self, file: str, missing: Mapping[str, int], doubts: Mapping[str, str]) -> None:
         """Say once how many records of a file lie on contigs that the genome lacks.
@@ -91,12 +92,18 @@ class Records:
             doubt = next((f". {doubts[name]}" for name in missing if doubts.get(name)), "")
             contigs = "a contig" if len(missing) == 1 else f"{len(missing):,} contigs"
             listed = _list([f"{name}: {count:,}" for name, count in missing.items()])
-            tell(
+            self._tell(
                 f"{file}: {sum(missing.values()):,} records are skipped: they lie on {contigs} that {self.genome} does "
                 f"not have ({listed}){doubt}"
             )
 
-    def check_end(self, parts: Sequence[Part], name: str, end: int, where: str) -> None:
+    def _tell(self, note: str) -> None:
+        """Say something once, however often a file is read."""
+        if note not in self._told:
+            self._told.add(note)
+            tell(note)
+
+    def check_end(self, parts: Sequence[Part], end: int, where: str) -> None:
         """Refuse an interval that ends past a contig of which the whole is there.
 
         Raises:
@@ -104,7 +111,7 @@ class Records:
         """
         if len(parts) == 1 and parts[0].contig == parts[0].record and end > parts[0].end:
             raise InputError(
-                f"{where} ends at {end:,}, past the end of contig {name!r}, which has {parts[0].end:,} bp in "
+                f"{where} ends at {end:,}, past the end of contig {parts[0].contig!r}, which has {parts[0].end:,} bp in "
                 f"{self.genome}; is it of another assembly?"
             )
 
@@ -134,7 +141,7 @@ class Records:
             )
         parts = found[name]
         if last is not None:
-            self.check_end(parts, name, last, f"{where}: {text!r}")
+            self.check_end(parts, last, f"{where}: {text!r}")
         reach = max(part.end for part in parts) if last is None else last
         regions = []
         for part in parts:

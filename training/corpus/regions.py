@@ -67,12 +67,9 @@ class _Rows:
     def has(self, kind: str) -> bool:
         return any(kind == one for one, _ in self.columns)
 
-    def find_ends(self) -> dict[str, int]:
-        """Return the contigs, each with the end of its furthest interval."""
-        ends: dict[str, int] = {}
-        for kind, name in self.columns:
-            ends[name] = max(ends.get(name, 0), int(self.take(kind, name)[:, 1].max()))
-        return ends
+    def list_names(self) -> list[str]:
+        """Return the contigs."""
+        return list(dict.fromkeys(name for _, name in self.columns))
 
     def find_past(self, name: str, length: int) -> tuple[int, int, int] | None:
         """Return start, end and line of the first interval that ends past the length of its contig."""
@@ -405,10 +402,10 @@ def _match(file: str | Path, rows: _Rows, records: Records) -> dict[str, list[Pa
     Raises:
         `InputError`: none is there; an interval past the end of its contig.
     """
-    ends = rows.find_ends()
-    if not ends:
+    names = rows.list_names()
+    if not names:
         raise InputError(f"{file}: the file has no intervals")
-    found, doubts = records.match(ends)
+    found, doubts = records.match(dict.fromkeys(names))
     if not found:
         name, doubt = next(iter(doubts.items()))
         raise InputError(
@@ -419,7 +416,7 @@ def _match(file: str | Path, rows: _Rows, records: Records) -> dict[str, list[Pa
         for part in several:
             if part.contig == part.record and (far := rows.find_past(name, part.end)):
                 start, end, line = far
-                records.check_end([part], name, end, f"{file}, line {line}: interval {name}:{start}-{end} (from 0)")
+                records.check_end([part], end, f"{file}, line {line}: interval {name}:{start}-{end} (from 0)")
     records.tell_renamed(str(file), found)
     records.tell_missing(str(file), rows.count(doubts), doubts)
     return found

@@ -262,6 +262,14 @@ class WindowSource:
 
     def _cut_tiles(self, usable: np.ndarray, lengths: np.ndarray) -> None:
         """Count the tiles of each segment; the last one ends with it."""
+        anchors = self.corpus.anchors
+        mine = np.isin(anchors.segment, usable)
+        whole = int((anchors.end - anchors.start)[mine].sum()) == int(lengths[usable].sum())
+        if not whole or len(np.unique(anchors.weight[mine])) > 1:
+            raise InputError(
+                f"{self.corpus.folder}: covering reads every base equally often, but the corpus was built with rules "
+                "of what its windows are drawn by (near_genes, gene_centred or soft_masked_weight): choose order random"
+            )
         self._stride = self.drawing.stride or self._length
         free = lengths[usable] - self._length
         counts = -(-free // self._stride) + 1
