@@ -111,8 +111,8 @@ class Records:
         """
         if len(parts) == 1 and parts[0].contig == parts[0].record and end > parts[0].end:
             raise InputError(
-                f"{where} ends at {end:,}, past the end of contig {parts[0].contig!r}, which has {parts[0].end:,} bp in "
-                f"{self.genome}; is it of another assembly?"
+                f"{where} ends at {end:,}, past the end of contig {parts[0].contig!r}, which has {parts[0].end:,} bp "
+                f"in {self.genome}; is it of another assembly?"
             )
 
     def find_region(self, text: str, where: str) -> list[Region]:
