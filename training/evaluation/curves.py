@@ -118,6 +118,23 @@ def draw_curves(
     return True
 
 
+def name_references(measured: Mapping[str, Any]) -> dict[str, float]:
+    """Return the lines that `draw_curves` draws for what `measure_references` has found, name -> bits per base.
+
+    Of the Markov models it is the best order, of each compressor the better form of its input.
+    """
+    lines: dict[str, float | None] = {}
+    for kind, label in (("one_for_all", ""), ("one_a_species", ", one a species")):
+        found = measured["markov"][kind]
+        if label and len(found["by_species"]) < 2:
+            continue
+        lines[f"Markov {found['best_order']}{label}"] = found["best"]
+    for name in ("gzip", "xz"):
+        forms = [measured["compression"][f"{name}_{form}"] for form in ("text", "packed")]
+        lines[name] = min((bits for bits in forms if bits is not None), default=None)
+    return {name: bits for name, bits in lines.items() if bits is not None}
+
+
 def _draw(panels: Sequence[Panel], history: _History) -> "Figure":
     # No pyplot: it would choose a window system, and keep every figure.
     from matplotlib.figure import Figure
@@ -302,4 +319,4 @@ def _is_number(value: Any) -> bool:
     )
 
 
-__all__ = ["draw_curves"]
+__all__ = ["draw_curves", "name_references"]

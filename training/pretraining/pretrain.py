@@ -5,6 +5,7 @@ import math
 import os
 import shutil
 import sys
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from gengram.training.checkpoints import TRAINED, check_names, clear_unusable, f
 from gengram.training.corpus.store import open_corpus
 from gengram.training.objectives.build import SETTINGS
 from gengram.training.pretraining.arguments import CorpusArguments, PretrainModelArguments
+from gengram.training.pretraining.curves import RunCurves, find_references
 from gengram.training.pretraining.limits import RunLimits
 from gengram.training.pretraining.logs import COUNTS_FILE, LOG, RunLog, read_log, read_seconds
 from gengram.training.pretraining.measure import choose_measure, measure_simple
@@ -134,7 +136,7 @@ def pretrain(
                 clear_if_nothing(output)
             raise
         assert start is not None  # There is a stage.
-        simple = measure_simple(ready)
+        simple = find_references(output, partial(measure_simple, ready))
         report = describe_run(run, ready, read_log(output / LOG), simple, _count_parameters(start), read_seconds(start))
         training_arguments.distributed_state.wait_for_everyone()
         if is_main:
@@ -170,6 +172,8 @@ def _train_stage(
     log = RunLog(output / LOG, stage.number, len(ready.stages), is_main=is_main)
     log.begin(checkpoint or start)
     trainer = make_trainer(model, ready, stage, log, limits, folder, choose_measure(ready, stage))
+    if trainer.measure is not None:
+        trainer.add_callback(RunCurves(output, partial(measure_simple, ready)))
     if is_main and len(ready.stages) > 1:
         tell(f"stage {stage.number} of {len(ready.stages)}: {stage.tokens:,} tokens in {stage.steps:,} steps")
     _train(trainer, checkpoint)

@@ -16,7 +16,8 @@ MODEL = "model"
 
 _MODEL_FILES = ("config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*.json")
 _OTHERS = ("special_tokens_map.json", "vocab.*", "*.py")
-_PICTURES = ("curves.png",)
+_PICTURES = ("curves.png", "references.json")
+"""And the lines that are drawn in them."""
 
 
 def name_stage(output: Path, number: int) -> Path:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from gengram.training.corpus.build import build_corpus
+from gengram.training.pretraining import curves
 from tests.training.pretraining.commands import draw_letters
 
 
@@ -21,3 +22,9 @@ def corpus(tmp_path_factory) -> Path:
     )
     build_corpus(root / "recipe.yaml", root / "store")
     return root / "store"
+
+
+@pytest.fixture(autouse=True)
+def draw_nothing(monkeypatch):
+    """A picture takes longer than one of these models; `test_curves.py` looks at what it would show."""
+    monkeypatch.setattr(curves, "draw_curves", lambda *given: None)
