@@ -14,6 +14,7 @@ import dataclasses
 import json
 import warnings
 from functools import cache
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM
@@ -98,7 +99,7 @@ def count_step(config: GengramConfig, blocks: int, block_size: int) -> tuple[int
     """Return the operations of a training step, and those of them that are the memory's."""
     found = count_operations(config, blocks, block_size, memory="projected", training=True)
     if found is None:  # none of the six architectures
-        raise ValueError(f"the operations of {config.backbone_config.model_type} cannot be counted")
+        raise ValueError(f"the operations of {config.get_text_config().model_type} cannot be counted")
     return found.count_step(causal=True), 3 * found.memory
 
 
@@ -111,7 +112,7 @@ def count_parameters(config: GengramConfig) -> tuple[int, int]:
 def _count_parameters(text: str) -> tuple[int, int]:
     fields = json.loads(text)
     config = GengramConfig(**{name: value for name, value in fields.items() if name != "model_type"})
-    backbone = config.backbone_config
+    backbone: Any = config.backbone_config
     with torch.device("meta"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Initializing zero-element tensors")  # experts that share nothing
         model = AutoModelForCausalLM.from_config(config)

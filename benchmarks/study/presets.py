@@ -14,9 +14,20 @@ from gengram.gengram.configuration_gengram import GengramConfig
 ARCHITECTURES = ("dense-mha", "dense-gqa", "dense-mla", "moe-mha", "moe-gqa", "moe-mla")
 _PAPER = {name: f"{'0.3b' if name.startswith('dense') else '1.2b'}-{name}" for name in ARCHITECTURES}
 # Fields of a backbone by which a preset differs from the paper's size.
-_SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size")
-_SIZES += ("moe_intermediate_size", "max_position_embeddings", "first_k_dense_replace")
-_SIZES += ("kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
+_SIZES = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "intermediate_size",
+    "moe_intermediate_size",
+    "max_position_embeddings",
+    "first_k_dense_replace",
+    "kv_lora_rank",
+    "qk_nope_head_dim",
+    "qk_rope_head_dim",
+    "v_head_dim",
+)
 # What follows from other fields, or is of one installation.
 _OTHERS = (*_SIZES, "architectures", "dtype", "transformers_version", "head_dim", "qk_head_dim")
 
@@ -167,7 +178,7 @@ def describe_model(preset: Preset, architecture: str, memory: bool, width: int |
         memory: whether it has the motif memory; without, it is the same class with no memory layers.
         width: of its MLP or of each expert, in place of the preset's.
     """
-    backbone = GengramConfig.from_size(_PAPER[architecture]).backbone_config
+    backbone: Any = GengramConfig.from_size(_PAPER[architecture]).backbone_config
     fields, defaults = backbone.to_dict(), type(backbone)().to_dict()
     sizes = {name: fields[name] for name in _SIZES if name in fields}
     if not preset.paper:

@@ -91,7 +91,8 @@ def measure_model(folder: Path, corpus: str, length: int, bases: int) -> dict[st
     store = open_corpus(corpus)
     windows = choose_held_out(store, length, bases)[1]
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
-    model = AutoModelForCausalLM.from_pretrained(folder).to(device).eval()
+    model: Any = AutoModelForCausalLM.from_pretrained(folder)
+    model.to(device).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     scorer = WindowScorer(model, tokenizer, build_objective("causal", tokenizer), store)
     with torch.no_grad():
