@@ -25,7 +25,7 @@ from gengram.benchmarks.study.models import StudiedModel, list_models
 from gengram.benchmarks.study.presets import Preset
 from gengram.benchmarks.study.references import measure_markov
 from gengram.benchmarks.study.report import REPORT, SCORED, make_report, write_report
-from gengram.benchmarks.study.train import choose_held_out
+from gengram.benchmarks.study.train import check_model, choose_held_out
 from gengram.errors import InputError
 from gengram.files import check_free, check_output_folder, hash_file, tell_write_faults, write_json, write_text
 from gengram.loading.faults import tell_faults
@@ -82,6 +82,7 @@ def run_study(
     }
     comparisons = [name for name in COMPARISONS if name in comparisons]
     models = list_models(preset, architectures, range(seeds), comparisons)
+    check_model(models[0].recipe, str(corpus), folder / "models")
     prepare_folder(folder, settings, models, comparisons, overwrite)
     with tell_write_faults(folder):
         for name in ("recipes", "models", "scores", "logs"):

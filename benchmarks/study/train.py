@@ -6,6 +6,7 @@ of its models, so that one that fails, or is killed for its memory, takes nothin
 
 import argparse
 import math
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from gengram.benchmarks.study.models import hash_recipe
 from gengram.command_line import complain
 from gengram.errors import InputError
 from gengram.files import write_json
-from gengram.phases import read_peak_bytes
+from gengram.phases import phase, read_peak_bytes
 from gengram.team import is_main
 from gengram.training.corpus.store import Corpus, open_corpus
 from gengram.training.corpus.windows import Windows
@@ -32,7 +33,7 @@ from gengram.training.evaluation.scoring import WindowScorer
 from gengram.training.objectives.build import build_objective
 from gengram.training.pretraining.arguments import CorpusArguments, PretrainModelArguments
 from gengram.training.pretraining.logs import LOG, read_log
-from gengram.training.pretraining.pretrain import pretrain
+from gengram.training.pretraining.pretrain import prepare, pretrain
 from gengram.training.pretraining.trainer_arguments import PretrainArguments
 
 _WATCHED, _BATCH_TOKENS = 32, 16_384  # windows in which routers are watched, and tokens of a batch
@@ -51,17 +52,11 @@ def train_model(recipe: Path, corpus: str, folder: Path, scores: Path, bases: in
         scores: JSON file that says that the model is finished; see `measure_model`.
         bases: of the held-out windows, at most.
     """
-    fields = yaml.safe_load(recipe.read_text(encoding="utf-8"))
-    model = {name: fields.pop(name) for name in _OF_MODEL}
-    blocks = {name: fields.pop(name) for name in _OF_CORPUS}
-    report = pretrain(
-        PretrainModelArguments(**model),
-        CorpusArguments(corpus=corpus, **blocks),
-        PretrainArguments(output_dir=str(folder), resume_from_checkpoint=True, report_to="none", **fields),
-    )
+    model, blocks, training = read_arguments(recipe.read_text(encoding="utf-8"), corpus, folder)
+    report = pretrain(model, blocks, training)
     if "stopped" in report:
         raise InputError(report["stopped"]["message"])
-    measured = measure_model(folder, corpus, blocks["block_size"], bases)
+    measured = measure_model(folder, corpus, blocks.block_size, bases)
     if is_main():
         log = read_log(folder / LOG)
         found = {
@@ -79,6 +74,33 @@ def train_model(recipe: Path, corpus: str, folder: Path, scores: Path, bases: in
             ],
         }
         write_json(found, scores)
+        for stage in folder.glob("stage-*"):  # Checkpoints, three times the model's size: nobody goes on from them.
+            shutil.rmtree(stage)
+
+
+def check_model(recipe: str, corpus: str, folder: Path) -> None:
+    """
+    Check all that a training needs besides the weights; nothing is written.
+
+    Raises:
+        `InputError`: a corpus that does not fit the model, e.g. blocks that are longer than every contig.
+    """
+    with phase("Checking the corpus"):
+        prepare(*read_arguments(recipe, corpus, folder))
+
+
+def read_arguments(
+    recipe: str, corpus: str, folder: Path
+) -> tuple[PretrainModelArguments, CorpusArguments, PretrainArguments]:
+    """The arguments of `pretrain` that a recipe stands for."""
+    fields = yaml.safe_load(recipe)
+    model = {name: fields.pop(name) for name in _OF_MODEL}
+    blocks = {name: fields.pop(name) for name in _OF_CORPUS}
+    return (
+        PretrainModelArguments(**model),
+        CorpusArguments(corpus=corpus, **blocks),
+        PretrainArguments(output_dir=str(folder), resume_from_checkpoint=True, report_to="none", **fields),
+    )
 
 
 def measure_model(folder: Path, corpus: str, length: int, bases: int) -> dict[str, Any]:
@@ -135,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-__all__ = ["choose_held_out", "measure_model", "train_model"]
+__all__ = ["check_model", "choose_held_out", "measure_model", "read_arguments", "train_model"]
 
 if __name__ == "__main__":
     sys.exit(main())

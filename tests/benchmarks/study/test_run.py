@@ -208,6 +208,13 @@ def test_a_corpus_without_held_out_contigs_is_refused(corpus, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+def test_blocks_that_are_longer_than_every_contig_are_refused_once(corpus, tmp_path, monkeypatch, capsys):
+    shrink(monkeypatch, block_size=60_000, held_out_blocks=1, scored_blocks=1)
+    assert call(corpus, tmp_path / "out", *SMALL) == 1
+    assert "60,000" in (told := capsys.readouterr().err) and "Traceback" not in told, told
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("preset", ["tiny", "paper"])
 def test_a_plan_needs_neither_corpus_nor_gpu(preset, capsys):
     assert main(["study", "memory", "--preset", preset, "--plan", "--compare", "tokens", "--json"]) == 0
@@ -287,6 +294,7 @@ def test_two_models_are_trained_and_compared(corpus, tmp_path, monkeypatch):
             one["bits_per_base"], abs=0.2
         )  # other windows of the same contigs
     assert memory["parameters"] > none["parameters"]
+    assert not list(out.glob("models/*/stage-*")) and list(out.glob("models/*/model.safetensors"))
     scores = json.loads((out / "scores" / "moe-gqa-memory-seed-0.json").read_text())
     assert sum(scores["bases"]) == 20 * 63  # the first base of a window is not predicted
 
