@@ -13,6 +13,7 @@ import hashlib
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import groupby, islice
 from pathlib import Path
@@ -34,7 +35,7 @@ SCHEMA = pa.schema(
         ("contig", pa.int32()),
         ("position", pa.int64()),
         ("reference_length", pa.int32()),
-        ("alternative", pa.binary()),
+        ("alternative", pa.large_binary()),
     ]
 )
 """Columns of edits: number of the haplotype and of the record; the first base that is replaced, from 0; how many are;
@@ -376,9 +377,9 @@ class _Reader:
         if keys == "GT" and len(cells) == 4 * samples - 1:
             # All are like 0|1, most of them 0|0: looked at together.
             table = np.frombuffer(f"{cells}\t".encode("latin-1", "replace"), dtype=np.uint8).reshape(samples, 4)
-            table = table[self.chosen]
-            alleles = table[:, [0, 2]] - ord("0")
-            if (table[:, 3] == ord("\t")).all() and (table[:, 1] == ord("|")).all() and (alleles < 10).all():
+            chosen = table[self.chosen]
+            alleles = chosen[:, [0, 2]] - ord("0")
+            if (table[:, 3] == ord("\t")).all() and (chosen[:, 1] == ord("|")).all() and (alleles < 10).all():
                 flat = alleles.ravel()
                 having = np.flatnonzero(flat).tolist()
                 carriers = [(haplotype, int(flat[haplotype])) for haplotype in having]
@@ -615,6 +616,7 @@ def write_haplotypes(path: Path, tables: Iterable[pa.Table], names: Sequence[str
         What there is to say: haplotypes without an edit, and such as are alike; a sentence each.
     """
     runs: list[Path] = []
+    written: list[Path] = []
     places: list[np.ndarray] = []  # of each run: haplotype, contig, run, first row, end
     try:
         for number, table in enumerate(tables):
@@ -625,50 +627,69 @@ def write_haplotypes(path: Path, tables: Iterable[pa.Table], names: Sequence[str
             ends = np.append(first[1:], len(order))
             places.append(np.stack([*keys[:, first], np.full(len(first), number), first, ends], axis=1))
             runs.append(scratch / f"edits-{number:05d}.arrow")
-            _write_batches(runs[-1], [table.take(order).combine_chunks()])
+            written.append(runs[-1])
+            _write_batch(runs[-1], table.take(order).combine_chunks().to_batches()[0])
         rows = np.concatenate([np.zeros((0, 5), dtype=np.int64), *places])
         rows = rows[np.lexsort((rows[:, 2], rows[:, 1], rows[:, 0]))]
         digests: dict[int, list] = defaultdict(lambda: [hashlib.blake2b() for _ in range(3)])
-        sorted_runs = [pa.ipc.open_file(pa.memory_map(str(run))).get_batch(0) for run in runs]
-        _write_batches(path, _join_runs(sorted_runs, rows, digests))
-        del sorted_runs
+        columns = [scratch / f"edits.{name}" for name in (*SCHEMA.names, "bounds")]
+        written += columns
+        _join_runs([pa.ipc.open_file(pa.memory_map(str(run))).get_batch(0) for run in runs], rows, columns, digests)
+        _write_batch(path, _map_columns(columns))
     finally:
-        for run in runs:
-            run.unlink(missing_ok=True)
+        for file in written:
+            file.unlink(missing_ok=True)
     joined = {number: b"".join(one.digest() for one in several) for number, several in digests.items()}
     return _describe_twins(names, joined)
 
 
-def _write_batches(path: Path, tables: Iterable[pa.Table]) -> None:
+def _write_batch(path: Path, batch: pa.RecordBatch) -> None:
     with pa.OSFile(str(path), "wb") as stream, pa.ipc.new_file(stream, SCHEMA) as writer:
-        for table in tables:
-            writer.write_table(table)
+        writer.write_batch(batch)
 
 
-def _join_runs(runs: Sequence[pa.RecordBatch], rows: np.ndarray, digests: Mapping[int, list]) -> Iterator[pa.Table]:
-    """Yield the sorted rows of the runs as tables of some size."""
-    kept: list[pa.RecordBatch] = []
-    size = 0
-    for haplotype, _, run, first, end in rows.tolist():
-        piece = runs[run].slice(first, end - first)
-        for digest, data in zip(digests[haplotype], _list_bytes(piece)):
-            digest.update(data)
-        kept.append(piece)
-        size += len(piece)
-        if size >= _ROWS:
-            yield pa.Table.from_batches(kept).combine_chunks()
-            kept, size = [], 0
-    if kept:
-        yield pa.Table.from_batches(kept).combine_chunks()
+def _join_runs(
+    runs: Sequence[pa.RecordBatch], rows: np.ndarray, columns: Sequence[Path], digests: Mapping[int, list]
+) -> None:
+    """Write the sorted rows of the runs, each column as the plain numbers that Arrow has in memory.
+
+    Args:
+        runs: mapped from their files.
+        rows: haplotype, contig, run, first row, end of each piece, int64 [pieces, 5], in order.
+        columns: files of the columns of `SCHEMA`, the letters of the last one without their bounds, and of these.
+        digests: of each haplotype, three, of which those of two haplotypes are equal only where all edits are.
+    """
+    with ExitStack() as stack:
+        files = [stack.enter_context(column.open("wb")) for column in columns]
+        size = 0
+        files[-1].write(np.int64(0).tobytes())
+        for haplotype, _, run, first, end in rows.tolist():
+            piece = runs[run].slice(first, end - first)
+            numbers = [column.to_numpy() for column in piece.columns[:4]]
+            bounds, letters = _view_binary(piece.column(4))
+            for file, column in zip(files, (*numbers, letters, bounds[1:] - bounds[0] + size)):
+                file.write(column.tobytes())
+            size += len(letters)
+            places = np.stack(numbers[1:], axis=1)
+            for digest, column in zip(digests[haplotype], (places, bounds[1:] - bounds[:-1], letters)):
+                digest.update(column.tobytes())
 
 
-def _list_bytes(edits: pa.RecordBatch) -> Iterator[bytes]:
-    """Yield bytes of which those of two haplotypes are the same, joined, only where all of their edits are."""
-    places = np.stack([edits[name].to_numpy() for name in ("contig", "position", "reference_length")], axis=1)
-    letters = edits["alternative"].to_pylist()
-    yield places.tobytes()
-    yield np.array(list(map(len, letters)), dtype=np.int64).tobytes()
-    yield b"".join(letters)
+def _map_columns(files: Sequence[Path]) -> pa.RecordBatch:
+    """Return one batch of what `_join_runs` has written: as such it is mapped later, too, not copied."""
+    buffers = [pa.memory_map(str(file)).read_buffer() if file.stat().st_size else pa.py_buffer(b"") for file in files]
+    rows = buffers[0].size // 4
+    arrays = [pa.Array.from_buffers(field.type, rows, [None, one]) for field, one in zip(SCHEMA, buffers[:4])]
+    arrays.append(pa.Array.from_buffers(pa.large_binary(), rows, [None, buffers[5], buffers[4]]))
+    return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
+
+
+def _view_binary(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """Return the bounds of an array's values, int64 [n + 1], and the letters from the first to the last of them."""
+    _, bounds, data = column.buffers()
+    view = np.frombuffer(bounds, dtype=np.int64)[column.offset : column.offset + len(column) + 1]
+    letters = np.frombuffer(data, dtype=np.uint8) if data is not None else np.empty(0, dtype=np.uint8)
+    return view, letters[view[0] : view[-1]]
 
 
 def _describe_twins(names: Sequence[str], digests: Mapping[int, bytes]) -> list[str]:
