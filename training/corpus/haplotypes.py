@@ -118,14 +118,14 @@ class Choice(NamedTuple):
 
     Attributes:
         samples: two of each of these, in the order of the alleles; or none.
-        count: where there are no samples: how many are drawn, each allele with its frequency.
+        drawn: where there are no samples: how many are drawn, each allele with its frequency.
         names: of the haplotypes.
         seed: of what is drawn.
         unphased: heterozygous genotypes without a phase are refused, or a coin says which haplotype has which allele.
     """
 
     samples: tuple[str, ...]
-    count: int
+    drawn: int
     names: tuple[str, ...]
     seed: int = 0
     unphased: Literal["refuse", "coin"] = "refuse"
@@ -238,7 +238,7 @@ class _Reader:
         self._match(dict.fromkeys(declared))
         column = {name: place for place, name in enumerate(self.header.samples)}
         self.chosen = np.array([column[name] for name in choice.samples], dtype=np.int64)
-        self.genotypes: dict[str, tuple[int | None, int | None, str]] = {}
+        self.genotypes: dict[str, tuple[int, int, str]] = {}
         self.coins = self._flip()
         self.missing: Counter[str] = Counter()
         self.checked = 0
@@ -330,7 +330,7 @@ class _Reader:
 
     def _draw_alleles(self, chrom: str, chunk: list[Record], first: int) -> list[list[tuple[int, int]]]:
         numbers = np.arange(first, first + len(chunk), dtype=np.uint64)
-        drawn = draw_uniform(self.choice.seed, ("haplotypes", chrom), numbers, self.choice.count)
+        drawn = draw_uniform(self.choice.seed, ("haplotypes", chrom), numbers, self.choice.drawn)
         lowest = drawn.min(axis=1).tolist()
         carriers: list[list[tuple[int, int]]] = []
         for record, row, least in zip(chunk, drawn, lowest):
@@ -394,45 +394,44 @@ class _Reader:
         for number, column in enumerate(self.chosen.tolist()):
             fields = columns[column].split(":")
             text = fields[place] if place < len(fields) else "."
-            left, right, note = self.genotypes.get(text) or self._parse_genotype(record, number, text)
+            *alleles, note = self.genotypes.get(text) or self._parse_genotype(record, number, text)
             if note:
                 self.tally.counts[note] += 1
-                if note == "unphased":
-                    left, right = self._deal(record, number, text, left, right)
-            for side, allele in enumerate((left, right)):
+                if note == "unphased" and self._swap(record, number, text):
+                    alleles.reverse()
+            for side, allele in enumerate(alleles):
                 if allele:
                     self._check_allele(record, number, allele)
                     carriers.append((2 * number + side, allele))
         return carriers
 
-    def _parse_genotype(self, record: Record, number: int, text: str) -> tuple[int | None, int | None, str]:
-        """Return the alleles of a genotype, None for a missing one, and what is to be said of it."""
+    def _parse_genotype(self, record: Record, number: int, text: str) -> tuple[int, int, str]:
+        """Return the alleles of a genotype, 0 for a missing one, too, and what is to be said of it."""
         where = f"{self.file}, line {record.line}: the genotype {text[:30]!r} of sample {self.choice.samples[number]!r}"
         if not (parts := _GENOTYPE.fullmatch(text)):
             if re.fullmatch(r"[/|]?(\d+|\.)([/|](\d+|\.)){2,}", text):
                 raise InputError(f"{where} has more than two alleles; haplotypes are read of one or two")
             raise InputError(f"{where} is none; write it like 0|1, or . where it is not known")
-        left, right = (None if part in (None, ".") else int(part) for part in (parts[1], parts[3]))
+        left, right = (int(part) if part and part != "." else 0 for part in (parts[1], parts[3]))
         note = ""
-        if parts[2] is None and left is not None:
-            note = "haploid"
-        elif left is None or right is None:
+        if "." in (parts[1], parts[3]):
             note = "missing"
+        elif parts[2] is None:
+            note = "haploid"
         elif parts[2] == "/" and left != right:
             note = "unphased"
         self.genotypes[text] = left, right, note
         return left, right, note
 
-    def _deal(
-        self, record: Record, number: int, text: str, left: int | None, right: int | None
-    ) -> tuple[int | None, int | None]:
+    def _swap(self, record: Record, number: int, text: str) -> bool:
+        """Whether the second haplotype gets the first allele of a genotype without a phase."""
         if self.choice.unphased == "refuse":
             raise InputError(
                 f"{self.file}, line {record.line}: the genotype {text!r} of sample {self.choice.samples[number]!r} has "
                 "no phase: which chromosome has which allele is not known; phase the file (as with whatshap or "
                 "beagle), or let a coin say it with unphased: coin"
             )
-        return (left, right) if next(self.coins) else (right, left)
+        return next(self.coins)
 
     def _flip(self) -> Iterator[bool]:
         first = 0

@@ -119,7 +119,7 @@ def read_rules(given: GivenRecipe, number: int, lengths: Mapping[str, int]) -> R
         1.0 if genome.soft_masked_weight is None else genome.soft_masked_weight,
         choice,
         variants,
-        {name: tuple(one) for name, one in genome.vcf_contigs.items()},
+        {name: (one.contig, one.offset) for name, one in genome.vcf_contigs.items()},
     )
 
 
@@ -195,6 +195,7 @@ def lay_out(
     stretches, kmers = SharedStretches(kept_apart, length), CommonKmers(kept_apart)
     parts: dict[str, list[pa.Table]] = {"segments": [], "anchors": [], "classes": []}
     letters = {split: Counter[str]() for split in SPLITS}
+    masked = Counter[int]()
     shared: list[Shared] = []
     first = 0
     for contig, record in _track(records, done):
@@ -212,7 +213,9 @@ def lay_out(
         for start, end in _list_segments(segments, 0):
             kmers.look(whole[start:end])
         for number, split in enumerate(SPLITS):
-            letters[split] += _count_split(record, whole, number)
+            counts = _count_split(record, whole, number)
+            letters[split] += counts
+            masked[record.genome] += counts["soft_masked"]
         anchors = weigh_anchors(
             segments,
             whole,
@@ -229,8 +232,15 @@ def lay_out(
             named = pa.DictionaryArray.from_arrays(pa.array(kinds, pa.int8()), pa.array(CLASSES))
             parts["classes"].append(_tabulate(KINDS, contig, spans[:, 0], spans[:, 1], named))
     tables = {name: pa.concat_tables(several).combine_chunks() for name, several in parts.items() if several}
-    if not (SPLITS.index("train") == tables["segments"]["split"].to_numpy()).any() or not len(tables["anchors"]):
-        raise InputError(f"{given.path}: no base is left that windows of training could be drawn by")
+    split_of = tables["segments"]["split"].to_numpy()[tables["anchors"]["segment"].to_numpy()]
+    if not (split_of == SPLITS.index("train")).any():
+        raise InputError(
+            f"{given.path}: no base is left that windows of training could be drawn by; hold out, leave out or drop "
+            "less, or have fewer rules (near_genes, gene_centred, soft_masked_weight)"
+        )
+    for number, genome in enumerate(recipe.genomes):
+        if genome.soft_masked_weight not in (None, 1) and not masked[number]:
+            tell(f"{genome.species}: soft_masked_weight changes nothing: no letter is in lower case")
     return Layout(
         tables["segments"],
         tables["anchors"],

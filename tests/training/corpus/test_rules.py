@@ -118,7 +118,7 @@ def test_windows_of_haplotypes_are_the_samples_sequences_on_both_strands(tmp_pat
     assert len(seen) == 10
 
 
-def test_windows_are_drawn_by_genes_and_by_what_is_not_soft_masked(tmp_path, genome):
+def test_windows_are_drawn_by_genes_and_by_what_is_not_soft_masked(tmp_path, genome, capsys):
     folder, text, _ = genome
     recipe = (
         "name: a\nmax_shared: null\ngenomes: [{species: s, fasta: a.fa.gz, annotation: a.gff3, near_genes: 200, "
@@ -149,6 +149,7 @@ def test_windows_are_drawn_by_genes_and_by_what_is_not_soft_masked(tmp_path, gen
     assert int((anchors.end - anchors.start)[held].sum()) == 5_000 + 9_000
     with pytest.raises(InputError, match=r"covering reads every base .*near_genes.*order random"):
         WindowSource(corpus, Drawing(length=256, order="covering"), seed=0)
+    assert "soft_masked_weight changes nothing" not in capsys.readouterr().err
     classes = {name: 0 for name in corpus.classes.names}
     for start, end, kind in zip(corpus.classes.start, corpus.classes.end, corpus.classes.kind):
         classes[corpus.classes.names[kind]] += int(end - start)
@@ -167,6 +168,10 @@ def test_windows_are_drawn_by_genes_and_by_what_is_not_soft_masked(tmp_path, gen
         ("vcf: unphased.vcf, samples: all", "unphased.vcf, line 3: the genotype '0/1' of sample 's' has no phase"),
         ("drop: [far.bed]", "far.bed, line 1: .*past the end of contig 'chr7'"),
         ("annotation: far.bed, near_genes: 10", "far.bed, line 1: .*past the end"),
+        (
+            "annotation: a.gff3, soft_masked_weight: 0, keep: [masked.bed], hold_out: {test: [chr8:1-900]}",
+            "no base is left",
+        ),
         ("keep: [{file: a.gff3, types: [gen]}]", "no record of type 'gen'; did you mean 'gene'"),
     ],
 )
@@ -178,10 +183,17 @@ def test_what_does_not_fit_the_genome_is_refused_and_nothing_is_left(tmp_path, g
     wrong, right = ("TGCA"["ACGT".index(text[9])], text[9])
     (tmp_path / "other.vcf").write_text(f"{head}7\t10\t.\t{wrong}\t{right}\t.\t.\t.\tGT\t0|1\n")
     (tmp_path / "unphased.vcf").write_text(f"{head}7\t10\t.\t{right}\t{wrong}\t.\t.\t.\tGT\t0/1\n")
+    (tmp_path / "masked.bed").write_text("chr7\t510\t700\nchr8\t0\t900\n")
     (tmp_path / "far.bed").write_text(f"7\t10\t{LENGTH + 1}\n")
     with pytest.raises(InputError, match=message):
         build(tmp_path, f"name: a\nmax_shared: null\ngenomes: [{{species: s, fasta: a.fa.gz, {keys}}}]")
     assert not (tmp_path / "corpus").exists()
+
+
+def test_a_weight_of_soft_masks_that_no_genome_has_is_said(tmp_path, capsys):
+    (tmp_path / "a.fa").write_text(f">c\n{'ACGTN' * 20}\n")
+    build(tmp_path, "name: a\ngenomes: [{species: s, fasta: a.fa, soft_masked_weight: 0.1}]")
+    assert "s: soft_masked_weight changes nothing: no letter is in lower case" in capsys.readouterr().err
 
 
 def test_sites_of_a_real_file_are_the_edits_of_drawn_haplotypes(tmp_path, shared, capsys):
