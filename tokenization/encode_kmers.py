@@ -12,6 +12,7 @@ from gengram.tokenization.parts import TokenizerParts, describe_splits, read_par
 
 # What a byte is, besides the digits 0..3 of a base.
 _ANY, _UNKNOWN, _SILENT, _START = 4, 5, 6, 7
+_LONG_RUN = 1 << 10  # bases from break to break, on average
 _BLANKS = " \t\n\v\f\r"
 _UNKNOWN_NAME = "<unk>"
 
@@ -97,8 +98,14 @@ class KmerEncoder(BulkEncoder):
         places = places - (emits + whole + rest)  # where the tokens of each break and its run begin
         ids[places[emits]] = self._tokens[kind[emits]]
 
-        source = expand(breaks + 1, whole, k)
-        ids[expand(places + emits, whole, 1)] = self._kmers[join_letters(kinds, k)[source]]
+        numbers = join_letters(kinds, k)
+        if len(breaks) * _LONG_RUN < len(kinds):
+            # Few runs, long ones: slices are faster than as many indices.
+            for begin, place, count in zip(breaks + 1, places + emits, whole):
+                ids[place : place + count] = self._kmers[numbers[begin : begin + count * k : k]]
+        else:
+            source = expand(breaks + 1, whole, k)
+            ids[expand(places + emits, whole, 1)] = self._kmers[numbers[source]]
         source = expand(breaks + 1 + whole * k, rest, 1)
         ids[expand(places + emits + whole, rest, 1)] = self._tokens[kinds[source]]
         return ids, places[kind == _START]

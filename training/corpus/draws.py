@@ -5,6 +5,7 @@ column: rows are drawn in any order, by any process, and always the same. A stre
 those for different things apart.
 """
 
+import functools
 import hashlib
 import math
 
@@ -90,6 +91,7 @@ class Permutation:
         return high * self._low + low
 
 
+@functools.lru_cache(maxsize=1024)
 def hash_stream(seed: int, stream: Stream) -> int:
     """Return the 64-bit key of a stream of a seed; different for all that differ, as far as 64 bits go."""
     parts = stream if isinstance(stream, tuple) else (stream,)

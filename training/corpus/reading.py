@@ -22,6 +22,7 @@ def _pair_letters() -> np.ndarray:
 
 PARTNERS = _pair_letters()
 """The letter that pairs with each of 256 bytes, case kept: uint8 [256]."""
+_PARTNERS = PARTNERS.tobytes()
 
 
 class Window(NamedTuple):
@@ -119,7 +120,8 @@ def _edit(corpus: Corpus, window: Window) -> tuple[np.ndarray, np.ndarray]:
 
 def turn(letters: np.ndarray, strand: int) -> np.ndarray:
     """Return letters as they are (strand 0), or their reverse complement: uint8 [n], IUPAC codes and case kept."""
-    return PARTNERS[letters[::-1]] if strand else letters
+    # Bytes are translated several times as fast as numpy looks them up.
+    return np.frombuffer(letters.tobytes().translate(_PARTNERS)[::-1], dtype=np.uint8) if strand else letters
 
 
 def count_unknown(letters: np.ndarray) -> int:

@@ -22,8 +22,8 @@ class LetterEncoder:
     Attributes:
         tokenizer: as given.
         before, after: ids that it puts around a sequence: int64.
-        tables: where each letter is a token of its own: int64 [2, 256], the id of each byte, and the id of the letter
-            that pairs with it; else None.
+        tables: where each letter is a token of its own: the id of each of 256 bytes, and that of the letter that pairs
+            with it, as bytes; else None.
         sizes: bases of a token, and from one to the next one, see `measure_tokens`; None where tokens differ.
     """
 
@@ -35,11 +35,27 @@ class LetterEncoder:
         self.sizes = (1, 1) if self.tables is not None else _measure(tokenizer)
 
     def encode(self, pieces: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Return the ids of each piece of letters, uint8 [n], without what is put around: int64 [tokens] each."""
+        """Return the ids of each piece of letters, uint8 [n], without what is put around: integers [tokens] each."""
         if self.tables is not None:
-            return [self.tables[0][piece] for piece in pieces]
+            return [np.frombuffer(piece.tobytes().translate(self.tables[0]), dtype=np.uint8) for piece in pieces]
         texts = [piece.tobytes().decode("ascii") for piece in pieces]
         return self._encode(texts, add_special_tokens=False, split_special_tokens=True).split()
+
+    def encode_strands(self, letters: np.ndarray, strands: np.ndarray) -> np.ndarray:
+        """Return the ids of letters that are not turned yet, where each is a token of its own.
+
+        Args:
+            letters: uint8 [N, length].
+            strands: [N], 1 for those that are read as their reverse complement.
+
+        Returns:
+            uint8 [N, length].
+        """
+        assert self.tables is not None
+        # Row by row: what a row needs stays in the processor's cache.
+        read = [row.tobytes().translate(self.tables[strand]) for row, strand in zip(letters, strands.tolist())]
+        turned = [row[::-1] if strand else row for row, strand in zip(read, strands.tolist())]
+        return np.frombuffer(bytearray().join(turned), dtype=np.uint8).reshape(letters.shape)
 
     def locate(self, letters: np.ndarray) -> np.ndarray:
         """Return the letters that each token of `encode` stands for: int64 [tokens, 2], first and last, half-open."""
@@ -50,14 +66,13 @@ class LetterEncoder:
         return locate_tokens(self.tokenizer, text, add_special_tokens=False, split_special_tokens=True)
 
 
-def _find_tables(encoder: object, tokenizer: PreTrainedTokenizerBase) -> np.ndarray | None:
-    if not isinstance(encoder, BaseEncoder):
+def _find_tables(encoder: object, tokenizer: PreTrainedTokenizerBase) -> tuple[bytes, bytes] | None:
+    if not isinstance(encoder, BaseEncoder) or encoder.table.dtype != np.uint8:
         return None
     # A token with a name of several letters would be found in a sequence.
     if any(len(token) > 1 and not set(token) - set(_ASCII_LETTERS) for token in tokenizer.added_tokens_encoder):
         return None
-    table = encoder.table.astype(np.int64)
-    return np.stack([table, table[PARTNERS]])
+    return encoder.table.tobytes(), encoder.table[PARTNERS].tobytes()
 
 
 def _measure(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int] | None:

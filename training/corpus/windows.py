@@ -95,6 +95,7 @@ class WindowSource:
 
     Attributes:
         corpus, drawing: as given.
+        length: bp of a window.
         bases: bp of the segments that windows are drawn from.
         left_out: bp of those that are too short for a window.
         epoch: tiles of an epoch of order covering; None for random.
@@ -111,7 +112,7 @@ class WindowSource:
         if drawing.length is None:
             raise ValueError("the drawing has no length")
         self.corpus, self.drawing, self.split = corpus, drawing, split
-        self._length, self._seed = drawing.length, seed
+        self.length, self._seed = drawing.length, seed
         self._stream: tuple[int | str, ...] = stream if isinstance(stream, tuple) else (stream,)
         segments = corpus.segments
         lengths = segments.end - segments.start
@@ -121,10 +122,10 @@ class WindowSource:
                 f"{corpus.folder}: nothing of it is in the split {split}; hold contigs out when the corpus is built "
                 "(hold_out of its recipe), or choose another split"
             )
-        usable = of_split if drawing.whole_short else of_split & (lengths >= self._length)
+        usable = of_split if drawing.whole_short else of_split & (lengths >= self.length)
         if not usable.any():
             raise InputError(
-                f"{corpus.folder}: windows of {self._length:,} bp are longer than every stretch of the split {split}, "
+                f"{corpus.folder}: windows of {self.length:,} bp are longer than every stretch of the split {split}, "
                 f"the longest of which has {int(lengths[of_split].max()):,} bp. Choose shorter blocks, or pack short "
                 "sequences into them"
             )
@@ -159,7 +160,7 @@ class WindowSource:
             `InputError`: windows with too many N, again and again.
         """
         numbers = np.asarray(numbers, dtype=np.int64)
-        letters = np.empty((len(numbers), self._length), dtype=np.uint8)
+        letters = np.empty((len(numbers), self.length), dtype=np.uint8)
         windows = self._draw(numbers, attempt)
         self._fill(windows, letters)
         for tries in range(attempt + 1, attempt + REDRAWS):
@@ -197,7 +198,7 @@ class WindowSource:
         else:
             segment, start = self._place_tiles(numbers)
         segments = self.corpus.segments
-        length = np.minimum(self._length, segments.end[segment] - segments.start[segment])
+        length = np.minimum(self.length, segments.end[segment] - segments.start[segment])
         strand = (drawn[:, 3] < 0.5).astype(np.int64) if self.drawing.strand == "random" else np.zeros_like(start)
         contig = segments.contig[segment].astype(np.int64)
         windows = Windows(contig, start, start + length, strand, np.full_like(start, REFERENCE), length, segment)
@@ -223,7 +224,7 @@ class WindowSource:
 
     def _refuse_unknown(self, number: int) -> None:
         raise InputError(
-            f"{self.corpus.folder}: window {number}: {REDRAWS} windows of {self._length:,} bp, drawn one after the "
+            f"{self.corpus.folder}: window {number}: {REDRAWS} windows of {self.length:,} bp, drawn one after the "
             f"other, have more than {self.drawing.max_n:.0%} N. Allow more with max_n, or build the corpus with a "
             "smaller max_n_run"
         )
@@ -255,8 +256,8 @@ class WindowSource:
         segment = anchors.segment[found].astype(np.int64)
         base = anchors.start[found] + (drawn[:, 1] * (anchors.end[found] - anchors.start[found])).astype(np.int64)
         first, last = segments.start[segment], segments.end[segment]
-        start = base - (drawn[:, 2] * self._length).astype(np.int64)
-        return segment, np.maximum(np.minimum(start, last - self._length), first)
+        start = base - (drawn[:, 2] * self.length).astype(np.int64)
+        return segment, np.maximum(np.minimum(start, last - self.length), first)
 
     # ------------------------------------------------------------ tile by tile
 
@@ -270,8 +271,8 @@ class WindowSource:
                 f"{self.corpus.folder}: covering reads every base equally often, but the corpus was built with rules "
                 "of what its windows are drawn by (near_genes, gene_centred or soft_masked_weight): choose order random"
             )
-        self._stride = self.drawing.stride or self._length
-        free = lengths[usable] - self._length
+        self._stride = self.drawing.stride or self.length
+        free = lengths[usable] - self.length
         counts = -(-free // self._stride) + 1
         self._tiled, self._free = usable, free
         self._slack = (counts - 1) * self._stride - free
