@@ -144,6 +144,23 @@ def _read_corpus_variants(path: Path) -> int:
     return count
 
 
+def _read_corpus(folder: Path) -> int:
+    """A built corpus: windows of it lie in its segments, and have as many letters as they say."""
+    import numpy as np
+
+    from gengram.training.corpus.reading import read_window
+    from gengram.training.corpus.store import open_corpus
+    from gengram.training.corpus.windows import Drawing, WindowSource
+
+    corpus = open_corpus(folder)
+    windows = WindowSource(corpus, Drawing(length=100), 0).draw(np.arange(20))
+    for number in range(20):
+        window = windows.get(number)
+        assert 0 <= window.start < window.end <= corpus.contigs[window.contig].length
+        assert len(read_window(corpus, window)) == 100
+    return 20
+
+
 def _read_text(path: Path) -> int:
     from gengram.genome.text import read_lines
 
@@ -236,6 +253,8 @@ READERS = {
     "regions of a corpus, BED": Reader("places.bed", "", "text", _read_corpus_regions),
     "regions of a corpus, GFF3": Reader("features.gff3", "", "text", _read_corpus_regions),
     "regions of a corpus, GTF": Reader("features.gtf", "", "text", _read_corpus_regions),
+    "facts of a corpus": Reader("corpus", "corpus.json", "json", _read_corpus),
+    "letters of a corpus": Reader("corpus", "letters/data-00000-of-00001.arrow", "binary", _read_corpus),
     "variants of a corpus": Reader("calls.vcf", "", "text", _read_corpus_variants),
     "lines": Reader("sequences.fa.gz", "", "gzip", _read_text),
     "recipe": Reader("recipe.yaml", "", "yaml", _read_recipe),
