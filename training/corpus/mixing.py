@@ -1,11 +1,13 @@
 """How often is each species drawn? Weights of groups, and within a group of genomes."""
 
-import math
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
 from gengram.errors import InputError, suggest
+from gengram.printable import shorten
+
+_MOST = 1e12  # weights are ratios: larger ones are mistakes
 
 
 def weigh_species(
@@ -88,8 +90,8 @@ def _check_groups(weights: Mapping[str, float], members: Mapping[str, Any]) -> N
 
 
 def _check_weight(name: str, weight: Any) -> None:
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or not (0 <= weight < math.inf):
-        raise InputError(f"{name} is {weight!r}: give a number, 0 or more")
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not (0 <= weight <= _MOST):
+        raise InputError(f"{name} is {shorten(repr(weight), 60)}: give a number from 0 to {_MOST:g}")
 
 
 __all__ = ["weigh_species"]

@@ -316,9 +316,11 @@ class Corpus:
             for batch in _open_batches(path):
                 if not batch.schema.equals(_LETTERS):
                     raise InputError(f"{path}: its columns are not contig, start, letters. {_REMEDY}")
-                rows = batch["letters"]
-                letters, bounds = rows.values.to_numpy(), rows.offsets.to_numpy()
-                contigs, starts = batch["contig"].to_numpy(), batch["start"].to_numpy()
+                with tell_faults(f"{path}: its rows cannot be read. {_REMEDY}", (pa.ArrowException,)):
+                    batch.validate()
+                    rows = batch["letters"]
+                    letters, bounds = rows.values.to_numpy(), rows.offsets.to_numpy()
+                    contigs, starts = batch["contig"].to_numpy(), batch["start"].to_numpy()
                 if len(bounds) < 2 or bounds[0] < 0 or bounds[-1] > len(letters) or (np.diff(bounds) < 0).any():
                     raise InputError(f"{path}: its rows do not lie within its letters. {_REMEDY}")
                 goes_on = (contigs[1:] == contigs[:-1]) & (starts[1:] == starts[:-1] + np.diff(bounds)[:-1])
@@ -354,8 +356,11 @@ def open_corpus(folder: str | Path, check: bool = False) -> Corpus:
     if not isinstance(facts, dict) or facts.get("format") != FORMAT or not isinstance(facts.get("shards"), list):
         found = facts.get("format") if isinstance(facts, dict) else None
         raise InputError(f"{path}: this is no corpus of format {FORMAT} (format {found!r}). {_REMEDY}")
-    with tell_faults(f"{path}: what it says of species cannot be read. {_REMEDY}", _NOT_AS_EXPECTED):
+    with tell_faults(f"{path}: what it says of species and groups cannot be read. {_REMEDY}", _NOT_AS_EXPECTED):
         names = {str(one["name"]): (str(one["group"]), one["weight"]) for one in facts["species"]}
+        if len(names) != len(facts["species"]):
+            raise ValueError("a species is there twice")
+        ((facts.get("recipe") or {}).get("groups") or {}).items()
         haplotypes = len(facts["haplotypes"])
     _check_files(folder, facts["shards"], check)
     corpus = Corpus(folder, facts)

@@ -145,6 +145,7 @@ def test_changed_bytes_are_found(store, tmp_path, name):
         ('{"format": 1}', "no corpus of format 1"),
         ('{"format": 1, "shards": []}', "species"),
         ('{"format": 1, "shards": [], "species": [{"name": "human"}], "haplotypes": []}', "species"),
+        ('{"format": 1, "shards": [], "species": [], "haplotypes": [], "recipe": {"groups": "all"}}', "groups"),
         ('{"format": 1, "species": [], "haplotypes": [], "shards": [3]}', "list of files"),
         (
             '{"format": 1, "species": [], "haplotypes": [], "shards": [{"file": "a", "bytes": "x", "sha256": ""}]}',
