@@ -143,7 +143,8 @@ class MarkovModel:
             smoothing: what a context that was seen too rarely falls back on.
                 `"dirichlet"`: n counts of a context and s of the next lower order, down to 1/4 each (MacKay and Peto
                 1995, doi:10.1017/S1351324900000218); s, one for each order, is the power of two from 1 to 4,096 under
-                which the training bases, each left out of the counts in turn, need the fewest bits.
+                which the training bases, each left out of the counts in turn, need the fewest bits. Where these repeat
+                each other, s is too small: ask lower orders as well.
                 `"witten_bell"`: likewise, but s is the number of kinds of bases that the context was seen with, at most
                 4 (Witten and Bell 1991, doi:10.1109/18.87000, method C, interpolated as in Chen and Goodman 1999,
                 doi:10.1006/csla.1999.0128). Made for words: with four letters the highest orders fit too closely.

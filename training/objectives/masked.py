@@ -7,10 +7,11 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from gengram.errors import InputError, suggest
+from gengram.errors import InputError
 from gengram.tokenization.coordinates import measure_tokens
 from gengram.training.corpus.draws import make_generator
 from gengram.training.objectives.batch import find_padding, find_starts, stack_rows
+from gengram.training.objectives.options import check_choice, check_flag, check_share
 from gengram.training.objectives.spans import choose_spans, list_lengths, measure_room
 from gengram.training.objectives.token_kinds import find_token_kinds
 from gengram.training.problems import IGNORED
@@ -80,18 +81,18 @@ class MaskedObjective:
         self.kinds = find_token_kinds(tokenizer)
         if tokenizer.mask_token_id is None:
             raise InputError("the tokenizer has no mask token: learn the next token (causal), or choose another one")
-        _check("share", share, lowest_is_in=False)
-        _check("mask_share", mask_share)
-        _check("random_share", random_share)
+        check_share("share", share, above_zero=True)
+        check_share("mask_share", mask_share)
+        check_share("random_share", random_share)
+        check_choice("choice", choice, get_args(Choice))
+        check_choice("replacement", replacement, get_args(Replacement))
+        check_flag("skip_n", skip_n)
+        check_flag("count_all", count_all)
         if mask_share + random_share > 1 + 1e-9:
             raise InputError(
                 f"mask_share={mask_share} and random_share={random_share} are more than 1 together: what is left of 1 "
                 "is the share of hidden tokens that stay as they are"
             )
-        for name, value, kind in (("choice", choice, Choice), ("replacement", replacement, Replacement)):
-            if value not in get_args(kind):
-                known = get_args(kind)
-                raise InputError(f"{name}={value!r}: give one of {', '.join(known)}{suggest(str(value), known)}")
         self.mask_id: int = tokenizer.mask_token_id
         self.seed, self.share, self.choice, self.count_all = seed, share, choice, count_all
         self.mask_share, self.random_share = mask_share, random_share
@@ -156,11 +157,6 @@ class MaskedObjective:
             np.where(fate < self.mask_share + self.random_share, drawn, ids[chosen]),
         )
         return shown, labels
-
-
-def _check(name: str, share: float, lowest_is_in: bool = True) -> None:
-    if not (0 <= share <= 1 and (share > 0 or lowest_is_in)):
-        raise InputError(f"{name}={share}: give a share {'from' if lowest_is_in else 'above'} 0 to 1, such as 0.15")
 
 
 __all__ = ["STREAM", "Choice", "MaskedObjective", "Replacement"]

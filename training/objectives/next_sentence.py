@@ -12,11 +12,12 @@ import torch
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from gengram.errors import InputError, suggest
+from gengram.errors import InputError
 from gengram.training.corpus.draws import make_generator
 from gengram.training.corpus.store import Corpus
 from gengram.training.corpus.tokens import LetterEncoder
 from gengram.training.corpus.windows import REDRAWS, Drawing, WindowSource, read_window
+from gengram.training.objectives.options import check_choice, check_share
 
 Negatives = Literal["swapped", "elsewhere"]
 
@@ -72,19 +73,19 @@ class PairBlocks(Dataset):
             raise InputError("pairs need a tokenizer with [CLS] and [SEP], such as GENA-LM's")
         if block_size < 5:
             raise InputError(f"rows of {block_size} tokens have no room for [CLS] A [SEP] B [SEP]: give 5 or more")
-        if not 1 <= sentence[0] <= sentence[1]:
-            raise InputError(f"sentence={tuple(sentence)}: give the shortest and the longest in bp, such as {SENTENCE}")
-        if not 0 <= short_share <= 1:
-            raise InputError(f"short_share={short_share}: give a share from 0 to 1, such as 0.1")
-        if negatives not in get_args(Negatives):
-            known = get_args(Negatives)
-            raise InputError(f"negatives={negatives!r}: give {' or '.join(known)}{suggest(str(negatives), known)}")
+        lengths = list(sentence) if isinstance(sentence, list | tuple) else []
+        if len(lengths) != 2 or not all(type(one) is int for one in lengths) or not 1 <= lengths[0] <= lengths[1]:
+            raise InputError(
+                f"sentence={sentence!r}: give the shortest and the longest in bp, such as {list(SENTENCE)}"
+            )
+        check_share("short_share", short_share)
+        check_choice("negatives", negatives, get_args(Negatives))
         if drawing.length is not None:
             raise InputError("windows are as long as pairs need: leave their length out")
         if drawing.order == "covering":
             raise InputError("pairs are of random windows: choose order random")
         self.corpus, self.block_size, self.count = corpus, block_size, count
-        self.sentence, self.short_share, self.negatives = tuple(sentence), short_share, negatives
+        self.sentence, self.short_share, self.negatives = (lengths[0], lengths[1]), short_share, negatives
         self._cls, self._sep, self._seed = tokenizer.cls_token_id, tokenizer.sep_token_id, seed
         self._pad = tokenizer.pad_token_id or 0
         self._encoder = LetterEncoder(tokenizer)

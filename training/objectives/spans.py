@@ -3,6 +3,7 @@
 import numpy as np
 
 from gengram.errors import InputError
+from gengram.training.objectives.options import is_number
 
 _RAREST = 1e-9  # geometric lengths that are rarer than this are left out
 
@@ -18,9 +19,9 @@ def list_lengths(kind: str, length: float) -> np.ndarray:
     Raises:
         `InputError`: another length.
     """
-    if not 1 <= length < 10_000 or (kind != "spans" and length != int(length)):
+    if not is_number(length) or not 1 <= length < 10_000 or (kind != "spans" and length != int(length)):
         what = "the mean length of spans" if kind == "spans" else f"a whole number, the length of {kind}"
-        raise InputError(f"length={length}: give {what} in tokens, 1 or more")
+        raise InputError(f"length={length!r}: give {what} in tokens, 1 or more")
     chances: np.ndarray
     if kind == "words":
         chances = np.zeros(int(length))
