@@ -241,6 +241,13 @@ class TrainingOptions:
             "in a stage, e.g. steps, block_size, learning_rate, rope_theta, strand."
         },
     )
+    context_parallel: int = field(
+        default=1,
+        metadata={
+            "help": "Processes that share each block, for blocks whose activations no device holds (causal models, one "
+            "document a block)."
+        },
+    )
     max_hours: float | None = field(
         default=None,
         metadata={"help": "Write a checkpoint and stop when this process has run so long; SIGTERM does the same."},

@@ -24,7 +24,9 @@ gengram pretrain recipe.yaml --corpus corpora/human --out runs/small --resume_fr
 gengram pretrain --corpus corpora/human --out runs/mine --steps 1000 --block_size 512 --config \\
     '{"model_type": "llama", "hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 4,
       "num_attention_heads": 4}' --memory '{"memory_layers": [1], "memory_dim": 64}'
-gengram pretrain gengram-small --corpus corpora/human --out runs/small --max_hours 11.5 --bf16"""
+gengram pretrain gengram-small --corpus corpora/human --out runs/small --max_hours 11.5 --bf16
+gengram pretrain gengram-small --corpus corpora/human --out runs/small --plan --gpu H100 --gpus 8
+gengram pretrain gengram-small --corpus corpora/human --out runs/small --slurm job.sh --gpus 8 --sharding fsdp2"""
 _NOTES = """\
 The corpus is a folder of `gengram corpus build`. The model goes to OUT, what it has read to OUT/pretraining.json,
 losses and evaluations to OUT/log.jsonl. Keys of a recipe are the names of the flags; flags win. Flags of transformers'
@@ -43,7 +45,7 @@ def pretrain(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> int:
     try:
-        parser, model, corpus, training, common = _parse(argv)
+        parser, model, corpus, training, asked, common = _parse(argv)
     except InputError as error:  # of a recipe
         return complain("gengram pretrain", str(error))
 
@@ -52,6 +54,9 @@ def _run(argv: Sequence[str] | None) -> int:
 
     def work(overwrite: bool) -> Answer | None:
         import torch
+
+        if asked.plan or asked.slurm is not None:
+            return None if training.process_index else _answer(argv, model, corpus, training, asked)
 
         from gengram.training.pretraining.pretrain import pretrain
         from gengram.training.pretraining.report import tabulate
@@ -74,6 +79,17 @@ def _run(argv: Sequence[str] | None) -> int:
     return STOPPED if code == 0 and stopped else code
 
 
+def _answer(argv: Sequence[str] | None, model: Any, corpus: Any, training: Any, asked: Any) -> Answer:
+    """The plan of a run, or its job."""
+    from gengram.training.pretraining.plan_run import answer_plan, make_job, plan_run
+
+    if asked.slurm is not None:
+        if asked.plan:
+            raise InputError("--plan and --slurm both train nothing: give one of the two")
+        return make_job(sys.argv[1:] if argv is None else argv, training, corpus, asked)
+    return answer_plan(plan_run(model, corpus, training, asked))
+
+
 def parse_arguments(argv: Sequence[str] | None = None) -> tuple[Any, Any, Any]:
     """Return `PretrainModelArguments`, `CorpusArguments` and `PretrainArguments` of a command line.
 
@@ -83,18 +99,19 @@ def parse_arguments(argv: Sequence[str] | None = None) -> tuple[Any, Any, Any]:
         `InputError`: a recipe that there is not, that cannot be read or has unknown keys.
         `SystemExit`: code 2, with a message: unknown flags, or values that do not fit.
     """
-    _, model, corpus, training, _ = _parse(argv)
+    _, model, corpus, training, _, _ = _parse(argv)
     return model, corpus, training
 
 
-def _parse(argv: Sequence[str] | None) -> tuple[Any, Any, Any, Any, Any]:
-    """The parser, the three groups of arguments, and what every verb understands."""
+def _parse(argv: Sequence[str] | None) -> tuple[Any, Any, Any, Any, Any, Any]:
+    """The parser, the three groups of arguments, those about the plan, and what every verb understands."""
     from gengram.training.pretraining.arguments import CorpusArguments, PretrainModelArguments, TrainingOptions
+    from gengram.training.pretraining.plan_arguments import PlanArguments
 
     words = list(sys.argv[1:] if argv is None else argv)
     if {"-h", "--help"} & set(words):  # without transformers, whose own flags the notes name
         parser: Any = VerbParser(**_describe())
-        for kind in (PretrainModelArguments, CorpusArguments, TrainingOptions):
+        for kind in (PretrainModelArguments, CorpusArguments, TrainingOptions, PlanArguments):
             _show_fields(parser.add_argument_group(kind._argument_group_name), kind)
         parser.add_common()
         parser.parse_args(["--help"])
@@ -109,7 +126,7 @@ def _parse(argv: Sequence[str] | None) -> tuple[Any, Any, Any, Any, Any]:
     class PretrainParser(VerbParser, HfArgumentParser):
         """Both: a verb's habits, and flags from dataclasses."""
 
-    parser = PretrainParser(**_describe(), dataclass_types=groups)
+    parser = PretrainParser(**_describe(), dataclass_types=[*groups, PlanArguments])
     parser.add_common()
     hints = {name: str(kind) for group in groups for name, kind in get_type_hints(group).items()}
     fields = {entry.name: "dict" in hints[entry.name] for group in groups for entry in dataclasses.fields(group)}
@@ -117,15 +134,24 @@ def _parse(argv: Sequence[str] | None) -> tuple[Any, Any, Any, Any, Any]:
         recipe = read_recipe(words[0], parser, fields, folder=PRETRAINING_RECIPES, keys={"stages": KEYS})
         parser.set_defaults(**recipe)
         words = words[1:]
+    if {"--plan", "--slurm"} & {word.partition("=")[0] for word in words} and "--use_cpu" not in words:
+        words += _plan_without_gpu()
     try:
-        model, corpus, training, common, unknown = parser.parse_args_into_dataclasses(
+        model, corpus, training, asked, common, unknown = parser.parse_args_into_dataclasses(
             words, return_remaining_strings=True, look_for_args_file=False
         )
     except ValueError as error:
         parser.error(str(error))
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    return parser, model, corpus, training, common
+    return parser, model, corpus, training, asked, common
+
+
+def _plan_without_gpu() -> list[str]:
+    """What lets --bf16 be planned on a machine that has no GPU."""
+    import torch
+
+    return [] if torch.accelerator.is_available() else ["--use_cpu"]
 
 
 def _describe() -> dict[str, Any]:

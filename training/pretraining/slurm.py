@@ -76,6 +76,11 @@ class Job:
         return round(self.hours - min(_MARGIN, 0.1 * self.hours), 3)
 
 
+def add_margin(max_hours: float) -> float:
+    """Return the hours of a job whose run stops itself after `max_hours`."""
+    return max_hours + min(_MARGIN, max_hours / 9)
+
+
 def render_job(job: Job) -> str:
     """Return the script, for `sbatch`."""
     name = _NAME.sub("_", Path(job.out).name).strip("_.-")[:60] or "pretrain"
@@ -179,4 +184,4 @@ fi
 exit "$code"
 """
 
-__all__ = ["CONFIG_OF", "Job", "render_job", "write_job"]
+__all__ = ["CONFIG_OF", "Job", "add_margin", "render_job", "write_job"]

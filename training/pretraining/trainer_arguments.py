@@ -85,10 +85,17 @@ class PretrainArguments(TrainingOptions, TrainingArguments):  # type: ignore[mis
             raise ValueError(f"max_steps={self.max_steps}: give 1 or more")
         if self.max_steps != -1 and self.tokens is not None:
             raise ValueError("give either steps or tokens, not both")
-        if self.fsdp and (self.use_cpu or not torch.accelerator.is_available()):
+        on_cpu = self.use_cpu or not torch.accelerator.is_available()
+        by_launcher = os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("true", "1")
+        if on_cpu and (self.fsdp or by_launcher):
             raise ValueError(
-                "fsdp on a CPU: Trainer would silently run DDP instead. Leave fsdp out here; on GPUs use the "
-                "configuration of `python -m gengram.training.accelerate_configs fsdp2`"
+                "fsdp on a CPU: Trainer would silently run DDP instead. Leave fsdp out here (accelerate's configuration "
+                "ddp); on GPUs use that of `python -m gengram.training.accelerate_configs fsdp2`"
+            )
+        if int(os.environ.get("PARALLELISM_CONFIG_CP_SIZE", "1")) > 1:
+            raise ValueError(
+                "cp_size of accelerate cuts blocks behind the back of the memory and the loss: give --context_parallel "
+                "instead"
             )
 
 
