@@ -273,6 +273,16 @@ class TrainingOptions:
         default=2, metadata={"help": "Checkpoints of a stage that are kept, the last ones."}
     )
     disable_tqdm: bool | None = field(default=False, metadata={"help": "Show no progress bars."})
+    hub_license: str = field(
+        default="unknown", metadata={"help": "Licence of the published weights, an identifier of the Hub."}
+    )
+    push_checkpoints: bool = field(
+        default=False,
+        metadata={"help": "With --push_to_hub: publish each checkpoint too, on a branch stage-N-step-M."},
+    )
+    push_training_state: bool = field(
+        default=False, metadata={"help": "With --push_checkpoints: optimizer, schedule and log beside the weights."}
+    )
     # As transformers has them, in a form that a command line can give, or with what a run does by itself.
     include_num_input_tokens_seen: str = field(
         default="no", metadata={"help": "Tokens are counted in any case.", "choices": ["no"]}

@@ -73,6 +73,7 @@ def _run(argv: Sequence[str] | None) -> int:
         if training.process_index:
             return None
         text = report["stopped"]["message"] if stopped else f"{tabulate(report)}\n{Path(training.output_dir)}"
+        text += f"\n{report['commit']}" if "commit" in report else ""
         return Answer(text, {"out": str(training.output_dir), **report})
 
     code = run(parser, common, work)

@@ -17,10 +17,11 @@ class PretrainLoss:
     Args:
         is_causal: labels are shifted here, as transformers' causal models do.
         balance: weight of the loss that keeps experts in balance.
+        shifted: of a causal model, labels are shifted before they come here.
     """
 
-    def __init__(self, is_causal: bool, balance: float = 0.0):
-        self.is_causal, self.balance = is_causal, balance
+    def __init__(self, is_causal: bool, balance: float = 0.0, shifted: bool = False):
+        self.is_causal, self.balance, self.shifted = is_causal, balance, shifted
 
     def __call__(
         self, outputs: Any, labels: torch.Tensor, others: dict[str, torch.Tensor], tokens: torch.Tensor, share: float
@@ -37,7 +38,7 @@ class PretrainLoss:
         """
         logits = getattr(outputs, "prediction_logits", None)
         logits = outputs.logits if logits is None else logits
-        if self.is_causal:
+        if self.is_causal and not self.shifted:
             logits, labels = logits[:, :-1], labels[:, 1:]
         labels = labels.to(logits.device)
         total = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED, reduction="sum")

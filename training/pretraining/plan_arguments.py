@@ -20,8 +20,8 @@ class PlanArguments:
     slurm: str | None = field(
         default=None,
         metadata={
-            "help": "Train nothing: write a job script for sbatch, to standard output or to FILE, that goes on with the "
-            "run until it is done.",
+            "help": "Train nothing: write a job script for sbatch, to standard output or to FILE, that goes on with "
+            "the run until it is done.",
             "nargs": "?",
             "const": "-",
             "metavar": "FILE",

@@ -25,6 +25,7 @@ from gengram.training.pretraining.slurm import Job, add_margin, render_job, writ
 from gengram.training.pretraining.trainer_arguments import PretrainArguments, divide_step
 
 _DROPPED = ("--resume_from_checkpoint", "--overwrite", "--max_hours", "--quiet", "--json")  # which the job decides
+_BOOLEANS = ("--plan", "--overwrite", "--resume_from_checkpoint", "--quiet")
 _WITH_VALUE = {"--max_hours", *(f"--{name}" for name in NAMES if name not in ("plan", "slurm"))}
 
 
@@ -141,12 +142,9 @@ def strip_words(words: Sequence[str]) -> list[str]:
             kept.append(word)
             continue
         following = words[at + 1] if at + 1 < len(words) else "--"
-        is_bool = flag in ("--plan", "--overwrite", "--resume_from_checkpoint", "--quiet")
-        takes = (
-            flag in _WITH_VALUE
-            or not following.startswith("-")
-            and (not is_bool or following.lower() in ("true", "false", "1", "0", "yes", "no"))
-        )
+        takes = flag in _WITH_VALUE
+        if not takes and not following.startswith("-"):
+            takes = flag not in _BOOLEANS or following.lower() in ("true", "false", "1", "0", "yes", "no")
         skip = "=" not in word and takes
     return kept
 

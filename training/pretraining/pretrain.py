@@ -41,8 +41,10 @@ from gengram.training.pretraining.progress import (
     clear_run,
     name_stage,
 )
+from gengram.training.pretraining.publishing import CheckpointPush, check_publishing, publish_model
 from gengram.training.pretraining.report import describe_run, describe_what, write_markdown
 from gengram.training.pretraining.set_up import Preparation, make_trainer, open_blocks
+from gengram.training.pretraining.shared_blocks import check_shared
 from gengram.training.pretraining.stages import Stage, check_lengths, read_stages
 from gengram.training.pretraining.trainer import BlockTrainer
 from gengram.training.pretraining.trainer_arguments import PretrainArguments
@@ -107,10 +109,12 @@ def pretrain(
     output = Path(training_arguments.output_dir)
     is_main = training_arguments.process_index == 0
     resume = bool(training_arguments.resume_from_checkpoint)
+    check_publishing(training_arguments)
     check_output(output, overwrite=training_arguments.overwrite, resume=resume)
     limits = RunLimits(training_arguments.max_hours)
     with limits.listening():
         ready = prepare(model_arguments, corpus_arguments, training_arguments)
+        _check_shared(ready, training_arguments)
         run = describe_what(ready.model, ready.configs[0], ready.corpus, ready.stages, training_arguments)
         if resume:
             check_same_run(output, run, REPORT)
@@ -127,7 +131,9 @@ def pretrain(
         try:
             start: Path | None = None
             for stage, config in zip(ready.stages, ready.configs):
-                stopped = _train_stage(ready, stage, config, start, limits, output, resume)
+                pushes = training_arguments.push_checkpoints
+                pushing = [CheckpointPush(training_arguments, run, stage.number)] if pushes else []
+                stopped = _train_stage(ready, stage, config, start, limits, output, resume, pushing)
                 if stopped is not None:
                     return stopped
                 start = name_stage(output, stage.number) / MODEL
@@ -141,8 +147,20 @@ def pretrain(
         training_arguments.distributed_state.wait_for_everyone()
         if is_main:
             _finish(report, start, output)
+            if training_arguments.push_to_hub:
+                report["commit"] = publish_model(output, report, training_arguments)
     training_arguments.distributed_state.wait_for_everyone()
     return report
+
+
+def _check_shared(ready: Preparation, arguments: PretrainArguments) -> None:
+    """Refuse blocks that processes cannot share."""
+    if arguments.context_parallel == 1:
+        return
+    for stage, config in zip(ready.stages, ready.configs):
+        if ready.task != "causal_lm" or stage.corpus.pack:
+            raise InputError("context_parallel: blocks of a causal model, of one document each, can be shared")
+        check_shared(config, arguments.context_parallel, stage.corpus.block_size, arguments.world_size)
 
 
 def _train_stage(
@@ -153,6 +171,7 @@ def _train_stage(
     limits: RunLimits,
     output: Path,
     resume: bool,
+    callbacks: list[CheckpointPush],
 ) -> dict[str, Any] | None:
     """Train one stage and leave its model in `model`; what stopped it before, if something did."""
     folder, arguments = name_stage(output, stage.number), stage.training
@@ -171,7 +190,7 @@ def _train_stage(
         check_names(checkpoint, model)
     log = RunLog(output / LOG, stage.number, len(ready.stages), is_main=is_main)
     log.begin(checkpoint or start)
-    trainer = make_trainer(model, ready, stage, log, limits, folder, choose_measure(ready, stage))
+    trainer = make_trainer(model, ready, stage, log, limits, folder, choose_measure(ready, stage), callbacks)
     if trainer.measure is not None:
         trainer.add_callback(RunCurves(output, partial(measure_simple, ready)))
     if is_main and len(ready.stages) > 1:

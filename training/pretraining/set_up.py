@@ -1,11 +1,18 @@
 """From a model and the arguments of a stage to its Trainer."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from transformers import IntervalStrategy, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
+from transformers import (
+    IntervalStrategy,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    TrainerCallback,
+)
 
 from gengram.errors import InputError
 from gengram.loading.faults import tell_faults
@@ -21,6 +28,7 @@ from gengram.training.pretraining.batches import BlockBatches, CountingCollator
 from gengram.training.pretraining.limits import RunLimits
 from gengram.training.pretraining.logs import RunLog
 from gengram.training.pretraining.losses import PretrainLoss
+from gengram.training.pretraining.shared_blocks import SharedBlocks
 from gengram.training.pretraining.stages import Stage
 from gengram.training.pretraining.trainer import BlockTrainer
 from gengram.training.setup import check_optimizer
@@ -95,6 +103,7 @@ def make_trainer(
     limits: RunLimits,
     folder: Path,
     measure: Callable[[Any], dict[str, Any]] | None,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> BlockTrainer:
     """Return the Trainer of a stage.
 
@@ -105,6 +114,7 @@ def make_trainer(
         log, limits: of it.
         folder: for its checkpoints.
         measure: what an evaluation measures; None: nothing.
+        callbacks: that come behind the seal of a checkpoint.
 
     Raises:
         `InputError`: arguments that Trainer cannot work with.
@@ -113,6 +123,7 @@ def make_trainer(
     arguments.output_dir = str(folder)
     arguments.label_names = ["labels"]
     arguments.remove_unused_columns = False
+    arguments.push_to_hub = False  # Trainer's own has another card, and pickles.
     if arguments.device.type == "cpu":
         arguments.dataloader_pin_memory = False  # There is no device to copy to, only a warning for each loader.
     if measure is None:
@@ -125,14 +136,17 @@ def make_trainer(
         stage.steps,
         arguments.blocks_per_step,
         accumulation=arguments.gradient_accumulation_steps,
-        processes=arguments.world_size,
-        process=arguments.process_index,
+        processes=arguments.world_size // arguments.context_parallel,
+        process=arguments.process_index // arguments.context_parallel,
     )
     config: Any = model.config.get_text_config()
     balance = float(getattr(config, "router_aux_loss_coef", 0.0) or 0.0) if ready.task == "causal_lm" else 0.0
     if not hasattr(config, "output_router_logits"):
         balance = 0.0
     blocks = ready.blocks[stage.number - 1]
+    shared = None
+    if arguments.context_parallel > 1:
+        shared = SharedBlocks(model, arguments.context_parallel, stage.corpus.block_size)
     with tell_faults("the training cannot be set up with these arguments"):
         trainer = BlockTrainer(
             model=model,
@@ -142,10 +156,11 @@ def make_trainer(
             eval_dataset=blocks if measure is not None else None,  # It is not read: `measure` has its own windows.
             processing_class=ready.tokenizer,
             batches=batches,
-            loss=PretrainLoss(ready.task == "causal_lm", balance),
+            loss=PretrainLoss(ready.task == "causal_lm", balance, shifted=shared is not None),
+            shared=shared,
             log=log,
             measure=measure,
-            callbacks=[limits, CheckpointSeal(), log],
+            callbacks=[limits, CheckpointSeal(), *callbacks, log],
         )
     trainer.pop_callback(PrinterCallback)  # It prints dictionaries, to standard output.
     log.shows_lines = not shows_bar

@@ -142,7 +142,7 @@ def _change(training: PretrainArguments, overrides: dict[str, Any]) -> PretrainA
         if overrides.get(name) is not None:
             _read_number(name, overrides[name])
     own.gradient_accumulation_steps, own.per_device_train_batch_size = divide_step(
-        own.blocks_per_step, own.per_device_train_batch_size, own.world_size
+        own.blocks_per_step, own.per_device_train_batch_size, max(own.world_size // own.context_parallel, 1)
     )
     if own.lr_scheduler_type == "cosine_with_min_lr" and own.lr_scheduler_kwargs is None:
         own.lr_scheduler_kwargs = {"min_lr_rate": _LOWEST_RATE}

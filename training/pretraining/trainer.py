@@ -3,6 +3,7 @@
 Dimensions: B blocks, T tokens.
 """
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from gengram.training.pretraining.batches import COUNTS, BlockBatches
 from gengram.training.pretraining.logs import RunLog
 from gengram.training.pretraining.losses import PretrainLoss
 from gengram.training.pretraining.optimizer import group_parameters
+from gengram.training.pretraining.shared_blocks import SharedBlocks
 from gengram.training.trainer import FILLER, StepTrainer
 
 _TARGETS = ("next_sentence_label",)  # which the loss reads, and not the model
@@ -28,6 +30,7 @@ class BlockTrainer(StepTrainer):
         loss: of a batch.
         log: is told what is read.
         measure: what an evaluation measures: takes the model, returns numbers by name; None: nothing is measured.
+        shared: how processes share each block; None: each has blocks of its own.
         others: see `Trainer`.
     """
 
@@ -38,10 +41,11 @@ class BlockTrainer(StepTrainer):
         loss: PretrainLoss,
         log: RunLog,
         measure: Callable[[Any], dict[str, Any]] | None = None,
+        shared: SharedBlocks | None = None,
         **others: Any,
     ):
         super().__init__(steps=batches, compute_loss_func=loss, **others)
-        self.batches, self.log_file, self.measure = batches, log, measure
+        self.batches, self.log_file, self.measure, self.shared = batches, log, measure, shared
         # Since the last line of the log: the tokens' loss, a sum over steps; learned tokens, their bases, steps.
         self._nats: torch.Tensor | float = 0.0
         self._learned = self._learned_bases = self._steps = 0
@@ -59,6 +63,8 @@ class BlockTrainer(StepTrainer):
                 counts[:3] += own
                 counts[3] += batch["input_ids"].numel()
         summed = self.accelerator.reduce(counts.to(device))
+        if self.shared is not None:  # All that share a block have counted it.
+            summed = summed // self.shared.size
         learned, learned_bases, bases, tokens = summed.tolist()
         self._learned, self._learned_bases = self._learned + learned, self._learned_bases + learned_bases
         self._steps += 1
@@ -74,8 +80,11 @@ class BlockTrainer(StepTrainer):
         others = {name: inputs.pop(name) for name in _TARGETS if name in inputs}
         if self.step_loss.balance:  # Else there is no loss that keeps the experts in balance.
             inputs["output_router_logits"] = True
-        outputs = model(**inputs, return_dict=True)
         share = len(labels) / self.batches.blocks
+        if self.shared is not None:
+            inputs, labels = self.shared.cut(inputs, labels)
+            share /= self.shared.size
+        outputs = model(**inputs, return_dict=True)
         of_tokens, besides = self.step_loss(outputs, labels, others, num_items_in_batch, share)
         loss = (of_tokens + besides) * self.accelerator.num_processes
         if is_filler:
@@ -133,7 +142,8 @@ class BlockTrainer(StepTrainer):
         was_training = model.training
         model.eval()
         try:
-            with torch.no_grad(), self.compute_loss_context_manager():
+            apart = contextlib.nullcontext() if self.shared is None else self.shared.apart()
+            with apart, torch.no_grad(), self.compute_loss_context_manager():
                 measured = self.measure(model)
         finally:
             model.train(was_training)

@@ -59,12 +59,12 @@ class PretrainArguments(TrainingOptions, TrainingArguments):  # type: ignore[mis
             setattr(self, name, read_mapping(name, getattr(self, name)))
         if self.overwrite and self.resume_from_checkpoint:
             raise ValueError("overwrite begins a run anew, resume_from_checkpoint goes on with it: give one of the two")
-        check_positive(self, "tokens", "blocks_per_step", "max_hours", "table_learning_rate")
+        check_positive(self, "tokens", "blocks_per_step", "max_hours", "table_learning_rate", "context_parallel")
         if self.eval_bases is not None and self.eval_bases < 0:
             raise ValueError(f"eval_bases={self.eval_bases}: give a number of bases, or 0")
         self.stages = _read_stages(self.stages)
         self.gradient_accumulation_steps, self.per_device_train_batch_size = divide_step(
-            self.blocks_per_step, self.per_device_train_batch_size, processes
+            self.blocks_per_step, self.per_device_train_batch_size, max(processes // self.context_parallel, 1)
         )
         try:
             super().__post_init__()
@@ -89,8 +89,8 @@ class PretrainArguments(TrainingOptions, TrainingArguments):  # type: ignore[mis
         by_launcher = os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("true", "1")
         if on_cpu and (self.fsdp or by_launcher):
             raise ValueError(
-                "fsdp on a CPU: Trainer would silently run DDP instead. Leave fsdp out here (accelerate's configuration "
-                "ddp); on GPUs use that of `python -m gengram.training.accelerate_configs fsdp2`"
+                "fsdp on a CPU: Trainer would silently run DDP instead. Leave fsdp out here (of accelerate's "
+                "configurations take ddp); on GPUs use that of `python -m gengram.training.accelerate_configs fsdp2`"
             )
         if int(os.environ.get("PARALLELISM_CONFIG_CP_SIZE", "1")) > 1:
             raise ValueError(

@@ -4,6 +4,7 @@ The two processes run all cases once; each is compared with whole blocks in the 
 """
 
 import copy
+import json
 import os
 import subprocess
 import sys
@@ -18,7 +19,10 @@ from transformers import DeepseekV3Config, LlamaConfig, MistralConfig, MixtralCo
 
 from gengram import GengramConfig, GengramForCausalLM
 from gengram.errors import InputError
+from gengram.training.accelerate_configs import CONFIGS
+from gengram.training.pretraining.command import pretrain
 from gengram.training.pretraining.shared_blocks import SharedBlocks, check_shared
+from tests.training.pretraining.commands import make_words
 
 RANKS = 2
 SIZE = {"vocab_size": 128, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -182,6 +186,36 @@ def test_what_cannot_be_cut(results):
     padded, packed, odd = results[0]["refused"]
     assert "no padding and one document each" in padded and padded == packed
     assert "94 tokens cannot be cut so" in odd
+
+
+@pytest.mark.slow
+def test_a_run_whose_blocks_are_shared_is_that_of_one_process(corpus, tmp_path):
+    options = {"use_cpu": None, "blocks_per_step": 4, "block_size": 64, "memory": {**MEMORY, "window_size": 5}}
+    losses = []
+    for count, more in ((1, {"use_cpu": True}), (2, {"context_parallel": 2, "ddp_backend": "gloo"})):
+        words = make_words(corpus, tmp_path / str(count), **{**options, **more})
+        command = [sys.executable, "-m", "gengram", "pretrain", *words]
+        if count == 2:
+            launch = ["-m", "accelerate.commands.launch", "--config_file", str(CONFIGS["ddp"]), "--num_processes", "2"]
+            command[1:1] = [*launch, "--main_process_port", "0"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-3000:]
+        lines = [json.loads(line) for line in (tmp_path / str(count) / "log.jsonl").read_text().splitlines()]
+        names = ("loss", "bits_per_base", "eval_bits_per_base", "grad_norm")
+        losses.append([line[name] for line in lines for name in names if name in line])
+    assert len(losses[0]) >= 14 and losses[1] == pytest.approx(losses[0], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"context_parallel": 2}, "1 processes cannot be divided into groups of 2"),
+        ({"context_parallel": 2, "pack": True}, "of one document each, can be shared"),
+    ],
+)
+def test_a_run_that_cannot_share_says_so(changes, message, corpus, tmp_path, capsys):
+    assert pretrain(make_words(corpus, tmp_path / "out", **changes)) == 1
+    assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow
