@@ -14,7 +14,7 @@ import numpy as np
 from gengram.progress import track
 from gengram.training.corpus.windows import Windows
 from gengram.training.evaluation.processes import find_place, merge_rows
-from gengram.training.evaluation.regions import classify_bases, list_classes
+from gengram.training.evaluation.regions import REPEAT, UNIQUE, classify_bases, list_classes
 from gengram.training.evaluation.scoring import WindowScorer, cut_batches, deal_batches
 from gengram.training.metrics.bootstrap import draw_in_parts, find_interval
 
@@ -107,6 +107,8 @@ def summarise_bits(bits: WindowBits, species: Sequence[str]) -> dict[str, float]
     for name in sorted(set(species)):
         metrics |= describe_bits(f"species/{name}", bits.nats[names == name], bits.bases[names == name])
     for name, (some_nats, some_bases) in bits.by_class.items():
+        if name == UNIQUE and not bits.by_class[REPEAT][1].any():
+            continue  # nothing is masked
         metrics |= describe_bits(f"class/{name}", some_nats, some_bases)
     return metrics
 

@@ -35,6 +35,7 @@ _STYLE: dict[Any, Any] = {
     # Names are no formulas, whatever a reader has in a matplotlibrc.
     "text.usetex": False,
 }
+_GUESS = 2.1  # bits per base: a little more than those of a guess among four
 _MARKED = 40  # points of a line that have a dot each
 _MOST_LINES = len(_COLOURS)
 _MOST_TIMES = 10  # of the smallest value: beyond, an axis is logarithmic
@@ -211,12 +212,8 @@ def _draw_bits(axes: "Axes", history: _History, references: Mapping[str, float])
             linestyle=styles[number // (_MOST_LINES - 1) % 3],
             label=f"{label_plot(name)}: {value:.3f}",
         )
-    values = [value for _, value in held_out] + [value for _, value in shown]
     _finish(axes, history, "bits per base")
-    # The first steps of a training would hide all that comes later.
-    low, high = min([*values, *(value for _, value in training)]), max(values)
-    margin = 0.06 * (high - low or 0.1)
-    axes.set_ylim(low - margin, high + margin)
+    _limit_bits(axes, [value for _, value in [*training, *held_out]], [value for _, value in shown])
     _add_legend(axes, "upper right")  # the best place takes long to find among many points
 
 
@@ -247,6 +244,8 @@ def _make_lines(title: str, unit: str, lines: Mapping[str, str], digits: str = "
             axes.axhline(0, color=_GREY, linewidth=0.8, linestyle=":")
         elif zero:
             axes.set_ylim(bottom=0, top=max(values) * 1.1 or 1)
+        else:
+            _limit_bits(axes, values)
         _finish(axes, history, unit)
         _add_legend(axes)
 
@@ -296,6 +295,14 @@ def _finish(axes: "Axes", history: _History, unit: str) -> None:
     axes.set_xlim(-0.03 * history.end, 1.03 * history.end)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.ticklabel_format(axis="y", useOffset=False)
+
+
+def _limit_bits(axes: "Axes", values: Sequence[float], others: Sequence[float] = ()) -> None:
+    """Leave out of view what is worse than a guess: the first steps of a training would hide all that comes later."""
+    seen = [value for value in values if value <= _GUESS] or list(values)
+    low, high = min([*seen, *others]), max([*seen, *others])
+    margin = 0.06 * (high - low or 0.1)
+    axes.set_ylim(low - margin, high + margin)
 
 
 def _set_scale(axes: "Axes", values: Sequence[float]) -> None:

@@ -6,7 +6,7 @@ from gengram.training.corpus.store import Corpus
 from gengram.training.corpus.windows import REFERENCE, Window
 
 REPEAT, UNIQUE = "repeat", "unique"
-"""Classes of lower and upper case letters, where the genomes have both: soft-masked repeats, and what is none."""
+"""Classes of lower and upper case letters: soft-masked repeats, and what is none where some are masked."""
 
 
 def list_classes(corpus: Corpus) -> list[str]:

@@ -49,7 +49,8 @@ class WindowScorer:
     A masked model: the tokens that the objective chooses in the block with the window's number, all of a window at once
     and all replaced by the mask, given all others. So every scored token is hidden, and every token around it is the
     true one, whatever the objective does in training. These are factors of a pseudo-likelihood, no likelihood of the
-    sequence: not to be compared with a causal model's.
+    sequence: not to be compared with a causal model's. Of overlapping k-mers, which tell each other, the tokens of a
+    base add up to more than the base takes: compare such models with each other alone.
 
     Args:
         model: a language model, as it is: its mode, dtype and device are the caller's.

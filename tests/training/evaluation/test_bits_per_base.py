@@ -162,6 +162,12 @@ def test_a_masked_model_needs_a_mask(corpus, make_fixed, tokenizer):
         WindowScorer(make_fixed(SHARES), bare, objective, corpus)
 
 
+def test_genomes_without_soft_masks_have_no_repeats(tokenizer, make_fixed, tmp_path, write_corpus):
+    corpus = write_corpus(tmp_path / "upper", [{"letters": "ACGT" * 20, "split": "validation"}])
+    metrics = measure(make_fixed(SHARES), tokenizer, "causal", corpus)
+    assert not [name for name in metrics if name.startswith("class/")]
+
+
 def test_windows_without_a_base_say_nothing(tokenizer, make_fixed, tmp_path, write_corpus):
     corpus = write_corpus(tmp_path / "n", [{"letters": "N" * 50, "split": "validation"}])
     metrics = measure(make_fixed(SHARES), tokenizer, "causal", corpus, paired_bases=50)
