@@ -394,12 +394,12 @@ class _Reader:
         for number, column in enumerate(self.chosen.tolist()):
             fields = columns[column].split(":")
             text = fields[place] if place < len(fields) else "."
-            *alleles, note = self.genotypes.get(text) or self._parse_genotype(record, number, text)
+            *sides, note = self.genotypes.get(text) or self._parse_genotype(record, number, text)
             if note:
                 self.tally.counts[note] += 1
                 if note == "unphased" and self._swap(record, number, text):
-                    alleles.reverse()
-            for side, allele in enumerate(alleles):
+                    sides.reverse()
+            for side, allele in enumerate(sides):
                 if allele:
                     self._check_allele(record, number, allele)
                     carriers.append((2 * number + side, allele))
