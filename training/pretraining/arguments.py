@@ -283,16 +283,6 @@ class TrainingOptions:
     push_training_state: bool = field(
         default=False, metadata={"help": "With --push_checkpoints: optimizer, schedule and log beside the weights."}
     )
-    # As transformers has them, in a form that a command line can give, or with what a run does by itself.
-    include_num_input_tokens_seen: str = field(
-        default="no", metadata={"help": "Tokens are counted in any case.", "choices": ["no"]}
-    )
-    liger_kernel_config: dict[str, Any] | str | None = field(
-        default=None, metadata={"help": "Which of Liger's kernels are used, as JSON (a mapping in YAML)."}
-    )
-    do_train: bool = field(default=True, metadata={"help": "A run always trains."})
-    do_eval: bool = field(default=True, metadata={"help": "A run evaluates where contigs are held out."})
-    do_predict: bool = field(default=True, metadata={"help": "Not read."})
 
 
 def check_positive(arguments: Any, *names: str) -> None:

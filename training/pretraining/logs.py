@@ -14,6 +14,7 @@ from gengram.progress import MINUTE, tell
 LOG = "log.jsonl"
 COUNTS_FILE = "counts.json"  # in a checkpoint
 _SECONDS_APART = 5  # lines with the loss of the training
+_SHOWN = ("loss", "bits_per_base", "learning_rate", "tokens_per_second", "eval_loss", "eval_bits_per_base")
 _OF_TRAINER = ("epoch", "total_flos", "train_", "eval_runtime", "eval_steps_per_second", "eval_samples_per_second")
 
 
@@ -98,7 +99,8 @@ class RunLog(TrainerCallback):
 
     def _tell(self, state: Any, values: dict[str, Any]) -> None:
         self._told = time.monotonic()
-        numbers = "".join(f", {name} {value:.4g}" for name, value in values.items() if isinstance(value, float | int))
+        shown = {name: value for name, value in values.items() if name in _SHOWN and isinstance(value, float | int)}
+        numbers = "".join(f", {name} {value:.4g}" for name, value in shown.items())
         stage = f"stage {self.stage} of {self.stages}, " if self.stages > 1 else ""
         tell(f"{stage}step {state.global_step:,} of {state.max_steps:,}{numbers}")
 

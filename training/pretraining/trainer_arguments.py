@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -45,6 +45,17 @@ class PretrainArguments(TrainingOptions, TrainingArguments):  # type: ignore[mis
     Raises:
         ValueError: numbers that make no sense or exclude each other, or what `TrainingArguments` refuses.
     """
+
+    # As transformers has them, in a form that a command line can give, or with what a run does by itself.
+    include_num_input_tokens_seen: str = field(
+        default="no", metadata={"help": "Tokens are counted in any case.", "choices": ["no"]}
+    )
+    liger_kernel_config: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Which of Liger's kernels are used, as JSON (a mapping in YAML)."}
+    )
+    do_train: bool = field(default=True, metadata={"help": "A run always trains."})
+    do_eval: bool = field(default=True, metadata={"help": "A run evaluates where contigs are held out."})
+    do_predict: bool = field(default=True, metadata={"help": "Not read."})
 
     def __post_init__(self):
         processes = int(os.environ.get("WORLD_SIZE", "1"))
