@@ -110,13 +110,22 @@ def change_config(
             raise InputError(f"max_position_embeddings: a {backbone.model_type} has none")
         backbone.max_position_embeddings = int(max_position_embeddings)
     if rope_theta is not None:
-        rope = getattr(backbone, "rope_parameters", None)
-        if not rope:
-            raise InputError(f"rope_theta: a {backbone.model_type} has no rotary positions")
-        kinds = [rope] if "rope_theta" in rope else [kind for kind in rope.values() if isinstance(kind, dict)]
-        for kind in kinds:
-            kind["rope_theta"] = float(rope_theta)
+        _turn_faster(backbone, float(rope_theta))
     return config
+
+
+def _turn_faster(backbone: Any, rope_theta: float) -> None:
+    """Set the base of a model's rotary positions, by whatever name its configuration has it."""
+    rope = getattr(backbone, "rope_parameters", None) or {}
+    kinds = [rope] if "rope_theta" in rope else [kind for kind in rope.values() if isinstance(kind, dict)]
+    for kind in kinds:
+        kind["rope_theta"] = rope_theta
+    rotary = getattr(backbone, "position_embedding_type", "rotary") == "rotary"
+    names = [name for name in ("rope_theta", "rotary_base") if name in vars(backbone) and rotary and not kinds]
+    for name in names:
+        setattr(backbone, name, rope_theta)
+    if not kinds and not names:
+        raise InputError(f"rope_theta: a {backbone.model_type} has no rotary positions")
 
 
 def choose_task(config: PreTrainedConfig, objective: str) -> str:
