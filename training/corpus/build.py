@@ -231,7 +231,7 @@ class _Build:
             "format": FORMAT,
             "name": recipe.name,
             "licence": recipe.licence,
-            "recipe": _to_json(recipe),
+            "recipe": _hide_places(_to_json(recipe)),
             "sources": [
                 {"file": source.name, "bytes": source.bytes, "sha256": source.sha256} for source in self.sources
             ],
@@ -316,6 +316,15 @@ def _to_json(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: _to_json(one) for name, one in value.items()}
     return [_to_json(one) for one in value] if isinstance(value, tuple | list) else value
+
+
+def _hide_places(value: Any) -> Any:
+    """What JSON has; of a file that is named from the root on, its name alone."""
+    if isinstance(value, dict):
+        return {name: _hide_places(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_hide_places(one) for one in value]
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def _estimate_letters(source: Source) -> int:

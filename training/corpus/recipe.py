@@ -167,10 +167,10 @@ class GivenRecipe(NamedTuple):
     def _find(self, name: str, where: _Path) -> list[tuple[str, Path]]:
         file = self.folder / name
         if not _GLOB.search(name) or file.exists():
-            with tell_faults(f"{self.place(*where)}"):
+            try:
                 check_input_files(file)
-            if not file.is_file():
-                raise InputError(f"{self.place(*where)}: {file}: there is no such file")
+            except InputError as error:
+                raise InputError(f"{self.place(*where)}: {error}") from error
             return [(Path(name).name if Path(name).is_absolute() else name, file)]
         root = Path(file.anchor) if file.is_absolute() else Path()
         pattern = str(file.relative_to(root))
