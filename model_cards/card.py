@@ -23,6 +23,7 @@ from gengram.markdown import (
     format_table,
     render_template,
 )
+from gengram.model_cards.pretraining import describe_pretraining, list_pretraining_limits
 from gengram.printable import make_printable, shorten
 from gengram.registration import find_configuration
 from gengram.tokenization.coordinates import measure_tokens
@@ -75,6 +76,7 @@ def render_card(
     dataset: str | None = None,
     origin: str = "",
     plots: dict[str, str] | None = None,
+    pretraining: dict[str, Any] | None = None,
 ) -> ModelCard:
     """Render the model card of a checkpoint.
 
@@ -90,6 +92,7 @@ def render_card(
         dataset: Hub id of the dataset on which it was measured.
         origin: where the weights come from, in sentences, if neither a report nor `base_model` tells.
         plots: images that will be published beside the card: path in the repository -> title.
+        pretraining: content of `pretraining.json`, where `gengram pretrain` has made the weights.
 
     Returns:
         `ModelCard`: metadata (with the results as `model-index`) and text.
@@ -126,7 +129,7 @@ def render_card(
         "model_template.md",
         card_data=data.to_yaml(),
         name=repo_id.split("/")[-1],
-        summary=_summarize(folder, config, report, base_model),
+        summary=_summarize(folder, config, report, base_model, pretraining),
         origin=origin,
         usage_note=_explain_usage(repo_id, adapter, carries_code),
         usage=format_fence(_show_usage(repo_id, config, tokenizer, len(classes)), "python"),
@@ -138,10 +141,12 @@ def render_card(
         results=_draw_results(results),
         each_class=_tabulate_classes(report, kind),
         plots=[format_image(title, file) for file, title in (plots or {}).items()],
-        limits=_list_limits(tokenizer, report),
+        pretraining=describe_pretraining(pretraining) if pretraining is not None else None,
+        limits=_list_limits(tokenizer, report)
+        + (list_pretraining_limits(pretraining) if pretraining is not None else []),
         license=license,
         code_license=_describe_code(carries_code),
-        versions=_list_versions(report),
+        versions=_list_versions(pretraining if report is None else report),
     )
     return ModelCard(text)
 
@@ -204,7 +209,13 @@ def _read_classes(config: dict[str, Any], report: dict[str, Any] | None) -> list
     return list((report or {}).get("data", {}).get("classes") or [])
 
 
-def _summarize(folder: Path, config: dict[str, Any], report: dict[str, Any] | None, base_model: str | None) -> str:
+def _summarize(
+    folder: Path,
+    config: dict[str, Any],
+    report: dict[str, Any] | None,
+    base_model: str | None,
+    pretraining: dict[str, Any] | None,
+) -> str:
     parameters = f"{count_parameters(folder):,}"
     if "peft_type" in config:
         return (
@@ -217,7 +228,12 @@ def _summarize(folder: Path, config: dict[str, Any], report: dict[str, Any] | No
     memory = f" with a k-mer motif memory before layer {layers} (counted from 0)" if layers else ", without memory"
     around = f" on a {format_code(backbone)} backbone{memory}" if backbone else ""
     origin = ""
-    if base_model:
+    if pretraining is not None:
+        started = pretraining["model"]["model_name_or_path"] is not None
+        origin = " Pre-trained further from a checkpoint." if started else " Pre-trained from random weights."
+        if base_model:
+            origin = f" Pre-trained further from {_link_model(base_model)}."
+    elif base_model:
         origin = f" Fine-tuned from {_link_model(base_model)}."
     elif report is not None:
         from_scratch = report["model"]["checkpoint"] is None

@@ -214,19 +214,20 @@ class _Build:
         recipe, segments, counts = self.given.recipe, layout.segments, layout.letters
         sizes, split_of = segments["end"].to_numpy() - segments["start"].to_numpy(), segments["split"].to_numpy()
         in_segments = [sizes[split_of == number] for number in range(len(SPLITS))]
-        left_out = [
-            {
-                "species": recipe.genomes[record.genome].species,
-                "file": self.sources[record.file].name,
-                "record": record.name,
-                "start": span.start,
-                "end": span.end,
-                "reason": record.reason or "leave_out",
-            }
-            for record in self.records
-            for span in record.spans
-            if span.split == LEFT_OUT
-        ]
+        held_out, left_out = [], []
+        for record in self.records:
+            for span in record.spans:
+                place = {
+                    "species": recipe.genomes[record.genome].species,
+                    "file": self.sources[record.file].name,
+                    "record": record.name,
+                    "start": span.start,
+                    "end": span.end,
+                }
+                if span.split == LEFT_OUT:
+                    left_out.append({**place, "reason": record.reason or "leave_out"})
+                else:
+                    held_out.append({**place, "split": span.split})
         return {
             "format": FORMAT,
             "name": recipe.name,
@@ -237,6 +238,7 @@ class _Build:
             ],
             "species": self._list_species(segments),
             "haplotypes": list(haplotypes),
+            "held_out": held_out,
             "left_out": left_out,
             "totals": {
                 "bases": sum(record.length for record in self.records),

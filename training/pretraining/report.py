@@ -176,6 +176,8 @@ def _describe_corpus(corpus: Corpus) -> dict[str, Any]:
         "sha256": hash_file(Path(corpus.folder) / "corpus.json"),
         "licence": facts.get("licence"),
         "contigs": contigs,
+        "held_out": facts.get("held_out") or [],
+        "left_out": facts.get("left_out") or [],
     }
 
 

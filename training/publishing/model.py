@@ -20,6 +20,7 @@ from gengram.loading.folders import read_object
 from gengram.loading.inspection import inspect_checkpoint
 from gengram.loading.reports import check_value
 from gengram.model_cards.card import check_license, render_card, render_results
+from gengram.model_cards.pretraining import REPORT as PRETRAINING
 from gengram.phases import phase
 from gengram.registration import FAMILIES, find_configuration
 from gengram.training.publishing.inside import refuse_outsiders, tell_why_not
@@ -74,6 +75,7 @@ _REASONS = {
     "checkpoint-*": "a checkpoint of the training",
     "predictions-*.parquet": "predictions of single rows",
     "trainer_state.json": "the log of the training",
+    PRETRAINING: "the card says what it says",
 }
 
 
@@ -121,6 +123,7 @@ def prepare_upload(
     config_name = "adapter_config.json" if "adapter_config.json" in files else "config.json"
     config = read_object(folder / config_name)
     _check_config(config, folder / config_name)
+    pretraining = _read_pretraining(folder) if checkpoint.report is None else None
     with tell_faults(f"{folder.absolute().parent / REPORT}: not the report of a run of gengram finetune"):
         trained_from, plots = _find_base(checkpoint.report), _find_plots(checkpoint)
     if config_name == "adapter_config.json":
@@ -128,12 +131,12 @@ def prepare_upload(
         files[config_name] = _dump_json(config | {"base_model_name_or_path": base_model})
         config["base_model_name_or_path"] = base_model
     else:
-        base_model = base_model or trained_from
+        base_model = base_model or trained_from or _find_pretrained_base(pretraining)
         if base_model is not None and not is_hub_id(base_model):
             raise InputError(f"base_model={base_model!r} is not the id of a model on the Hub: write organization/name")
         files |= _complete_code(config, folder)
     if card is None:
-        rendered = _render(checkpoint, config, repo_id, license, base_model, dataset, plots)
+        rendered = _render(checkpoint, config, repo_id, license, base_model, dataset, plots, pretraining)
     else:
         rendered = _read_card(card)
         plots = {name: title for name, title in plots.items() if name in str(rendered)}
@@ -255,6 +258,19 @@ def _find_base(report: dict[str, Any] | None) -> str | None:
     return named if named and is_hub_id(named) and not _started_from_folder(report) else None
 
 
+def _read_pretraining(folder: Path) -> dict[str, Any] | None:
+    """What `gengram pretrain` says of a model that it has made."""
+    path = folder / PRETRAINING
+    refuse_outsiders({PRETRAINING: path} if path.exists() else {}, folder)
+    return read_object(path) if path.is_file() else None
+
+
+def _find_pretrained_base(pretraining: dict[str, Any] | None) -> str | None:
+    model = (pretraining or {}).get("model")
+    named = model.get("model_name_or_path") if isinstance(model, dict) else None
+    return named if isinstance(named, str) and is_hub_id(named) and not Path(named).exists() else None
+
+
 def _started_from_folder(report: dict[str, Any] | None) -> bool:
     return report is not None and report["model"].get("checkpoint_is_folder", False)
 
@@ -268,8 +284,10 @@ def _render(
     base_model: str | None,
     dataset: str | None,
     plots: dict[str, str],
+    pretraining: dict[str, Any] | None,
 ) -> ModelCard:
     sources = str(checkpoint.folder) if checkpoint.report is None else f"{checkpoint.folder} and the run's {REPORT}"
+    sources = f"{checkpoint.folder / PRETRAINING}" if pretraining is not None else sources
     with tell_faults(f"{sources}: no card can be written"):
         return render_card(
             checkpoint.folder,
@@ -282,6 +300,7 @@ def _render(
             base_model=base_model,
             dataset=dataset,
             plots=plots,
+            pretraining=pretraining,
         )
 
 

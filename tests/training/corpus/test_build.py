@@ -131,6 +131,9 @@ genomes:
     assert texts["chr4"][:60].encode() not in b"".join(path.read_bytes() for path in corpus.folder.rglob("*.arrow"))
     left = [(one["record"], one["start"], one["end"], one["reason"]) for one in corpus.facts["left_out"]]
     assert left == [("chr1", 2000, 3000, "leave_out"), ("chr4", 0, 2000, "leave_out")]
+    held = [(one["record"], one["start"], one["end"], one["split"]) for one in corpus.facts["held_out"]]
+    whole = ("chr2", 0, 3000, "validation")
+    assert held == [("chr1", 0, 500, "test"), whole, ("chr3:101-3100", 900, 1900, "validation")]
 
 
 def test_what_training_shares_is_cut_out(tmp_path):
