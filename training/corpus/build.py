@@ -33,13 +33,11 @@ from gengram.training.corpus.layout import LETTERS, Layout, Rules, lay_out, name
 from gengram.training.corpus.leak import K, Shared, Stretch
 from gengram.training.corpus.letters import PartLetters, read_left_out, store_file, write_dataset
 from gengram.training.corpus.recipe import GivenRecipe, read_corpus_recipe
-from gengram.training.corpus.sources import LEFT_OUT, Record, Source, list_records
+from gengram.training.corpus.sources import LEFT_OUT, Record, list_records
 from gengram.training.corpus.spans import count_bases, merge_spans
 from gengram.training.corpus.store import FACTS_FILE, FORMAT, LETTERS_FOLDER, SPLITS
 
 _PARTS, _JOURNAL = "parts", "journal.jsonl"
-# Letters that a byte of a packed FASTA file holds, at least.
-_PACKED = 3
 
 _MOST_LISTED = 100
 WINDOW = 1024
@@ -96,7 +94,8 @@ class _Build:
         self._undo_assembly()
         self.parts.mkdir(exist_ok=True)
         self.sources, self.records = list_records(self.given, self.journal)
-        check_space(self.out, sum(map(_estimate_letters, self.sources)), "give another --out")
+        there = sum(path.stat().st_size for path in self.parts.iterdir())
+        check_space(self.out, self._bases() - there, "give another --out")
         with phase("Reading regions"):
             rules = self._read_rules()
             haplotypes = name_haplotypes(self.given, rules)
@@ -327,11 +326,6 @@ def _hide_places(value: Any) -> Any:
     if isinstance(value, list):
         return [_hide_places(one) for one in value]
     return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
-
-
-def _estimate_letters(source: Source) -> int:
-    with open(source.path, "rb") as file:
-        return source.bytes * (_PACKED if file.read(2) == b"\x1f\x8b" else 1)
 
 
 __all__ = ["build_corpus"]

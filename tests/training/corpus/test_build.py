@@ -1,5 +1,6 @@
 """`build_corpus`: what is stored and where windows may lie, what is refused, and that a killed build goes on."""
 
+import errno
 import gzip
 import hashlib
 import json
@@ -352,6 +353,29 @@ def test_a_fault_leaves_what_is_finished_and_a_changed_file_is_read_again(tmp_pa
     build_corpus(tmp_path / "recipe.yaml", tmp_path / "corpus")
     corpus = open_corpus(tmp_path / "corpus", check=True)
     assert corpus.read(1, 0, 3000).tobytes().decode() == draw(3000, 3)
+
+
+def test_a_disk_that_is_too_small_is_told_before_letters_are_written(tmp_path, monkeypatch):
+    write_fasta(tmp_path / "a.fa", {"a": draw(2000, 1)})
+    (tmp_path / "recipe.yaml").write_text("name: a\ngenomes: [{species: s, fasta: a.fa}]")
+    free = type("Usage", (), {"free": 1999})
+    monkeypatch.setattr("gengram.files.shutil.disk_usage", lambda path: free)
+    with pytest.raises(InputError, match=r"about 2\.0 kB are needed, and 2\.0 kB are free on this disk"):
+        build_corpus(tmp_path / "recipe.yaml", tmp_path / "corpus")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.fa", "recipe.yaml"]
+
+
+def test_a_write_that_fails_is_told_with_its_remedy(tmp_path, monkeypatch):
+    write_fasta(tmp_path / "a.fa", {"a": draw(2000, 1)})
+    (tmp_path / "recipe.yaml").write_text("name: a\ngenomes: [{species: s, fasta: a.fa}]")
+
+    def fail(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(letters_module, "_write_shard", fail)
+    with pytest.raises(InputError, match=r"corpus.*cannot be written .*No space left.*free some space"):
+        build_corpus(tmp_path / "recipe.yaml", tmp_path / "corpus")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.fa", "recipe.yaml"]
 
 
 def test_facts_have_no_path_of_this_machine_and_sources_have_checksums(tmp_path):
