@@ -117,6 +117,23 @@ COMMANDS = {
     "GTF": Command("features.gtf", "", "text", "read gtf", ("blank",)),
     "VCF": Command("calls.vcf", "", "text", "read vcf"),
     "recipe": Command("recipe.yaml", "", "text", "finetune {case}/recipe.yaml --out {out}/run"),
+    "recipe of a corpus": Command(
+        "corpus.yaml", "", "text", "corpus build {case}/corpus.yaml --genomes {sound} --out {out}/corpus"
+    ),
+    "genome of a corpus": Command(
+        "genome.fa", "", "text", "corpus build {sound}/corpus.yaml --genomes {case} --out {out}/corpus"
+    ),
+    "corpus.json": Command("corpus", "corpus.json", "json", "corpus show {case}/corpus --check"),
+    "corpus.json, push": Command("corpus", "corpus.json", "json", "corpus push {case}/corpus lab/corpus --dry_run"),
+    "letters of a corpus": Command(
+        "corpus",
+        "letters/data-00000-of-00001.arrow",
+        "binary",
+        "corpus push {case}/corpus lab/corpus --dry_run",
+    ),
+    "contigs of a corpus": Command(
+        "corpus", "contigs.arrow", "binary", "corpus push {case}/corpus lab/corpus --dry_run"
+    ),
     "card": Command("card.md", "", "text", "push lab/model --model {sound}/run --card {case}/card.md --dry_run"),
     "config.json": Command("model", "config.json", "json", _ask("model")),
     "config.json, embed": Command(

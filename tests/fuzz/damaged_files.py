@@ -22,6 +22,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "damaged_files.md"
 _BEGIN, _END = "<!-- made by tests/fuzz/test_damaged_files.py: begin -->\n", "<!-- end -->\n"
 _MODULES = ["commands", "functions", "gengram.cli", "gengram.training.finetune", "gengram.pipelines.predict"]
 _MODULES += ["gengram.pipelines.embed_file", "gengram.pipelines.segment_genome", "gengram.training.publishing.dataset"]
+_MODULES += ["gengram.training.corpus.build", "gengram.training.corpus.publish", "encodings.utf_8_sig"]
 _MODULES += ["gengram.training.publishing.model", "gengram.conversion.megatron", "gengram.conversion.to_megatron"]
 _MODULES += ["gengram.tokenization.train_tokenizer", "gengram.training.adapters.adapt", "peft"]
 

@@ -76,6 +76,10 @@ def make_tables(root: Path) -> None:
     (root / "places.bed").write_text(f"track name=places\n{places}")
     for name, text in (("features.gff3", GFF3), ("features.gtf", GTF), ("calls.vcf", VCF)):
         (root / name).write_text(text)
+    recipe = {"species": "one", "fasta": "genome.fa", "hold_out": {"validation": ["chr2"]}}
+    (root / "corpus.yaml").write_text(
+        f"name: corpus\nlicence: mit\ngenomes:\n  - {json.dumps(recipe)}\nmax_n_run: 50\n"
+    )
     folder = root / "dataset"
     folder.mkdir()
     shutil.copy(root / "table.csv", folder / "train.csv")
@@ -101,6 +105,7 @@ def make_models(root: Path) -> None:
     from gengram.tokenization.train_tokenizer import train_bpe_tokenizer
 
     set_seed(0)
+    assert main(["corpus", "build", str(root / "corpus.yaml"), "--out", str(root / "corpus"), "--quiet"]) == 0
     table = ["--train_file", str(root / "table.csv"), "--label_column", "label", "--max_steps", "1", "--use_cpu"]
     table += ["--report_to", "none", "--validation_fraction", "0", "--quiet"]
     backbone = ["--backbone", "bert", "--backbone_config", json.dumps(SIZE)]

@@ -166,7 +166,9 @@ class GivenRecipe(NamedTuple):
 
     def _find(self, name: str, where: _Path) -> list[tuple[str, Path]]:
         file = self.folder / name
-        if not _GLOB.search(name) or file.exists():
+        with tell_faults(self.place(*where), (OSError,)):  # a name that no file can have
+            is_there = file.exists()
+        if not _GLOB.search(name) or is_there:
             try:
                 check_input_files(file)
             except InputError as error:

@@ -124,7 +124,10 @@ def list_records(given: GivenRecipe, journal: Journal) -> tuple[list[Source], li
                 records.append(Record(number, len(sources) - 1, record, description, contig, offset, length))
     for number in range(len(given.recipe.genomes)):
         _refuse_twins(given, number, sources, records)
-        _assign(given, number, [record for record in records if record.genome == number])
+        files = [str(source.path) for source in sources if source.genome == number]
+        more = f" and {len(files) - 1:,} more" if len(files) > 1 else ""
+        mine = [record for record in records if record.genome == number]
+        _assign(given, number, mine, f"{given.recipe.genomes[number].species} ({files[0]}{more})")
     return sources, records
 
 
@@ -174,10 +177,10 @@ def _refuse_twins(given: GivenRecipe, number: int, sources: list[Source], record
             )
 
 
-def _assign(given: GivenRecipe, number: int, records: list[Record]) -> None:
-    """Find what is held out and left out of a genome's records."""
+def _assign(given: GivenRecipe, number: int, records: list[Record], name: str) -> None:
+    """Find what is held out and left out of a genome's records; `name` is what messages call the genome."""
     genome = given.recipe.genomes[number]
-    names = Records({record.name: record.length for record in records}, genome.species)
+    names = Records({record.name: record.length for record in records}, name)
     found: dict[str, list[tuple[Span, str]]] = {record.name: [] for record in records}
     for split, specs in genome.hold_out._asdict().items():
         for i, spec in enumerate(specs):

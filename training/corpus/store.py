@@ -351,7 +351,7 @@ def open_corpus(folder: str | Path, check: bool = False) -> Corpus:
         raise InputError(f"{folder}: there is no such folder; make a corpus with gengram corpus build")
     if not path.is_file():
         raise InputError(f"{folder}: the folder is no corpus (no {FACTS_FILE}); make one with gengram corpus build")
-    with tell_faults(f"{path}: this cannot be read. {_REMEDY}", (OSError, ValueError)):
+    with tell_faults(f"{path}: this cannot be read. {_REMEDY}", (OSError, ValueError, RecursionError)):
         facts = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(facts, dict) or facts.get("format") != FORMAT or not isinstance(facts.get("shards"), list):
         found = facts.get("format") if isinstance(facts, dict) else None

@@ -228,13 +228,14 @@ BAD = {
     "no genomes": ("name: a\ngenomes: []", "line 2: a corpus of no genomes"),
     "no fasta": ("name: a\ngenomes:\n  - species: s", "line 3: a genome needs 'fasta'"),
     "no such file": ("name: a\ngenomes:\n  - species: s\n    fasta: no.fa", "line 4: .*no.fa: there is no such file"),
+    "a name that no file has": (f"name: a\ngenomes: [{{species: s, fasta: {'a' * 5000}}}]", "line 2: .*name too long"),
     "no file fits": ("name: a\ngenomes:\n  - {species: s, fasta: '*.no'}", "line 3: no file fits"),
     "an empty FASTA": ("name: a\ngenomes: [{species: s, fasta: empty.fa}]", "empty.fa: the file is empty"),
     "nothing but N": ("name: a\ngenomes: [{species: s, fasta: n.fa}]", "n.fa: the file holds no base"),
     "a protein": ("name: a\ngenomes: [{species: s, fasta: protein.fa}]", "does not look like DNA"),
     "no such contig": (
         "name: a\ngenomes:\n  - species: s\n    fasta: a.fa\n    hold_out:\n      test: [chr9]",
-        "line 6: 'chr9': the genome s has no contig 'chr9'",
+        r"line 6: 'chr9': the genome s \(.*a\.fa\) has no contig 'chr9'",
     ),
     "past the end": (
         "name: a\ngenomes:\n  - species: s\n    fasta: a.fa\n    leave_out: ['chr1:1-5000']",
