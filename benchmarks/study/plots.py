@@ -124,7 +124,10 @@ def draw_differences(report: dict[str, Any]) -> "Figure | None":
                 axes.plot([], [], color=colour, linewidth=4, label=label)
             reach = max(reach, *map(abs, one["per_seed"]))
         axes.axvline(0, color="#767676", linewidth=0.8, linestyle=":")
-        axes.set_yticks([place + 0.45 for place in range(len(architectures))], architectures)
+        axes.set_yticks(
+            [place + len(comparisons) / 2 / (len(comparisons) + 0.5) for place in range(len(architectures))],
+            architectures,
+        )
         axes.invert_yaxis()
         # Two seeds can leave an interval that is wider than everything else: it runs out of the picture.
         axes.set_xlim(-2.2 * reach - 1e-6, 2.2 * reach + 1e-6)
