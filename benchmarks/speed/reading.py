@@ -156,7 +156,7 @@ def measure_epoch(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, batch: int
     epoch = Blocks(corpus, tokenizer, length, 1 << 40, Drawing(order="covering")).source.epoch
     assert epoch is not None
     blocks = Blocks(corpus, tokenizer, length, epoch, Drawing(order="covering"))
-    found = []
+    found: list[dict[str, int]] = []
     for first in range(0, epoch, batch):
         torch.stack([row["input_ids"] for row in blocks.__getitems__(range(first, min(first + batch, epoch)))])
         if not found and first >= epoch // 10:

@@ -4,6 +4,7 @@ A corpus is a folder that `gengram corpus build` makes. Opening it reads the sma
 stretch of bases is a view of the file, not a copy.
 """
 
+import dataclasses
 import itertools
 import json
 from collections.abc import Collection, Iterator
@@ -124,7 +125,8 @@ class Haplotypes(NamedTuple):
     letters: np.ndarray
 
 
-class Edits(NamedTuple):
+@dataclasses.dataclass
+class Edits:
     """Variants of a haplotype inside an interval, in order, [n] each, see `Haplotypes`; `alternatives` uint8 arrays."""
 
     position: np.ndarray
@@ -249,7 +251,8 @@ class Corpus:
         _, bounds, data = letters.buffers()
         bounds = np.frombuffer(bounds, dtype=np.int32)[letters.offset : letters.offset + len(letters) + 1]
         data = np.frombuffer(data, dtype=np.uint8) if data is not None else np.empty(0, dtype=np.uint8)
-        return Haplotypes(*(_take_whole(table[name]).to_numpy() for name in Haplotypes._fields[:4]), bounds, data)
+        arrays = {name: _take_whole(table[name]).to_numpy() for name in Haplotypes._fields[:4]}
+        return Haplotypes(**arrays, bounds=bounds, letters=data)
 
     @cached_property
     def classes(self) -> Classes | None:
@@ -257,8 +260,8 @@ class Corpus:
             return None
         table = self._load("classes")
         kinds = _take_whole(table["class"]).dictionary_encode()
-        arrays = [_take_whole(table[name]).to_numpy() for name in ("contig", "start", "end")]
-        return Classes(*arrays, kinds.indices.to_numpy(), kinds.dictionary.to_pylist())
+        arrays = {name: _take_whole(table[name]).to_numpy() for name in ("contig", "start", "end")}
+        return Classes(**arrays, kind=kinds.indices.to_numpy(), names=kinds.dictionary.to_pylist())
 
     def find_edits(self, haplotype: int, contig: int, start: int, end: int) -> Edits:
         """Return the variants of a haplotype that touch an interval of a record.

@@ -283,7 +283,7 @@ class WindowSource:
         return numbers // self.epoch
 
     def _place_tiles(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        epochs, places = np.divmod(numbers, self.epoch)
+        epochs, places = np.divmod(numbers, self._tiles[-1])
         tiles = np.empty_like(places)
         for epoch in np.unique(epochs).tolist():
             chosen = epochs == epoch
