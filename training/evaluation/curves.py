@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from gengram.files import save_figure
 from gengram.printable import label_plot
@@ -194,13 +194,10 @@ def _draw_bits(axes: "Axes", history: _History, references: Mapping[str, float])
         axes.plot(*zip(*training), color=_GREY, linewidth=0.8, alpha=0.7, label="training")
     held_out = history.trace("bits_per_base")
     _plot(axes, held_out, _BLUE, f"held out: {held_out[-1][1]:.3f}")
-    band = [
-        (place, metrics["bits_per_base_low"], metrics["bits_per_base_high"])
-        for place, metrics in history.evaluations
-        if "bits_per_base_low" in metrics and "bits_per_base_high" in metrics
-    ]
-    if band:
-        axes.fill_between(*zip(*band), color=_BLUE, alpha=0.18, linewidth=0)
+    low, high = history.trace("bits_per_base_low"), history.trace("bits_per_base_high")
+    if low and len(low) == len(high):
+        ends = [[value for _, value in one] for one in (low, high)]
+        axes.fill_between([place for place, _ in low], ends[0], ends[1], color=_BLUE, alpha=0.18, linewidth=0)
     shown = sorted(references.items(), key=lambda item: item[1])
     styles = ("--", ":", "-.")
     for number, (name, value) in enumerate(shown):
@@ -254,6 +251,8 @@ def _make_lines(title: str, unit: str, lines: Mapping[str, str], digits: str = "
 
 def _draw_lens(axes: "Axes", history: _History) -> None:
     """KL by layer: the last evaluation, and earlier ones in lighter colours."""
+    from matplotlib.ticker import MaxNLocator
+
     axes.set_title("logit lens: KL(last layer ‖ layer)")
     layers = history.find(r"logit_lens/layer_(\d+)/kl")
     measured = [one for one in history.evaluations if set(layers.values()) <= set(one[1])]
@@ -267,7 +266,7 @@ def _draw_lens(axes: "Axes", history: _History) -> None:
         alpha = 0.25 + 0.75 * (order + 1) / len(chosen)
         axes.plot(*zip(*points), color=_BLUE, alpha=alpha, marker="o", markersize=3, label=label)
     axes.set(xlabel="layer", ylabel="nats", ylim=(0, max(values) * 1.1 or 1))
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _add_legend(axes)
 
 
@@ -310,7 +309,7 @@ def _set_scale(axes: "Axes", values: Sequence[float]) -> None:
         axes.set_yscale("log")
 
 
-def _add_legend(axes: "Axes", place: str = "best") -> None:
+def _add_legend(axes: "Axes", place: Literal["best", "upper right"] = "best") -> None:
     axes.legend(loc=place, handlelength=1.4, labelspacing=0.3)
 
 
