@@ -63,6 +63,7 @@ VERBS = {
     "convert megatron": Verb("convert megatron {things}/megatron --max_shard_size 20KB", "hf", ".partial/"),
     "convert to-megatron": Verb("convert to-megatron {things}/causal", "back"),
     "quickstart": Verb("quickstart", "quick", again="--overwrite", replaces=False),
+    "corpus build": Verb("corpus build {things}/corpus.yaml", "c", ".partial/"),
     "dataset push": Verb("dataset push {things}/tables lab/data --dry_run", ""),
 }
 SITUATIONS = ["disk full", "file limit", "kill -9", "SIGINT", "SIGTERM", "closed pipe", "read-only"]
