@@ -28,7 +28,7 @@ from gengram.training.dry_step import choose_memory_paths, make_dry, run_dry
 from gengram.training.memory_estimate import ADAM_BYTES, count_parameters
 
 Sharding = Literal["ddp", "zero1", "zero2", "zero3", "fsdp2"]
-SHARDINGS: dict[str, str] = {
+SHARDINGS: dict[Sharding, str] = {
     "ddp": "every device has all",
     "zero1": "DeepSpeed ZeRO-1: the optimizer's state is divided",
     "zero2": "DeepSpeed ZeRO-2: gradients and the optimizer's state are divided",
@@ -341,7 +341,7 @@ def _count_step(
     copies = 0
     try:
         if options.pure:
-            model.to(torch.bfloat16)
+            nn.Module.to(model, torch.bfloat16)
             narrow = None
         if narrow is not None:
             copies = 2 * sum(weight.numel() for name, weight in model.named_parameters() if _is_factor(name, weight))
@@ -399,9 +399,10 @@ def _find_remedies(
         tries.append(("--gradient_checkpointing", stage, with_checkpoints))
     if stage.rows > 1:
         tries.append(("one block on a device at a time", stage._replace(rows=1), options))
-    for sharding in ("zero2", "fsdp2"):
+    others: tuple[Sharding, ...] = ("zero2", "fsdp2")
+    for sharding in others:
         if options.gpus > 1 and options.sharding not in ("zero3", "fsdp2", sharding):
-            divided = dataclasses.replace(options, sharding=sharding)  # type: ignore[arg-type]
+            divided = dataclasses.replace(options, sharding=sharding)
             tries.append((f"--sharding {sharding}", stage, divided))
             if not options.checkpoints:
                 both = dataclasses.replace(divided, checkpoints=True)

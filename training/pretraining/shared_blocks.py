@@ -43,8 +43,16 @@ class SharedBlocks:
             spread.
     """
 
-    def __init__(self, model: nn.Module, size: int, block_size: int):
+    def __init__(self, model: Any, size: int, block_size: int):
         check_shared(model.config, size, block_size, dist.get_world_size() if dist.is_initialized() else 1)
+        for part in model.modules():
+            if isinstance(part, MotifMemory):
+                halo = part.window.history + (0 if part.short_conv is None else part.short_conv.history)
+                if block_size // (2 * size) < halo:
+                    raise InputError(
+                        f"context_parallel={size}: pieces of {block_size // (2 * size)} tokens are shorter than the "
+                        f"{halo} that a memory looks back; take longer blocks or fewer processes"
+                    )
         self.group = dist.new_subgroups(group_size=size)[0]
         self.size, self.rank = size, dist.get_rank(self.group)
         self.model = model

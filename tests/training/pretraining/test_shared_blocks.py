@@ -20,9 +20,7 @@ from transformers import DeepseekV3Config, LlamaConfig, MistralConfig, MixtralCo
 from gengram import GengramConfig, GengramForCausalLM
 from gengram.errors import InputError
 from gengram.training.accelerate_configs import CONFIGS
-from gengram.training.pretraining.command import pretrain
 from gengram.training.pretraining.shared_blocks import SharedBlocks, check_shared
-from tests.training.pretraining.commands import make_words
 
 RANKS = 2
 SIZE = {"vocab_size": 128, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -122,6 +120,11 @@ def refuse() -> list[str]:
         except InputError as error:
             said.append(str(error))
     spread.cut({"input_ids": ids, "attention_mask": torch.ones_like(ids)}, ids)
+    try:
+        SharedBlocks(make_model("llama"), RANKS, 48)
+        said.append("")
+    except InputError as error:
+        said.append(str(error))
     return said
 
 
@@ -183,13 +186,16 @@ def test_a_shared_step_is_the_step_of_one_process(results, case):
 
 
 def test_what_cannot_be_cut(results):
-    padded, packed, odd = results[0]["refused"]
+    padded, packed, odd, short = results[0]["refused"]
+    assert "pieces of 12 tokens are shorter than the 17 that a memory looks back" in short
     assert "no padding and one document each" in padded and padded == packed
     assert "94 tokens cannot be cut so" in odd
 
 
 @pytest.mark.slow
 def test_a_run_whose_blocks_are_shared_is_that_of_one_process(corpus, tmp_path):
+    from tests.training.pretraining.commands import make_words  # This file is also a script, without the tests' path.
+
     options = {"use_cpu": None, "blocks_per_step": 4, "block_size": 64, "memory": {**MEMORY, "window_size": 5}}
     losses = []
     for count, more in ((1, {"use_cpu": True}), (2, {"context_parallel": 2, "ddp_backend": "gloo"})):
@@ -214,6 +220,9 @@ def test_a_run_whose_blocks_are_shared_is_that_of_one_process(corpus, tmp_path):
     ],
 )
 def test_a_run_that_cannot_share_says_so(changes, message, corpus, tmp_path, capsys):
+    from gengram.training.pretraining.command import pretrain
+    from tests.training.pretraining.commands import make_words
+
     assert pretrain(make_words(corpus, tmp_path / "out", **changes)) == 1
     assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
 
