@@ -52,7 +52,7 @@ def find_varied(corpus: Corpus, windows: Windows) -> Windows:
     table, names = corpus.haplotypes, corpus.facts.get("haplotypes") or []
     if table is None or not len(table.position):
         return windows.take(np.empty(0, dtype=np.int64))
-    places, haplotypes = [], []
+    places, haplotypes = list[int](), list[int]()
     for place in range(len(windows.contig)):
         window = windows.get(place)
         varied = [

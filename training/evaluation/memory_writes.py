@@ -52,7 +52,7 @@ class MemoryWatch:
     def summarise(self) -> dict[str, float]:
         """Return what `measure_memory_writes` does, of all that was seen."""
         names = ("write_norm", "hidden_norm", "write_ratio", "gate_mean", "gate_open")
-        metrics = {}
+        metrics: dict[str, float] = {}
         for layer, sums in sorted(self._sums.items()):
             *totals, count = sums.tolist()
             metrics |= {f"memory/layer_{layer}/{name}": total / count for name, total in zip(names, totals) if count}
