@@ -64,8 +64,17 @@ VERBS: dict[str, Verb] = {
 }
 
 # They read configurations, tokenizers and headers of weights: what torch would add is a second or two of waiting.
-_WITHOUT_TORCH = ("push", "card", "dataset push", "models", "models fetch", "train-tokenizer")
-_WITHOUT_TORCH += ("corpus build", "corpus show", "corpus push")
+_WITHOUT_TORCH = (
+    "push",
+    "card",
+    "dataset push",
+    "models",
+    "models fetch",
+    "train-tokenizer",
+    "corpus build",
+    "corpus show",
+    "corpus push",
+)
 
 _USAGE = "usage: gengram VERB [...]"
 
