@@ -50,7 +50,7 @@ class PretrainArguments(TrainingOptions, TrainingArguments):  # type: ignore[mis
     include_num_input_tokens_seen: str = field(
         default="no", metadata={"help": "Tokens are counted in any case.", "choices": ["no"]}
     )
-    liger_kernel_config: dict[str, Any] | str | None = field(
+    liger_kernel_config: dict[str, Any] | str | None = field(  # type: ignore[assignment]
         default=None, metadata={"help": "Which of Liger's kernels are used, as JSON (a mapping in YAML)."}
     )
     do_train: bool = field(default=True, metadata={"help": "A run always trains."})
