@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from gengram.files import save_figure
 from gengram.printable import label_plot
@@ -41,6 +41,7 @@ _MOST_LINES = len(_COLOURS)
 _MOST_TIMES = 10  # of the smallest value: beyond, an axis is logarithmic
 _PREFIX = "eval_"  # of an evaluation's metrics in a log of Trainer
 _COLUMNS, _WIDTH, _HEIGHT = 3, 3.7, 2.6
+_LEGEND_ROOM = 0.085  # of a panel's height, for each line of its legend
 
 Panel = Callable[["Axes", "_History"], None]
 
@@ -211,7 +212,7 @@ def _draw_bits(axes: "Axes", history: _History, references: Mapping[str, float])
         )
     _finish(axes, history, "bits per base")
     _limit_bits(axes, [value for _, value in [*training, *held_out]], [value for _, value in shown])
-    _add_legend(axes, "upper right")  # the best place takes long to find among many points
+    _add_legend(axes)
 
 
 def _draw_loss(axes: "Axes", history: _History) -> None:
@@ -222,7 +223,7 @@ def _draw_loss(axes: "Axes", history: _History) -> None:
         _plot(axes, held_out, _BLUE, "held out")
     _finish(axes, history, "nats a token")
     _set_scale(axes, [value for _, value in training + held_out])
-    _add_legend(axes, "upper right")
+    _add_legend(axes)
 
 
 def _make_lines(title: str, unit: str, lines: Mapping[str, str], digits: str = ".3f", zero: bool = False) -> Panel:
@@ -309,8 +310,14 @@ def _set_scale(axes: "Axes", values: Sequence[float]) -> None:
         axes.set_yscale("log")
 
 
-def _add_legend(axes: "Axes", place: Literal["best", "upper right"] = "best") -> None:
-    axes.legend(loc=place, handlelength=1.4, labelspacing=0.3)
+def _add_legend(axes: "Axes") -> None:
+    """Put the legend above all lines, into a room that the axis is made longer by."""
+    entries = len(axes.get_legend_handles_labels()[1])
+    room = min(_LEGEND_ROOM * entries, 0.5)
+    low, high = axes.get_ylim()
+    longer = room / (1 - room)
+    axes.set_ylim(low, high * (high / low) ** longer if axes.get_yscale() == "log" else high + longer * (high - low))
+    axes.legend(loc="upper right", handlelength=1.4, labelspacing=0.3)
 
 
 def _show_number(value: float) -> str:
