@@ -4,7 +4,7 @@ import copy
 from typing import Any
 
 import torch
-from transformers import Trainer, get_scheduler
+from transformers import Trainer, TrainingArguments, get_scheduler
 
 from gengram.errors import InputError, suggest
 from gengram.loading.faults import tell_faults
@@ -81,6 +81,16 @@ def check_optimizer(arguments: FinetuneArguments, model: Any) -> None:
             without = Trainer.get_optimizer_cls_and_kwargs(others, model)[1]
         if without == options:
             raise InputError(f"optim_args: {pair!r} is not read by optim={optim}, or is its default; leave it out")
+    check_schedule(arguments)
+
+
+def check_schedule(arguments: TrainingArguments) -> None:
+    """Make the schedule of the learning rate once, as a run does.
+
+    Raises:
+        `InputError`: there is none of this name, or it does not take these options or lacks one.
+    """
+    number = [torch.nn.Parameter(torch.zeros(1))]
     steps = arguments.max_steps if arguments.max_steps > 0 else _DRY_STEPS
     schedule, keywords = _name(arguments.lr_scheduler_type), arguments.lr_scheduler_kwargs or {}
     assert isinstance(keywords, dict)  # since it is read
@@ -99,4 +109,4 @@ def _name(choice: Any) -> str:
     return str(getattr(choice, "value", choice))
 
 
-__all__ = ["check_optimizer", "check_rows"]
+__all__ = ["check_optimizer", "check_rows", "check_schedule"]

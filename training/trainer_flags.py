@@ -56,6 +56,7 @@ _RANGES: dict[str, _Range] = {
     "eval_delay": _NOT_NEGATIVE,
     "eval_accumulation_steps": _COUNT,
     "save_total_limit": _Range(_COUNT.holds, "give 1 or more checkpoints; left out, all are kept"),
+    "seed": _SEED,
     "data_seed": _SEED,
     "dataloader_num_workers": _Range(lambda value: value >= 0, "give 0 or more"),
     "dataloader_prefetch_factor": _COUNT,

@@ -93,7 +93,8 @@ class PretrainModelArguments:
         for name in ("config", "memory"):
             if "dtype" in (getattr(self, name) or {}):
                 raise ValueError(f"{name}: leave dtype out; weights are trained in float32 (--bf16: mixed precision)")
-        check_positive(self, "rope_theta", "max_position_embeddings")
+        check_positive(self, "rope_theta")
+        check_positive(self, "max_position_embeddings", whole=True)
 
 
 @dataclass
@@ -155,7 +156,7 @@ class CorpusArguments:
             self.corpus = os.fspath(self.corpus)
         if not self.corpus.strip():
             raise ValueError("corpus is missing: give the folder that gengram corpus build has made")
-        check_positive(self, "block_size", "window", "stride")
+        check_positive(self, "block_size", "window", "stride", whole=True)
         if self.block_size < 8:
             raise ValueError(f"block_size={self.block_size}: a block needs 8 tokens or more")
         if not isinstance(self.pack, bool):
@@ -285,22 +286,38 @@ class TrainingOptions:
     )
 
 
-def check_positive(arguments: Any, *names: str) -> None:
-    """Refuse arguments that are not None and no number above 0.
+def check_positive(arguments: Any, *names: str, whole: bool = False) -> None:
+    """Refuse arguments that are not None and no number above 0, or no whole one.
 
     Raises:
         ValueError: naming the first one.
     """
     for name in names:
-        value = getattr(arguments, name)
-        if value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-            raise ValueError(f"{name}={value}: give a number above 0")
+        check_number(name, getattr(arguments, name), whole=whole)
+
+
+def check_number(name: str, value: Any, whole: bool = False) -> None:
+    """Refuse what is not None and no finite number above 0, or no whole one.
+
+    Raises:
+        ValueError: naming it.
+    """
+    if value is None:
+        return
+    kind = int if whole else int | float
+    if isinstance(value, bool) or not isinstance(value, kind) or not 0 < value < math.inf:
+        raise ValueError(f"{name}={value!r}: give a {'whole number of 1 or more' if whole else 'number above 0'}")
 
 
 def _is_share(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
 
 
-__all__ = ["TOKENIZERS", "CorpusArguments", "PretrainModelArguments", "TrainingOptions", "check_positive"]
+__all__ = [
+    "TOKENIZERS",
+    "CorpusArguments",
+    "PretrainModelArguments",
+    "TrainingOptions",
+    "check_number",
+    "check_positive",
+]

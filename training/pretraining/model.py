@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -187,9 +188,33 @@ def build_model(
     return model
 
 
+def check_sizes(configs: list[PreTrainedConfig], task: str) -> None:
+    """Refuse a stage whose model has other weights than that of the stage before, such as a longer table of positions.
+
+    Args:
+        configs: of the stages; no weights are made.
+        task: of `choose_task`.
+
+    Raises:
+        `InputError`: naming the stage and the first weight.
+    """
+    for number, (before, config) in enumerate(pairwise(configs), 2):
+        if before.to_dict() == config.to_dict():
+            continue
+        with tell_faults("config: no such model can be made with these fields"), torch.device("meta"):
+            old, new = (TASKS[task].from_config(copy.deepcopy(one)).state_dict() for one in (before, config))
+        for name, weight in new.items():
+            was = tuple(old[name].shape) if name in old else None
+            if was != tuple(weight.shape):
+                raise InputError(
+                    f"stage {number}: the model would have other weights than in the stage before: {name} was {was} "
+                    f"and would be {tuple(weight.shape)}. Give the first stage the max_position_embeddings of the last"
+                )
+
+
 def _as_mapping(argument: dict[str, Any] | str | None) -> dict[str, Any]:
     # The arguments have turned text into mappings; this says so to the type checker.
     return argument if isinstance(argument, dict) else {}
 
 
-__all__ = ["build_model", "change_config", "choose_task", "make_config", "make_tokenizer"]
+__all__ = ["build_model", "change_config", "check_sizes", "choose_task", "make_config", "make_tokenizer"]

@@ -31,7 +31,14 @@ from gengram.training.pretraining.curves import RunCurves, find_references
 from gengram.training.pretraining.limits import RunLimits
 from gengram.training.pretraining.logs import COUNTS_FILE, LOG, RunLog, read_log, read_seconds
 from gengram.training.pretraining.measure import choose_measure, measure_simple
-from gengram.training.pretraining.model import build_model, change_config, choose_task, make_config, make_tokenizer
+from gengram.training.pretraining.model import (
+    build_model,
+    change_config,
+    check_sizes,
+    choose_task,
+    make_config,
+    make_tokenizer,
+)
 from gengram.training.pretraining.progress import (
     MARKDOWN,
     MODEL,
@@ -79,6 +86,7 @@ def prepare(
         config = change_config(config, stage.rope_theta, stage.max_position_embeddings)
         configs.append(config)
         check_lengths(stage, config, tokenizer)
+    check_sizes(configs, task)
     tokenizer.model_max_length = measure_capacity(config, tokenizer)
     read = [open_blocks(model_arguments, corpus, tokenizer, stage) for stage in stages]
     blocks, objectives = [blocks for blocks, _ in read], [objective for _, objective in read]

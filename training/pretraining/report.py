@@ -37,6 +37,8 @@ _OF_RESULT = (
     "fp16",
     "gradient_checkpointing",
     "torch_compile",
+    "neftune_noise_alpha",
+    "use_liger_kernel",
     "full_determinism",
 )
 

@@ -2,14 +2,17 @@
 
 import copy
 import dataclasses
+import sys
 from typing import Any
 
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from gengram.errors import InputError, suggest
 from gengram.loading.configurations import measure_capacity
-from gengram.training.pretraining.arguments import CorpusArguments, PretrainModelArguments
+from gengram.training.mappings import read_mapping
+from gengram.training.pretraining.arguments import CorpusArguments, PretrainModelArguments, check_number
 from gengram.training.pretraining.trainer_arguments import PretrainArguments, divide_step
+from gengram.training.setup import check_schedule
 from gengram.training.trainer_flags import check_flags
 
 OF_MODEL = ("rope_theta", "max_position_embeddings")
@@ -32,6 +35,10 @@ OF_TRAINING = (
 )
 KEYS = (*OF_MODEL, *OF_CORPUS, *OF_TRAINING)
 """What may be another in each stage."""
+
+_WHOLE = ("steps", "blocks_per_step", "per_device_train_batch_size", "max_position_embeddings")
+_MAY_BE_NONE = (*OF_MODEL, "window", "stride", "haplotype_share", "groups", "tokens", "table_learning_rate")
+_MAY_BE_NONE += ("lr_scheduler_kwargs",)
 
 _LOWEST_RATE = 0.1  # of the peak, at the end of a cosine
 
@@ -100,9 +107,14 @@ def _read_stage(
     if unknown := next((name for name in overrides if name not in KEYS), None):
         raise InputError(f"{place}: nothing that a stage can change is called {unknown!r}{suggest(unknown, KEYS)}")
     try:
+        for name, value in overrides.items():
+            if value is None and name not in _MAY_BE_NONE:
+                raise ValueError(f"{name} has no value: give one, or leave it out to have that of the run")
         own_corpus = dataclasses.replace(corpus, **{name: overrides[name] for name in OF_CORPUS if name in overrides})
         own = _change(training, {name: overrides[name] for name in OF_TRAINING if name in overrides})
-        values = {name: _read_number(name, overrides.get(name)) for name in OF_MODEL}
+        values = {name: overrides.get(name) for name in OF_MODEL}
+        for name, value in values.items():
+            check_number(name, value, whole=name in _WHOLE)
     except (TypeError, ValueError) as error:
         raise InputError(f"{place}: {error}") from error
     if own.max_steps > 0:
@@ -111,18 +123,16 @@ def _read_stage(
         steps = max(round(own.tokens / (own_corpus.block_size * own.blocks_per_step)), 1)
     else:
         raise InputError(f"{place} has no length: give steps or tokens")
+    if steps > sys.maxsize // own.blocks_per_step:
+        raise InputError(f"{place}: {steps:,} steps are more than can be counted: give less steps or tokens")
     own.max_steps = steps
+    try:  # now, and not when the stages before have been trained
+        check_schedule(own)
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from error
     if number == 1:  # Later stages have what the one before had.
         values = {name: getattr(model, name) if value is None else value for name, value in values.items()}
-    positions = values["max_position_embeddings"]
-    return Stage(
-        number,
-        steps,
-        own_corpus,
-        own,
-        rope_theta=values["rope_theta"],
-        max_position_embeddings=None if positions is None else int(positions),
-    )
+    return Stage(number, steps, own_corpus, own, **values)
 
 
 def _change(training: PretrainArguments, overrides: dict[str, Any]) -> PretrainArguments:
@@ -134,13 +144,10 @@ def _change(training: PretrainArguments, overrides: dict[str, Any]) -> PretrainA
         if name in ("steps", "tokens"):
             own.max_steps, own.tokens = -1, None
         setattr(own, "max_steps" if name == "steps" else name, value)
-    whole = [name for name in ("steps", "blocks_per_step", "per_device_train_batch_size") if name in overrides]
-    for name in whole:
-        if isinstance(overrides[name], bool) or not isinstance(overrides[name], int) or overrides[name] < 1:
-            raise ValueError(f"{name}={overrides[name]}: give a whole number of 1 or more")
-    for name in ("tokens", "learning_rate", "table_learning_rate"):
-        if overrides.get(name) is not None:
-            _read_number(name, overrides[name])
+    for name in ("steps", "blocks_per_step", "per_device_train_batch_size", "tokens", "learning_rate"):
+        check_number(name, overrides.get(name), whole=name in _WHOLE)
+    check_number("table_learning_rate", overrides.get("table_learning_rate"))
+    own.lr_scheduler_kwargs = read_mapping("lr_scheduler_kwargs", own.lr_scheduler_kwargs)
     own.gradient_accumulation_steps, own.per_device_train_batch_size = divide_step(
         own.blocks_per_step, own.per_device_train_batch_size, max(own.world_size // own.context_parallel, 1)
     )
@@ -148,12 +155,6 @@ def _change(training: PretrainArguments, overrides: dict[str, Any]) -> PretrainA
         own.lr_scheduler_kwargs = {"min_lr_rate": _LOWEST_RATE}
     check_flags(own)
     return own
-
-
-def _read_number(name: str, value: Any) -> Any:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value > 0):
-        raise ValueError(f"{name}={value!r}: give a number above 0")
-    return value
 
 
 def check_lengths(stage: Stage, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -70,7 +70,8 @@ class PretrainArguments(TrainingOptions, TrainingArguments):  # type: ignore[mis
             setattr(self, name, read_mapping(name, getattr(self, name)))
         if self.overwrite and self.resume_from_checkpoint:
             raise ValueError("overwrite begins a run anew, resume_from_checkpoint goes on with it: give one of the two")
-        check_positive(self, "tokens", "blocks_per_step", "max_hours", "table_learning_rate", "context_parallel")
+        check_positive(self, "tokens", "max_hours", "table_learning_rate")
+        check_positive(self, "blocks_per_step", "context_parallel", whole=True)
         if self.eval_bases is not None and self.eval_bases < 0:
             raise ValueError(f"eval_bases={self.eval_bases}: give a number of bases, or 0")
         self.stages = _read_stages(self.stages)
