@@ -93,8 +93,12 @@ class LetterSurvey:
             self.look(chunk.take(pa.array(rows)).to_pylist(), _name_some((start + rows).tolist(), name))
             start += len(chunk)
 
-    def judge(self) -> None:
+    def judge(self, remedy: str = "", read_as: str = "The model reads them as unknown") -> None:
         """Tell of letters that are not DNA, and of sequences without a base, where there are some.
+
+        Args:
+            remedy: what to do where they are too many; by default, to allow more with `--max_non_dna`.
+            read_as: what becomes of them where they are few, a sentence.
 
         Raises:
             `InputError`: the letters are more than the limit.
@@ -105,11 +109,11 @@ class LetterSurvey:
                 f"codes where bases are most of a sequence); the first is {self._first}"
             )
             if self.others > self.limit * self.letters:
+                remedy = remedy or f"allow a larger share than {self.limit:g} with --max_non_dna"
                 raise InputError(
-                    f"{found}. This does not look like DNA (is it protein, or an alignment?); if it is, allow a larger "
-                    f"share than {self.limit:g} with --max_non_dna"
+                    f"{found}. This does not look like DNA (is it protein, or an alignment?); if it is, {remedy}"
                 )
-            tell(f"{found}. The model reads them as unknown")
+            tell(f"{found}. {read_as}")
         if self.unread:
             tell(
                 f"{self.file}: {self.unread:,} of {self.sequences:,} sequences are nothing but N; the first is "

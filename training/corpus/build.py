@@ -107,13 +107,14 @@ class _Build:
         letters = PartLetters([self.parts / shard["file"] for shard in shards])
         with phase("Cutting segments", unit="bp", total=2 * self._bases()) as cutting:
             layout = lay_out(self.given, self.records, rules, letters.read, self._list_left_out(), cutting.add)
+        variants: list[dict[str, Any]] = []
         if haplotypes:
             with phase("Reading variants"):
                 path = self.partial / "haplotypes.arrow"
-                write_variants(path, self.records, rules, haplotypes, letters.read, self.parts)
+                variants = write_variants(path, self.records, rules, haplotypes, letters.read, self.parts)
         del letters  # what is mapped is not renamed everywhere
         files = self._assemble(shards, layout, bool(haplotypes))
-        facts = self._describe(files, layout, haplotypes)
+        facts = self._describe(files, layout, haplotypes, variants)
         write_json(facts, self.partial / FACTS_FILE)
         (self.partial / "README.md").write_text(str(render_corpus_card(self.partial, facts)), encoding="utf-8")
         shutil.rmtree(self.parts)
@@ -133,13 +134,14 @@ class _Build:
     def _list_left_out(self) -> list[Stretch]:
         """The letters that are left out by name; what is too short, or skipped for its description, is not compared."""
         stretches = []
+        left = [read_left_out(self.parts, number) for number in range(len(self.sources))]
         places = [0] * len(self.sources)
         for contig, record in enumerate(self.records):
             for start, end in record.find_spans(LEFT_OUT).tolist():
                 first = places[record.file]
                 places[record.file] += end - start
                 if record.reason in ("", "leave_out"):
-                    letters = read_left_out(self.parts, record.file)[first : first + end - start]
+                    letters = left[record.file][first : first + end - start]
                     stretches.append(Stretch(contig, start, letters, LEFT_OUT))
         return stretches
 
@@ -209,7 +211,13 @@ class _Build:
                     os.replace(folder / name, self.parts / part)
             shutil.rmtree(folder)
 
-    def _describe(self, files: list[dict[str, Any]], layout: Layout, haplotypes: Sequence[str]) -> dict[str, Any]:
+    def _describe(
+        self,
+        files: list[dict[str, Any]],
+        layout: Layout,
+        haplotypes: Sequence[str],
+        variants: Sequence[Mapping[str, Any]],
+    ) -> dict[str, Any]:
         recipe, segments, counts = self.given.recipe, layout.segments, layout.letters
         sizes, split_of = segments["end"].to_numpy() - segments["start"].to_numpy(), segments["split"].to_numpy()
         in_segments = [sizes[split_of == number] for number in range(len(SPLITS))]
@@ -237,6 +245,7 @@ class _Build:
             ],
             "species": self._list_species(segments),
             "haplotypes": list(haplotypes),
+            "variants": list(variants),
             "held_out": held_out,
             "left_out": left_out,
             "totals": {

@@ -129,6 +129,7 @@ def _check_repo(parser: VerbParser, arguments: argparse.Namespace) -> None:
 def _describe(facts: Mapping[str, Any]) -> str:
     """The numbers of a corpus, as text."""
     from gengram.training.corpus.card import describe_shared
+    from gengram.training.corpus.haplotypes import describe_counts
 
     splits = facts["totals"]["splits"]
     names = {
@@ -156,7 +157,9 @@ def _describe(facts: Mapping[str, Any]) -> str:
         f"{facts['name']}: {totals['bases']:,} bases of {len(facts['species']):,} species in, "
         f"{totals['left_out']:,} left out; {len(facts['haplotypes']):,} haplotypes"
     )
-    return "\n".join([head, "", *lines, describe_shared(facts["overlap"])])
+    # Corpora of earlier versions do not say what became of variants.
+    variants = [f"variants of {one['species']}: {describe_counts(one)}" for one in facts.get("variants", ())]
+    return "\n".join([head, "", *lines, describe_shared(facts["overlap"]), *variants])
 
 
 def _align(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +27,7 @@ from gengram.genome.alphabet import IUPAC_BASES
 from gengram.genome.variants import Record, read_variants
 
 from .draws import draw_uniform
-from .records import Records
+from .records import OtherContigs, Records
 
 SCHEMA = pa.schema(
     [
@@ -57,8 +57,9 @@ _LETTERS = re.compile(f"[{''.join(IUPAC_BASES)}]+")
 _GENOTYPE = re.compile(r"[/|]?(\d+|\.)(?:([/|])(\d+|\.))?")
 _KEYS = {key: re.compile(rf"(?:^|;){key}=([^;]*)") for key in ("AF", "AC", "AN")}
 _SKIPPED = {
+    "other_contigs": "records on contigs that the genome does not have",
     "left_out": "records where no letters are stored",
-    "outside": "records outside of the slices",
+    "outside": "records outside of the bases that the genome has",
     "mismatched": "records whose REF is not what the genome has",
     "unknown": "records whose REF is N in the genome",
     "without_genotypes": "records without genotypes (GT)",
@@ -102,15 +103,22 @@ class Tally:
     missing: Counter[str] = field(default_factory=Counter)
     files: dict[str, str] = field(default_factory=dict)
 
-    def describe(self) -> str:
-        """Return it in a line."""
-        skipped, noted = (
-            [f"{self.counts[key]:,} {what}" for key, what in several.items() if self.counts[key]]
-            for several in (_SKIPPED, _NOTED)
-        )
-        told = f"{self.records:,} records, {self.edits:,} edits"
-        told += f"; skipped: {', '.join(skipped)}" if skipped else ""
-        return told + (f"; {', '.join(noted)}" if noted else "")
+    def count(self) -> dict[str, Any]:
+        """Return it as `corpus.json` has it: records, edits, and by kind what was skipped and what needs a word."""
+        counts = Counter(other_contigs=self.missing.total()) + self.counts
+        skipped, noted = ({key: counts[key] for key in several if counts[key]} for several in (_SKIPPED, _NOTED))
+        return {"records": self.records, "edits": self.edits, "skipped": skipped, "noted": noted}
+
+
+def describe_counts(counts: Mapping[str, Any]) -> str:
+    """Return in a line what became of the records of VCF files, see `Tally.count`."""
+    skipped, noted = (
+        [f"{count:,} {kinds.get(key, key)}" for key, count in counts[name].items()]
+        for name, kinds in (("skipped", _SKIPPED), ("noted", _NOTED))
+    )
+    told = f"{counts['records']:,} records, {counts['edits']:,} edits"
+    told += f"; skipped: {', '.join(skipped)}" if skipped else ""
+    return told + (f"; {', '.join(noted)}" if noted else "")
 
 
 class Choice(NamedTuple):
@@ -194,9 +202,10 @@ def stream_edits(
 
     Raises:
         `InputError`: see `gengram.genome.variants.read_variants`; a file that is not sorted, has no contig of the
-            genome, or one that another file of the tally has; a record past the end of its contig; more than
-            `MAX_MISMATCHES` of the records whose REF is not what the genome has, with the first of them; genotypes that
-            are none, of more than two alleles or, if so chosen, without a phase; frequencies that are none.
+            genome (`OtherContigs`, when it was read to its end), or one that another file of the tally has; a record
+            past the end of its contig; more than `MAX_MISMATCHES` of the records whose REF is not what the genome has,
+            with the first of them; genotypes that are none, of more than two alleles or, if so chosen, without a phase;
+            frequencies that are none.
     """
     reader = _Reader(str(file), choice, records, numbers, read, contigs or {}, tally or Tally())
     yield from reader.stream()
@@ -276,11 +285,13 @@ class _Reader:
             yield self._take_rows()
         self.tally.missing += self.missing
         if self.missing and self.missing.keys() >= seen:
-            name = next(iter(self.missing))
-            raise InputError(
+            name = max(self.missing, key=lambda one: bool(self.doubts.get(one)))
+            doubt = self.doubts.get(name)
+            told = (
                 f"{self.file}: the genome {self.records.genome} has none of its contigs, as {name!r}. "
-                f"{self.doubts.get(name) or 'Say what it is with vcf_contigs, if it is of this assembly'}"
+                f"{doubt or 'Say what it is with vcf_contigs, if it is of this assembly'}"
             )
+            raise InputError(told) if doubt else OtherContigs(told, self.file, self.missing)
         self.records.tell_renamed(self.file, seen)
         self.records.tell_missing(self.file, self.missing, self.doubts)
 
@@ -762,6 +773,7 @@ __all__ = [
     "Tally",
     "apply_edits",
     "choose_haplotypes",
+    "describe_counts",
     "stream_edits",
     "write_haplotypes",
 ]

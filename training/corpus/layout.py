@@ -13,10 +13,17 @@ import pyarrow as pa
 
 from gengram.errors import InputError
 from gengram.progress import tell
-from gengram.training.corpus.haplotypes import Choice, Tally, choose_haplotypes, stream_edits, write_haplotypes
+from gengram.training.corpus.haplotypes import (
+    Choice,
+    Tally,
+    choose_haplotypes,
+    describe_counts,
+    stream_edits,
+    write_haplotypes,
+)
 from gengram.training.corpus.leak import Common, CommonKmers, Shared, SharedStretches, Stretch
 from gengram.training.corpus.recipe import GivenRecipe
-from gengram.training.corpus.records import Records
+from gengram.training.corpus.records import OtherContigs, Records
 from gengram.training.corpus.regions import (
     CLASSES,
     Annotation,
@@ -96,9 +103,12 @@ def read_rules(given: GivenRecipe, number: int, lengths: Mapping[str, int]) -> R
     spans: dict[str, dict[str, np.ndarray] | None] = {"keep": None, "drop": None}
     for key in spans:
         for i, region in enumerate(getattr(genome, key)):
-            for _, path in given.find_files("genomes", number, key, i, "file"):
-                found = read_spans(path, records, region.types, region.flank)
-                spans[key] = _unite(spans[key], found)
+            files = [path for _, path in given.find_files("genomes", number, key, i, "file")]
+            others: list[OtherContigs] = []
+            for path in files:
+                with records.skip_others(others):
+                    spans[key] = _unite(spans[key], read_spans(path, records, region.types, region.flank))
+            records.judge_others(others, len(files))
     annotation = None
     if genome.annotation:
         files = [path for _, path in given.find_files("genomes", number, "annotation")]
@@ -193,7 +203,7 @@ def lay_out(
     length = recipe.max_shared or SHARED_LENGTH
     kept_apart = [*held, *left_out]
     stretches, kmers = SharedStretches(kept_apart, length), CommonKmers(kept_apart)
-    parts: dict[str, list[pa.Table]] = {"segments": [], "anchors": [], "classes": []}
+    parts: dict[str, list[tuple[np.ndarray, ...]]] = {"segments": [], "anchors": [], "classes": []}
     letters = {split: Counter[str]() for split in SPLITS}
     masked = Counter[int]()
     shared: list[Shared] = []
@@ -224,14 +234,17 @@ def lay_out(
             gene_weight=rule.gene_weight,
             soft_masked_weight=rule.soft_masked_weight,
         )
-        parts["segments"].append(_tabulate(SEGMENTS, contig, *segments))
-        parts["anchors"].append(_tabulate(ANCHORS, first + anchors.segment, *anchors[1:]))
+        parts["segments"].append((np.full(len(segments.start), contig), *segments))
+        parts["anchors"].append((first + anchors.segment, *anchors[1:]))
         first += len(segments.start)
         if rule.annotation is not None:
             spans, kinds = classify_record(record.name, record.length, rule.annotation)
-            named = pa.DictionaryArray.from_arrays(pa.array(kinds, pa.int8()), pa.array(CLASSES))
-            parts["classes"].append(_tabulate(KINDS, contig, spans[:, 0], spans[:, 1], named))
-    tables = {name: pa.concat_tables(several).combine_chunks() for name, several in parts.items() if several}
+            parts["classes"].append((np.full(len(kinds), contig), spans[:, 0], spans[:, 1], kinds))
+    tables = {
+        name: _tabulate(schema, parts[name])
+        for name, schema in (("segments", SEGMENTS), ("anchors", ANCHORS), ("classes", KINDS))
+        if parts[name]
+    }
     split_of = tables["segments"]["split"].to_numpy()[tables["anchors"]["segment"].to_numpy()]
     if not (split_of == SPLITS.index("train")).any():
         raise InputError(
@@ -260,7 +273,7 @@ def write_variants(
     names: Sequence[str],
     read: Read,
     scratch: Path,
-) -> None:
+) -> list[dict[str, Any]]:
     """Write the edits of all haplotypes, see `write_haplotypes`.
 
     Args:
@@ -270,9 +283,13 @@ def write_variants(
         read: the letters of a record that is not left out.
         scratch: a folder for what is in between.
 
+    Returns:
+        What became of the variants of each genome that has some: its `species`, and see `Tally.count`.
+
     Raises:
-        `InputError`: see `stream_edits`.
+        `InputError`: see `stream_edits`; no file of a genome has one of its contigs.
     """
+    told: list[dict[str, Any]] = []
 
     def stream() -> Iterator[pa.Table]:
         first = 0
@@ -284,16 +301,20 @@ def write_variants(
             def get(name: str, mine: dict[str, int] = mine) -> np.ndarray | None:
                 return None if records[mine[name]].split == LEFT_OUT else read(mine[name])
 
-            tally = Tally()
+            tally, others = Tally(), list[OtherContigs]()
             for file in rule.variants:
-                for table in stream_edits(file, rule.choice, rule.records, mine, get, rule.contigs, tally):
-                    shifted = pa.array(table["haplotype"].to_numpy() + first, pa.int32())
-                    yield table.set_column(0, table.schema.field("haplotype"), shifted)
-            tell(f"variants of {rule.records.genome}: {tally.describe()}")
+                with rule.records.skip_others(others):
+                    for table in stream_edits(file, rule.choice, rule.records, mine, get, rule.contigs, tally):
+                        shifted = pa.array(table["haplotype"].to_numpy() + first, pa.int32())
+                        yield table.set_column(0, table.schema.field("haplotype"), shifted)
+            rule.records.judge_others(others, len(rule.variants))
+            told.append({"species": rule.records.genome, **tally.count()})
+            tell(f"variants of {rule.records.genome}: {describe_counts(told[-1])}")
             first += len(rule.choice.names)
 
     for note in write_haplotypes(path, stream(), names, scratch):
         tell(f"haplotypes {note}")
+    return told
 
 
 def _cut(record: Record, rule: Rules, letters: np.ndarray, max_n_run: int, more: np.ndarray | None = None) -> Segments:
@@ -351,6 +372,8 @@ def _refuse_empty(given: GivenRecipe, records: Sequence[Record], several: Sequen
 def _count_split(record: Record, letters: np.ndarray, number: int) -> Counter[str]:
     if number:
         spans = record.find_spans(SPLITS[number])
+        if not len(spans):
+            return Counter()
     else:
         spans, start = [], 0
         for span in record.spans:
@@ -371,11 +394,16 @@ def _count_split(record: Record, letters: np.ndarray, number: int) -> Counter[st
     )
 
 
-def _tabulate(schema: pa.Schema, first: Any, *columns: Any) -> pa.Table:
-    """A table of columns; the first one may be a number for all rows."""
-    filled = np.broadcast_to(first, len(columns[0]))
-    arrays = [one if isinstance(one, pa.Array) else pa.array(one) for one in (np.ascontiguousarray(filled), *columns)]
-    return pa.table([array.cast(field.type) for array, field in zip(arrays, schema)], schema=schema)
+def _tabulate(schema: pa.Schema, several: Sequence[tuple[np.ndarray, ...]]) -> pa.Table:
+    """A table of the columns of all records, one behind the other; classes are numbers in these."""
+    arrays = []
+    for field, columns in zip(schema, zip(*several)):
+        joined = np.concatenate(columns)
+        if pa.types.is_dictionary(field.type):
+            arrays.append(pa.DictionaryArray.from_arrays(pa.array(joined, pa.int8()), pa.array(CLASSES)))
+        else:
+            arrays.append(pa.array(joined).cast(field.type))
+    return pa.table(arrays, schema=schema)
 
 
 def _unite(one: dict[str, np.ndarray] | None, other: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

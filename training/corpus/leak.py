@@ -17,6 +17,7 @@ MOST_KMERS = 1 << 25
 """More distinct k-mers than about so many are sampled, by a hash of theirs."""
 
 _CHUNK = 1 << 20
+_APART = np.frombuffer(b"N", dtype=np.uint8)  # between stretches that are looked at together: no k-mer has it
 _OTHER = 4  # the code of a letter that is no base; in what is held out 5, so that the two differ
 _CODES = np.full(256, _OTHER, dtype=np.uint8)
 for _code, _letters in enumerate((b"Aa", b"Cc", b"Gg", b"Tt")):
@@ -171,12 +172,29 @@ class CommonKmers:
         self._kmers = _take_once(sets)
         self._of = [np.searchsorted(self._kmers, one) for one in sets]
         self._seen = np.zeros(len(self._kmers), dtype=bool)
+        self._waiting: list[np.ndarray] = []
+        self._size = 0
         self._filter = _Filter(np.sort(self._kmers * _MIX))
 
     def look(self, letters: np.ndarray) -> None:
-        """Look at a stretch of training, uint8."""
+        """Look at a stretch of training, uint8; short ones wait until there are many."""
         if not len(self._kmers):
             return
+        if len(letters) >= _CHUNK:
+            self._mark(letters)
+            return
+        self._waiting += [letters, _APART]
+        self._size += len(letters)
+        if self._size >= _CHUNK:
+            self._mark_waiting()
+
+    def _mark_waiting(self) -> None:
+        if self._waiting:
+            self._mark(np.concatenate(self._waiting))
+        self._waiting, self._size = [], 0
+
+    def _mark(self, letters: np.ndarray) -> None:
+        """Remember which k-mers of what is held out some letters have."""
         for kmers in self._list(letters):
             kmers = kmers[self._filter.may_have(kmers * _MIX)]
             places = np.searchsorted(self._kmers, kmers)
@@ -186,6 +204,7 @@ class CommonKmers:
 
     def count(self) -> dict[str, Common]:
         """Return the counts by split."""
+        self._mark_waiting()
         return {
             split: Common(len(of), int(self._seen[of].sum()), self.every) for split, of in zip(self._splits, self._of)
         }

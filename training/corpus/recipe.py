@@ -169,19 +169,27 @@ class GivenRecipe(NamedTuple):
         with tell_faults(self.place(*where), (OSError,)):  # a name that no file can have
             is_there = file.exists()
         if not _GLOB.search(name) or is_there:
-            try:
-                check_input_files(file)
-            except InputError as error:
-                raise InputError(f"{self.place(*where)}: {error}") from error
+            self._check_file(file, where)
             return [(Path(name).name if Path(name).is_absolute() else name, file)]
         root = Path(file.anchor) if file.is_absolute() else Path()
         pattern = str(file.relative_to(root))
         with tell_faults(f"{self.place(*where)}: {name}"):
-            files = sorted(one for one in root.glob(pattern) if one.is_file())
+            files = sorted(one for one in root.glob(pattern) if not one.is_dir())
+        for one in files:
+            self._check_file(one, where)
         if not files:
             raise InputError(f"{self.place(*where)}: no file fits {name!r} in {self.folder}")
         inside = [one for one in files if one.is_relative_to(self.folder)]
         return [(str(one.relative_to(self.folder)) if one in inside else one.name, one) for one in files]
+
+    def _check_file(self, file: Path, where: _Path) -> None:
+        """Refuse a file that cannot be read, as a link to nothing, or whose name no text can have."""
+        try:
+            check_input_files(file)
+        except InputError as error:
+            raise InputError(f"{self.place(*where)}: {error}") from error
+        if _NO_LETTER.search(str(file)):
+            raise InputError(f"{self.place(*where)}: {file}: the name is no text in UTF-8; rename the file")
 
 
 def list_corpora() -> dict[str, str]:
@@ -457,12 +465,14 @@ def _check(given: GivenRecipe) -> None:
     for group, species in weights.items():
         every = [weight for given_weights in species.values() for weight in given_weights]
         if any(weight is None for weight in every) != all(weight is None for weight in every):
+            which = f" of the group {group!r}" if recipe.groups else ""
             raise InputError(
-                f"{given.path}: give a weight to every genome of the group {group!r}, or to none: weights and numbers "
-                "of bases cannot be compared"
+                f"{given.path}: give a weight to every genome{which}, or to none: weights and numbers of bases cannot "
+                "be compared"
             )
         if None not in every and not sum(weight for weight in every if weight is not None):
-            raise InputError(f"{given.path}: the weights of the group {group!r} sum to zero: nothing could be drawn")
+            which = f"group {group!r}" if recipe.groups else "genomes"
+            raise InputError(f"{given.path}: the weights of the {which} sum to zero: nothing could be drawn")
 
 
 __all__ = [

@@ -8,7 +8,8 @@ of all of it.
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from gengram.errors import InputError, suggest
@@ -32,6 +33,20 @@ class Region(NamedTuple):
     start: int
     end: int
     offset: int
+
+
+class OtherContigs(InputError):
+    """A file of which the genome has no contig at all.
+
+    Args:
+        message: what is told where it is not skipped.
+        file: the file.
+        missing: its records by contig.
+    """
+
+    def __init__(self, message: str, file: str, missing: Mapping[str, int]):
+        super().__init__(message)
+        self.file, self.missing = file, dict(missing)
 
 
 class Records:
@@ -97,6 +112,29 @@ class Records:
                 f"not have ({listed}){doubt}"
             )
 
+    @contextmanager
+    def skip_others(self, others: list[OtherContigs]) -> Iterator[None]:
+        """Go on behind a file that has no contig of the genome, and remember it for `judge_others`."""
+        try:
+            yield
+        except OtherContigs as error:
+            others.append(error)
+
+    def judge_others(self, others: Sequence[OtherContigs], files: int) -> None:
+        """Say which of several files, as one a chromosome, were skipped.
+
+        Args:
+            others: of `skip_others`.
+            files: how many there are in all.
+
+        Raises:
+            `OtherContigs`: none of them has a contig of the genome.
+        """
+        if others and len(others) == files:
+            raise others[0]
+        for error in others:
+            self.tell_missing(error.file, error.missing, {})
+
     def _tell(self, note: str) -> None:
         """Say something once, however often a file is read."""
         if note not in self._told:
@@ -158,4 +196,4 @@ def _list(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
-__all__ = ["Records", "Region"]
+__all__ = ["OtherContigs", "Records", "Region"]

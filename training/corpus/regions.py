@@ -26,7 +26,7 @@ from gengram.genome.contigs import Part
 from gengram.genome.intervals import stream_regions
 from gengram.printable import shorten
 
-from .records import Records
+from .records import OtherContigs, Records
 from .spans import (
     cover,
     find_gaps,
@@ -132,7 +132,7 @@ def read_spans(file: str | Path, records: Records, types: Sequence[str] = (), fl
 
     Raises:
         `InputError`: a file that cannot be read, without intervals or without a type; an interval past the end of its
-            contig, with its line; a file of which the genome has no contig at all.
+            contig, with its line; a file of which the genome has no contig at all (`OtherContigs`).
     """
     rows, seen = _Rows(), Counter[str]()
     for kind, name, start, end, line in _stream_intervals(file):
@@ -160,7 +160,8 @@ def read_annotation(files: str | Path | Sequence[str | Path], records: Records) 
     only: its intervals, or those of type `gene` and the like where its header names a column `type`.
 
     Args:
-        files: one or several, of different contigs or of the same.
+        files: one or several, of different contigs or of the same; of several, those that have no contig of the
+            genome are told and skipped, unless all are so.
         records: of the genome.
 
     Raises:
@@ -169,9 +170,12 @@ def read_annotation(files: str | Path | Sequence[str | Path], records: Records) 
     several = [files] if isinstance(files, (str, Path)) else list(files)
     genes, exons, introns = (defaultdict[str, list[np.ndarray]](list) for _ in range(3))
     parts: dict[str, list[Part]] = {}
+    others: list[OtherContigs] = []
     for file in several:
         rows, bodies = _read_kinds(file)
-        matched = _match(file, rows, records)
+        matched: dict[str, list[Part]] = {}
+        with records.skip_others(others):
+            matched = _match(file, rows, records)
         parts |= matched
         for name in matched:
             genes[name].append(rows.take(bodies, name)[:, :2])
@@ -182,6 +186,7 @@ def read_annotation(files: str | Path | Sequence[str | Path], records: Records) 
             has_some = meet_spans(wholes, found)
             exons[name] += [found, wholes[~has_some]]
             introns[name].append(wholes[has_some])
+    records.judge_others(others, len(several))
     whole = _join(exons)
     between = {name: subtract_spans(spans, whole[name]) for name, spans in _join(introns).items()}
     return Annotation(
@@ -251,6 +256,8 @@ def cut_segments(
     taken = np.zeros((0, 2), dtype=np.int64)
     found = {}
     for split, spans in (held_out or {}).items():
+        if not len(spans):
+            continue
         if len(shared := intersect_spans(taken, spans)):
             raise ValueError(f"split {split} shares bases {shared[0, 0]} to {shared[0, 1]} with another one")
         taken = merge_spans(np.concatenate([taken, spans]))
@@ -288,6 +295,9 @@ def weigh_anchors(
     nothing = np.zeros((0, 2), dtype=np.int64)
     masked = find_soft_masks(letters) if soft_masked_weight != 1 else nothing
     genes = nothing if genes is None or gene_weight == 1 else genes
+    if zone is None and not len(masked) and not len(genes):
+        count = len(segments.start)
+        return Anchors(np.arange(count, dtype=np.int32), segments.start, segments.end, np.ones(count, np.float32))
     sets = [masked, genes, *([] if zone is None else [zone])]
     bounds = np.unique(np.concatenate([segments.start, segments.end, *(spans.ravel() for spans in sets)]))
     starts, ends = bounds[:-1], bounds[1:]
@@ -407,11 +417,13 @@ def _match(file: str | Path, rows: _Rows, records: Records) -> dict[str, list[Pa
         raise InputError(f"{file}: the file has no intervals")
     found, doubts = records.match(dict.fromkeys(names))
     if not found:
-        name, doubt = next(iter(doubts.items()))
-        raise InputError(
+        name, doubt = max(doubts.items(), key=lambda one: bool(one[1]))
+        told = (
             f"{file}: the genome {records.genome} has none of its contigs, as {name!r}; it has "
             f"{shorten(', '.join(records.lengths), 80)}. {doubt or 'Is it of another assembly?'}"
         )
+        # A name that is nearly one of the genome is a fault, whatever other files have.
+        raise InputError(told) if doubt else OtherContigs(told, str(file), rows.count(names))
     for name, several in found.items():
         for part in several:
             if part.contig == part.record and (far := rows.find_past(name, part.end)):

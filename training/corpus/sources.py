@@ -156,7 +156,7 @@ def _survey_file(path: Path) -> dict[str, Any]:
             survey.look([text], lambda _: f"the record {records[-1][0]!r}", start)
     if not known:
         raise InputError(f"{path}: the file holds no base: its letters are nothing but N. Give another file")
-    survey.judge()
+    survey.judge("write N where no base is known", "N is stored in their place")
     if bare:
         more = f", ... ({len(bare)} in all)" if len(bare) > 4 else ""
         tell(f"{path}: nothing but N: {', '.join(bare[:4])}{more}; no window lies there")

@@ -36,6 +36,8 @@ def invert_spans(spans: np.ndarray, start: int, end: int) -> np.ndarray:
 def intersect_spans(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Return the bases that are in both."""
     one, other = (np.asarray(spans, dtype=np.int64).reshape(-1, 2) for spans in (one, other))
+    if not len(one) or not len(other):
+        return np.zeros((0, 2), dtype=np.int64)
     # Span k of one meets those of the other from first[k] to last[k] - 1.
     first = np.searchsorted(other[:, 1], one[:, 0], side="right")
     last = np.searchsorted(other[:, 0], one[:, 1], side="left")
@@ -47,7 +49,7 @@ def intersect_spans(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 def subtract_spans(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Return the bases of one that are not in the other."""
-    if not len(one):
+    if not len(one) or not len(other):
         return np.asarray(one, dtype=np.int64).reshape(-1, 2)
     return intersect_spans(one, invert_spans(other, int(one[0, 0]), int(one[-1, 1])))
 
@@ -81,6 +83,8 @@ def find_runs(letters: np.ndarray, table: np.ndarray, minimum: int = 1) -> np.nd
     before = False
     for start in range(0, len(letters), _PIECE):
         mask = table[letters[start : start + _PIECE]]
+        if not before and not mask.any():
+            continue
         change = np.flatnonzero(mask[1:] != mask[:-1]) + (start + 1)
         change = np.concatenate([[start], change]) if mask[0] != before else change
         # What changes is in turn the start and the end of a run.

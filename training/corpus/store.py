@@ -43,7 +43,7 @@ _TABLES: dict[str, dict[str, pa.DataType]] = {
         "contig": pa.int32(),
         "position": pa.int64(),
         "reference_length": pa.int32(),
-        "alternative": pa.binary(),
+        "alternative": pa.large_binary(),  # all haplotypes' letters are one array
     },
     "classes": {**_PLACE, "class": pa.string()},
 }
@@ -113,7 +113,7 @@ class Haplotypes(NamedTuple):
         contig: int32.
         position: int64, from 0 in the record.
         reference_length: int32, letters of the reference that are replaced.
-        bounds: int32 [V + 1]: `letters[bounds[i] : bounds[i + 1]]` replaces them.
+        bounds: int64 [V + 1]: `letters[bounds[i] : bounds[i + 1]]` replaces them.
         letters: uint8, of all of them.
     """
 
@@ -249,7 +249,7 @@ class Corpus:
         table = self._load("haplotypes")
         letters = _take_whole(table["alternative"])
         _, bounds, data = letters.buffers()
-        bounds = np.frombuffer(bounds, dtype=np.int32)[letters.offset : letters.offset + len(letters) + 1]
+        bounds = np.frombuffer(bounds, dtype=np.int64)[letters.offset : letters.offset + len(letters) + 1]
         data = np.frombuffer(data, dtype=np.uint8) if data is not None else np.empty(0, dtype=np.uint8)
         arrays = {name: _take_whole(table[name]).to_numpy() for name in Haplotypes._fields[:4]}
         return Haplotypes(**arrays, bounds=bounds, letters=data)
@@ -410,7 +410,7 @@ def _take_whole(column: pa.ChunkedArray | pa.Array) -> pa.Array:
     """Return a column as one array: a view where it is one already."""
     if isinstance(column, pa.Array):
         return column
-    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()  # of none an empty one, too
 
 
 def _are_numbers(column: np.ndarray, count: int) -> bool:

@@ -4,6 +4,8 @@ import errno
 import gzip
 import hashlib
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gengram.errors import InputError
+from gengram.genome.alphabet import reverse_complement
 from gengram.genome.fasta import read_fasta
 from gengram.training.corpus import letters as letters_module
 from gengram.training.corpus.build import build_corpus
@@ -232,7 +235,10 @@ BAD = {
     "no file fits": ("name: a\ngenomes:\n  - {species: s, fasta: '*.no'}", "line 3: no file fits"),
     "an empty FASTA": ("name: a\ngenomes: [{species: s, fasta: empty.fa}]", "empty.fa: the file is empty"),
     "nothing but N": ("name: a\ngenomes: [{species: s, fasta: n.fa}]", "n.fa: the file holds no base"),
-    "a protein": ("name: a\ngenomes: [{species: s, fasta: protein.fa}]", "does not look like DNA"),
+    "a protein": (
+        "name: a\ngenomes: [{species: s, fasta: protein.fa}]",
+        "does not look like DNA.*if it is, write N where no base is known",
+    ),
     "no such contig": (
         "name: a\ngenomes:\n  - species: s\n    fasta: a.fa\n    hold_out:\n      test: [chr9]",
         r"line 6: 'chr9': the genome s \(.*a\.fa\) has no contig 'chr9'",
@@ -260,7 +266,11 @@ BAD = {
     ),
     "weights of genomes of zero": (
         "name: a\ngenomes: [{species: s, fasta: a.fa, weight: 0}]",
-        "sum to zero",
+        "the weights of the genomes sum to zero",
+    ),
+    "some genomes with a weight": (
+        "name: a\ngenomes: [{species: s, fasta: a.fa, weight: 1}, {species: t, fasta: again.fa}]",
+        "give a weight to every genome, or to none",
     ),
     "a weight below zero": ("name: a\ngenomes: [{species: s, fasta: a.fa, weight: -1}]", "line 2: weight: '-1' is no"),
     "an unknown group": ("name: a\ngenomes: [{species: s, fasta: a.fa}]\ngroups: {S: 1}", "line 3: no genome is of"),
@@ -279,6 +289,46 @@ BAD = {
     "a share of too few bases": ("name: a\nmax_shared: 5", "line 2: max_shared: '5' is no whole number"),
     "a mapping for a name": ("name: {a: b}", "line 1: one value is needed here, and this is a mapping"),
 }
+
+
+def test_a_link_to_nothing_is_refused_and_not_passed_over_by_a_pattern(tmp_path):
+    write_fasta(tmp_path / "a.fa", {"chr1": draw(500, 1)})
+    (tmp_path / "b.fa").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "c.fa").mkdir()
+    with pytest.raises(InputError, match=r"line 2: .*b\.fa: there is no such file"):
+        build(tmp_path, "name: a\ngenomes: [{species: s, fasta: '*.fa'}]")
+
+
+def test_a_file_whose_name_is_no_text_is_refused(tmp_path):
+    path = os.fsencode(tmp_path) + b"/\xff.fa"
+    try:
+        with open(path, "wb") as file:
+            file.write(b">a\nACGT\n")
+    except OSError:
+        pytest.skip("this disk has names of text only")
+    with pytest.raises(InputError, match=r"line 2: .*the name is no text in UTF-8; rename the file"):
+        build(tmp_path, "name: a\ngenomes: [{species: s, fasta: '*.fa'}]")
+
+
+def test_many_short_records_are_laid_out_as_few_long_ones_are(tmp_path):
+    texts = {f"c{number}": draw(90 + number % 40, number % 150, "ACGT" * 15 + "N") for number in range(300)}
+    write_fasta(tmp_path / "a.fa", texts)
+    recipe = "name: a\nmax_n_run: 1\ngenomes: [{species: s, fasta: a.fa, hold_out: {validation: [c7, 'c9:5-80']}}]"
+    corpus = build(tmp_path, recipe)
+    held = {"c7": (0, len(texts["c7"])), "c9": (4, 80)}
+    kmers = {"train": set(), "validation": set()}
+    for contig, start, end, split in zip(*corpus.segments):
+        name, text = corpus.contigs[contig].record, texts[corpus.contigs[contig].record]
+        first, last = held.get(name, (0, 0))
+        assert split == int(first <= start < last) and end - start and "NN" not in text[start:end]
+        for part in re.finditer(r"(?=([ACGT]{31}))", text[start:end]):
+            kmers[SPLITS[split]].add(min(part[1], reverse_complement(part[1])))
+    covered = sum((corpus.segments.end - corpus.segments.start).tolist())
+    assert covered == sum(len(text) - sum(len(run[0]) for run in re.finditer("N{2,}", text)) for text in texts.values())
+    assert (corpus.anchors.end == corpus.segments.end).all() and (corpus.anchors.weight == 1).all()
+    common = corpus.facts["overlap"]["common_kmers"]["validation"]
+    assert common["kmers"] == len(kmers["validation"])
+    assert common["shared"] == len(kmers["validation"] & kmers["train"]) > 0
 
 
 @pytest.mark.parametrize("case", BAD)

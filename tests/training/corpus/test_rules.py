@@ -11,6 +11,7 @@ from gengram.genome.alphabet import reverse_complement
 from gengram.genome.fasta import read_fasta
 from gengram.genome.variants import read_variants
 from gengram.training.corpus.build import build_corpus
+from gengram.training.corpus.command import show
 from gengram.training.corpus.reading import INSERTED, locate_letters, read_window
 from gengram.training.corpus.store import open_corpus
 from gengram.training.corpus.windows import Drawing, WindowSource
@@ -188,6 +189,55 @@ def test_what_does_not_fit_the_genome_is_refused_and_nothing_is_left(tmp_path, g
     with pytest.raises(InputError, match=message):
         build(tmp_path, f"name: a\nmax_shared: null\ngenomes: [{{species: s, fasta: a.fa.gz, {keys}}}]")
     assert not (tmp_path / "corpus").exists()
+
+
+HEAD = "##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\ts\n"
+
+
+def test_of_several_files_those_of_other_chromosomes_are_skipped_and_counted(tmp_path, capsys):
+    (tmp_path / "a.fa").write_text(f">chr1\n{'ACGT' * 500}\n")
+    for name in ("1", "8", "9"):
+        rows = "".join(f"chr{name}\t{place}\t.\tA\tC\t.\t.\t.\tGT\t0|1\n" for place in (5, 13, 21))
+        (tmp_path / f"x{name}.vcf").write_text(HEAD + rows + f"chr{name}\t25\t.\tA\t<DEL>\t.\t.\t.\tGT\t1|1\n")
+        (tmp_path / f"x{name}.gff3").write_text(f"##gff-version 3\nchr{name}\t.\tgene\t101\t200\t.\t+\t.\tID=g\n")
+        (tmp_path / f"x{name}.bed").write_text(f"chr{name}\t1000\t1200\n")
+    recipe = "name: a\ngenomes: [{species: s, fasta: a.fa, %s}]"
+    rules = "vcf: 'x*.vcf', samples: all, annotation: 'x*.gff3', gene_centred: 2, drop: ['x*.bed']"
+    corpus = build(tmp_path, recipe % rules)
+    told = capsys.readouterr().err
+    for kind, count in (("vcf", 4), ("gff3", 1), ("bed", 1)):
+        assert (
+            f"x9.{kind}: {count} records are skipped: they lie on a contig that s does not have (chr9: {count})" in told
+        )
+    assert corpus.find_edits(1, 0, 0, 2000).position.tolist() == [4, 12, 20]
+    assert corpus.segments.end.tolist() == [1000, 2000] and corpus.anchors.start.tolist() == [0, 100, 200, 1200]
+    counts = {"records": 12, "edits": 3, "skipped": {"other_contigs": 8, "symbolic": 1}, "noted": {}}
+    assert corpus.facts["variants"] == [{"species": "s", **counts}]
+    assert show([str(tmp_path / "corpus")]) == 0
+    assert "variants of s: 12 records, 3 edits; skipped: 8 records on contigs that" in capsys.readouterr().out
+    for pattern in ("vcf: 'x[89].vcf', samples: all", "annotation: 'x[89].gff3'", "drop: ['x[89].bed']"):
+        with pytest.raises(InputError, match=r"x8\.\w+: the genome s has none of its contigs, as 'chr8'"):
+            build_corpus(_write(tmp_path, recipe % pattern), tmp_path / "other")
+    # A name that is nearly one of the genome is a fault of the file.
+    text = (tmp_path / "x8.vcf").read_text().replace("chr8", "1")
+    (tmp_path / "x8.vcf").write_text(text.replace("#CHROM", "##contig=<ID=1,length=77>\n#CHROM"))
+    with pytest.raises(InputError, match=r"x8\.vcf: .*'1' is declared with 77"):
+        build_corpus(_write(tmp_path, recipe % "vcf: 'x*.vcf', samples: all"), tmp_path / "other")
+
+
+def _write(folder, recipe):
+    (folder / "other.yaml").write_text(recipe)
+    return folder / "other.yaml"
+
+
+def test_haplotypes_without_any_edit_are_the_reference(tmp_path):
+    (tmp_path / "a.fa").write_text(f">chr1\n{'ACGT' * 50}\n")
+    (tmp_path / "a.vcf").write_text(f"{HEAD}chr1\t1\t.\tA\tC\t.\t.\t.\tGT\t0|0\n")
+    corpus = build(tmp_path, "name: a\ngenomes: [{species: s, fasta: a.fa, vcf: a.vcf, samples: all}]")
+    assert corpus.facts["haplotypes"] == ["s.1", "s.2"] and len(corpus.haplotypes.position) == 0
+    assert corpus.find_edits(1, 0, 0, 200).alternatives == [] and corpus.list_varied(1) == []
+    windows = WindowSource(corpus, Drawing(length=50), seed=0).draw(np.arange(20))
+    assert (windows.haplotype == -1).all()
 
 
 def test_a_weight_of_soft_masks_that_no_genome_has_is_said(tmp_path, capsys):
