@@ -39,6 +39,7 @@ class BaseCounts:
 
     @property
     def order(self) -> int:
+        """How many bases before a base the context has."""
         return len(self.heads)
 
     @property

@@ -91,6 +91,7 @@ class _Build:
         self.journal = Journal(partial / _JOURNAL, hashlib.sha256(key.encode()).hexdigest())
 
     def run(self) -> dict[str, Any]:
+        """Do what is not done yet, move the finished folder to its place, and return the facts of its `corpus.json`."""
         self._undo_assembly()
         self.parts.mkdir(exist_ok=True)
         self.sources, self.records = list_records(self.given, self.journal)

@@ -71,6 +71,7 @@ class Common(NamedTuple):
 
     @property
     def share(self) -> float:
+        """Of the distinct k-mers, how many training has, 0 to 1; 0 where there is none."""
         return self.shared / self.kmers if self.kmers else 0.0
 
 

@@ -248,6 +248,7 @@ class _Reader:
         self.lines: dict[_Path, int] = {}
 
     def read_corpus(self, root: yaml.Node) -> CorpusRecipe:
+        """Make the recipe of a file's root; an `InputError` names the line of what is wrong."""
         kinds = {
             "name": self._name,
             "licence": self._licence,

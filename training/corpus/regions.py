@@ -57,6 +57,7 @@ class _Rows:
         self.columns: dict[tuple[str, str], array] = defaultdict(lambda: array("q"))
 
     def add(self, kind: str, name: str, start: int, end: int, line: int) -> None:
+        """Keep an interval, half-open from 0, and its line in the file."""
         self.columns[kind, name].extend((start, end, line))
 
     def take(self, kind: str, name: str) -> np.ndarray:
@@ -65,6 +66,7 @@ class _Rows:
         return np.array(column, dtype=np.int64).reshape(-1, 3) if column else np.zeros((0, 3), dtype=np.int64)
 
     def has(self, kind: str) -> bool:
+        """Return whether any interval is of a kind."""
         return any(kind == one for one, _ in self.columns)
 
     def list_names(self) -> list[str]:

@@ -123,7 +123,7 @@ def list_records(given: GivenRecipe, journal: Journal) -> tuple[list[Source], li
                 contig, offset = (part.contig, part.start) if part else (record, 0)
                 records.append(Record(number, len(sources) - 1, record, description, contig, offset, length))
     for number in range(len(given.recipe.genomes)):
-        _refuse_twins(given, number, sources, records)
+        _refuse_twins(number, sources, records)
         files = [str(source.path) for source in sources if source.genome == number]
         more = f" and {len(files) - 1:,} more" if len(files) > 1 else ""
         mine = [record for record in records if record.genome == number]
@@ -163,7 +163,7 @@ def _survey_file(path: Path) -> dict[str, Any]:
     return {"sha256": digest.finish(path), "records": records}
 
 
-def _refuse_twins(given: GivenRecipe, number: int, sources: list[Source], records: list[Record]) -> None:
+def _refuse_twins(number: int, sources: list[Source], records: list[Record]) -> None:
     seen: dict[str, Record] = {}
     for record in records:
         if record.genome != number:

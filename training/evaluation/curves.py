@@ -74,6 +74,7 @@ class _History:
         return [(place, metrics[name]) for place, metrics in self.evaluations if name in metrics]
 
     def trace_training(self, name: str) -> list[tuple[float, float]]:
+        """Return a number of the training's own lines by what had been read."""
         return [(place, float(line[name])) for place, line in self.training if _is_number(line.get(name))]
 
     def find(self, pattern: str) -> dict[str, str]:

@@ -87,7 +87,7 @@ def _answer(argv: Sequence[str] | None, model: Any, corpus: Any, training: Any, 
     if asked.slurm is not None:
         if asked.plan:
             raise InputError("--plan and --slurm both train nothing: give one of the two")
-        return make_job(sys.argv[1:] if argv is None else argv, training, corpus, asked)
+        return make_job(sys.argv[1:] if argv is None else argv, training, asked)
     return answer_plan(plan_run(model, corpus, training, asked))
 
 

@@ -90,15 +90,13 @@ def answer_plan(plan: dict[str, Any]) -> Answer:
     return Answer(f"{'corpus':<12}{corpus['bases']:,} bases that train{passes}\n{tabulate_plan(plan)}", plan)
 
 
-def make_job(
-    words: Sequence[str], training: PretrainArguments, corpus: CorpusArguments, asked: PlanArguments
-) -> Answer:
+def make_job(words: Sequence[str], training: PretrainArguments, asked: PlanArguments) -> Answer:
     """Write the job of a run, or return its script.
 
     Args:
         words: of the command.
-        training, corpus: what they say.
-        asked: of the job.
+        training: what they say of the run.
+        asked: what they say of the job.
 
     Raises:
         `InputError`: a job that cannot be asked for, or a file that is there already.
