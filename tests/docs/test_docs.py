@@ -17,10 +17,14 @@ from string import Template
 
 import pyarrow.parquet
 import pytest
+import yaml
 from accelerate.commands.launch import launch_command_parser
 from torch.distributed.run import get_args_parser
 
 from gengram.cli import VERBS, main
+from gengram.training.corpus.recipe import read_corpus_recipe
+from gengram.training.pretraining.command import parse_arguments as parse_pretraining
+from gengram.training.pretraining.stages import read_stages
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -127,6 +131,19 @@ def test_gengram_commands_are_understood(page, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir() if path.suffix != ".yaml"] == []
 
 
+@pytest.mark.parametrize("page", [page for page in PAGES if read_blocks(page, "yaml")], ids=name_page)
+def test_recipes_in_the_text_are_read(page, tmp_path):
+    for number, (_, text) in enumerate(read_blocks(page, "yaml")):
+        recipe = tmp_path / f"{number}.yaml"
+        recipe.write_text(text, encoding="utf-8")
+        keys = yaml.safe_load(text).keys()
+        if "genomes" in keys:
+            assert read_corpus_recipe(recipe, tmp_path).recipe.genomes
+        elif "stages" in keys:
+            arguments = parse_pretraining([str(recipe), "--corpus", str(tmp_path), "--use_cpu"])
+            assert all(stage.tokens > 0 for stage in read_stages(*arguments))
+
+
 def test_commands_of_the_readme_run(tmp_path, monkeypatch, capsys):
     """Those that need no network, in their order, on a small table."""
     monkeypatch.chdir(tmp_path)
@@ -137,10 +154,21 @@ def test_commands_of_the_readme_run(tmp_path, monkeypatch, capsys):
         Path(name).write_text("\n".join(["sequence,label", *lines]) + "\n")
     Path("sequences.fa").write_text("".join(f">{index}\n{bases}\n" for index, bases in enumerate(sequences)))
     Path("genome.fa").write_text(f">chr1\n{''.join(sequences)}\n")
+    Path("yeast").mkdir()
+    Path("yeast/chromosomes.fa").write_text(
+        "".join(f">{name}\n{''.join(draw.choices('ACGT', k=3000))}\n" for name in ("XIV", "XV"))
+    )
+    [(_, recipe)] = read_blocks(ROOT / "README.md", "yaml")
+    Path("yeast.yaml").write_text(recipe)
     commands = [words for words in read_verbs(ROOT / "README.md") if "InstaDeepAI/segment_nt" not in words]
-    assert [words[0] for words in commands] == ["finetune", "predict", "embed", "predict", "push"]
+    assert [words[0] for words in commands] == [
+        *["finetune", "predict", "embed", "predict", "push"],
+        *["corpus", "pretrain"],
+    ]
+    fewer = ["--steps", "1", "--blocks_per_step", "2", "--eval_bases", "1000", "--use_cpu"]
     for words in commands:
-        assert main(words) == 0, capsys.readouterr().err
+        assert main(words + (fewer if words[0] == "pretrain" else [])) == 0, capsys.readouterr().err
+    assert Path("runs/yeast/pretraining.json").exists() and Path("runs/yeast/model.safetensors").exists()
     assert len(Path("predictions.tsv").read_text().splitlines()) == 41
     assert len(Path("windows.tsv").read_text().splitlines()) == 80  # 1200 bp, a window of 30 bp every 15
     assert pyarrow.parquet.read_metadata("embeddings.parquet").num_rows == 40

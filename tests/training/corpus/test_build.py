@@ -21,6 +21,7 @@ from gengram.genome.alphabet import reverse_complement
 from gengram.genome.fasta import read_fasta
 from gengram.training.corpus import letters as letters_module
 from gengram.training.corpus.build import build_corpus
+from gengram.training.corpus.recipe import RECIPES, list_corpora, read_corpus_recipe
 from gengram.training.corpus.store import SPLITS, Corpus, open_corpus
 
 PROGRAM = Path(__file__).with_name("killed_build.py")
@@ -454,3 +455,10 @@ def test_a_genome_is_stored_as_it_is(shared, tmp_path):
     build_corpus(tmp_path / "recipe.yaml", tmp_path / "corpus", genomes)
     ((_, _, text),) = read_fasta(path)
     assert open_corpus(tmp_path / "corpus").read(0, 0, len(text)).tobytes().decode() == text
+
+
+@pytest.mark.parametrize("name", list_corpora())
+def test_recipes_of_the_package_are_read(name, tmp_path):
+    assert read_corpus_recipe(name, tmp_path).recipe.genomes
+    about = list_corpora()[name]
+    assert about and (RECIPES / f"{name}.yaml").read_text().startswith(f"# {about}\n#\n")
