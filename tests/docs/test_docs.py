@@ -5,6 +5,7 @@ Of commands with data or models that are not here, the verb's own parser reads e
 """
 
 import functools
+import gzip
 import importlib.util
 import os
 import random
@@ -155,9 +156,8 @@ def test_commands_of_the_readme_run(tmp_path, monkeypatch, capsys):
     Path("sequences.fa").write_text("".join(f">{index}\n{bases}\n" for index, bases in enumerate(sequences)))
     Path("genome.fa").write_text(f">chr1\n{''.join(sequences)}\n")
     Path("yeast").mkdir()
-    Path("yeast/chromosomes.fa").write_text(
-        "".join(f">{name}\n{''.join(draw.choices('ACGT', k=3000))}\n" for name in ("XIV", "XV"))
-    )
+    records = "".join(f">{name}\n{''.join(draw.choices('ACGT', k=3000))}\n" for name in ("XIV", "XV"))
+    Path("yeast/chromosomes.fa.gz").write_bytes(gzip.compress(records.encode()))
     [(_, recipe)] = read_blocks(ROOT / "README.md", "yaml")
     Path("yeast.yaml").write_text(recipe)
     commands = [words for words in read_verbs(ROOT / "README.md") if "InstaDeepAI/segment_nt" not in words]

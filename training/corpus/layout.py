@@ -154,7 +154,7 @@ class Layout(NamedTuple):
 
     Attributes:
         segments, anchors: of `SEGMENTS` and `ANCHORS`.
-        classes: of `KINDS`; None where no genome has an annotation.
+        classes: of `KINDS`; None where no annotation names any.
         letters: counts by split, see `LETTERS`.
         shared: stretches of training that were cut out, or were only found, see `cut`.
         cut: whether they were cut out.
@@ -254,10 +254,11 @@ def lay_out(
     for number, genome in enumerate(recipe.genomes):
         if genome.soft_masked_weight not in (None, 1) and not masked[number]:
             tell(f"{genome.species}: soft_masked_weight changes nothing: no letter is in lower case")
+    classes = tables.get("classes")
     return Layout(
         tables["segments"],
         tables["anchors"],
-        tables.get("classes"),
+        classes if classes is not None and len(classes) else None,  # genes of a BED file say no classes
         letters,
         shared,
         recipe.max_shared is not None,

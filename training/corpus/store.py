@@ -244,7 +244,6 @@ class Corpus:
 
     @cached_property
     def haplotypes(self) -> Haplotypes | None:
-        """Variants of all haplotypes, views of the file; None where the corpus has none."""
         if not (self.folder / "haplotypes.arrow").exists():
             return None
         table = self._load("haplotypes")
@@ -257,7 +256,6 @@ class Corpus:
 
     @cached_property
     def classes(self) -> Classes | None:
-        """Intervals of bases by class, views of the file; None where no genome has an annotation."""
         if not (self.folder / "classes.arrow").exists():
             return None
         table = self._load("classes")

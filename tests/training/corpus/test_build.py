@@ -23,6 +23,7 @@ from gengram.training.corpus import letters as letters_module
 from gengram.training.corpus.build import build_corpus
 from gengram.training.corpus.recipe import RECIPES, list_corpora, read_corpus_recipe
 from gengram.training.corpus.store import SPLITS, Corpus, open_corpus
+from gengram.training.evaluation.regions import list_classes
 
 PROGRAM = Path(__file__).with_name("killed_build.py")
 
@@ -203,6 +204,15 @@ genomes:
     edits = corpus.find_edits(1, 0, 0, 5000)
     assert (edits.position.tolist(), [one.tobytes() for one in edits.alternatives]) == ([99], [change.encode()])
     assert not len(corpus.find_edits(0, 0, 0, 5000).position)
+
+
+def test_genes_of_a_bed_file_are_no_classes(tmp_path):
+    write_fasta(tmp_path / "a.fa", {"chr1": draw(5000, 4), "chr2": draw(2000, 5)})
+    (tmp_path / "genes.bed").write_text("chr1\t100\t900\nchr2\t5\t50\n")
+    genome = "{species: s, fasta: a.fa, annotation: genes.bed, near_genes: 500, hold_out: {validation: [chr2]}}"
+    corpus = build(tmp_path, f"name: a\ngenomes: [{genome}]\n")
+    assert corpus.classes is None and not (corpus.folder / "classes.arrow").exists()
+    assert list_classes(corpus) == ["repeat", "unique"]
 
 
 def test_species_have_groups_and_weights(tmp_path):

@@ -227,3 +227,17 @@ def test_tables_of_other_columns_are_refused(write_corpus, tmp_path, change, mes
     (folder / "corpus.json").write_text(json.dumps(facts))
     with pytest.raises(InputError, match=message):
         open_corpus(folder)
+
+
+@pytest.mark.parametrize("name", ["classes", "haplotypes"])
+def test_tables_without_rows_are_read(tmp_path, write_corpus, name):
+    given = {"classes": [(0, 0, 10, "exon")], "variants": [(0, 0, 10, 3, "A")], "haplotypes": ["a"]}
+    corpus = write_corpus(tmp_path / "corpus", [{"letters": "ACGT" * 25}], **given)
+    path = corpus.folder / f"{name}.arrow"
+    with pa.memory_map(str(path)) as file:
+        schema = pa.ipc.open_file(file).schema
+    with pa.ipc.new_file(path, schema):
+        pass
+    again = open_corpus(corpus.folder)
+    assert len(again.classes.contig) == (name != "classes")
+    assert len(again.find_edits(0, 0, 0, 100).position) == (name != "haplotypes")
