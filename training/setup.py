@@ -53,7 +53,7 @@ def _refuse_without_validation(arguments: FinetuneArguments) -> None:
         raise InputError(f"eval_on_start needs {rows}")
 
 
-def check_optimizer(arguments: FinetuneArguments, model: Any) -> None:
+def check_optimizer(arguments: TrainingArguments, model: Any) -> None:
     """Make the optimizer and the schedule once for a single number, so that they do not fail after the rows are read.
 
     Raises:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from accelerate.utils import recursively_apply
 from datasets import Dataset
-from torch.utils.data import DataLoader, SequentialSampler
+from torch.utils.data import DataLoader, Sampler, SequentialSampler
 from transformers import EvalPrediction, PreTrainedTokenizerBase, Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, seed_worker
 
@@ -64,9 +64,9 @@ class StepTrainer(Trainer):
     # The loss is that of the whole step: Trainer must not divide it by the number of accumulated batches.
     loss_is_scaled_for_ga = True
 
-    def __init__(self, *, steps: StepBatches, compute_loss_func: Callable[..., torch.Tensor], **others):
+    def __init__(self, *, steps: StepBatches | Sampler[list[int]], compute_loss_func: Callable[..., Any], **others):
         super().__init__(compute_loss_func=compute_loss_func, **others)
-        self.step_loss = compute_loss_func
+        self.step_loss: Any = compute_loss_func
         self.model_accepts_loss_kwargs = False  # Whatever the model's signature says: its own loss is not used.
         self.steps = steps
         self.count_rows: Callable[[int], None] | None = None

@@ -222,10 +222,11 @@ class _Build:
         recipe, segments, counts = self.given.recipe, layout.segments, layout.letters
         sizes, split_of = segments["end"].to_numpy() - segments["start"].to_numpy(), segments["split"].to_numpy()
         in_segments = [sizes[split_of == number] for number in range(len(SPLITS))]
-        held_out, left_out = [], []
+        held_out: list[dict[str, Any]] = []
+        left_out: list[dict[str, Any]] = []
         for record in self.records:
             for span in record.spans:
-                place = {
+                place: dict[str, Any] = {
                     "species": recipe.genomes[record.genome].species,
                     "file": self.sources[record.file].name,
                     "record": record.name,

@@ -376,11 +376,8 @@ def _count_split(record: Record, letters: np.ndarray, number: int) -> Counter[st
         if not len(spans):
             return Counter()
     else:
-        spans, start = [], 0
-        for span in record.spans:
-            spans.append((start, span.start))
-            start = span.end
-        spans = np.array([*spans, (start, record.length)])
+        bounds = [0, *(end for span in record.spans for end in (span.start, span.end)), record.length]
+        spans = np.array(bounds).reshape(-1, 2)
     counts = np.zeros(256, dtype=np.int64)
     for start, end in spans.tolist():
         counts += np.bincount(letters[start:end], minlength=256)

@@ -100,7 +100,7 @@ def write_dataset(folder: Path, shards: Sequence[str], digest: str) -> None:
         digest: of all of them.
     """
     DatasetInfo(features=FEATURES).write_to_directory(str(folder))
-    state = {
+    state: dict[str, Any] = {
         "_data_files": [{"filename": name} for name in shards],
         "_fingerprint": digest[:16],
         "_format_columns": None,
@@ -176,7 +176,7 @@ def _list_rows(
             raise InputError(f"{source.path}: the file was changed while the corpus was built; build it again")
         letters = _STORED[np.frombuffer(text.encode("ascii", "replace"), dtype=np.uint8)]
         letters = _leave_out(record, position, letters, leave)
-        digest.update(letters)
+        digest.update(letters.data)
         done(len(letters))
         if record.split != LEFT_OUT:
             waiting.append(letters)

@@ -37,8 +37,10 @@ KEYS = (*OF_MODEL, *OF_CORPUS, *OF_TRAINING)
 """What may be another in each stage."""
 
 _WHOLE = ("steps", "blocks_per_step", "per_device_train_batch_size", "max_position_embeddings")
-_MAY_BE_NONE = (*OF_MODEL, "window", "stride", "haplotype_share", "groups", "tokens", "table_learning_rate")
-_MAY_BE_NONE += ("lr_scheduler_kwargs",)
+_MAY_BE_NONE = (
+    *(*OF_MODEL, "window", "stride", "haplotype_share", "groups"),
+    *("tokens", "table_learning_rate", "lr_scheduler_kwargs"),
+)
 
 _LOWEST_RATE = 0.1  # of the peak, at the end of a cosine
 

@@ -17,6 +17,7 @@ from gengram.training.pretraining.logs import RunLog
 from gengram.training.pretraining.losses import PretrainLoss
 from gengram.training.pretraining.optimizer import group_parameters
 from gengram.training.pretraining.shared_blocks import SharedBlocks
+from gengram.training.pretraining.trainer_arguments import PretrainArguments
 from gengram.training.trainer import FILLER, StepTrainer
 
 _TARGETS = ("next_sentence_label",)  # which the loss reads, and not the model
@@ -33,6 +34,9 @@ class BlockTrainer(StepTrainer):
         shared: how processes share each block; None: each has blocks of its own.
         others: see `Trainer`.
     """
+
+    args: PretrainArguments
+    step_loss: PretrainLoss
 
     def __init__(
         self,
@@ -96,7 +100,7 @@ class BlockTrainer(StepTrainer):
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Make the optimizer, with the groups of `group_parameters`."""
         if self.optimizer is None:
-            trained = self.model if model is None else model
+            trained: Any = self.model if model is None else model
             rate = self.args.learning_rate
             table_rate = self.args.table_learning_rate
             groups = group_parameters(
@@ -121,7 +125,8 @@ class BlockTrainer(StepTrainer):
 
     def _get_learning_rate(self) -> float:
         # Of the step that was made: the schedule goes on before anything is logged.
-        groups = self.optimizer.param_groups
+        optimizer: Any = self.optimizer
+        groups = optimizer.param_groups
         self._table_rate = next((group["lr"] for group in groups if group.get("name") == "tables"), None)
         return super()._get_learning_rate()
 
@@ -138,7 +143,7 @@ class BlockTrainer(StepTrainer):
         """Measure the model on held-out contigs; the numbers are logged with `eval_` in front of their names."""
         if self.measure is None:
             return {}
-        model = self.model
+        model: Any = self.model
         was_training = model.training
         model.eval()
         try:
