@@ -31,7 +31,7 @@ from gengram.training.corpus.card import render_corpus_card
 from gengram.training.corpus.journal import Journal
 from gengram.training.corpus.layout import LETTERS, Layout, Rules, lay_out, name_haplotypes, read_rules, write_variants
 from gengram.training.corpus.leak import K, Shared, Stretch
-from gengram.training.corpus.letters import PartLetters, read_left_out, store_file, write_dataset
+from gengram.training.corpus.letters import DATASET_FILES, PartLetters, read_left_out, store_file, write_dataset
 from gengram.training.corpus.recipe import GivenRecipe, read_corpus_recipe
 from gengram.training.corpus.sources import LEFT_OUT, Record, list_records
 from gengram.training.corpus.spans import count_bases, merge_spans
@@ -192,6 +192,9 @@ class _Build:
             {"file": f"{LETTERS_FOLDER}/{name}", "bytes": shard["bytes"], "sha256": shard["sha256"]}
             for shard, name in zip(shards, names)
         ]
+        for name in DATASET_FILES:
+            path = folder / name
+            files.append({"file": f"{LETTERS_FOLDER}/{name}", "bytes": path.stat().st_size, "sha256": hash_file(path)})
         for name, table in tables.items():
             path = self.partial / f"{name}.arrow"
             with pa.OSFile(str(path), "wb") as stream, pa.ipc.new_file(stream, table.schema) as writer:

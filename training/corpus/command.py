@@ -54,7 +54,8 @@ def show(argv: Sequence[str] | None = None) -> int:
         usage="DIR [--check] [...]",
         description="Show what a corpus holds.",
         example="gengram corpus show corpora/yeast --check",
-        notes="Without --check, files that are missing or too short are found; with it, every changed byte.",
+        notes="Without --check, files that are missing or too short are found; with it, every changed byte\n"
+        "of letters and tables (not of the card, which is made anew for a push).",
     )
     parser.add_position("folder", "DIR")
     what = parser.add_argument_group("what")

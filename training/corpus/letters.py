@@ -19,6 +19,8 @@ from gengram.training.corpus.journal import Journal
 from gengram.training.corpus.sources import LEFT_OUT, Record, Source
 
 FEATURES = Features(contig=Value("int32"), start=Value("int64"), letters=List(Value("uint8")))
+DATASET_FILES = ("dataset_info.json", "state.json")
+"""What `write_dataset` writes."""
 ROW_LETTERS = 1 << 20
 """Letters of a row at most."""
 SHARD_ROWS, SHARD_LETTERS = 1 << 14, 1 << 26
@@ -109,7 +111,7 @@ def write_dataset(folder: Path, shards: Sequence[str], digest: str) -> None:
         "_output_all_columns": False,
         "_split": None,
     }
-    write_json(state, folder / "state.json")
+    write_json(state, folder / DATASET_FILES[1])
 
 
 class PartLetters:
@@ -230,6 +232,7 @@ def _write_shard(path: Path, rows: list[_Row]) -> dict[str, Any]:
 
 
 __all__ = [
+    "DATASET_FILES",
     "FEATURES",
     "ROW_LETTERS",
     "SHARD_LETTERS",

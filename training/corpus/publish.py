@@ -12,14 +12,14 @@ from gengram.loading.checkpoints import check_repo_id
 from gengram.loading.faults import tell_faults
 from gengram.phases import phase
 from gengram.training.corpus.card import render_corpus_card
-from gengram.training.corpus.letters import FEATURES
+from gengram.training.corpus.letters import DATASET_FILES, FEATURES
 from gengram.training.corpus.store import FACTS_FILE, LETTERS_FOLDER, open_corpus
 from gengram.training.publishing.inside import refuse_outsiders, tell_why_not
 from gengram.training.publishing.scan import read_allowances, refuse_private
 from gengram.training.publishing.upload import Upload
 
 _CARD = "README.md"
-_DATASET = tuple(f"{LETTERS_FOLDER}/{name}" for name in ("dataset_info.json", "state.json"))
+_DATASET = tuple(f"{LETTERS_FOLDER}/{name}" for name in DATASET_FILES)
 _LONGEST_METADATA = 1000
 _LETTERS = np.zeros(256, dtype=bool)
 _LETTERS[list((BASES + ANY_BASE + AMBIGUITY_CODES).encode())] = True
@@ -55,7 +55,7 @@ def prepare_corpus(folder: str | Path, repo_id: str, *, allow: Sequence[str] = (
     with tell_faults(f"{folder / FACTS_FILE}: it does not say what gengram corpus build writes"):
         card = render_corpus_card(folder, facts, repo_id)
     files[_CARD] = str(card).encode()
-    letters = [name for name in names if name.startswith(f"{LETTERS_FOLDER}/")]
+    letters = [name for name in names if name.startswith(f"{LETTERS_FOLDER}/") and name not in _DATASET]
     with phase("Looking at letters", unit="files", total=len(letters)) as looking:
         for name in letters:
             _refuse_text(folder / name)

@@ -8,6 +8,7 @@ import dataclasses
 import itertools
 import json
 from collections.abc import Collection, Iterator
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -373,7 +374,9 @@ def open_corpus(folder: str | Path, check: bool = False) -> Corpus:
 
 def _check_files(folder: Path, shards: list, check: bool) -> None:
     with tell_faults(f"{folder / FACTS_FILE}: its list of files cannot be read. {_REMEDY}", _NOT_AS_EXPECTED):
-        expected = [(folder / one["file"], int(one["bytes"]), str(one["sha256"])) for one in shards]
+        listed = {str(one["file"]): (int(one["bytes"]), str(one["sha256"])) for one in shards}
+    _check_list(folder, listed)
+    expected = [(folder / name, *known) for name, known in listed.items()]
     for path, size, digest in expected:
         if not path.is_file():
             raise InputError(f"{path}: the file is missing. {_REMEDY}")
@@ -382,6 +385,20 @@ def _check_files(folder: Path, shards: list, check: bool) -> None:
         is_small = size <= _SMALL and path.parent == folder
         if (check or is_small) and hash_file(path) != digest:
             raise InputError(f"{path}: its checksum is another than when it was written. {_REMEDY}")
+
+
+def _check_list(folder: Path, names: Collection[str]) -> None:
+    """Refuse a list of files that is not of this folder, or not of all of its tables and letters."""
+    facts = folder / FACTS_FILE
+    for name in names:
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise InputError(f"{facts}: {name!r} is no file of this folder. {_REMEDY}")
+    for name in ("contigs.arrow", "segments.arrow", "anchors.arrow", f"{LETTERS_FOLDER}/*.arrow"):
+        if not any(fnmatchcase(one, name) for one in names):
+            raise InputError(f"{facts}: its list of files lacks {name}. {_REMEDY}")
+    for path in sorted([*folder.glob("*.arrow"), *(folder / LETTERS_FOLDER).glob("*.arrow")]):
+        if path.relative_to(folder).as_posix() not in names:
+            raise InputError(f"{path}: the file is not in the list of {FACTS_FILE}. {_REMEDY}")
 
 
 def _open_batches(path: Path) -> Iterator[pa.RecordBatch]:

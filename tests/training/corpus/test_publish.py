@@ -42,7 +42,7 @@ def test_a_licence_that_nobody_has_stated_is_said(corpus):
     assert "Unknown. Nobody has stated one" in str(prepare_corpus(corpus, "lab/some").card)
 
 
-@pytest.mark.parametrize("file", ["segments.arrow", "letters/data-00000-of-00001.arrow"])
+@pytest.mark.parametrize("file", ["segments.arrow", "letters/data-00000-of-00001.arrow", "letters/state.json"])
 def test_a_changed_byte_is_found(corpus, file, capsys):
     data = bytearray((corpus / file).read_bytes())
     data[len(data) // 2] ^= 1

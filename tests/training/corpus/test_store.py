@@ -124,6 +124,36 @@ def test_damaged_files_are_refused_by_name(store, tmp_path, name, damage, messag
     assert str(folder / name) in str(raised.value) and "gengram corpus build" in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda names: [], "its list of files lacks contigs.arrow"),
+        (lambda names: [name for name in names if "letters" not in name], r"its list of files lacks letters/\*.arrow"),
+        (lambda names: [*names, "../other.arrow"], "'../other.arrow' is no file of this folder"),
+        (lambda names: [*names, "/etc/hosts"], "'/etc/hosts' is no file of this folder"),
+        (
+            lambda names: [name for name in names if "data-00001" not in name],
+            "data-00001.arrow: the file is not in the list",
+        ),
+        (lambda names: [name for name in names if "other" not in name], "other.arrow: the file is not in the list"),
+    ],
+)
+def test_a_list_of_other_files_is_refused(store, tmp_path, change, message):
+    """Checksums are those of the list: what it lacks would be read, or left behind by a push, without a word."""
+    folder = tmp_path / "corpus"
+    shutil.copytree(store[0].folder, folder)
+    for name in ("letters/data-00001.arrow", "other.arrow"):
+        shutil.copy(folder / "contigs.arrow", folder / name)
+    facts = json.loads((folder / "corpus.json").read_text())
+    known = {one["file"]: one for one in facts["shards"]}
+    size, digest = known["contigs.arrow"]["bytes"], known["contigs.arrow"]["sha256"]
+    names = change([*known, "letters/data-00001.arrow", "other.arrow"])
+    facts["shards"] = [{"bytes": size, "sha256": digest} | known.get(name, {}) | {"file": name} for name in names]
+    (folder / "corpus.json").write_text(json.dumps(facts))
+    with pytest.raises(InputError, match=message):
+        open_corpus(folder)
+
+
 @pytest.mark.parametrize("name", ["letters/data-00000-of-00001.arrow", "contigs.arrow"])
 def test_changed_bytes_are_found(store, tmp_path, name):
     """Of the letters, which are many, where it is asked for."""
