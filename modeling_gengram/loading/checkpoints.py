@@ -109,7 +109,7 @@ def find_in_run(name: str | Path) -> str | Path:
         `InputError`: see `gengram.loading.folders.check_folder`.
     """
     path = Path(name)
-    is_run = bool(str(name)) and (path / REPORT).is_file() and not _is_model(path)
+    is_run = bool(str(name)) and (path / REPORT).is_file() and not (_is_model(path) or _is_tokenizer(path))
     if str(name) and not is_run and path.is_dir():
         check_folder(path)
     return find_model(path) if is_run else name
@@ -197,6 +197,11 @@ def read_report(path: Path) -> dict[str, Any]:
     if not report.get("seeds") or "model_folders" not in report:
         raise InputError(f"{path}: not the report of a run of gengram finetune")
     return report
+
+
+def _is_tokenizer(folder: Path) -> bool:
+    """Whether a folder has a tokenizer of its own, as that of `gengram train-tokenizer`, which has a report as well."""
+    return any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
 
 
 def _is_model(folder: Path) -> bool:

@@ -11,6 +11,7 @@ from transformers import AutoTokenizer
 
 from gengram.cli import main
 from gengram.errors import InputError
+from gengram.loading.tokenizers import require_tokenizer
 from gengram.tokenization import BpeEncoder, BpeTokenizer, load_bpe_tokenizer, reverse_complement
 from gengram.tokenization.train_tokenizer import measure_tokenizer, sample_pieces, train_bpe_tokenizer, train_tokenizer
 
@@ -140,6 +141,7 @@ def test_the_command_prints_and_writes_a_report(genome, tmp_path, capsys):
     assert lines[0] == "bp\tvocabulary\tused" and len(lines) == 1 + len(printed["measured"]["lengths"])
     assert (out / "token_lengths.png").read_bytes().startswith(b"\x89PNG")
     assert isinstance(load_bpe_tokenizer(out), BpeTokenizer)
+    assert require_tokenizer(out).get_vocab() == load_bpe_tokenizer(out).get_vocab()  # its report is none of a run
     assert main(["train-tokenizer", genome, "--out", str(out)]) == 1
     assert "there already" in capsys.readouterr().err
 
