@@ -164,14 +164,6 @@ def _spread(file: Path, folder: Path) -> None:
     torch.save({"args": argparse.Namespace(**vars(content["args"]))}, folder / "common.pt")
 
 
-def make_corpus(root: Path) -> None:
-    """A corpus for pre-training."""
-    from gengram.training.corpus.build import build_corpus
-
-    (root / "corpus.yaml").write_text("name: small\ngenomes:\n  - {species: made, fasta: genome.fa}\n")
-    build_corpus(root / "corpus.yaml", root / "corpus")
-
-
 def make_texts(root: Path) -> None:
     """A recipe and a card."""
     recipe = {"model": str(root / "model"), "train_file": str(root / "table.csv"), "label_column": "label"}
@@ -186,7 +178,6 @@ def make_sound(root: Path) -> Path:
     root.mkdir(parents=True, exist_ok=True)
     make_tables(root)
     make_models(root)
-    make_corpus(root)
     make_texts(root)
     for path in (root, *root.rglob("*")):  # also for a process without rights
         path.chmod(0o755 if path.is_dir() else 0o644)
