@@ -12,7 +12,7 @@ from gengram.training.arguments import FinetuneArguments
 from gengram.training.data.inputs import LabelledSplits
 from gengram.training.problems import METRICS
 
-_FOLLOW_A_METRIC = ("reduce_lr_on_plateau", "greedy")  # learning rates
+FOLLOW_A_METRIC = ("reduce_lr_on_plateau", "greedy")  # learning rates
 _NAME_LAYERS = ("galore", "apollo")  # optimizers that read optim_target_modules
 _DRY_STEPS = 100  # A schedule is tried with as many, where epochs decide.
 
@@ -43,7 +43,7 @@ def _refuse_without_validation(arguments: FinetuneArguments) -> None:
     rows = "validation rows: give a validation_file or a validation_fraction"
     if arguments.load_best_model_at_end:
         raise InputError(f"load_best_model_at_end and early stopping need {rows}")
-    if arguments.lr_scheduler_type in _FOLLOW_A_METRIC:
+    if arguments.lr_scheduler_type in FOLLOW_A_METRIC:
         raise InputError(f"lr_scheduler_type={_name(arguments.lr_scheduler_type)} needs {rows}")
     if arguments.save_strategy == "best":
         raise InputError(f"save_strategy=best needs {rows}")
@@ -109,4 +109,4 @@ def _name(choice: Any) -> str:
     return str(getattr(choice, "value", choice))
 
 
-__all__ = ["check_optimizer", "check_rows", "check_schedule"]
+__all__ = ["FOLLOW_A_METRIC", "check_optimizer", "check_rows", "check_schedule"]

@@ -324,7 +324,7 @@ def _add_legend(axes: "Axes") -> None:
 def _show_number(value: float) -> str:
     from matplotlib.ticker import EngFormatter
 
-    return EngFormatter(places=1, sep="")(value)
+    return EngFormatter(places=1 if value >= 1000 else 0, sep="")(value)
 
 
 def _is_number(value: Any) -> bool:

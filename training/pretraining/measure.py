@@ -4,11 +4,14 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from transformers import IntervalStrategy
 
+from gengram.errors import InputError
 from gengram.phases import phase
 from gengram.training.corpus.store import SPLITS
 from gengram.training.pretraining.set_up import Preparation
 from gengram.training.pretraining.stages import Stage
+from gengram.training.setup import FOLLOW_A_METRIC
 
 HELD_OUT = "validation"
 """The split that a run is measured on; nothing here looks at the test contigs."""
@@ -33,6 +36,23 @@ def choose_measure(ready: Preparation, stage: Stage) -> Callable[[Any], dict[str
         )
 
     return measure
+
+
+def check_measured(ready: Preparation, stage: Stage) -> None:
+    """Refuse a learning rate that follows the loss on held-out contigs where that is not measured.
+
+    Raises:
+        `InputError`: naming the stage.
+    """
+    kind, arguments = stage.training.lr_scheduler_type, stage.training
+    if kind not in FOLLOW_A_METRIC:
+        return
+    if _find_length(ready, stage) is None or arguments.eval_strategy == IntervalStrategy.NO:
+        raise InputError(
+            f"stage {stage.number}: lr_scheduler_type={getattr(kind, 'value', kind)} follows the loss on held-out "
+            "contigs, and that is not measured: hold out contigs of the corpus, leave eval_bases and eval_strategy as "
+            "they are, or take another schedule"
+        )
 
 
 @phase("Measuring simple models")
@@ -60,4 +80,4 @@ def _find_length(ready: Preparation, stage: Stage) -> int | None:
     return length
 
 
-__all__ = ["HELD_OUT", "choose_measure", "measure_simple"]
+__all__ = ["HELD_OUT", "check_measured", "choose_measure", "measure_simple"]

@@ -30,7 +30,7 @@ from gengram.training.pretraining.arguments import CorpusArguments, PretrainMode
 from gengram.training.pretraining.curves import RunCurves, find_references
 from gengram.training.pretraining.limits import RunLimits
 from gengram.training.pretraining.logs import COUNTS_FILE, LOG, RunLog, read_log, read_seconds
-from gengram.training.pretraining.measure import choose_measure, measure_simple
+from gengram.training.pretraining.measure import check_measured, choose_measure, measure_simple
 from gengram.training.pretraining.model import (
     build_model,
     change_config,
@@ -90,7 +90,10 @@ def prepare(
     tokenizer.model_max_length = measure_capacity(config, tokenizer)
     read = [open_blocks(model_arguments, corpus, tokenizer, stage) for stage in stages]
     blocks, objectives = [blocks for blocks, _ in read], [objective for _, objective in read]
-    return Preparation(model_arguments, tokenizer, configs, task, corpus, stages, blocks, objectives)
+    ready = Preparation(model_arguments, tokenizer, configs, task, corpus, stages, blocks, objectives)
+    for stage in stages:
+        check_measured(ready, stage)
+    return ready
 
 
 def pretrain(

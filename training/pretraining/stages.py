@@ -12,7 +12,7 @@ from gengram.loading.configurations import measure_capacity
 from gengram.training.mappings import read_mapping
 from gengram.training.pretraining.arguments import CorpusArguments, PretrainModelArguments, check_number
 from gengram.training.pretraining.trainer_arguments import PretrainArguments, divide_step
-from gengram.training.setup import check_schedule
+from gengram.training.setup import FOLLOW_A_METRIC, check_schedule
 from gengram.training.trainer_flags import check_flags
 
 OF_MODEL = ("rope_theta", "max_position_embeddings")
@@ -155,6 +155,8 @@ def _change(training: PretrainArguments, overrides: dict[str, Any]) -> PretrainA
     )
     if own.lr_scheduler_type == "cosine_with_min_lr" and own.lr_scheduler_kwargs is None:
         own.lr_scheduler_kwargs = {"min_lr_rate": _LOWEST_RATE}
+    if own.lr_scheduler_type in FOLLOW_A_METRIC:  # as TrainingArguments has it of the run's own
+        own.metric_for_best_model, own.greater_is_better = "loss", False
     check_flags(own)
     return own
 

@@ -67,7 +67,7 @@ def test_everything_that_is_measured_has_a_panel(draw):
     writes = [line.get_label() for line in panels["memory: strength of the write"].get_lines()]
     assert writes[:2] == ["layer 2: 0.2", "layer 10: 1"] and len(writes) == 3
     lens = panels["logit lens: KL(last layer ‖ layer)"].get_lines()
-    assert [line.get_label() for line in lens] == ["0.0 tokens", "2.0k tokens", "4.0k tokens"]
+    assert [line.get_label() for line in lens] == ["0 tokens", "2.0k tokens", "4.0k tokens"]
     assert lens[-1].get_xydata().tolist() == [[layer, 12 - layer] for layer in range(1, 13)]
 
 

@@ -191,6 +191,7 @@ def test_packed_blocks_and_experts_are_trained(corpus, tmp_path):
         ({"corpus": "/nowhere"}, "/nowhere"),
         ({"max_hours": 0}, "above 0"),
         ({"seed": -1}, "seed=-1"),
+        ({"lr_scheduler_type": "reduce_lr_on_plateau", "eval_bases": 0}, "is not measured"),
         ({"memory": {"memory_layers": [7]}}, "layer 7"),
         ({"config": None, "model": "/nowhere/model"}, "/nowhere/model"),
         ({"tokenizer": "/nowhere/tokenizer"}, "/nowhere/tokenizer"),
@@ -205,6 +206,11 @@ def test_what_cannot_be_is_refused_before_anything_is_written(changes, said, cor
     shown = capsys.readouterr().err
     assert code in (1, 2) and said in shown and "Traceback" not in shown, shown
     assert not out.exists()
+
+
+def test_the_learning_rate_of_a_stage_may_follow_what_is_measured(corpus, tmp_path):
+    stages = [{"steps": 4, "lr_scheduler_type": "reduce_lr_on_plateau", "eval_steps": 2}]
+    assert pretrain(make_words(corpus, tmp_path / "out", steps=None, stages=stages)) == 0
 
 
 def test_blocks_longer_than_every_contig_are_refused(corpus, tmp_path, capsys):
