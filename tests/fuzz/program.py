@@ -169,7 +169,7 @@ def main() -> int:
         make_sound(sound)
     multiprocessing.get_context("forkserver").set_forkserver_preload(["functions", "gengram.training.publishing.model"])
     names = options.readers or list(READERS)
-    print(f"{'reader':<20}{'inputs':>8}{'accepted':>10}{'refused':>9}{'crashes':>9}{'seconds':>9}", flush=True)
+    print(f"{'reader':<28}{'inputs':>8}{'accepted':>10}{'refused':>9}{'crashes':>9}{'seconds':>9}", flush=True)
     failed = 0
 
     def run(name: str) -> Tally:
@@ -180,7 +180,7 @@ def main() -> int:
             counts = (
                 f"{tally.inputs:>8}{tally.accepted:>10}{tally.refused:>9}{len(tally.crashes):>9}{tally.seconds:>9.0f}"
             )
-            print(f"{name:<20}{counts}", flush=True)
+            print(f"{name:<28}{counts}", flush=True)
             failed += len(tally.crashes)
             for kind in {crash.said.strip().splitlines()[-1][:60]: crash for crash in reversed(tally.crashes)}.values():
                 print(f"--- {name}, input {kind.number}:\n{kind.said}", file=sys.stderr, flush=True)

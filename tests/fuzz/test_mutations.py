@@ -21,7 +21,8 @@ def test_changed_files_are_read_or_refused(sound, inputs, cheap):
     command = [sys.executable, program, *names, "--inputs", str(inputs), "--sound", str(sound), "--jobs", "1"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    tallies = {line[:20].strip(): list(map(int, line[20:].split())) for line in done.stdout.splitlines()[1:]}
+    rows = [line.rsplit(maxsplit=5) for line in done.stdout.splitlines()[1:]]
+    tallies = {name: list(map(int, counts)) for name, *counts in rows}
     assert list(tallies) == names
     for name, (read, accepted, refused, crashes, _) in tallies.items():
         assert (read, accepted + refused, crashes) == (inputs, inputs, 0), name
