@@ -6,6 +6,10 @@ T tokens, C classes, labels or targets.
 """
 
 import contextlib
+import multiprocessing
+import multiprocessing.process
+import os
+import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -29,6 +33,23 @@ FILLER = "is_filler"
 """Key of a batch that stands for none."""
 _BATCHES_APART = 16  # between two times that memory is given back
 _SKIPPED = 10  # steps in a row that mixed precision with float16 may leave out, while it looks for a scale
+
+
+def start_worker(worker: int, num_workers: int, rank: int) -> None:
+    """Seed a data loader's worker as transformers does, and have it end with the process that it reads for.
+
+    torch looks whether the worker's parent is still there. Of a worker from a fork server, that is the server, which
+    lives as long as a worker: after a kill -9 they would stay for ever.
+    """
+    seed_worker(worker, num_workers=num_workers, rank=rank)
+    trainer = multiprocessing.parent_process()
+    if trainer is not None:  # else the worker is a thread
+        threading.Thread(target=_end_with, args=(trainer,), daemon=True).start()
+
+
+def _end_with(trainer: multiprocessing.process.BaseProcess) -> None:
+    trainer.join()
+    os._exit(1)  # Nobody is there to take what it reads.
 
 
 class FillingCollator:
@@ -89,7 +110,7 @@ class StepTrainer(Trainer):
             persistent_workers=self.args.dataloader_persistent_workers,
             prefetch_factor=self.args.dataloader_prefetch_factor,
             multiprocessing_context=self.args.dataloader_multiprocessing_context if workers else None,
-            worker_init_fn=partial(seed_worker, num_workers=workers, rank=self.args.process_index),
+            worker_init_fn=partial(start_worker, num_workers=workers, rank=self.args.process_index),
         )
 
     def _get_eval_sampler(self, eval_dataset: Dataset) -> SequentialSampler:

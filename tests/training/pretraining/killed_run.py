@@ -60,6 +60,7 @@ def run(argv: list[str], moment: tuple[str, int] | None) -> int:
         return command.pretrain(argv)
 
 
+os.setsid()  # Its workers are in the group that has its number.
 if processes > 1:  # type: ignore[name-defined]  # noqa: F821
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}  # type: ignore[name-defined]  # noqa: F821
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}  # type: ignore[name-defined]  # noqa: F821

@@ -2,10 +2,15 @@
 
 import contextlib
 import multiprocessing
+import multiprocessing.connection
+import os
 import runpy
 import signal
 import socket
+import time
 from pathlib import Path
+
+import psutil
 
 SCRIPT = str(Path(__file__).with_name("killed_run.py"))
 
@@ -28,7 +33,8 @@ def start(argv: list[str], processes: int = 1, moment: tuple[str, int] | None = 
 def run(argv: list[str], processes: int = 1, moment: tuple[str, int] | None = None, patience: float = 240) -> list[int]:
     """Run to the end; returns the exit codes, minus the signal's number where one has ended a process.
 
-    Where one of several is killed, the others are, too: they would wait for it.
+    Where one of several is killed, the others are, too: they would wait for it. Nothing that they have started may
+    stay: workers that read ahead end with the process that they read for.
     """
     started = start(argv, processes, moment)
     if moment is None:
@@ -41,7 +47,31 @@ def run(argv: list[str], processes: int = 1, moment: tuple[str, int] | None = No
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
         process.join(30)
+    left = wait_for_workers([process.pid for process in started])
+    assert not left, left
     return [process.exitcode for process in started]
+
+
+def wait_for_workers(groups: list[int], patience: float = 30) -> list[str]:
+    """Wait until process groups are empty; what still runs is killed, and its command lines are returned."""
+    end = time.monotonic() + patience
+    while left := list_group_members(groups):
+        if time.monotonic() > end:
+            commands = [" ".join(process.cmdline()) for process in left]
+            for process in left:
+                process.kill()
+            return commands
+        time.sleep(0.05)
+    return []
+
+
+def list_group_members(groups: list[int]) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
+            if os.getpgid(process.pid) in groups and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
 
 
 KILLED = -signal.SIGKILL

@@ -34,7 +34,7 @@ TIMES = ("tokens_per_second",)
 
 
 def make(corpus: Path, out: Path, **changes) -> list[str]:
-    """Two stages, the second packed, with workers and dropout: batches are 3 + 2 blocks, checkpoints every 2 steps."""
+    """Two stages, the second packed, with dropout: batches are 3 + 2 blocks, checkpoints every 2 steps."""
     options = {"config": DROPOUT, "steps": None, "stages": STAGES, "per_device_train_batch_size": 3, **changes}
     return make_words(corpus, out, **options)
 
@@ -64,8 +64,10 @@ def whole(corpus, tmp_path_factory):
 
 
 def test_a_killed_run_goes_on_as_if_it_had_not_been(corpus, whole, tmp_path):
+    """With another number of workers; `run` looks whether the one that there was has ended, too."""
     out = tmp_path / "out"
-    assert run(make(corpus, out), moment=("weights", 2)) == [KILLED]
+    workers = {"dataloader_num_workers": 1, "dataloader_multiprocessing_context": "forkserver"}
+    assert run(make(corpus, out, **workers), moment=("weights", 2)) == [KILLED]
     assert run([*make(corpus, out), "--resume_from_checkpoint"]) == [0]
     check_same(out, whole)
 
@@ -84,6 +86,16 @@ def test_at_every_moment(moment, corpus, whole, tmp_path):
 def test_with_workers_that_read_ahead(moment, corpus, whole, tmp_path):
     words = make(corpus, tmp_path / "out", dataloader_num_workers=2)
     assert run(words, moment=MOMENTS[moment]) == [KILLED]
+    assert run([*words, "--resume_from_checkpoint"]) == [0]
+    check_same(tmp_path / "out", whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_workers_of_every_kind_end_with_the_run(method, corpus, whole, tmp_path):
+    """`run` looks for those that stay."""
+    words = make(corpus, tmp_path / "out", dataloader_num_workers=2, dataloader_multiprocessing_context=method)
+    assert run(words, moment=("step", 6)) == [KILLED]
     assert run([*words, "--resume_from_checkpoint"]) == [0]
     check_same(tmp_path / "out", whole)
 
