@@ -1,8 +1,8 @@
 """A run of `gengram pretrain` that may end with kill -9 at a moment of our choice; for `runpy.run_path`.
 
 Names that the caller sets: `argv`; `moment`, a function's name and the number of the call in which it dies, or None;
-`rank`, `processes` and `port` if it is one of several processes. A function that writes a file dies with half of it
-written.
+`number`, of the signal that it gets then, if that is another one; `rank`, `processes` and `port` if it is one of
+several processes. A function that writes a file dies with half of it written.
 """
 
 import os
@@ -40,7 +40,10 @@ def make_deadly(name: str, last_call: int, function):
         nonlocal calls
         # Files of the system are renamed all the time: those of the model are meant.
         calls += name != "move" or os.path.basename(os.path.dirname(args[0])) == "model"
-        if calls < last_call:
+        if calls != last_call:
+            return function(*args, **kwargs)
+        if sent != signal.SIGKILL:
+            os.kill(os.getpid(), sent)
             return function(*args, **kwargs)
         if name == "weights":
             write_half(safetensors.torch.save(*args[:1]), args[1])
@@ -60,6 +63,7 @@ def run(argv: list[str], moment: tuple[str, int] | None) -> int:
         return command.pretrain(argv)
 
 
+sent = globals().get("number", signal.SIGKILL)
 os.setsid()  # Its workers are in the group that has its number.
 if processes > 1:  # type: ignore[name-defined]  # noqa: F821
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}  # type: ignore[name-defined]  # noqa: F821

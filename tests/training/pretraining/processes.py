@@ -15,7 +15,9 @@ import psutil
 SCRIPT = str(Path(__file__).with_name("killed_run.py"))
 
 
-def start(argv: list[str], processes: int = 1, moment: tuple[str, int] | None = None) -> list:
+def start(
+    argv: list[str], processes: int = 1, moment: tuple[str, int] | None = None, number: int = signal.SIGKILL
+) -> list:
     """Start a run; the processes are returned."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -24,20 +26,26 @@ def start(argv: list[str], processes: int = 1, moment: tuple[str, int] | None = 
     context.set_forkserver_preload(["gengram.training.pretraining.pretrain"])
     started = []
     for rank in range(processes):
-        names = {"argv": argv, "moment": moment, "rank": rank, "processes": processes, "port": port}
+        names = {"argv": argv, "moment": moment, "number": number, "rank": rank, "processes": processes, "port": port}
         started.append(context.Process(target=runpy.run_path, args=(SCRIPT, names)))
         started[-1].start()
     return started
 
 
-def run(argv: list[str], processes: int = 1, moment: tuple[str, int] | None = None, patience: float = 240) -> list[int]:
+def run(
+    argv: list[str],
+    processes: int = 1,
+    moment: tuple[str, int] | None = None,
+    number: int = signal.SIGKILL,
+    patience: float = 240,
+) -> list[int]:
     """Run to the end; returns the exit codes, minus the signal's number where one has ended a process.
 
     Where one of several is killed, the others are, too: they would wait for it. Nothing that they have started may
     stay: workers that read ahead end with the process that they read for.
     """
-    started = start(argv, processes, moment)
-    if moment is None:
+    started = start(argv, processes, moment, number)
+    if moment is None or number != signal.SIGKILL:
         for process in started:
             process.join(patience)
     else:
