@@ -10,6 +10,8 @@ GROUP = "optional"
 EXTRAS = {
     ("plots", "matplotlib"): "plots in reports, of `bench` and `quickstart`",
     ("fast", "numba"): "BPE tokenizers at the speed of numpy",
+    ("track", "tensorboard"): "logs of a training for TensorBoard (`--report_to tensorboard`)",
+    ("track", "trackio"): "logs of a training for trackio (`--report_to trackio`)",
     ("genomics", "pysam"): "files in bgzip",
     ("onnx", "onnx"): "export to ONNX",
     ("onnx", "onnxscript"): "export to ONNX",
