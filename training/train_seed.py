@@ -48,7 +48,7 @@ from gengram.training.metrics.scores import Scores, measure, score
 from gengram.training.problems import IGNORED, Problem
 from gengram.training.resume import write_scores
 from gengram.training.setup import check_optimizer
-from gengram.training.trainer import StepTrainer
+from gengram.training.trainer import StepTrainer, run_training
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -162,16 +162,7 @@ def train_seed(
 
 
 def _train(trainer: StepTrainer, checkpoint: Path | None) -> None:
-    try:
-        with phase("Training", unit="rows") as training, trainer.counting(training.add):
-            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    except (InputError, OSError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:  # What an argument does inside Trainer or torch is not written down anywhere.
-        raise InputError(
-            f"step {trainer.state.global_step + 1}: the training stopped: {tell_error(error)}. Is it one of Trainer's "
-            "arguments? Leave out what is not needed."
-        ) from error
+    run_training(trainer, checkpoint, "rows")
     if trainer.args.load_best_model_at_end and trainer.state.best_model_checkpoint is None:
         tell(
             f"no validation had a {trainer.args.metric_for_best_model} to choose the best checkpoint by: the last "

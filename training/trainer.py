@@ -24,6 +24,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, se
 
 from gengram.errors import InputError
 from gengram.files import tell_write_faults
+from gengram.loading.faults import tell_error
 from gengram.phases import phase
 from gengram.training.data.sampling import EpochCallback, StepBatches
 from gengram.training.devices import return_memory
@@ -240,4 +241,25 @@ def select_inputs(rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
     return rows.select_columns([name for name in rows.column_names if name in made])
 
 
-__all__ = ["FILLER", "FillingCollator", "StepTrainer", "select_inputs"]
+def run_training(trainer: StepTrainer, checkpoint: Path | None, unit: str) -> None:
+    """Train, from a checkpoint on if there is one, and say what stops it.
+
+    Args:
+        unit: what the batches are of, for the progress: `rows`, `blocks`.
+
+    Raises:
+        `InputError`: with the step, for whatever an argument does inside Trainer or torch.
+    """
+    try:
+        with phase("Training", unit=unit) as training, trainer.counting(training.add):
+            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    except (InputError, OSError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # What an argument does inside Trainer or torch is not written down anywhere.
+        raise InputError(
+            f"step {trainer.state.global_step + 1}: the training stopped: {tell_error(error)}. Is it one of Trainer's "
+            "arguments? Leave out what is not needed."
+        ) from error
+
+
+__all__ = ["FILLER", "FillingCollator", "StepTrainer", "run_training", "select_inputs"]

@@ -100,6 +100,8 @@ def fit_haplotype(corpus: Corpus, window: Window, bounds: tuple[int, int]) -> Wi
         The window; None where the whole segment has too few letters.
     """
     needed, start, end = window.end - window.start, window.start, window.end
+    if not has_edits(corpus, window):
+        return window._replace(length=needed)
     while True:
         window = window._replace(start=start, end=end, length=None)
         lacking = needed - len(_edit(corpus, window)[0])
@@ -109,6 +111,11 @@ def fit_haplotype(corpus: Corpus, window: Window, bounds: tuple[int, int]) -> Wi
             return None
         further = min(end + lacking, bounds[1])
         start, end = max(start - (lacking - (further - end)), bounds[0]), further
+
+
+def has_edits(corpus: Corpus, window: Window) -> bool:
+    """Whether the haplotype of a window differs from the reference there."""
+    return len(corpus.find_edits(window.haplotype, window.contig, window.start, window.end).position) > 0
 
 
 def _edit(corpus: Corpus, window: Window) -> tuple[np.ndarray, np.ndarray]:
@@ -137,6 +144,7 @@ __all__ = [
     "Windows",
     "count_unknown",
     "fit_haplotype",
+    "has_edits",
     "locate_letters",
     "read_window",
     "turn",

@@ -18,6 +18,7 @@ from gengram.training.corpus.reading import (
     Windows,
     count_unknown,
     fit_haplotype,
+    has_edits,
     locate_letters,
     read_window,
 )
@@ -210,7 +211,9 @@ class WindowSource:
         """Read windows of one length."""
         self.corpus.fill(windows.contig, windows.start, letters)
         for place in np.flatnonzero(windows.haplotype >= 0).tolist():
-            letters[place] = read_window(self.corpus, windows.get(place)._replace(strand=0))
+            window = windows.get(place)
+            if has_edits(self.corpus, window):  # Most windows of a haplotype are as the reference has them.
+                letters[place] = read_window(self.corpus, window._replace(strand=0))
 
     def _find_unknown(self, letters: np.ndarray) -> np.ndarray:
         """Rows with too many N."""

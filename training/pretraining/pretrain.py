@@ -10,7 +10,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import safe_open
 from transformers import PreTrainedConfig
 
@@ -18,7 +17,6 @@ from gengram.errors import InputError, suggest
 from gengram.files import sync, tell_write_faults, write_json, write_text
 from gengram.loading.checkpoints import find_model
 from gengram.loading.configurations import measure_capacity
-from gengram.loading.faults import tell_error
 from gengram.loading.folders import read_object
 from gengram.loading.models import check_finite
 from gengram.phases import phase
@@ -56,6 +54,7 @@ from gengram.training.pretraining.stages import Stage, check_lengths, read_stage
 from gengram.training.pretraining.trainer import BlockTrainer
 from gengram.training.pretraining.trainer_arguments import PretrainArguments
 from gengram.training.resume import UNFINISHED, begin_run, check_same_run
+from gengram.training.trainer import run_training
 
 
 def prepare(
@@ -206,7 +205,7 @@ def _train_stage(
         trainer.add_callback(RunCurves(output, partial(measure_simple, ready)))
     if is_main and len(ready.stages) > 1:
         tell(f"stage {stage.number} of {len(ready.stages)}: {stage.tokens:,} tokens in {stage.steps:,} steps")
-    _train(trainer, checkpoint)
+    run_training(trainer, checkpoint, "blocks")
     step = trainer.state.global_step
     if limits.reason is not None and step < stage.steps:
         return _tell_stopped(limits, stage, step, len(ready.stages), output)
@@ -217,19 +216,6 @@ def _train_stage(
     if stage.number < len(ready.stages) and limits.check(arguments.device):
         return _tell_stopped(limits, stage, step, len(ready.stages), output)
     return None
-
-
-def _train(trainer: BlockTrainer, checkpoint: Path | None) -> None:
-    try:
-        with phase("Training", unit="blocks") as training, trainer.counting(training.add):
-            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    except (InputError, OSError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:  # What an argument does inside Trainer or torch is not written down anywhere.
-        raise InputError(
-            f"step {trainer.state.global_step + 1}: the training stopped: {tell_error(error)}. Is it one of Trainer's "
-            "arguments? Leave out what is not needed."
-        ) from error
 
 
 @phase("Saving models")
