@@ -20,12 +20,13 @@ install: $(INSTALLED)  ## make .venv and install the package into it, editable, 
 quickstart: $(INSTALLED)  ## simulate splice sites, train with and without memory, save, reload, predict
 	$(VENV)/bin/gengram quickstart --overwrite
 
-# Two worker processes of one thread each; --dist loadfile keeps the fixtures of a module in one worker.
+# Two worker processes of one thread each; --dist loadfile keeps the fixtures of a module in one worker, and the files
+# come in the order of tests/conftest.py: the longest first, not those of most tests.
 test: $(INSTALLED)  ## run the tests, with coverage
-	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -m "not slow" -n 2 --dist loadfile --cov --cov-report=term:skip-covered
+	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered
 
 test-all: $(INSTALLED)  ## run every test, the slow ones too
-	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # make conformance ARGUMENTS="--suite models --family 'rmt-*' --transformers 5.17.0" runs less.
 conformance: $(INSTALLED)  ## transformers' and PEFT's own tests on every family, for both supported transformers

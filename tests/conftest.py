@@ -36,6 +36,14 @@ class GoldenCase:
         return load_file(self.folder / f"{name}.safetensors")
 
 
+# Files of few tests that take minutes: they begin, so that no process is left alone with one at the end.
+LONG_FILES = ("test_triton_interpreter.py", "test_triton_compile.py", "test_gpu_check.py", "test_triton_kernels.py")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name not in LONG_FILES)
+
+
 def pytest_addoption(parser):
     parser.addoption(
         "--golden-dir",

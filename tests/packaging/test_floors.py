@@ -61,6 +61,11 @@ FLOORS = {
     "gengram.conversion": 5,
     "gengram.training": 5,
     "gengram.benchmarks": 6,
+    "gengram.benchmarks.builders": 6,
+    "gengram.benchmarks.data": 6,
+    "gengram.benchmarks.evaluation": 6,
+    "gengram.benchmarks.protocols": 6,
+    "gengram.benchmarks.tasks": 6,
     # The doors: the command, and the package's own names, which load where they are first used.
     "gengram.__main__": 7,
     "gengram.cli": 7,

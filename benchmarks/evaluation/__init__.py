@@ -1,0 +1,1 @@
+"""Evaluate models on tasks, compare them, and collect their scores."""
