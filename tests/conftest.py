@@ -40,10 +40,6 @@ class GoldenCase:
 LONG_FILES = ("test_triton_interpreter.py", "test_triton_compile.py", "test_gpu_check.py", "test_triton_kernels.py")
 
 
-def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: item.path.name not in LONG_FILES)
-
-
 def pytest_addoption(parser):
     parser.addoption(
         "--golden-dir",
@@ -74,6 +70,7 @@ def find_golden_cases(config, keys: set[str]) -> list[GoldenCase]:
 
 
 def pytest_collection_modifyitems(session, config, items):
+    items.sort(key=lambda item: item.path.name not in LONG_FILES)
     if config.getoption("--golden-dir") is None:
         return
     golden = [item for item in items if "golden" in Path(item.path).parts]
