@@ -11,9 +11,9 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-from scipy.stats import t as student
 
-from gengram.training.metrics.bootstrap import CONFIDENCE, draw_resamples, find_interval
+from gengram.training.metrics.bootstrap import draw_resamples, find_interval
+from gengram.training.metrics.seed_intervals import find_student_interval
 
 RESAMPLES = 2000
 HELPS, HURTS, OPEN = "helps", "hurts", "cannot be told"
@@ -57,16 +57,7 @@ def estimate_mean(bits: np.ndarray, bases: np.ndarray, resamples: int = RESAMPLE
     counts = draw_resamples(len(bases), resamples, seed).astype(np.float64)
     drawn = counts @ bases
     means = np.divide(counts @ bits.mean(axis=0), drawn, out=np.full(resamples, np.nan), where=drawn > 0)
-    return Estimate(float(per_seed.mean()), per_seed.tolist(), find_interval(means), find_seed_interval(per_seed))
-
-
-def find_seed_interval(per_seed: np.ndarray) -> list[float] | None:
-    """Return the 95 % interval of a mean over seeds: Student's t, S - 1 degrees of freedom; None for one seed."""
-    seeds = len(per_seed)
-    if seeds < 2:
-        return None
-    half = student.ppf((1 + CONFIDENCE) / 2, seeds - 1) * np.std(per_seed, ddof=1) / np.sqrt(seeds)
-    return [float(np.mean(per_seed) - half), float(np.mean(per_seed) + half)]
+    return Estimate(float(per_seed.mean()), per_seed.tolist(), find_interval(means), find_student_interval(per_seed))
 
 
 def judge_difference(difference: Estimate) -> str:
@@ -131,7 +122,6 @@ __all__ = [
     "Estimate",
     "estimate_mean",
     "explain_difference",
-    "find_seed_interval",
     "judge_difference",
     "summarize_curves",
 ]

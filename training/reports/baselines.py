@@ -12,7 +12,6 @@ found is kept, by a checksum of the rows, for the next run on the same rows.
 import dataclasses
 import hashlib
 import json
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,6 @@ import pyarrow.compute as pc
 import sklearn
 from datasets import Dataset
 from huggingface_hub import constants
-from scipy.special import logit
-from sklearn.exceptions import ConvergenceWarning
 from transformers import EvalPrediction
 
 from gengram.errors import InputError
@@ -32,19 +29,19 @@ from gengram.files import write_text
 from gengram.loading.folders import read_object
 from gengram.progress import tell
 from gengram.training.baselines.contexts import WIDTH, count_contexts
-from gengram.training.baselines.linear import make_kmer_classifier, make_kmer_labeller, make_kmer_regressor
+from gengram.training.baselines.linear import make_kmer_features
+from gengram.training.baselines.predictors import MOST_ROWS, choose_rows, fit_linear, guess_constant
 from gengram.training.data.inputs import LabelledSplits
 from gengram.training.metrics.scores import Scores, score
 from gengram.training.problems import IGNORED, METRICS, Problem
 
 KMER = 6
-# The 6-mer model is fitted on at most so many rows (those of published tables), bases, and rows times labels.
-_MOST_ROWS, _MOST_BASES, _MOST_LABELS = 10_000, 20_000_000, 500_000
+# The 6-mer model is fitted on at most `MOST_ROWS` rows, so many bases, and rows times labels.
+_MOST_BASES, _MOST_LABELS = 20_000_000, 500_000
 _FEWEST_ROWS = 1000
 _CHUNK_BASES = 5_000_000  # counted at a time
-_LEAST = 1e-9  # of a probability: its logarithm is finite
 # To be changed with what is computed here: what was kept before is not read then.
-_VERSION = 1
+_VERSION = 2
 
 _TITLES: dict[Problem, str] = {
     "single_label": f"{KMER}-mer logistic regression",
@@ -188,14 +185,7 @@ def _score(problem: Problem, prediction: EvalPrediction, resampled: str | None) 
 
 def _guess_constant(data: LabelledSplits) -> Callable[[str], EvalPrediction]:
     """What is most frequent in the training rows, as the outputs of a model that never sees a sequence."""
-    truth = _read_truth(data, "train")
-    if data.problem == "regression":
-        output = truth.mean(axis=0)
-    elif data.problem == "multi_label":
-        output = _to_logits(truth.mean(axis=0), data.problem)
-    else:
-        counts = np.bincount(truth, minlength=len(data.classes))
-        output = _to_logits(counts / counts.sum(), data.problem)
+    output = guess_constant(data.problem, _read_truth(data, "train"), len(data.classes))
 
     def predict(split: str) -> EvalPrediction:
         labels = _read_labels(data, split)
@@ -211,33 +201,15 @@ def _fit_kmers(data: LabelledSplits) -> tuple[Callable[[str], EvalPrediction], i
     """The 6-mer model of whole sequences, and on how many rows; None where the training rows have one class only."""
     rows, problem = data.splits["train"], data.problem
     chosen = _choose_rows(rows, len(data.classes) if problem == "multi_label" else 1)
-    truth = _read_labels(data, "train")[chosen]
-    if problem != "regression" and len(np.unique(truth, axis=0)) < 2:
+    truth, sequences = _read_labels(data, "train")[chosen], _read_sequences(rows.select(chosen))
+    fitted = fit_linear(problem, make_kmer_features(KMER), sequences, truth, len(data.classes))
+    if fitted is None:
         return None
-    if problem == "regression":
-        model = make_kmer_regressor(len(chosen), KMER)
-    else:
-        model = (make_kmer_labeller if problem == "multi_label" else make_kmer_classifier)(KMER)
-    with warnings.catch_warnings():
-        # A label that all rows have, or none; a fit that stops after its last iteration: the model is as good as it is.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        warnings.filterwarnings("ignore", message="Label .* is present in all training examples")
-        model.fit(_read_sequences(rows.select(chosen)), truth)
 
     def predict(split: str) -> EvalPrediction:
-        parts = [
-            model.predict(sequences) if problem == "regression" else model.predict_proba(sequences)
-            for sequences in _read_chunks(data.splits[split])
-        ]
         labels = _read_labels(data, split)
-        outputs = np.concatenate(parts)
-        if problem == "regression":
-            return EvalPrediction(outputs.reshape(labels.shape), labels)
-        if problem == "single_label":  # classes that the chosen rows have
-            found = np.zeros((len(outputs), len(data.classes)))
-            found[:, model.classes_] = outputs
-            outputs = found
-        return EvalPrediction(_to_logits(outputs, problem), labels)
+        outputs = np.concatenate([fitted(chunk) for chunk in _read_chunks(data.splits[split])])
+        return EvalPrediction(outputs.reshape(labels.shape) if problem == "regression" else outputs, labels)
 
     return predict, len(chosen)
 
@@ -269,8 +241,7 @@ def _fit_contexts(data: LabelledSplits) -> tuple[Callable[[str], EvalPrediction]
 
 def _choose_rows(rows: Dataset, labels: int) -> np.ndarray:
     """Return the rows to fit on: all, or as many of a permutation as may be seen."""
-    most = min(_MOST_ROWS, max(_FEWEST_ROWS, _MOST_LABELS // labels))
-    order = np.random.default_rng(0).permutation(len(rows))[:most]
+    order = choose_rows(len(rows), min(MOST_ROWS, max(_FEWEST_ROWS, _MOST_LABELS // labels)))
     bases = pc.utf8_length(rows.select(order).with_format("arrow")[:]["sequence"]).to_numpy()
     return order[: max(int(np.searchsorted(bases.cumsum(), _MOST_BASES)) + 1, 1)]
 
@@ -284,7 +255,7 @@ def _read_chunks(rows: Dataset) -> Iterator[list[str]]:
     chunk: list[str] = []
     bases = 0
     for batch in rows.select_columns(["sequence"]).iter(1000):
-        chunk += [sequence.upper().replace("U", "T") for sequence in batch["sequence"]]
+        chunk += batch["sequence"]
         bases += sum(map(len, batch["sequence"]))
         if bases > _CHUNK_BASES:
             yield chunk
@@ -313,11 +284,6 @@ def _read_truth(data: LabelledSplits, split: str) -> np.ndarray:
     """Return the labels of rows, or those of all labelled bases."""
     labels = _read_labels(data, split)
     return labels[labels != IGNORED] if data.problem == "token" else labels
-
-
-def _to_logits(shares: np.ndarray, problem: Problem) -> np.ndarray:
-    shares = np.clip(shares, _LEAST, 1 - _LEAST)
-    return logit(shares) if problem == "multi_label" else np.log(shares)
 
 
 def _hash_rows(data: LabelledSplits) -> str:

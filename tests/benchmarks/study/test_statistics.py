@@ -12,7 +12,6 @@ from gengram.benchmarks.study.statistics import (
     Estimate,
     estimate_mean,
     explain_difference,
-    find_seed_interval,
     judge_difference,
     summarize_curves,
 )
@@ -34,8 +33,9 @@ def test_the_interval_over_windows_covers_as_often_as_it_says():
 
 def test_the_interval_over_seeds_is_students():
     # Two seeds: t of one degree of freedom is 12.706, the deviation of 1 and 2 is 0.7071.
-    assert find_seed_interval(np.array([1.0, 2.0])) == pytest.approx([1.5 - 6.353, 1.5 + 6.353], abs=1e-3)
-    assert find_seed_interval(np.array([1.0])) is None
+    found = estimate_mean(np.array([[10.0], [20.0]]), np.array([10]))
+    assert found.over_seeds == pytest.approx([1.5 - 6.353, 1.5 + 6.353], abs=1e-3)
+    assert estimate_mean(np.array([[10.0]]), np.array([10])).over_seeds is None
 
 
 def test_a_window_without_bases_says_nothing():

@@ -144,7 +144,7 @@ def test_neighbours_of_labelled_bases(tmp_path):
 
 
 def test_classes_that_no_fitted_row_has(tmp_path, monkeypatch):
-    monkeypatch.setattr(baselines, "_MOST_ROWS", 20)
+    monkeypatch.setattr(baselines, "MOST_ROWS", 20)
     monkeypatch.setattr(baselines, "_FEWEST_ROWS", 20)
     train = pd.DataFrame({"sequence": draw_rows(200, 0), "label": ["a", "b"] * 99 + ["c"] * 2})
     data = prepare(tmp_path, {"train": train, "test": train.iloc[-20:]})
