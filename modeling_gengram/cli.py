@@ -55,6 +55,12 @@ VERBS: dict[str, Verb] = {
         "gengram.benchmarks.study.command:study_memory",
         "train six architectures with and without the memory, and compare them",
     ),
+    "evaluate": Verb(
+        "gengram.benchmarks.evaluation.command:evaluate", "measure models on benchmark tasks, beside baselines"
+    ),
+    "leaderboard": Verb(
+        "gengram.benchmarks.evaluation.command:leaderboard", "collect evaluations into one table of models by tasks"
+    ),
     "doctor": Verb(
         "gengram.benchmarks.command:doctor", "examine this machine: versions, devices, kernels, threads, caches"
     ),
