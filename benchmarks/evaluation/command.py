@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gengram.benchmarks.evaluation.choice import ChosenTask
 
 REPORT = "report.json"
+BASELINES, SEEDS = ("majority", "composition", "kmer"), (0, 1, 2)
 DEFAULT_PROTOCOL = "linear-probe"
 _OUTPUTS = (REPORT, "report.md", "scores.png", "costs.json", "predictions", "eval_results")
 """What an evaluation writes into its folder."""
@@ -48,7 +49,6 @@ def evaluate(argv: Sequence[str] | None = None) -> int:
         "--models",
         nargs="+",
         action="extend",
-        default=[],
         metavar="MODEL",
         help="folders, runs of gengram finetune or Hub ids; NAME=MODEL gives a name for the table",
     )
@@ -57,14 +57,11 @@ def evaluate(argv: Sequence[str] | None = None) -> int:
         action="store_true",
         help="beside each model, the same architecture with weights that nobody has trained",
     )
-    what.add_argument(
-        "--suite", nargs="+", action="extend", default=[], metavar="SUITE", help="suites of tasks, see gengram tasks"
-    )
+    what.add_argument("--suite", nargs="+", action="extend", metavar="SUITE", help="suites of tasks, see gengram tasks")
     what.add_argument(
         "--tasks",
         nargs="+",
         action="extend",
-        default=[],
         metavar="TASK",
         help="tasks of the registry, or folders below --data; * stands for any letters",
     )
@@ -78,7 +75,6 @@ def evaluate(argv: Sequence[str] | None = None) -> int:
         "--test_file",
         nargs="+",
         action="extend",
-        default=[],
         metavar="[TASK=]FILE",
         help="takes the place of a task's test rows; {task} in a name stands for each task",
     )
@@ -87,9 +83,9 @@ def evaluate(argv: Sequence[str] | None = None) -> int:
     what.add_argument(
         "--baselines",
         nargs="+",
-        default=["majority", "composition", "kmer"],
         metavar="NAME",
-        help="simple models on the same rows: majority, composition, kmer, positions, cnn, all, none",
+        help="simple models on the same rows: majority, composition, kmer, positions, cnn, all, none (default: "
+        f"{' '.join(BASELINES)})",
     )
     rows = parser.add_argument_group("rows")
     rows.add_argument(
@@ -108,7 +104,7 @@ def evaluate(argv: Sequence[str] | None = None) -> int:
         default=DEFAULT_PROTOCOL,
         help="how a model is judged: " + "; ".join(f"{name}: {one.title}" for name, one in PROTOCOLS.items()),
     )
-    how.add_argument("--seeds", type=_seed, nargs="+", default=[0, 1, 2], metavar="N", help="a training for each")
+    how.add_argument("--seeds", type=_seed, nargs="+", metavar="N", help="a training for each (default: 0 1 2)")
     add_devices(how)
     add_settings(parser)
     output = parser.add_argument_group("output")
@@ -136,12 +132,13 @@ def evaluate(argv: Sequence[str] | None = None) -> int:
         from gengram.benchmarks.evaluation.run import Evaluation, list_missing, run_evaluation, tabulate_missing
         from gengram.benchmarks.protocols.baselines import find_baselines
 
-        baselines = find_baselines(options.pop("baselines"))
-        models = options.pop("model")
+        baselines = find_baselines(options.pop("baselines") or BASELINES)
+        models = options.pop("model") or []
         if not models and not baselines:
             raise InputError("nothing to evaluate: give --model, or --baselines")
         if options["random_weights"] and not models:
             raise InputError("--random_weights are those of a --model, and there is none")
+        options["seeds"] = _check_seeds(options["seeds"] or SEEDS)
         limits = Limits(*(options.pop(name) for name in ("max_train_rows", "max_test_rows", "dedup")))
         team = join()
         if not dry_run and not _share_out(argv, team, options):
@@ -213,6 +210,7 @@ def _choose_tasks(options: dict[str, Any]) -> "list[ChosenTask]":
     """Take what says which tasks out of the options of `evaluate`."""
     names = ("suite", "tasks", "data", "test_file", "train_file", "validation_file")
     suites, tasks, data, test_files, train, validation = (options.pop(name) for name in names)
+    suites, tasks, test_files = suites or [], tasks or [], test_files or []
     own = train or validation
     if own and (suites or tasks or data):
         raise InputError("--train_file is a table of one's own: leave out --suite, --tasks and --data, or leave it out")
@@ -229,6 +227,12 @@ def _choose_tasks(options: dict[str, Any]) -> "list[ChosenTask]":
             "a table of one's own is --train_file and one --test_file, and --validation_file if there is one"
         )
     return [choose_own(train, validation, test_files[0])]
+
+
+def _check_seeds(seeds: Sequence[int]) -> Sequence[int]:
+    if twice := [seed for place, seed in enumerate(seeds) if seed in seeds[:place]]:
+        raise InputError(f"--seeds: {twice[0]} is there twice; the same seed is the same training")
+    return seeds
 
 
 def _share_out(argv: Sequence[str] | None, team: "Team | None", options: dict[str, Any]) -> bool:

@@ -5,7 +5,6 @@ neither stands for the other.
 """
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ ROW_METHOD = f"percentile bootstrap of the test rows, mean over seeds, {CONFIDEN
 """How the intervals over rows are made."""
 
 
-def judge(problem: Problem, outputs: np.ndarray, labels: np.ndarray, seeds: Sequence[int]) -> dict[str, Any]:
+def judge(problem: Problem, outputs: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     """
     Measure outputs by all `METRICS` of the problem.
 
@@ -28,7 +27,6 @@ def judge(problem: Problem, outputs: np.ndarray, labels: np.ndarray, seeds: Sequ
         problem: of the task.
         outputs: (S, N, C), see `Predictions`.
         labels: (N,), (N, R) or (N, L).
-        seeds: of the S outputs.
 
     Returns:
         For each metric `mean`, `per_seed`, `seed_interval` with `seed_interval_method`, and `row_interval`; None where

@@ -22,6 +22,9 @@ _DARK = 0.55  # share of a colour map's range from which letters on it are light
 _CHANCE = {"auroc": 0.5, "mcc": 0.0, "pearson": 0.0, "spearman": 0.0, "r2": 0.0}
 
 
+_HEADINGS = {"model": "models", "baseline": "baselines", "published": "published"}
+
+
 class Column(NamedTuple):
     """An entrant, or a model of a publication; scores and intervals task by task."""
 
@@ -79,14 +82,19 @@ def draw_grid(tasks: Sequence[str], metrics: Sequence[str], columns: Sequence[Co
                     axes.text(place + 0.5, row + 0.73, ends, ha="center", va="center", color=ink, fontsize=5.5)
         axes.set_xlim(0, places[-1] + 1)
         axes.set_ylim(len(metrics), 0)
-        labels = [label_plot(column.name, 30) for column in columns]
+        labels = [label_plot(column.name, 44) for column in columns]
         axes.set_xticks([place + 0.5 for place in places], labels, rotation=40, ha="left", rotation_mode="anchor")
         axes.xaxis.tick_top()
         axes.set_yticks([row + 0.5 for row in range(len(metrics))], [label_plot(task, 56) for task in tasks])
         axes.tick_params(length=0)
         for side in axes.spines.values():
             side.set_visible(False)
-        axes.set_xlabel(note, loc="left", fontsize=6.5, color="#555555")
+        for kind, heading in _HEADINGS.items():
+            own = [place for place, column in zip(places, columns) if column.kind == kind]
+            if own and groups:
+                middle = (own[0] + own[-1] + 1) / 2
+                axes.text(middle, len(metrics) + 0.35, heading, ha="center", va="center", fontstyle="italic")
+        axes.set_xlabel(note, loc="left", fontsize=6.5, color="#555555", labelpad=16 if groups else 4)
     return figure
 
 

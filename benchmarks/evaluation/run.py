@@ -185,8 +185,8 @@ def find_refusals(contestants: Sequence[Contestant], facts: Mapping[str, TaskFac
             encoded = tokenizer(list(one.longest), split_special_tokens=True)["input_ids"]
             if (tokens := max(map(len, encoded))) > limit:
                 found[contestant.name, name] = (
-                    f"its longest sequences, of {max(map(len, one.longest)):,} bp, are {tokens:,} tokens, and the model "
-                    f"takes {limit:,}; say with --too_long what is done with longer ones"
+                    f"its longest sequences, {max(map(len, one.longest)):,} bp, are {tokens:,} tokens, and the model "
+                    f"takes {limit:,}; --too_long says what is done with longer ones"
                 )
     return found
 
