@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from gengram._version import __version__
 from gengram.errors import InputError
 from gengram.loading.finite import count_values
-from gengram.loading.reports import list_baselines
+from gengram.loading.reports import find_training, list_baselines
 from gengram.loading.tokenizers import require_tokenizer
 from gengram.markdown import (
     escape_text,
@@ -375,7 +375,7 @@ def _tabulate_classes(report: dict[str, Any] | None, kind: str) -> str:
 def _describe_protocol(report: dict[str, Any] | None) -> list[str]:
     if report is None:
         return []
-    data, training = report["arguments"]["data"], report["arguments"]["training"]
+    data, training, search = report["arguments"]["data"], find_training(report), report.get("search")
     if data.get("validation_file"):
         validation = "a file of its own"
     elif chromosomes := data.get("validation_chromosomes"):
@@ -397,6 +397,14 @@ def _describe_protocol(report: dict[str, Any] | None) -> list[str]:
         f"{escape_text(training['sequences_per_step'])} sequences a step, "
         f"{training['num_train_epochs']:g} passes over the rows"
         + (f", at most {training['max_steps']} steps." if training.get("max_steps", -1) > 0 else "."),
+        *(
+            [
+                f"{escape_text(', '.join(search['settings']))}: the best of {len(search['trials'])} trials by the "
+                f"validation {escape_text(search['metric'])}."
+            ]
+            if search
+            else []
+        ),
         f"Validation rows: {validation}.",
         "Weights that no checkpoint gave: "
         + (escape_text(new) if isinstance(new, str) else f"{len(new)} tensors")

@@ -1,5 +1,6 @@
 """The arguments of a fine-tuning run: flags of a command, keys of a YAML file, or dataclasses in a script."""
 
+import copy
 import math
 import os
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from gengram.genome.contigs import Genome, fold_name
 from gengram.genome.letters import MAX_NON_DNA
 from gengram.training.mappings import read_mapping
 from gengram.training.problems import PROBLEMS
+from gengram.training.search_space import SEARCHED, SPACES, TRIALS, read_space
 from gengram.training.trainer_flags import check_accelerator, check_flags
 
 MASKS = ("-1", "-100", ".")
@@ -428,6 +430,29 @@ class FinetuneArguments(TrainingArguments):
         },
     )
 
+    search: bool = field(
+        default=False,
+        metadata={
+            "help": "First try several settings, choose those with the best validation score (metric_for_best_model), "
+            "and train the seeds with them. The test rows are read once, at the end. Needs gengram[search]."
+        },
+    )
+    search_space: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={
+            "help": f"With search: which settings. A published space ({', '.join(SPACES)}), a YAML file, or JSON (a "
+            'mapping in YAML), e.g. \'{"learning_rate": [1e-5, 3e-5], "weight_decay": {"low": 0, "high": 0.1}}\'. Of '
+            f"{', '.join(SEARCHED)}. Default: learning rate, sequences_per_step and weight decay."
+        },
+    )
+    search_trials: int | None = field(
+        default=None,
+        metadata={
+            "help": f"With search: how many settings are tried. Default: all of a space of lists, {TRIALS} where there "
+            "is a range."
+        },
+    )
+
     num_train_epochs: float = field(default=3.0, metadata={"help": "Passes over the training rows."})
     sequences_per_step: int | None = field(
         default=None,
@@ -523,6 +548,15 @@ class FinetuneArguments(TrainingArguments):
             return None
         return self.sequences_per_step or self.train_batch_size * self.gradient_accumulation_steps * self.world_size
 
+    def with_settings(self, settings: dict[str, Any]) -> "FinetuneArguments":
+        """Return these arguments with the settings of a search's trial; batches are dealt out anew."""
+        changed = copy.copy(self)
+        for name, value in settings.items():
+            setattr(changed, name, value)
+        if "sequences_per_step" in settings:
+            changed._deal_sequences()
+        return changed
+
     def __post_init__(self):
         if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.accelerator.is_available():
             # Several processes on CPUs: without this word, each of them would train alone, into the same folder.
@@ -532,7 +566,9 @@ class FinetuneArguments(TrainingArguments):
         check_flags(self)
         for name in _KEYWORDS:
             setattr(self, name, read_mapping(name, getattr(self, name)))
+        self._largest_batch = self.per_device_train_batch_size
         self._plan_steps()
+        self._check_search()
         if self.overwrite and self.resume_from_checkpoint:
             raise ValueError("overwrite begins a run anew, resume_from_checkpoint goes on with it: give one of the two")
         if self.early_stopping_patience is not None:
@@ -602,15 +638,38 @@ class FinetuneArguments(TrainingArguments):
             )
         if self.sequences_per_step is not None:
             # Before the devices are set up: DeepSpeed's configuration is filled in with what is found here.
-            processes = int(os.environ.get("WORLD_SIZE", "1"))
-            batches = math.ceil(self.sequences_per_step / (processes * self.per_device_train_batch_size))
-            if self.gradient_accumulation_steps not in (1, batches):
+            accumulated = self.gradient_accumulation_steps
+            self._deal_sequences()
+            if accumulated not in (1, self.gradient_accumulation_steps):
                 raise ValueError(
                     "give either sequences_per_step or gradient_accumulation_steps: with the first, "
                     "per_device_train_batch_size limits what is on a device at a time, and the rest follows"
                 )
-            self.gradient_accumulation_steps = batches
-            self.per_device_train_batch_size = math.ceil(self.sequences_per_step / (processes * batches))
+
+    def _deal_sequences(self) -> None:
+        """Divide a step's sequences into batches of at most as many as a device takes."""
+        assert self.sequences_per_step is not None
+        processes = int(os.environ.get("WORLD_SIZE", "1"))
+        batches = math.ceil(self.sequences_per_step / (processes * self._largest_batch))
+        self.gradient_accumulation_steps = batches
+        self.per_device_train_batch_size = math.ceil(self.sequences_per_step / (processes * batches))
+
+    def _check_search(self) -> None:
+        if not self.search:
+            for name in ("search_space", "search_trials"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name} is read with search only: give --search too")
+            return
+        self.search_space = read_space(self.search_space)
+        if self.search_trials is not None and self.search_trials < 1:
+            raise ValueError(f"search_trials={self.search_trials}: give 1 or more")
+        if self.max_tokens_per_step is not None and "sequences_per_step" in (self.search_space or {}):
+            raise ValueError("max_tokens_per_step decides how many sequences a step has: leave sequences_per_step out")
+        if self.fsdp or self.deepspeed:
+            raise ValueError(
+                "search trains one model after the other, which fsdp and deepspeed do not take: search without them "
+                "on a part of the rows, and give what was found as flags"
+            )
 
 
 def _is_factor(value: Any) -> bool:

@@ -41,6 +41,7 @@ from gengram.training.reports.report import (
 )
 from gengram.training.reports.verdict import judge, name_judged
 from gengram.training.resume import (
+    SEARCH,
     begin_run,
     check_same_run,
     clear_unfinished,
@@ -50,6 +51,7 @@ from gengram.training.resume import (
     identify_checkpoint,
     read_scores,
 )
+from gengram.training.search import apply_settings, check_search, search_settings
 from gengram.training.train_seed import set_up_seed, train_seed
 
 _VERSIONS = {
@@ -81,6 +83,8 @@ def finetune(
           and `validation` the metrics of each class, label or target, means over seeds.
         - in the main process: `baselines`, the same metrics of simple models, see `describe_baselines` (None if not
           asked for), and `verdict`, how the run compares with them and with chance, see `judge`.
+        - with `search`, `search`: every trial, what was chosen and what it cost, see `search_settings`; `arguments` are
+          as they were given.
         - `model`, `data`, `arguments`, versions, `seeds`, `parameters`, `seconds`, `model_folders`.
         - in the main process: `history`, for each seed what Trainer logged; `plots`, the `file` and `title` of each.
         With `push_to_hub` also `commit`, its address, which the file has not.
@@ -94,6 +98,7 @@ def finetune(
     output = Path(training_arguments.output_dir)
     is_main = training_arguments.process_index == 0
     _check_push(training_arguments, model_arguments)
+    check_search(model_arguments, training_arguments)
     _check_output(output, training_arguments)
     ready = prepare_run(model_arguments, data_arguments, training_arguments)
     model_arguments, tokenizer, config, data, loss = ready.model, ready.tokenizer, ready.config, ready.data, ready.loss
@@ -114,22 +119,26 @@ def finetune(
 
     scores: dict[str, list[Scores]] = {"validation": [], "test": []}
     model: PreTrainedModel | None = None
+    searched: dict[str, Any] | None = None
+    tuned_model, tuned = model_arguments, training_arguments
     created = not output.exists()
     training_arguments.distributed_state.wait_for_everyone()  # All have seen the folder as it was.
     try:
+        if training_arguments.search:
+            searched = search_settings(
+                ready, training_arguments, output, lambda: _begin(output, run, training_arguments)
+            )
+            tuned_model, tuned = apply_settings(searched["settings"], model_arguments, training_arguments)
         for seed in seeds:
             folder = output / f"seed-{seed}"
             measured = read_scores(folder) if training_arguments.resume_from_checkpoint else None
             if measured is None or model is None:
                 with phase("Building the model"):
-                    model, new_weights = build_classifier(model_arguments, config, data.classes, seed, data.problem)
-                    trained = _add_adapter(model, new_weights, model_arguments, data.problem)
-            if seed == seeds[0] and is_main:
-                if not training_arguments.resume_from_checkpoint:
-                    clear_earlier_run(output)
-                    clear_unfinished(output)
-                begin_run(output, run)
-            arguments = set_up_seed(training_arguments, model_arguments, seed, validates)
+                    model, new_weights = build_classifier(tuned_model, config, data.classes, seed, data.problem)
+                    trained = _add_adapter(model, new_weights, tuned_model, data.problem)
+            if seed == seeds[0] and searched is None:
+                _begin(output, run, training_arguments)
+            arguments = set_up_seed(tuned, tuned_model, seed, validates)
             if measured is None:
                 if len(seeds) > 1 and is_main:
                     tell(f"seed {seed} ({seeds.index(seed) + 1} of {len(seeds)})")
@@ -149,7 +158,9 @@ def finetune(
         **_VERSIONS,
         "model": describe_model(model, model_arguments, new_weights),
         "data": data.report,
-        "arguments": describe_arguments(model_arguments, data_arguments, arguments),
+        # As they were given: with a search, the settings that it has found are told there.
+        "arguments": run["arguments"] if searched else describe_arguments(model_arguments, data_arguments, arguments),
+        **({"search": searched} if searched else {}),
         "adapter": _describe_adapter(trained),
         "loss_weights": loss.weights,
         "seeds": training_arguments.seeds,
@@ -180,6 +191,16 @@ def finetune(
         if training_arguments.push_to_hub:
             report["commit"] = _publish(output, training_arguments)
     return report
+
+
+def _begin(output: Path, run: dict[str, Any], arguments: FinetuneArguments) -> None:
+    """Write down what the run is; what an earlier one has left goes."""
+    if arguments.process_index:
+        return
+    if not arguments.resume_from_checkpoint:
+        clear_earlier_run(output)
+        clear_unfinished(output)
+    begin_run(output, run)
 
 
 def _check_push(arguments: FinetuneArguments, model: ModelArguments) -> None:
@@ -248,7 +269,7 @@ def _check_output(output: Path, arguments: FinetuneArguments) -> None:
             f"output_dir={str(output)!r} already holds the report of a run: choose another folder, or --overwrite it"
         )
     if (progress := describe_unfinished(output)) is None:
-        check_free(output, ["report.md", "plots", *(f"seed-{seed}" for seed in arguments.seeds)])
+        check_free(output, ["report.md", "plots", SEARCH, *(f"seed-{seed}" for seed in arguments.seeds)])
     else:
         raise InputError(
             f"output_dir={str(output)!r} holds a run that did not come to its end ({progress}). Go on with it: the "

@@ -40,6 +40,8 @@ from gengram.training.memory_estimate import (
     measure_optimizer_state,
 )
 from gengram.training.preparation import Preparation, prepare_run
+from gengram.training.search import check_search, find_space
+from gengram.training.search_space import count_trials
 from gengram.training.train_seed import make_collator
 from gengram.training.trainer import select_inputs
 
@@ -70,8 +72,8 @@ def plan_finetune(
     Returns:
         `dict`, for JSON:
         - `rows`: of each split, with `mean_tokens`, `longest_tokens` and `truncated` rows of its file.
-        - `steps`: `sequences` of one, `an_epoch`, `in_all`, `epochs`, `seeds`; `batch`: its rows and tokens on a device
-          at a time, and over how many `accumulated` batches and `devices` a step goes.
+        - `steps`: `sequences` of one, `an_epoch`, `in_all`, `epochs`, `seeds`, `trials` of a search; `batch`: its rows
+          and tokens on a device at a time, and over how many `accumulated` batches and `devices` a step goes.
         - `parameters`: `total` as in a report, `trained`, `active` (those that a token meets).
         - `memory`: bytes on one device by part, see `MemoryEstimate`, `available`, and `counted`: by a dry `step` or by
           a `formula`.
@@ -82,6 +84,7 @@ def plan_finetune(
     Raises:
         `InputError`: whatever stops the run before it has weights, see `prepare_run` and `build_classifier`.
     """
+    check_search(model_arguments, training_arguments)
     ready = prepare_run(model_arguments, data_arguments, training_arguments)
     base = measure_resident()
     device = training_arguments.device
@@ -263,6 +266,7 @@ def _describe_steps(ready: Preparation, batch: _Batch) -> dict[str, Any]:
         "in_all": in_all,
         "epochs": in_all / an_epoch,
         "seeds": len(arguments.seeds),
+        "trials": count_trials(find_space(ready, arguments), arguments.search_trials) if arguments.search else 0,
         "batch": {
             "rows": len(batch.rows),
             "tokens": batch.longest,
@@ -274,7 +278,7 @@ def _describe_steps(ready: Preparation, batch: _Batch) -> dict[str, Any]:
 
 
 def _estimate_time(ready: Preparation, step: _Step, plan: dict[str, Any]) -> dict[str, Any]:
-    """Seconds of all seeds: operations over the device's speed, bytes over its bandwidth, a little for each call."""
+    """Seconds of all seeds and trials: operations over the device's speed, bytes over its bandwidth, and the calls."""
     arguments, device, steps = ready.training, step.device, plan["steps"]
     dtype = step.autocast or torch.float32
     tokens = len(step.batch.rows) * step.batch.longest
@@ -297,11 +301,12 @@ def _estimate_time(ready: Preparation, step: _Step, plan: dict[str, Any]) -> dic
     bandwidth = measure_bandwidth(device)
     called = calls * shares * epochs
     per_call = _CALL_SECONDS.get(device.type, _OTHER_CALL_SECONDS)
-    seconds = steps["seeds"] * (total / speed + bytes_moved / bandwidth + called * per_call)
+    trained = steps["seeds"] + steps["trials"]
+    seconds = trained * (total / speed + bytes_moved / bandwidth + called * per_call)
     return {
         "seconds": seconds,
-        "flops": total * steps["seeds"],
-        "bytes_moved": bytes_moved * steps["seeds"],
+        "flops": total * trained,
+        "bytes_moved": bytes_moved * trained,
         "flops_per_second": speed,
         "bytes_per_second": bandwidth,
         "assumes": f"{MFU:.0%} of the device's peak" if peak else "matrix products and copies as fast as measured now",
@@ -398,9 +403,10 @@ def tabulate_plan(plan: dict[str, Any]) -> str:
     of = f"of {steps['sequences']:,} sequences" if steps["sequences"] else "of as many sequences as fit"
     each = f"{batch['rows']:,} x {batch['tokens']:,} tokens at a time"
     times = [f"{batch[name]:,} {name}" for name in ("accumulated", "devices") if batch[name] > 1]
+    searched = f", {steps['trials']} trials of a search" if steps["trials"] else ""
     lines += [
         ("steps", f"{steps['in_all']:,} {of} ({', '.join([each, *times])})"),
-        ("", f"{steps['an_epoch']:,} an epoch, {steps['epochs']:.4g} epochs, {steps['seeds']} seeds"),
+        ("", f"{steps['an_epoch']:,} an epoch, {steps['epochs']:.4g} epochs, {steps['seeds']} seeds{searched}"),
         ("parameters", f"{plan['parameters']['total']:,}, trained {plan['parameters']['trained']:,}"),
     ]
     if plan["parameters"]["active"] != plan["parameters"]["total"]:

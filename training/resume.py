@@ -19,6 +19,9 @@ from gengram.training.metrics.scores import Scores
 
 # What the run is, from its start to its report; the scores of a seed, in its folder, just as long.
 UNFINISHED, _SCORES = "unfinished.json", "scores.json"
+SEARCH = "search.json"
+"""The trials of a search that are finished, beside the run's `unfinished.json`."""
+
 _WEIGHT_FILES = ("*.safetensors", "*.bin", "*.json")
 # Arguments that do not change what comes out.
 _MAY_DIFFER = {
@@ -63,6 +66,7 @@ def end_run(output: Path, seeds: list[int]) -> None:
     for seed in seeds:
         (output / f"seed-{seed}" / _SCORES).unlink(missing_ok=True)
         forget_trained(output / f"seed-{seed}")
+    (output / SEARCH).unlink(missing_ok=True)
     (output / UNFINISHED).unlink(missing_ok=True)
 
 
@@ -73,6 +77,7 @@ def clear_unfinished(output: Path) -> None:
     for seed in read_object(output / UNFINISHED)["seeds"]:
         shutil.rmtree(output / f"seed-{seed}", ignore_errors=True)
         shutil.rmtree(output / f"seed-{seed}.partial", ignore_errors=True)
+    (output / SEARCH).unlink(missing_ok=True)
     (output / UNFINISHED).unlink()
 
 
@@ -135,6 +140,8 @@ def read_scores(folder: Path) -> dict[str, Scores] | None:
 
 def _list_progress(output: Path) -> list[str]:
     progress = []
+    if (output / SEARCH).is_file():
+        progress.append(f"{len(read_object(output / SEARCH)['trials'])} trials of the search are finished")
     for seed in read_object(output / UNFINISHED)["seeds"]:
         folder = output / f"seed-{seed}"
         if (folder / _SCORES).is_file():
@@ -167,6 +174,7 @@ def _to_plain(value: Any) -> Any:
 
 
 __all__ = [
+    "SEARCH",
     "UNFINISHED",
     "begin_run",
     "check_same_run",

@@ -43,6 +43,8 @@ def _refuse_without_validation(arguments: FinetuneArguments) -> None:
     rows = "validation rows: give a validation_file or a validation_fraction"
     if arguments.load_best_model_at_end:
         raise InputError(f"load_best_model_at_end and early stopping need {rows}")
+    if arguments.search:
+        raise InputError(f"search chooses by validation and never by the test rows: it needs {rows}")
     if arguments.lr_scheduler_type in FOLLOW_A_METRIC:
         raise InputError(f"lr_scheduler_type={_name(arguments.lr_scheduler_type)} needs {rows}")
     if arguments.save_strategy == "best":

@@ -4,6 +4,7 @@ import copy
 import functools
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,7 +119,7 @@ def train_seed(
     if checkpoint is not None and not trained:
         check_names(checkpoint, model)
     try:
-        trainer = _make_trainer(model, tokenizer, data, arguments, loss, partial, None if trained else checkpoint)
+        trainer = make_trainer(model, tokenizer, data, arguments, loss, partial, None if trained else checkpoint)
         if trained:
             trainer._load_from_checkpoint(str(partial))
         else:
@@ -231,15 +232,26 @@ def _predict(trainer: StepTrainer, rows: Dataset, split: str) -> EvalPrediction:
     return EvalPrediction(prediction.predictions, prediction.label_ids)
 
 
-def _make_trainer(
-    model: "PreTrainedModel | PeftModel",
+def make_trainer(
+    model: "PreTrainedModel | PeftModel | Callable[[Any], Any]",
     tokenizer: PreTrainedTokenizerBase,
     data: LabelledSplits,
     arguments: FinetuneArguments,
     loss: StepLoss,
     folder: Path,
-    checkpoint: Path | None,
+    checkpoint: Path | None = None,
 ) -> StepTrainer:
+    """Return what trains on the rows of `train` and validates on those of `validation`.
+
+    Args:
+        model: the model, or what makes one for a trial of a search, `model_init` of Trainer.
+        tokenizer, data, arguments, loss: of the run.
+        folder: for checkpoints.
+        checkpoint: where the training will go on, if it does.
+
+    Raises:
+        `InputError`: arguments that Trainer cannot work with.
+    """
     arguments = copy.copy(arguments)
     arguments.output_dir = str(folder)
     arguments.restore_callback_states_from_checkpoint = True  # How long early stopping has waited.
@@ -255,13 +267,15 @@ def _make_trainer(
     callbacks: list[TrainerCallback] = [CheckpointSeal()]
     if arguments.early_stopping_patience is not None:
         callbacks.append(EarlyStoppingCallback(arguments.early_stopping_patience))
-    check_optimizer(arguments, model)
+    made: dict[str, Any] = {"model": model} if isinstance(model, torch.nn.Module) else {"model_init": model}
+    if "model" in made:
+        check_optimizer(arguments, model)
     if not is_watched() or is_quiet():
         arguments.disable_tqdm = True
     train_rows, steps = augment_rows(data, tokenizer, arguments), divide_steps(arguments, data)
     with tell_faults("the training cannot be set up with these arguments"):
         trainer = StepTrainer(
-            model=model,
+            **made,
             args=arguments,
             data_collator=make_collator(tokenizer, data.problem, arguments),
             train_dataset=train_rows,
@@ -317,4 +331,4 @@ def _keep_logits(outputs: torch.Tensor | tuple, labels: torch.Tensor) -> torch.T
     return logits.float()
 
 
-__all__ = ["divide_steps", "make_collator", "predict_split", "set_up_seed", "train_seed"]
+__all__ = ["divide_steps", "make_collator", "make_trainer", "predict_split", "set_up_seed", "train_seed"]

@@ -53,6 +53,10 @@ def _end_with(trainer: multiprocessing.process.BaseProcess) -> None:
     os._exit(1)  # Nobody is there to take what it reads.
 
 
+class DivergedError(InputError):
+    """The loss of a step is not finite."""
+
+
 class FillingCollator:
     """A collator that makes a batch of no rows too: one row without known labels, marked for `StepTrainer`.
 
@@ -94,7 +98,13 @@ class StepTrainer(Trainer):
         self.count_rows: Callable[[int], None] | None = None
         self._lost = self._left = self._predicted = 0
         self._said: dict[int, EvalPrediction] = {}  # by the step of the validation
-        self.add_callback(EpochCallback(steps, self.train_dataset))
+        self._epochs = EpochCallback(steps, self.train_dataset)
+        self.add_callback(self._epochs)
+
+    def take_steps(self, steps: StepBatches) -> None:
+        """Deal the rows out otherwise from the next training on: the batches of a search's trial."""
+        self._epochs.listeners = [steps if listener is self.steps else listener for listener in self._epochs.listeners]
+        self.steps = steps
 
     def get_train_dataloader(self) -> DataLoader:
         """Return this process's batches. They are dealt out already, so accelerate must not do it again."""
@@ -137,13 +147,13 @@ class StepTrainer(Trainer):
         """Train on a batch, and return its part of the step's loss.
 
         Raises:
-            `InputError`: the loss is not finite, with the step: from there on, no weight would be a number. Trainer
+            `DivergedError`: the loss is not finite, with the step: from there on, no weight would be a number. Trainer
                 itself shows the mean of the losses before instead (`logging_nan_inf_filter`).
         """
         loss = super().training_step(*args, **kwargs)
         self._lost = 0 if torch.isfinite(loss) else self._lost + 1
         if self._lost > (0 if self.accelerator.scaler is None else _SKIPPED):
-            raise InputError(
+            raise DivergedError(
                 f"step {self.state.global_step + 1}: the training diverged: the loss is {loss.item()}. Lower "
                 "--learning_rate, raise --warmup_steps, or leave half precision out."
             )
@@ -242,17 +252,25 @@ def select_inputs(rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
 
 
 def run_training(trainer: StepTrainer, checkpoint: Path | None, unit: str) -> None:
-    """Train, from a checkpoint on if there is one, and say what stops it.
+    """Train, from a checkpoint on if there is one, and say what stops it, see `watch_training`."""
+    with watch_training(trainer, unit):
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+
+
+@contextlib.contextmanager
+def watch_training(trainer: StepTrainer, unit: str, name: str = "Training") -> Iterator[None]:
+    """Show how far a training is, and say what stops it.
 
     Args:
         unit: what the batches are of, for the progress: `rows`, `blocks`.
+        name: of the phase.
 
     Raises:
         `InputError`: with the step, for whatever an argument does inside Trainer or torch.
     """
     try:
-        with phase("Training", unit=unit) as training, trainer.counting(training.add):
-            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        with phase(name, unit=unit) as training, trainer.counting(training.add):
+            yield
     except (InputError, OSError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # What an argument does inside Trainer or torch is not written down anywhere.
@@ -262,4 +280,12 @@ def run_training(trainer: StepTrainer, checkpoint: Path | None, unit: str) -> No
         ) from error
 
 
-__all__ = ["FILLER", "FillingCollator", "StepTrainer", "run_training", "select_inputs"]
+__all__ = [
+    "FILLER",
+    "DivergedError",
+    "FillingCollator",
+    "StepTrainer",
+    "run_training",
+    "select_inputs",
+    "watch_training",
+]

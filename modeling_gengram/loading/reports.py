@@ -55,6 +55,11 @@ _KEYS: dict[str, Any] = {
     ),
     "arguments.training.sequences_per_step": int | None,
     "arguments.training.max_steps": int,
+    "search": dict,
+    "search.metric": str,
+    "search.trials": list[dict],
+    "search.settings": dict[str, _Number],
+    **dict.fromkeys(("search.seconds", "search.cpu_seconds"), _Number),
     "test": dict[str, dict] | None,
     "validation": dict[str, dict] | None,
     "intervals": dict | None,
@@ -120,6 +125,11 @@ def list_baselines(report: dict[str, Any]) -> dict[str, str]:
     return {name: heading for name, heading in _BASELINES.items() if name in (report.get("baselines") or {})}
 
 
+def find_training(report: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of the training that the models of a report had: as given, or as a search has chosen."""
+    return {**report["arguments"]["training"], **(report.get("search") or {}).get("settings", {})}
+
+
 def check_value(key: str, value: Any, kind: Any, file: Path, remedy: str = _REMEDY) -> None:
     """Compare a value of a JSON file with the type that it should have; `key` and `remedy` are told.
 
@@ -135,4 +145,4 @@ def check_value(key: str, value: Any, kind: Any, file: Path, remedy: str = _REME
         ) from error
 
 
-__all__ = ["check_report", "check_value", "list_baselines"]
+__all__ = ["check_report", "check_value", "find_training", "list_baselines"]

@@ -47,6 +47,7 @@ FLOORS = {
     "gengram.training.mappings": 3,
     "gengram.training.metrics": 3,
     "gengram.training.problems": 3,
+    "gengram.training.search_space": 3,
     "gengram.training.trainer_flags": 3,
     "gengram.training.yaml_files": 3,
     "gengram.model_cards": 4,

@@ -32,6 +32,8 @@ LORA = {**BASE, "peft": "lora"}
 TOKENS = {"train_file": "{bases}", "test_file": None, "problem": "token"}
 LATE = {**TOKENS, "train_file": "{late}", "label_start": 2}
 
+TRIED = {"search_space": {"learning_rate": [3e-3], "weight_decay": [0.1]}}
+
 # What is given in both runs, and what is changed in the second; text is a message of a refusal.
 OPTIONS: dict[str, tuple[dict, dict] | tuple[dict, dict, str]] = {
     "model_name_or_path": (SCRATCH, {**BASE, "backbone": None, "backbone_config": None}),
@@ -82,6 +84,15 @@ OPTIONS: dict[str, tuple[dict, dict] | tuple[dict, dict, str]] = {
     "split_seed": (SCRATCH, {"split_seed": 1}),
     "max_length": ({**SCRATCH, "too_long": "truncate"}, {"max_length": 20}),
     "too_long": ({**SCRATCH, "too_long": "truncate", "max_length": 20}, {"too_long": "center"}),
+    "search": (SCRATCH, {"search": True, **TRIED}),
+    "search_space": (
+        {**SCRATCH, "search": True, **TRIED},
+        {"search_space": {"learning_rate": [1e-2], "weight_decay": [0.0]}},
+    ),
+    "search_trials": (
+        {**SCRATCH, "search": True, "search_space": {"learning_rate": [1e-3, 1e-2, 3e-3]}, "search_trials": 1},
+        {"search_trials": 3},
+    ),
     "output_dir": (SCRATCH, {"output_dir": "{elsewhere}"}),
     "overwrite": (SCRATCH, {"overwrite": True, "output_dir": "{there}", "seeds": [1]}),
     "resume_from_checkpoint": (

@@ -10,7 +10,7 @@ from typing import Any
 
 from gengram.files import write_text
 from gengram.genome.contigs import tell_renamed
-from gengram.loading.reports import list_baselines
+from gengram.loading.reports import find_training, list_baselines
 from gengram.markdown import escape_text, format_code, format_fence, format_image, format_table
 from gengram.printable import quote_word
 from gengram.training.arguments import DataArguments, FinetuneArguments, ModelArguments
@@ -52,6 +52,7 @@ def render_markdown(report: dict[str, Any]) -> str:
         _describe_duplicates(data),
         "## Model and training",
         format_table(["what", "value"], [[name, format_code(value)] for name, value in _list_settings(report)]),
+        *_show_search(report.get("search")),
         "## Again",
         format_fence(render_command(report), "bash"),
         "A file with an absolute path is named without its folder. On a CPU, the same command on the same files gives "
@@ -233,7 +234,7 @@ def _describe_duplicates(data: dict[str, Any]) -> str:
 
 
 def _list_settings(report: dict[str, Any]) -> list[tuple[str, str]]:
-    training = report["arguments"]["training"]
+    training = find_training(report)
     new = report["model"]["new_weights"]
     mixed = next((name for name in ("bf16", "fp16") if training.get(name)), None)
     settings = [
@@ -254,6 +255,29 @@ def _list_settings(report: dict[str, Any]) -> list[tuple[str, str]]:
         settings.append(("weights in the loss", json.dumps(weights)))
     settings.append(("time", f"{report['seconds']:,.0f} s for all seeds"))
     return settings
+
+
+def _show_search(search: dict[str, Any] | None) -> list[str]:
+    """Every trial of a search, and what it has cost."""
+    if search is None:
+        return []
+    rows = []
+    for number, trial in enumerate(search["trials"]):
+        settings = [format_code(f"{trial['settings'][name]:.6g}") for name in search["space"]]
+        score = "diverged" if trial["failed"] else _show(trial["value"])
+        chosen = " (chosen)" if number == search["chosen"] else ""
+        rows.append(
+            [f"{number + 1}{chosen}", *settings, score, f"{trial['seconds']:,.1f}", f"{trial['cpu_seconds']:,.1f}"]
+        )
+    head = ["trial", *search["space"], f"validation {search['metric']}", "seconds", "CPU seconds"]
+    order = "every combination, or as many as were asked for" if search["sampler"] == "grid" else "optuna's TPE"
+    return [
+        "## Search",
+        format_table([escape_text(name) for name in head], rows, numbers=range(1, len(head))),
+        f"Settings by {order}; trained with seed {search['seed']}, which is none of the run's. The search's cost: "
+        f"{len(search['trials'])} trainings, {search['seconds']:,.0f} s, {search['cpu_seconds']:,.0f} s of CPU. No "
+        "test row was read for it.",
+    ]
 
 
 def _list_versions(report: dict[str, Any]) -> str:
