@@ -1,5 +1,6 @@
 """`gengram finetune --search`: settings by their validation score, the same trials each time, none trained twice."""
 
+import gc
 import json
 import sys
 
@@ -26,6 +27,15 @@ SMALL = {"backbone": "bert", "max_steps": 2, "no_baselines": None}
 def no_plots(monkeypatch):
     """Drawing takes longer than these runs, and is tested elsewhere."""
     monkeypatch.setattr("gengram.training.finetune.write_plots", lambda *_: [])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def collect_little():
+    """accelerate collects garbage three times a trial, which takes longer than a small training."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture
