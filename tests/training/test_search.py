@@ -135,7 +135,7 @@ def test_no_test_row_is_seen_before_the_settings_are_chosen(run, monkeypatch):
     assert [rows for rows, searches in seen if searches] == [6, 6] and seen.count((20, False)) == 1
 
 
-def test_a_training_that_diverges_is_a_trial_without_a_score(run, monkeypatch, command, capsys):
+def test_a_training_that_diverges_is_a_trial_without_a_score(run, monkeypatch, command, tmp_path, capsys):
     original = StepTrainer.training_step
 
     def diverge(self, *args, **kwargs):
@@ -148,7 +148,7 @@ def test_a_training_that_diverges_is_a_trial_without_a_score(run, monkeypatch, c
     assert report["search"]["settings"] == {"learning_rate": 1e-3}
     failed = [trial["failed"] for trial in report["search"]["trials"]]
     assert sorted(failed, key=str) == [None, "step 1: the training diverged"]
-    argv = command(**SMALL, search_space={"learning_rate": [1e-2]}, output_dir="none")
+    argv = command(**SMALL, search_space={"learning_rate": [1e-2]}, output_dir=tmp_path / "none")
     assert main([*argv, "--search"]) == 1
     assert "none of 1 trials" in capsys.readouterr().err
 
