@@ -23,6 +23,7 @@ from gengram.markdown import (
     format_table,
     render_template,
 )
+from gengram.model_cards.evaluation import METRIC_TYPES, describe_evaluation, list_entries, list_index
 from gengram.model_cards.pretraining import describe_pretraining, list_pretraining_limits
 from gengram.printable import make_printable, shorten
 from gengram.registration import find_configuration
@@ -44,16 +45,6 @@ _TASKS = {
 _FEATURES = ("feature-extraction", "AutoModel")
 # Families whose outputs or inputs are none of a pipeline's: classes of single bases behind k-mers, species.
 _WITHOUT_PIPELINE = ("segment_nt", "ntv3_posttrained")
-# The names that the Hub and `evaluate` have for the metrics of a report.
-_METRIC_TYPES = {
-    "mcc": "matthews_correlation",
-    "auroc": "roc_auc",
-    "macro_f1": "f1",
-    "auprc": "average_precision",
-    "pearson": "pearsonr",
-    "spearman": "spearmanr",
-    "loss": "cross_entropy",
-}
 # More classes than these are not listed, or not as columns of a table.
 _MOST_CLASSES, _MOST_COLUMNS = 40, 10
 # Of a row of the results; what else it has are the scores of simple models.
@@ -77,6 +68,7 @@ def render_card(
     origin: str = "",
     plots: dict[str, str] | None = None,
     pretraining: dict[str, Any] | None = None,
+    evaluation: tuple[dict[str, Any], str] | None = None,
 ) -> ModelCard:
     """Render the model card of a checkpoint.
 
@@ -93,6 +85,7 @@ def render_card(
         origin: where the weights come from, in sentences, if neither a report nor `base_model` tells.
         plots: images that will be published beside the card: path in the repository -> title.
         pretraining: content of `pretraining.json`, where `gengram pretrain` has made the weights.
+        evaluation: report of `gengram evaluate`, and which of its models this is.
 
     Returns:
         `ModelCard`: metadata (with the results as `model-index`) and text.
@@ -110,7 +103,11 @@ def render_card(
     if adapter:
         task_tags += ["peft", config["peft_type"].lower()]
     results = _tabulate_results(report, seed)
-    own_metrics = sorted({_METRIC_TYPES.get(row["metric"], row["metric"]) for row in results})
+    benchmarked = [] if evaluation is None else list_index(*evaluation)
+    own_metrics = {METRIC_TYPES.get(row["metric"], row["metric"]) for row in results}
+    own_metrics |= {one.metric_type for one in benchmarked}
+    indexed = [*_list_results(report, seed, tag, dataset), *benchmarked]
+    datasets = {*([dataset] if dataset else []), *([] if evaluation is None else list_entries(*evaluation))}
     data = ModelCardData(
         license=license,
         library_name="peft" if adapter else "transformers",
@@ -118,10 +115,10 @@ def render_card(
         tags=[*task_tags, *(["custom_code"] if carries_code else [])],
         base_model=base_model,
         base_model_relation=("adapter" if adapter else "finetune") if base_model else None,
-        datasets=[dataset] if dataset else None,
-        metrics=own_metrics or None,
-        model_name=repo_id.split("/")[-1] if results else None,
-        eval_results=_list_results(report, seed, tag, dataset) or None,
+        datasets=sorted(datasets) or None,
+        metrics=sorted(own_metrics) or None,
+        model_name=repo_id.split("/")[-1] if indexed else None,
+        eval_results=indexed or None,
     )
     kind = "target" if config.get("problem_type") == "regression" else "class"
     text = render_template(
@@ -142,6 +139,7 @@ def render_card(
         each_class=_tabulate_classes(report, kind),
         plots=[format_image(title, file) for file, title in (plots or {}).items()],
         pretraining=describe_pretraining(pretraining) if pretraining is not None else None,
+        evaluation=None if evaluation is None else describe_evaluation(*evaluation),
         limits=_list_limits(tokenizer, report)
         + (list_pretraining_limits(pretraining) if pretraining is not None else []),
         license=license,
@@ -508,7 +506,7 @@ def _list_results(report: dict[str, Any] | None, seed: int | None, tag: str, dat
                     dataset_type=dataset or file,
                     dataset_name=dataset or file,
                     dataset_split=split,
-                    metric_type="mse" if is_mse and metric == "loss" else _METRIC_TYPES.get(name, name),
+                    metric_type="mse" if is_mse and metric == "loss" else METRIC_TYPES.get(name, name),
                     metric_name=name,
                     metric_value=value,
                 )

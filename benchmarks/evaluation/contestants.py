@@ -55,6 +55,7 @@ class Contestant:
             "source": self.source,
             "revision": self.revision,
             "random": self.random,
+            "weights": [] if self.model is None else list(self.model.weights),
         }
 
     def list_inputs(self, fingerprint: str, metric: str) -> dict[str, Any]:

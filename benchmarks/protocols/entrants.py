@@ -54,6 +54,7 @@ class Entrant:
         fingerprint: SHA-256 over the weights, the configuration and the tokenizer, whatever they are called.
         random: the seed that the weights are drawn from; None: those of the files.
         folder: with the files: of a run, its best model; of a Hub id, the snapshot in the cache.
+        weights: name and SHA-256 of each file with weights, `model.safetensors 3f...`; none of drawn ones.
         base: of an adapter, the folder of what it adapts; else None.
         device: what it is loaded to; None: the accelerator, if there is one.
     """
@@ -64,6 +65,7 @@ class Entrant:
     fingerprint: str
     random: int | None
     folder: str
+    weights: tuple[str, ...] = ()
     base: str | None = None
     device: str | None = None
 
@@ -161,6 +163,7 @@ def open_entrant(
         fingerprint=hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest(),
         random=random_weights,
         folder=str(folder),
+        weights=tuple(parts.get("weights", ())),
         base=None if base is None else str(base),
         device=device,
     )

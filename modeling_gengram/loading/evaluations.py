@@ -56,6 +56,7 @@ _ENTRANT: dict[str, Any] = {
     "source": str | None,
     "revision": str | None,
     "random": int | None,
+    "weights": list[str],
 }
 _CELL: dict[str, Any] = {
     "status": str,

@@ -139,6 +139,12 @@ def _add_content(parser: VerbParser, repo: str) -> None:
     what.add_argument("--base_model", metavar="ORG/NAME", help="what was fine-tuned, if the run does not name it")
     what.add_argument("--dataset", metavar="ORG/NAME", help="dataset that the test rows are from; adds .eval_results")
     what.add_argument("--task", default="default", help="task of that dataset")
+    what.add_argument(
+        "--evaluation",
+        metavar="FOLDER",
+        help="of gengram evaluate: its scores of this model go into the card, and into .eval_results",
+    )
+    what.add_argument("--evaluated_as", metavar="NAME", help="this model's name there, if there are several")
     _add_allow(what)
 
 

@@ -12,14 +12,16 @@ from huggingface_hub import ModelCard
 from transformers.dynamic_module_utils import get_relative_import_files
 
 from gengram.errors import InputError
-from gengram.files import check_input_files
+from gengram.files import check_input_files, hash_file
 from gengram.loading.checkpoints import REPORT, Checkpoint, check_repo_id, find_checkpoint, is_hub_id
 from gengram.loading.classes import name_outputs
+from gengram.loading.evaluations import read_evaluation
 from gengram.loading.faults import tell_faults
 from gengram.loading.folders import read_object
 from gengram.loading.inspection import inspect_checkpoint
 from gengram.loading.reports import check_value
 from gengram.model_cards.card import check_license, render_card, render_results
+from gengram.model_cards.evaluation import choose_entrant, list_entries
 from gengram.model_cards.pretraining import REPORT as PRETRAINING
 from gengram.phases import phase
 from gengram.registration import FAMILIES, find_configuration
@@ -90,6 +92,8 @@ def prepare_upload(
     task: str = "default",
     card: str | Path | None = None,
     allow: Sequence[str] = (),
+    evaluation: str | Path | None = None,
+    evaluated_as: str | None = None,
 ) -> Upload:
     """Gather and check everything that a push would publish; needs no network and changes nothing.
 
@@ -103,19 +107,26 @@ def prepare_upload(
         task: task of that dataset.
         card: a file to use as the card instead of a rendered one.
         allow: what is private and may go up all the same, `KIND` or `KIND:FILE`, see `read_allowances`.
+        evaluation: folder of `gengram evaluate`, whose scores of this model go into the card, its metadata and
+            `.eval_results/`.
+        evaluated_as: name of this model there; by default the only trained one.
 
     Raises:
         `InputError`: a name or licence that is not allowed; no weights in safetensors, no tokenizer; an adapter whose
             base is a local folder; a link that leads out of the folder or run; an absolute path, a token, a key or a
-            password in one of the files; a card without metadata.
+            password in one of the files; a card without metadata; an evaluation of other weights.
     """
     check_repo_id(repo_id)
     check_license(license)
     read_allowances(allow)
     if dataset is not None and not is_hub_id(dataset):
         raise InputError(f"dataset={dataset!r} is not the id of a dataset on the Hub: write organization/name")
+    if evaluated_as is not None and evaluation is None:
+        raise InputError("evaluated_as is a name in an evaluation, and none is given (--evaluation)")
+    measured = None if evaluation is None else read_evaluation(evaluation)
     checkpoint = find_checkpoint(path, seed)
     folder = checkpoint.folder
+    evaluated = None if measured is None else (measured, _find_entrant(measured, evaluated_as, str(evaluation), folder))
     home = folder if checkpoint.report is None else folder.parent
     files, left_out = _list_files(folder)
     read = {path.name: path for path in files.values() if isinstance(path, Path)}
@@ -136,7 +147,7 @@ def prepare_upload(
             raise InputError(f"base_model={base_model!r} is not the id of a model on the Hub: write organization/name")
         files |= _complete_code(config, folder)
     if card is None:
-        rendered = _render(checkpoint, config, repo_id, license, base_model, dataset, plots, pretraining)
+        rendered = _render(checkpoint, config, repo_id, license, base_model, dataset, plots, pretraining, evaluated)
     else:
         rendered = _read_card(card)
         plots = {name: title for name, title in plots.items() if name in str(rendered)}
@@ -148,11 +159,32 @@ def prepare_upload(
         if entries:
             name = f".eval_results/{dataset.split('/')[-1]}.yaml"
             files[name] = yaml.safe_dump(entries, sort_keys=False, allow_unicode=True).encode()
+    if evaluated is not None and card is None:
+        for name, listed in list_entries(*evaluated).items():
+            text = yaml.safe_dump(listed, sort_keys=False, allow_unicode=True)
+            files[f".eval_results/{name.replace('/', '--')}.yaml"] = text.encode()
     refuse_outsiders(files, home)
     allowed = refuse_private(files, allow, source=home)
     stays = {name: why for name, why in left_out.items() if name not in files or name == "README.md"}
     files = dict(sorted(files.items()))
     return Upload(repo_id, folder, rendered, files, stays, note=_tell_choice(checkpoint), stale=_STALE, allowed=allowed)
+
+
+def _find_entrant(report: dict[str, Any], name: str | None, place: str, folder: Path) -> str:
+    """Return which model of an evaluation the folder holds; its weights are compared.
+
+    Raises:
+        `InputError`: none of this name, or one with other weights.
+    """
+    chosen = choose_entrant(report, name, place)
+    measured = {entry.rpartition(" ")[2] for entry in report["entrants"][chosen]["weights"]}
+    own = {hash_file(file) for pattern in _WEIGHTS[:1] for file in folder.glob(pattern)}
+    if measured != own:
+        raise InputError(
+            f"{place}: {chosen} was evaluated with other weights than those of {folder}; evaluate this folder, or name "
+            "another model with --evaluated_as"
+        )
+    return chosen
 
 
 def _check_config(config: dict[str, Any], file: Path) -> None:
@@ -285,6 +317,7 @@ def _render(
     dataset: str | None,
     plots: dict[str, str],
     pretraining: dict[str, Any] | None,
+    evaluated: tuple[dict[str, Any], str] | None,
 ) -> ModelCard:
     sources = str(checkpoint.folder) if checkpoint.report is None else f"{checkpoint.folder} and the run's {REPORT}"
     sources = f"{checkpoint.folder / PRETRAINING}" if pretraining is not None else sources
@@ -301,6 +334,7 @@ def _render(
             dataset=dataset,
             plots=plots,
             pretraining=pretraining,
+            evaluation=evaluated,
         )
 
 
