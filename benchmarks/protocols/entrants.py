@@ -25,11 +25,13 @@ from gengram.loading.folders import read_object
 from gengram.loading.labels import LABELS_FILE
 from gengram.loading.models import choose_device, count_embeddings, require_model
 from gengram.loading.tokenizers import check_tokenizer, prepare_batches, require_tokenizer
+from gengram.loading.weights import find_weights
 from gengram.phases import phase
 
 # What is read of a model: changed, it is another model.
-_SAFE = ("model*.safetensors", "model*.safetensors.index.json", "adapter_model.safetensors")
-_PICKLED = ("pytorch_model*.bin", "pytorch_model*.bin.index.json", "adapter_model.bin")
+_ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")
+_SAFE = ("model*.safetensors", "model.safetensors.index.json", _ADAPTERS[0])
+_PICKLED = ("pytorch_model*.bin", "pytorch_model.bin.index.json", _ADAPTERS[1])
 _CONFIGURATION = (CONFIG, ADAPTER_CONFIG, LABELS_FILE)
 _TOKENIZER = (
     "tokenizer*.json",
@@ -206,11 +208,12 @@ def _find_base(folder: Path) -> Path | None:
 
 
 def _hash_weights(folder: Path) -> list[str]:
-    """Checksums of the weights that are loaded: safetensors, or where there are none those of PyTorch."""
-    found = _hash(folder, _SAFE) or _hash(folder, _PICKLED)
-    if not found:
-        raise InputError(f"{folder}: there are no weights here (model.safetensors)")
-    return [f"{name} {digest}" for name, digest in found]
+    """Name and SHA-256 of each file of the weights that are loaded."""
+    adapter = [folder / name for name in _ADAPTERS if (folder / name).is_file()][:1]
+    files = adapter if is_adapter(folder) else find_weights(folder)
+    if not files:
+        raise InputError(f"{folder}: there are no weights here ({_ADAPTERS[0] if is_adapter(folder) else _SAFE[0]})")
+    return [f"{file.name} {_hash_one(file)}" for file in files]
 
 
 def _hash(folder: Path, patterns: tuple[str, ...]) -> list[tuple[str, str]]:

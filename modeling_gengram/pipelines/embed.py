@@ -105,8 +105,8 @@ class Tokens(NamedTuple):
 
 
 class Embedded(NamedTuple):
-    """Embedding of one sequence: `vectors` float32 [D] if pooled, [T, D] of tokens or [bp, D] of bases; `intervals`
-    as in `Tokens`, of the tokens that have a vector."""
+    """Embedding of one sequence: `vectors` float32 [D] if pooled, [L, D] of several layers, [T, D] of tokens or [bp, D]
+    of bases; `intervals` as in `Tokens`, of the tokens that have a vector."""
 
     vectors: np.ndarray
     intervals: np.ndarray | None
@@ -129,7 +129,8 @@ class Embedder:
         model: a base model (without a head) of ours or of transformers, in evaluation mode, on any device.
         tokenizer: of the model.
         layer: number of the hidden states: 0 the embedding, i the output of layer i, -1 or the number of layers the
-            last one behind the final norm.
+            last one behind the final norm. Several of them, not with `pool="none"`: one pass through the model gives
+            all, and what is [D] of one layer is [L, D] then.
         pool: `"mean"` or `"max"` over the tokens, `"cls"` the first token, `"last"` the last one, which in a causal
             model has read all others, `"none"` every token. Means are float32, whatever the model is in.
         exclude_special: leave `<cls>` and its like out. By default they take part, as on the Nucleotide Transformers'
@@ -159,7 +160,7 @@ class Embedder:
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         *,
-        layer: int = -1,
+        layer: int | Sequence[int] = -1,
         pool: Pool = "mean",
         exclude_special: bool = False,
         per_base: bool = False,
@@ -174,7 +175,12 @@ class Embedder:
         check_present(model)
         model = take_encoder(model)
         self.model, self.tokenizer = model, tokenizer
-        self.layer, self.pool = check_layer(model, layer), check_pool(model, pool)
+        if not isinstance(layer, int) and (pool == "none" or not layer):
+            raise ValueError(f"layer={list(layer)}: several layers are pooled, and are one at least")
+        self.layer: int | tuple[int, ...] = (
+            check_layer(model, layer) if isinstance(layer, int) else tuple(check_layer(model, one) for one in layer)
+        )
+        self.pool = check_pool(model, pool)
         self.exclude_special = exclude_special or per_base
         self.per_base, self.too_long, self._batch_tokens = per_base, too_long, batch_tokens
         self.limit = choose_limit(model, tokenizer, max_length)
@@ -313,7 +319,7 @@ class Embedder:
         return ~tokens.special[positions] if self._drops else np.ones(len(positions), dtype=bool)
 
     def _keep(self, block: _Block, numbers: list[int], vectors: np.ndarray) -> None:
-        """Put down the vectors of windows, float32 [B, D] or [B, T, D]."""
+        """Put down the vectors of windows, float32 [B, D], [B, L, D] or [B, T, D]."""
         for number, vector in zip(numbers, vectors):
             index, positions = block.windows[number]
             places = self._choose(block.tokens[index], positions)
@@ -373,7 +379,8 @@ def embed_sequences(
         progress: show a progress bar.
 
     Returns:
-        float32 [N, D]; with `pool="none"` a list of N arrays, [T, D] of tokens or [bp, D] of bases.
+        float32 [N, D], of several layers [N, L, D]; with `pool="none"` a list of N arrays, [T, D] of tokens or [bp, D]
+        of bases.
 
     Raises:
         `ValueError`: see `Embedder`.
@@ -537,7 +544,7 @@ def read_vectors(
     attention_mask: torch.Tensor,
     counted: torch.Tensor | None = None,
     *,
-    layer: int,
+    layer: int | tuple[int, ...],
     pool: Pool,
 ) -> torch.Tensor:
     """Run a batch, and pool it where it is; nothing here waits for the device.
@@ -545,17 +552,18 @@ def read_vectors(
     Args:
         input_ids, attention_mask: int64 [B, T].
         counted: bool [B, T], the tokens that are pooled; by default those that are attended to.
-        layer: counted from the end, of `check_layer`.
+        layer: counted from the end, of `check_layer`; or several.
 
     Returns:
-        float32 [B, D], or [B, T, D] with `"none"`, of all tokens.
+        float32 [B, D], of several layers [B, L, D], or [B, T, D] with `"none"`, of all tokens.
 
     Raises:
         `ValueError`: a model that does not give that layer.
     """
     restore_attention(model)
+    layers = (layer,) if isinstance(layer, int) else layer
     options = {"use_cache": False} if getattr(model.config, "use_cache", False) else {}
-    if layer != -1:
+    if set(layers) != {-1}:
         options["output_hidden_states"] = True
     training = model.training  # as Trainer leaves it: dropout would be in the vectors
     if training:
@@ -565,20 +573,31 @@ def read_vectors(
     finally:
         if training:
             model.train()
+    attended = attention_mask.bool()
+    counted = attended if counted is None else counted
+    pooled = []
+    for one in layers:
+        hidden = _find_states(model, outputs, one)[:, : input_ids.shape[1]]  # BigBird pads to whole blocks.
+        pooled.append(_pool_states(hidden, attended, counted, pool))
+    return pooled[0] if isinstance(layer, int) else torch.stack(pooled, 1)
+
+
+def _find_states(model: PreTrainedModel, outputs: Any, layer: int) -> torch.Tensor:
+    """Return what a model gives of one layer, [B, T, D]."""
     if layer == -1 and not hasattr(outputs, "last_hidden_state"):
         raise ValueError(
             f"{type(model).__name__} has a head and gives no hidden states; take the model without it: "
             "model.base_model, or gengram.auto(path)"
         )
     if layer == -1:
-        hidden = outputs.last_hidden_state
-    elif (states := getattr(outputs, "hidden_states", None)) is not None:
-        hidden = states[layer]
-    else:
-        raise ValueError(f"layer={layer}: {type(model).__name__} gives its last layer only, -1")
-    hidden = hidden[:, : input_ids.shape[1]]  # BigBird pads to whole blocks.
-    attended = attention_mask.bool()
-    counted = attended if counted is None else counted
+        return outputs.last_hidden_state
+    if (states := getattr(outputs, "hidden_states", None)) is not None:
+        return states[layer]
+    raise ValueError(f"layer={layer}: {type(model).__name__} gives its last layer only, -1")
+
+
+def _pool_states(hidden: torch.Tensor, attended: torch.Tensor, counted: torch.Tensor, pool: Pool) -> torch.Tensor:
+    """Pool [B, T, D] over the tokens that count: float32 [B, D], or all of them with `"none"`."""
     if pool == "none":
         return hidden.float()
     if pool == "max":
@@ -597,7 +616,7 @@ def join_windows(parts: Sequence[tuple[np.ndarray, int]], pool: Pool) -> np.ndar
     """Return what the windows of a sequence are together.
 
     Args:
-        parts: of each window the vectors, float32 [D] or [T, D], and the number of tokens that they are of.
+        parts: of each window the vectors, float32 [D], [L, D] or [T, D], and the number of tokens that they are of.
     """
     if len(parts) == 1:
         return parts[0][0]
@@ -609,7 +628,7 @@ def join_windows(parts: Sequence[tuple[np.ndarray, int]], pool: Pool) -> np.ndar
     if pool == "max":
         return np.max(vectors, axis=0)
     weights = np.array([count if pool == "mean" else 1 for _, count in parts], dtype=np.float32)
-    return weights @ np.stack(vectors) / weights.sum()
+    return np.tensordot(weights, np.stack(vectors), 1) / weights.sum()
 
 
 class EmbeddingPipeline(ChunkPipeline):
