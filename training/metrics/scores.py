@@ -76,14 +76,34 @@ def score(problem: Problem, prediction: EvalPrediction, with_resamples: bool) ->
     parts = []
     size = count_rows(prediction)
     for counts in draw_in_parts(size, choose_resamples(len(outputs), outputs.shape[1]), BOOTSTRAP_SEED):
-        if problem == "regression":
-            parts.append(resample_regression(outputs, references, counts))
-        elif problem == "multi_label":
-            parts.append(resample_multi_label(outputs, references, counts))
-        else:
-            parts.append(resample_classification(outputs, references, counts, rows))
-    resampled = {metric: np.concatenate([part[metric] for part in parts]) for metric in parts[0]}
-    return Scores(overall, each, _name_loss(problem, resampled))
+        parts.append(resample_outputs(problem, outputs, references, counts, rows))
+    return Scores(overall, each, {metric: np.concatenate([part[metric] for part in parts]) for metric in parts[0]})
+
+
+def measure_outputs(problem: Problem, outputs: np.ndarray, references: np.ndarray) -> dict[str, float]:
+    """Compute the `METRICS` of outputs (N, C) of N rows; not for `token`.
+
+    Raises:
+        `InputError`: the outputs are not finite.
+    """
+    return measure(problem, EvalPrediction(outputs, references))
+
+
+def resample_outputs(
+    problem: Problem,
+    outputs: np.ndarray,
+    references: np.ndarray,
+    counts: np.ndarray,
+    rows: np.ndarray | None = None,
+) -> dict[str, np.ndarray]:
+    """Compute the `METRICS` in every resample, float64 (B,) each; see `gengram.training.metrics.bootstrap`."""
+    if problem == "regression":
+        resampled = resample_regression(outputs, references, counts)
+    elif problem == "multi_label":
+        resampled = resample_multi_label(outputs, references, counts)
+    else:
+        resampled = resample_classification(outputs, references, counts, rows)
+    return _name_loss(problem, resampled)
 
 
 def count_rows(prediction: EvalPrediction) -> int:
@@ -136,4 +156,13 @@ def _name_loss(problem: Problem, metrics: dict) -> dict:
     return {metric: metrics[metric] for metric in METRICS[problem]}
 
 
-__all__ = ["BOOTSTRAP_SEED", "METRICS", "Scores", "count_rows", "measure", "score"]
+__all__ = [
+    "BOOTSTRAP_SEED",
+    "METRICS",
+    "Scores",
+    "count_rows",
+    "measure",
+    "measure_outputs",
+    "resample_outputs",
+    "score",
+]

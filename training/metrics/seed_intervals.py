@@ -12,31 +12,34 @@ from scipy.stats import t as student
 from gengram.training.metrics.bootstrap import CONFIDENCE, draw_resamples, find_interval
 
 FEWEST, FEWEST_DRAWN = 3, 10
-"""Seeds from which on there is an interval, and from which on it is one of the bootstrap."""
-
-STUDENT = f"Student's t over seeds, {CONFIDENCE:.0%}"
-BOOTSTRAP = f"percentile bootstrap over seeds, {CONFIDENCE:.0%}"
+"""Values from which on there is an interval, and from which on it is one of the bootstrap."""
 
 _RESAMPLES, _SEED = 2000, 0
 
 
-def find_seed_interval(values: Sequence[float]) -> tuple[list[float] | None, str | None]:
-    """Return the interval of a mean over seeds and the method's name.
+def find_seed_interval(values: Sequence[float] | np.ndarray) -> tuple[list[float] | None, str | None]:
+    """Return the interval of a mean over seeds and the method's name, see `find_mean_interval`."""
+    return find_mean_interval(values, "seeds")
+
+
+def find_mean_interval(values: Sequence[float] | np.ndarray, what: str) -> tuple[list[float] | None, str | None]:
+    """Return the 95 % interval of a mean and the method's name.
 
     Args:
-        values: the score of each seed, S floats.
+        values: S floats, such as the score of each seed.
+        what: they are of, for the name.
 
     Returns:
-        `[low, high]` and `STUDENT` for 3 to 9 seeds, `BOOTSTRAP` for more; twice None for fewer, and where a score is
-        not defined (NaN).
+        `[low, high]` and the method, Student's t for 3 to 9 values, the percentile bootstrap for more; twice None for
+        fewer, and where a value is not defined (NaN).
     """
     known = np.asarray(values, dtype=np.float64)
     if len(known) < FEWEST or not np.isfinite(known).all():
         return None, None
     if len(known) < FEWEST_DRAWN:
-        return find_student_interval(known), STUDENT
+        return find_student_interval(known), f"Student's t over {what}, {CONFIDENCE:.0%}"
     counts = draw_resamples(len(known), _RESAMPLES, _SEED)
-    return find_interval(counts @ known / len(known)), BOOTSTRAP
+    return find_interval(counts @ known / len(known)), f"percentile bootstrap over {what}, {CONFIDENCE:.0%}"
 
 
 def find_student_interval(values: Sequence[float] | np.ndarray) -> list[float] | None:
@@ -48,4 +51,4 @@ def find_student_interval(values: Sequence[float] | np.ndarray) -> list[float] |
     return [float(np.mean(values) - half), float(np.mean(values) + half)]
 
 
-__all__ = ["BOOTSTRAP", "FEWEST", "FEWEST_DRAWN", "STUDENT", "find_seed_interval", "find_student_interval"]
+__all__ = ["FEWEST", "FEWEST_DRAWN", "find_mean_interval", "find_seed_interval", "find_student_interval"]
