@@ -24,8 +24,8 @@ from gengram.training.metrics.scores import BOOTSTRAP_SEED, measure_outputs, res
 from gengram.training.metrics.seed_intervals import FEWEST, find_mean_interval
 from gengram.training.problems import METRICS, Problem
 
-RESAMPLES = 10_000
-"""Of a test set that is not very large; 1 / 10,001 is the smallest p-value then, and a suite has dozens of tests."""
+RESAMPLES = 5000
+"""Of a test set that is not very large; 2 / 5001 is the smallest p-value then, and a suite has dozens of them."""
 
 LOWER_IS_BETTER = ("loss",)
 """Metrics of which less is better."""
@@ -70,7 +70,6 @@ class Difference:
         seeds: of A and of B.
         rows: of the test set.
         method: how interval and p were made.
-        holm: p adjusted for the number of tasks, see `compare_suite`; None for one task on its own.
     """
 
     metric: str
@@ -79,10 +78,9 @@ class Difference:
     difference: float | None
     interval: list[float] | None
     p: float | None
-    seeds: tuple[int, int]
+    seeds: list[int]
     rows: int
     method: str
-    holm: float | None = None
 
     @property
     def gain(self) -> float | None:
@@ -93,7 +91,7 @@ class Difference:
 
     def describe(self) -> dict[str, Any]:
         """As JSON has it."""
-        return dataclasses.asdict(self) | {"seeds": list(self.seeds)}
+        return dataclasses.asdict(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +105,7 @@ class SuiteDifference:
         p: of Wilcoxon's signed-rank test, two-sided, exact; None without a task.
         wins, ties, losses: tasks on which A is better, as good, worse.
         better, worse: tasks on which it is so by Holm's p below 0.05.
+        holm: of each task, in the order given, p adjusted for their number; None where the difference is not defined.
     """
 
     tasks: int
@@ -119,6 +118,7 @@ class SuiteDifference:
     losses: int
     better: int
     worse: int
+    holm: list[float | None]
 
     def describe(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -126,7 +126,12 @@ class SuiteDifference:
 
 
 def compare_rows(
-    problem: Problem, metric: str, outputs_a: np.ndarray, outputs_b: np.ndarray, labels: np.ndarray
+    problem: Problem,
+    metric: str,
+    outputs_a: np.ndarray,
+    outputs_b: np.ndarray,
+    labels: np.ndarray,
+    most: int = RESAMPLES,
 ) -> Difference:
     """Compare two models on the same rows.
 
@@ -135,6 +140,7 @@ def compare_rows(
         metric: one of its `METRICS`.
         outputs_a, outputs_b: (S, N, C) floats of each model, logits or predictions; the numbers of seeds may differ.
         labels: (N,) class ids, (N, L) of 0 and 1, or (N, R) numbers.
+        most: resamples, of a very large test set fewer.
 
     Raises:
         `InputError`: outputs that are not finite.
@@ -143,7 +149,7 @@ def compare_rows(
     if outputs_a.shape[1:] != outputs_b.shape[1:]:
         raise ValueError(f"outputs {outputs_a.shape} and {outputs_b.shape} are not of the same rows")
     return compare_resampled(
-        resample_model(problem, metric, outputs_a, labels), resample_model(problem, metric, outputs_b, labels)
+        *(resample_model(problem, metric, outputs, labels, most) for outputs in (outputs_a, outputs_b))
     )
 
 
@@ -182,7 +188,7 @@ def compare_resampled(a: Resampled, b: Resampled) -> Difference:
     for one in (a, b):
         drawn = drawn + one.spread * random.standard_t(max(len(one.per_seed) - 1, 1), len(drawn))
     interval = find_interval(drawn)
-    seeds = (len(a.per_seed), len(b.per_seed))
+    seeds = [len(a.per_seed), len(b.per_seed)]
     return Difference(
         metric=a.metric,
         a=_know(a.per_seed.mean()),
@@ -196,23 +202,21 @@ def compare_resampled(a: Resampled, b: Resampled) -> Difference:
     )
 
 
-def compare_suite(differences: Sequence[Difference]) -> tuple[list[Difference], SuiteDifference]:
+def compare_suite(differences: Sequence[Difference]) -> SuiteDifference:
     """Compare two models over tasks.
 
     Args:
         differences: of each of T tasks, from `compare_rows`.
 
     Returns:
-        the differences with `holm`, in the same order, and what they are together. Those that are not defined are left
-        out of both.
+        what they are together; those that are not defined are left out.
     """
     known = [place for place, one in enumerate(differences) if one.p is not None]
     adjusted = dict(zip(known, adjust_holm([float(differences[place].p or 0) for place in known])))
-    each = [dataclasses.replace(one, holm=adjusted.get(place)) for place, one in enumerate(differences)]
-    gains = np.array([one.gain for one in each if one.gain is not None], dtype=np.float64)
+    gains = np.array([one.gain for one in differences if one.gain is not None], dtype=np.float64)
     interval, method = find_mean_interval(gains, "tasks")
-    certain = [one.gain for one in each if one.gain is not None and one.holm is not None and one.holm < LEVEL]
-    return each, SuiteDifference(
+    certain = [differences[place].gain or 0.0 for place, share in adjusted.items() if share < LEVEL]
+    return SuiteDifference(
         tasks=len(gains),
         mean=float(gains.mean()) if len(gains) else None,
         interval=interval,
@@ -223,6 +227,7 @@ def compare_suite(differences: Sequence[Difference]) -> tuple[list[Difference], 
         losses=int((gains < 0).sum()),
         better=sum(gain > 0 for gain in certain),
         worse=sum(gain < 0 for gain in certain),
+        holm=[adjusted.get(place) for place in range(len(differences))],
     )
 
 
