@@ -102,6 +102,25 @@ def read_rows(
     return arrange_rows(_read_arrow(path, suffix, set(text_columns), narrow), path, sequence_column)
 
 
+def read_table(path: str | Path, text_columns: Iterable[str] = (), narrow: bool = False) -> pa.Table:
+    """Read the columns of a table as they are, whatever they hold: what of them are sequences is not asked.
+
+    Args:
+        path: a `.csv`, `.tsv`, `.jsonl`, `.json` or `.parquet` table, plain or `.gz`; a FASTA file, see
+            `read_labelled_fasta`.
+        text_columns, narrow: see `read_rows`.
+
+    Raises:
+        `InputError`: see `read_rows`; a file of intervals, which has no rows without a genome.
+    """
+    path, suffix = Path(path), find_format(path)
+    if suffix in FASTA:
+        return read_labelled_fasta(path, needs_labels=False)
+    if suffix == ".bed":
+        raise InputError(f"{path}: a .bed file has intervals and no sequences; give a table of sequences")
+    return _read_arrow(path, suffix, set(text_columns), narrow)
+
+
 def add_labels(
     rows: Dataset,
     path: str | Path,
@@ -435,6 +454,7 @@ __all__ = [
     "read_identifiers",
     "read_rows",
     "read_sequences",
+    "read_table",
     "refuse_missing",
     "refuse_twins",
     "shorten",

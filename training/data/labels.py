@@ -247,7 +247,7 @@ def read_labels(
         for position, name in enumerate(labels.names):
             if name in MISSING:
                 warnings.warn(
-                    f"{path}, data row {_find_row(labels, position)}: {name!r} in column {columns[0]!r} is read as the "
+                    f"{path}, data row {find_row(labels, position)}: {name!r} in column {columns[0]!r} is read as the "
                     "name of a class. If it means that a label is missing, remove these rows.",
                     stacklevel=2,
                 )
@@ -300,7 +300,7 @@ def order_classes(labels: Labels, path: str | Path) -> list[str]:
     codes = [int(name) for name in ordered]
     if labels.problem != "multi_label" and codes != list(range(len(codes))):
         out_of_place = next(code for position, code in enumerate(codes) if code != position)
-        row = _find_row(labels, names.index(str(out_of_place)))
+        row = find_row(labels, names.index(str(out_of_place)))
         raise InputError(
             f"{path}: class numbers must be 0..C-1 without gaps, but {shorten(codes)} were found "
             f"(label {out_of_place} first in data row {row}). Renumber the classes, write their names, or say "
@@ -315,8 +315,8 @@ def _warn_of_look_alikes(labels: Labels, path: str | Path) -> None:
         before = seen.setdefault(fold_name(name), position)
         if before != position:
             warnings.warn(
-                f"{path}: {labels.names[before]!a} (data row {_find_row(labels, before)}) and {name!a} (data "
-                f"row {_find_row(labels, position)}) are two classes, but look much the same. Write them in one way if "
+                f"{path}: {labels.names[before]!a} (data row {find_row(labels, before)}) and {name!a} (data "
+                f"row {find_row(labels, position)}) are two classes, but look much the same. Write them in one way if "
                 "they are one.",
                 stacklevel=3,
             )
@@ -361,7 +361,7 @@ def encode_labels(
     for position, name in enumerate(labels.names):
         if name not in id_of:
             raise InputError(
-                f"{path}, data row {_find_row(labels, position)}: label {name!r} is not one of the training file's "
+                f"{path}, data row {find_row(labels, position)}: label {name!r} is not one of the training file's "
                 f"classes {shorten(classes)}"
             )
     read = {*columns, "sequence", "label"}
@@ -614,7 +614,7 @@ def _align_to_bases(
     return pa.LargeListArray.from_arrays(offsets, aligned).cast(pa.list_(pa.int64()))
 
 
-def _find_row(labels: Labels, position: int) -> int:
+def find_row(labels: Labels, position: int) -> int:
     """Return the first data row, counted from 1, that has the name at this position."""
     if labels.problem == "multi_label":
         return int(labels.values[:, position].argmax()) + 1
@@ -678,6 +678,7 @@ __all__ = [
     "Problem",
     "encode_labels",
     "find_label_columns",
+    "find_row",
     "infer_problem",
     "order_classes",
     "read_labels",

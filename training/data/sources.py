@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -86,24 +87,22 @@ def read_sources(arguments: DataArguments, genome: Genome | None = None) -> dict
         folder = folder / arguments.dataset_config
     if found := _find_files(folder):
         return {split: read_file(str(file), arguments, genome=genome) for split, file in found.items()}
-    loaded, is_text = _load(arguments)
+    loaded = load_splits(
+        str(arguments.dataset), arguments.dataset_config, arguments.dataset_revision, _find_text_columns(arguments)
+    )
     sources = {}
     for split, names in SPLIT_NAMES.items():
         if name := next((name for name in names if name in loaded), None):
             origin = f"{arguments.dataset} ({name})"
-            table = loaded[name].flatten_indices().data.table
-            if is_text:
-                table = type_columns(table.column_names, table, _find_text_columns(arguments))
-            else:
-                table = table.replace_schema_metadata(loaded[name].features.arrow_schema.metadata)
-            rows = arrange_rows(table, origin, arguments.sequence_column)
-            sources[split] = Source(origin, rows, _hash_sequences(rows))
+            rows = arrange_rows(loaded[name], origin, arguments.sequence_column)
+            sources[split] = Source(origin, rows, hash_texts(rows))
     if "train" not in sources:
         raise InputError(f"{arguments.dataset}: no split is called 'train'; the splits are {', '.join(loaded)}")
     return sources
 
 
-def _hash_sequences(rows: Dataset) -> str:
+def hash_texts(rows: Dataset) -> str:
+    """Return the SHA-256 of the sequences of all rows, one a line."""
     digest, between = hashlib.sha256(), b""
     for block in read_columns(rows, ["sequence"]):
         digest.update(between + "\n".join(block["sequence"].to_pylist()).encode())
@@ -156,9 +155,22 @@ def _find_files(folder: Path) -> dict[str, Path]:
     return found if "train" in found else {}
 
 
-def _load(arguments: DataArguments) -> tuple[DatasetDict, bool]:
-    """Return the splits, and whether all their columns are text because they come from a csv."""
-    path = str(arguments.dataset)
+def load_splits(
+    path: str, config: str | None, revision: str | None, text_columns: Iterable[str]
+) -> dict[str, pa.Table]:
+    """Load a data set of the Hub, or a folder that `datasets` reads.
+
+    Args:
+        path: `organization/name`, or the folder.
+        config, revision: of `datasets.load_dataset`.
+        text_columns: of csv files, what stays text, see `type_columns`.
+
+    Returns:
+        The table of each split, with the types that the data set says, else those of `read_rows`.
+
+    Raises:
+        `InputError`: it is not there, or cannot be read.
+    """
     options: dict[str, Any] = {}
     if is_hub_id(path):
         require_repository(path, "dataset")
@@ -166,13 +178,13 @@ def _load(arguments: DataArguments) -> tuple[DatasetDict, bool]:
         if (Path(path) / "dataset_dict.json").is_file() or (Path(path) / "state.json").is_file():
             loaded = load_from_disk(path)
         else:
-            builder = load_dataset_builder(path, arguments.dataset_config, revision=arguments.dataset_revision)
+            builder = load_dataset_builder(path, config, revision=revision)
             if isinstance(builder.config, CsvConfig) and builder.info.features is None:
                 # Its types would be guessed: 0001 is 1 then, 2310009E13 a number, the class NA missing.
                 first = next(iter(next(iter(builder.as_streaming_dataset().values()))))
                 kinds = Features({name: Value("string") for name in first})
                 options = {"features": kinds, "keep_default_na": False, "na_values": [""]}
-            loaded = load_dataset(path, arguments.dataset_config, revision=arguments.dataset_revision, **options)
+            loaded = load_dataset(path, config, revision=revision, **options)
     except _LOADING_ERRORS as error:
         here = "it is no folder here, and from the Hub"
         fetch = f"gengram models fetch --dataset {path} --to FOLDER"
@@ -181,7 +193,15 @@ def _load(arguments: DataArguments) -> tuple[DatasetDict, bool]:
             here, remedy = "this folder", "Its tables are found by their names: train.csv, validation.csv, test.csv."
         why = (str(error) or type(error).__name__).rstrip(".")
         raise InputError(f"dataset={path!r}: {here} cannot be read as a data set: {why}. {remedy}") from error
-    return loaded if isinstance(loaded, DatasetDict) else DatasetDict({"train": loaded}), bool(options)
+    splits = loaded if isinstance(loaded, DatasetDict) else DatasetDict({"train": loaded})
+    tables = {}
+    for split, rows in splits.items():
+        table = rows.flatten_indices().data.table
+        if options:
+            tables[str(split)] = type_columns(table.column_names, table, text_columns)
+        else:
+            tables[str(split)] = table.replace_schema_metadata(rows.features.arrow_schema.metadata)
+    return tables
 
 
-__all__ = ["SPLIT_NAMES", "Source", "read_file", "read_sources"]
+__all__ = ["SPLIT_NAMES", "Source", "hash_texts", "load_splits", "read_file", "read_sources"]
