@@ -1,18 +1,19 @@
 """The rows of a task from the Hub, or from its cache on this machine: files that it names, or a configuration."""
 
 import fnmatch
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
 import pyarrow as pa
+from datasets import get_dataset_config_names
 from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from gengram.benchmarks.data.folders import SPLITS, name_split
 from gengram.benchmarks.data.layouts import TEXTS
 from gengram.benchmarks.tasks.task import Hub, Task
-from gengram.errors import InputError
+from gengram.errors import InputError, suggest
 from gengram.genome.tables import shorten
 from gengram.loading.faults import tell_faults
 from gengram.loading.hub import is_cached, name_folder, require_repository
@@ -36,7 +37,34 @@ def tell_script(task: Task) -> str:
     )
 
 
-def load_tables(task: Task, hub: Hub, revision: str | None) -> tuple[dict[str, pa.Table], Kind]:
+def find_config(repo_id: str, names: Sequence[str], revision: str | None) -> str | None:
+    """Return the configuration of a data set that has a task.
+
+    Args:
+        repo_id: the data set.
+        names: of the task, `BENCHMARK/TASK` or shorter, in the order of preference.
+        revision: of the data set.
+
+    Raises:
+        `InputError`: the data set cannot be had, or has several configurations and none is called so.
+    """
+    require_repository(repo_id, "dataset")
+    with tell_faults(f"{repo_id}: cannot be read as a data set of the Hub"):
+        known = get_dataset_config_names(repo_id, revision=revision)
+    folded = {config.casefold(): config for config in known}
+    wanted = [spelled for name in names for spelled in (name_folder(name), name, name.rpartition("/")[2])]
+    for name in wanted:
+        if name.casefold() in folded:
+            return folded[name.casefold()]
+    if len(known) > 1:
+        raise InputError(
+            f"{repo_id}: no configuration is called {names[0]!r}{suggest(names[0], known)} There are "
+            f"{shorten(known, 60)}."
+        )
+    return known[0] if known else None
+
+
+def load_tables(repo_id: str, config: str | None, revision: str | None) -> tuple[dict[str, pa.Table], Kind]:
     """Load the splits of a data set by its configuration.
 
     Returns:
@@ -45,19 +73,14 @@ def load_tables(task: Task, hub: Hub, revision: str | None) -> tuple[dict[str, p
     Raises:
         `InputError`: see `load_splits`; a loading script, no such split.
     """
-    kind = _find_kind(hub.id, revision)
-    try:
-        loaded = load_splits(hub.id, hub.config, revision, TEXTS)
-    except InputError as error:
-        if "scripts are no longer supported" in str(error):
-            raise InputError(tell_script(task)) from error
-        raise
-    found = {}
+    kind = _find_kind(repo_id, revision)
+    loaded = load_splits(repo_id, config, revision, TEXTS)
+    found: dict[str, pa.Table] = {}
     for name, table in loaded.items():
         if split := name_split(name):
             found.setdefault(split, table)
     if not found:
-        raise InputError(f"{hub.id}: none of its splits {shorten(list(loaded))} is a train, validation or test split")
+        raise InputError(f"{repo_id}: none of its splits {shorten(list(loaded))} is a train, validation or test split")
     return {split: found[split] for split in SPLITS if split in found}, kind
 
 
@@ -110,4 +133,4 @@ def _find_kind(repo_id: str, revision: str | None) -> Kind:
     return "cache" if snapshot.is_dir() else "hub"
 
 
-__all__ = ["Kind", "fetch_files", "load_tables", "tell_script"]
+__all__ = ["Kind", "fetch_files", "find_config", "load_tables", "tell_script"]

@@ -5,11 +5,11 @@ what is known of `chrom`, `start`, `end` (from 0, the end not included), `strand
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
-from datasets import Dataset, DatasetDict, Features
+from datasets import ClassLabel, Dataset, DatasetDict, Features
 
 from gengram.benchmarks.data.checks import Survey, survey_rows
 from gengram.benchmarks.data.coding import Coding, code_rows
@@ -22,7 +22,7 @@ from gengram.benchmarks.data.folders import (
     name_split,
     resolve_test_file,
 )
-from gengram.benchmarks.data.hub import Kind, fetch_files, load_tables, tell_script
+from gengram.benchmarks.data.hub import Kind, fetch_files, find_config, load_tables, tell_script
 from gengram.benchmarks.data.layouts import (
     PLACES,
     Wanted,
@@ -31,16 +31,18 @@ from gengram.benchmarks.data.layouts import (
     divide_splits,
     read_layout,
 )
-from gengram.benchmarks.data.local import Notes, describe_task, read_notes
+from gengram.benchmarks.data.local import describe_task
 from gengram.benchmarks.tasks.task import Task, find_task
 from gengram.errors import InputError
 from gengram.files import hash_file
 from gengram.genome.columns import make_rows
 from gengram.genome.tables import join_tables, shorten
+from gengram.loading.checkpoints import is_hub_id
 from gengram.phases import phase
 from gengram.progress import tell
 from gengram.training.data.labels import infer_problem
 from gengram.training.data.sources import hash_texts
+from gengram.training.data.task_notes import COLUMNS, TaskNotes, read_task_notes
 from gengram.training.problems import Problem
 
 
@@ -133,8 +135,9 @@ def read_task(
 
     Args:
         name: of the registry, such as `GB/human_enhancers_cohn`, or of a folder below `data`; a folder itself.
-        data: a folder with a folder for each task, or that of the task; without it the Hub's cache is looked at, then
-            the Hub. A folder has the files `train`, `test` (or `test_shared`, `test_heldout`) and perhaps `validation`
+        data: a folder with a folder for each task, or that of the task; or the id of a data set of the Hub that has
+            the task as a configuration, as `gengram dataset push` makes it. Without it the registry says which data set
+            has the rows; the Hub's cache is looked at, then the Hub. A folder has the files `train`, `test` (or `test_shared`, `test_heldout`) and perhaps `validation`
             (`valid`, `val`, `dev`, `eval`): .csv, .tsv, .jsonl, .parquet or FASTA (`>name|label`), plain or .gz. Or it
             has one table with a column `split`. A column `task` or `dataset` tells several tasks in a file apart. A
             file `task.yaml` says more about it. Labels are names of classes, or ids in the order of the classes.
@@ -146,16 +149,26 @@ def read_task(
         `InputError`: no such task, folder or file; no train or no test split; columns, sequences or labels that cannot
             be read, labels outside the classes: with file, row and remedy.
     """
-    folder, task, inner = _place(name, data)
+    task = find_task(name) if data is None and not Path(name).is_dir() else _find_registered(name)
+    names = list(dict.fromkeys([name, *([task.name, *task.aliases] if task else [])]))
+    inner = list(dict.fromkeys(each.rpartition("/")[2] for each in names))
+    folder: Path | None = None
+    codes = None
+    if data is None and Path(name).is_dir():
+        folder = Path(name)
+    elif data is not None and (Path(data).exists() or not is_hub_id(str(data))):
+        folder, inner = find_folder(Path(data), names)
     test = None if test_file is None else resolve_test_file(test_file, folder)
     if folder is not None:
-        parts = _read_folder(folder, inner, test)
+        return _load(name, task, folder, _read_folder(folder, inner, test), None, dedup)
+    if data is not None:
+        parts = _read_config(str(data), find_config(str(data), names, revision), inner, revision)
     else:
         assert task is not None
-        parts = _read_hub(task, inner, revision)
-        if test is not None:
-            parts["test"] = _read_files("test", [test], "folder", inner)
-    return _load(name, task, folder, parts, dedup)
+        parts, codes = _read_hub(task, inner, revision), task.codes
+    if test is not None:
+        parts["test"] = _read_files("test", [test], "folder", inner)
+    return _load(name, task, None, parts, codes, dedup)
 
 
 def read_files(
@@ -178,19 +191,7 @@ def read_files(
         for split, file in files.items()
         if file is not None
     }
-    return _load(name, None, None, parts, dedup)
-
-
-def _place(name: str, data: str | Path | None) -> tuple[Path | None, Task | None, Sequence[str]]:
-    """Return the folder, the registry's task, and what the task may be called in a file of several."""
-    if data is None and Path(name).is_dir():
-        return Path(name), _find_registered(Path(name).name), (Path(name).name,)
-    task = find_task(name) if data is None else _find_registered(name)
-    names = list(dict.fromkeys([name, *([task.name, *task.aliases] if task else [])]))
-    if data is None:
-        return None, task, [each.rpartition("/")[2] for each in names]
-    folder, inner = find_folder(Path(data), names)
-    return folder, task, inner
+    return _load(name, None, None, parts, None, dedup)
 
 
 def _find_registered(name: str) -> Task | None:
@@ -253,32 +254,47 @@ def _read_hub(task: Task, inner: Sequence[str], revision: str | None) -> dict[st
     if hub.data_files is not None:
         files, kind = fetch_files(hub, revision)
         return {split: _read_files(split, paths, kind, inner, revision) for split, paths in files.items()}
-    tables, kind = load_tables(task, hub, revision)
+    try:
+        return _read_config(hub.id, hub.config, inner, revision)
+    except InputError as error:
+        if "scripts are no longer supported" in str(error):
+            raise InputError(tell_script(task)) from error
+        raise
+
+
+def _read_config(repo_id: str, config: str | None, inner: Sequence[str], revision: str | None) -> dict[str, _Part]:
+    tables, kind = load_tables(repo_id, config, revision)
     parts = {}
     for split, table in tables.items():
-        origin = f"{hub.id}{f', {hub.config}' if hub.config else ''} ({split})"
+        origin = f"{repo_id}{f', {config}' if config else ''} ({split})"
         chosen, note = choose_task(table, origin, inner)
         parts[split] = _Part(chosen, (Source(split, origin, chosen.num_rows, "", kind, revision),), note)
     return parts
 
 
-def _load(name: str, task: Task | None, folder: Path | None, parts: dict[str, _Part], dedup: bool) -> LoadedTask:
-    """Arrange, code and survey the rows of all splits."""
-    from_hub = folder is None and task is not None
-    notes = read_notes(folder) if folder is not None else Notes()
-    columns = notes.columns or (task.columns if task else None)
-    wanted = Wanted() if columns is None else Wanted(**dataclasses.asdict(columns))
+def _load(
+    name: str,
+    task: Task | None,
+    folder: Path | None,
+    parts: dict[str, _Part],
+    codes: Mapping[str, int] | None,
+    dedup: bool,
+) -> LoadedTask:
+    """Arrange, code and survey the rows of all splits; `codes` are the numbers of the classes in files of the Hub."""
+    notes = TaskNotes() if folder is None else read_task_notes(folder)
+    columns = {column: getattr(task.columns, column) for column in COLUMNS} if task else {}
+    wanted = Wanted(**{**columns, **notes.columns})
     arranged: dict[str, tuple[Dataset, list[str]]] = {}
     with phase("Reading a task", unit="rows") as reading:
         for split in (split for split in SPLITS if split in parts):
             arranged[split] = arrange_layout(parts[split].table, parts[split].origin, wanted)
             reading.add(len(arranged[split][0]))
-    coding = _find_coding(task, notes, arranged, parts, from_hub)
+    coding = _find_coding(task, notes, arranged, parts, codes)
     coded, warnings = dict[str, Dataset](), list[str]()
     for split, (rows, columns) in arranged.items():
         coded[split], classes, by_number = code_rows(rows, columns, coding, parts[split].origin)
         coding = dataclasses.replace(coding, classes=classes)
-        if by_number and from_hub and not warnings:
+        if by_number and parts[split].sources[0].kind != "folder" and not warnings:
             warnings.append(
                 f"labels of {parts[split].origin} are numbers, and nobody has established which class each is: they "
                 f"are taken for {', '.join(f'{number} {one!r}' for number, one in enumerate(classes[:8]))}"
@@ -310,18 +326,21 @@ def _load(name: str, task: Task | None, folder: Path | None, parts: dict[str, _P
 
 def _find_coding(
     task: Task | None,
-    notes: Notes,
+    notes: TaskNotes,
     arranged: dict[str, tuple[Dataset, list[str]]],
     parts: dict[str, _Part],
-    from_hub: bool,
+    codes: Mapping[str, int] | None,
 ) -> Coding:
     """Return what labels mean: as the folder says, else the registry, else the rows of the first split."""
     split = next(iter(arranged))
     problem = notes.problem or (task.problem if task else None)
     problem = problem or infer_problem(*arranged[split], parts[split].origin)
     classes = notes.classes or (task.classes if task else None)
-    codes = task.codes if from_hub and task else notes.codes
-    return Coding(problem, classes, codes)
+    if classes is None and problem == "single_label":
+        # The order of a pushed task's classes is theirs.
+        feature = arranged[split][0].features[arranged[split][1][0]]
+        classes = tuple(feature.names) if isinstance(feature, ClassLabel) and feature.names else None
+    return Coding(problem, classes, codes or notes.codes)
 
 
 def _unify(coded: dict[str, Dataset], parts: dict[str, _Part]) -> dict[str, Dataset]:

@@ -1,48 +1,45 @@
-"""What is known of a task that is a folder of tables: what its rows show, and what a `task.yaml` there says."""
+"""What is known of a task that is a folder of tables: what its rows show, and what its `task.yaml` says."""
 
 import dataclasses
-from pathlib import Path
-from typing import Any
 
 from gengram.benchmarks.data.checks import Survey
 from gengram.benchmarks.tasks.task import Columns, Length, Task
+from gengram.training.data.task_notes import TaskNotes
 from gengram.training.problems import METRICS, Problem
 
-TASK_FILE = "task.yaml"
-"""In the folder of a task: fields of the registry's tasks, any of them."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Notes:
-    """What a `task.yaml` says; what it leaves open is None."""
-
-    problem: Problem | None = None
-    classes: tuple[str, ...] | None = None
-    codes: dict[str, int] | None = None
-    columns: Columns | None = None
-    others: dict[str, Any] = dataclasses.field(default_factory=dict)
-
-
-def read_notes(folder: Path) -> Notes:
-    """Read the `task.yaml` of a folder, if there is one."""
-    return Notes()
+_TEXTS = ("title", "description", "licence", "assembly", "source", "metric")
+_LISTS = ("problems", "validation_chromosomes", "test_chromosomes")
 
 
 def describe_task(
-    name: str, task: Task | None, notes: Notes, problem: Problem, classes: tuple[str, ...], survey: Survey
+    name: str, task: Task | None, notes: TaskNotes, problem: Problem, classes: tuple[str, ...], survey: Survey
 ) -> Task:
-    """Return the task of the registry as a folder describes it, or make one of what the folder's rows show."""
+    """Return the task of the registry as its folder describes it, or make one of what a folder's rows show."""
+    said = {field: value for field in (*_TEXTS, *_LISTS) if (value := getattr(notes, field))}
     if task is not None:
-        return task
-    lengths = [each for each in survey.splits.values()]
-    return Task(
-        name=name,
-        benchmark=name.partition("/")[0],
-        title=name,
-        columns=Columns(),
-        problem=problem,
-        classes=classes,
-        rows={split: each.rows for split, each in survey.splits.items()},
-        length=Length(min(e.shortest for e in lengths), lengths[0].median, max(e.longest for e in lengths)),
-        metric=METRICS[problem][0],
-    )
+        return dataclasses.replace(task, problem=problem, classes=classes, **said)
+    return make_local_task(name, problem, classes, survey, **said)
+
+
+def make_local_task(name: str, problem: Problem, classes: tuple[str, ...], survey: Survey, **said: object) -> Task:
+    """Make a task of what the rows of a folder show."""
+    splits = list(survey.splits.values())
+    known = {
+        "name": name,
+        "benchmark": name.rpartition("/")[0],
+        "title": name,
+        "columns": Columns(),
+        "problem": problem,
+        "classes": classes,
+        "rows": {split: each.rows for split, each in survey.splits.items()},
+        "length": Length(
+            min=min(each.shortest for each in splits),
+            median=splits[0].median,
+            max=max(each.longest for each in splits),
+        ),
+        "metric": METRICS[problem][0],
+    }
+    return Task(**{**known, **said})
+
+
+__all__ = ["describe_task", "make_local_task"]

@@ -1,0 +1,147 @@
+"""What does a `task.yaml` beside the tables of a task say about them? Plain data, each value checked, with its line."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gengram.errors import InputError, suggest
+from gengram.genome.tables import shorten
+from gengram.loading.faults import tell_faults
+from gengram.training.problems import PROBLEMS, Problem
+from gengram.training.yaml_files import Loader, read_yaml
+
+TASK_FILE = "task.yaml"
+
+COLUMNS = ("sequence", "alternative", "label", "name", "chrom", "start", "end", "strand")
+"""What a column of a table can be; `label` may be several."""
+
+_TEXTS = ("name", "benchmark", "title", "description", "licence", "assembly", "source", "metric", "protocol")
+_LISTS = ("problems", "validation_chromosomes", "test_chromosomes", "aliases")
+# Fields of the package's own tasks that say nothing about tables that are here.
+_OTHERS = ("hub", "rows", "length", "metrics_elsewhere", "head", "unverified", "recalled", "builder", "published")
+_FIELDS = (*_TEXTS, *_LISTS, "problem", "classes", "codes", "columns", *_OTHERS)
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskNotes:
+    """What is said about a task; None or empty where nothing is.
+
+    Attributes:
+        title, description, licence, assembly, source, metric: texts.
+        problem: what is to be predicted.
+        classes: names in the order of their ids.
+        codes: the number that stands for each class in the tables; None: ids do.
+        columns: of `COLUMNS`, the name of each in the tables, of `label` also a list of names.
+        problems: what is known to be wrong with the rows, a sentence each.
+        validation_chromosomes, test_chromosomes: names.
+    """
+
+    title: str | None = None
+    description: str | None = None
+    licence: str | None = None
+    assembly: str | None = None
+    source: str | None = None
+    metric: str | None = None
+    problem: Problem | None = None
+    classes: tuple[str, ...] | None = None
+    codes: dict[str, int] | None = None
+    columns: dict[str, str | tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+    validation_chromosomes: tuple[str, ...] = ()
+    test_chromosomes: tuple[str, ...] = ()
+
+
+_KEPT = tuple(field.name for field in dataclasses.fields(TaskNotes))
+
+
+def read_task_notes(folder: str | Path) -> TaskNotes:
+    """Read the `task.yaml` of a folder; without one, nothing is said.
+
+    Raises:
+        `InputError`: no YAML, a field that nothing reads, a value of another kind, codes that are not one number for
+            each class; with the line.
+    """
+    path = Path(folder) / TASK_FILE
+    if not path.is_file():
+        return TaskNotes()
+    root, loader = read_yaml(path)
+    if root is None:
+        return TaskNotes()
+    if not isinstance(root, yaml.MappingNode):
+        raise InputError(f"{path}: a task is a mapping of fields to values, e.g. `classes: [negative, positive]`")
+    notes: dict[str, Any] = {}
+    places: dict[str, str] = {}
+    for key, node in root.value:
+        name, place = str(key.value), f"{path}, line {key.start_mark.line + 1}"
+        if name not in _FIELDS:
+            raise InputError(f"{place}: no field of a task is called {name[:60]!r}{suggest(name, _FIELDS)}")
+        if name in places:
+            raise InputError(f"{place}: {name!r} is given twice")
+        places[name] = place
+        with tell_faults(f"{place}: {name}"):  # `!!int ""`, `!!timestamp x` ...: PyYAML does not expect them
+            value = _read_value(name, node, loader, place)
+        if name in _KEPT and value is not None:
+            notes[name] = value
+    if "codes" in notes and set(notes["codes"]) != set(notes.get("classes", ())):
+        raise InputError(
+            f"{places['codes']}: codes need a number for each of the classes, which {path.name} names, too"
+        )
+    return TaskNotes(**notes)
+
+
+def _read_value(name: str, node: yaml.Node, loader: Loader, place: str) -> Any:
+    value = loader.construct_document(node)
+    if value is None or name in _OTHERS:
+        return None
+    if name in _TEXTS:
+        return _read_text(value, f"{place}: {name}")
+    if name == "problem":
+        if value not in PROBLEMS:
+            raise InputError(f"{place}: problem is {str(value)[:60]!r}; it is one of {', '.join(PROBLEMS)}")
+        return value
+    if name == "codes":
+        return _read_codes(value, place)
+    if name == "columns":
+        return _read_columns(value, place)
+    if not isinstance(value, list):
+        raise InputError(f"{place}: {name} is a list, e.g. `{name}: [one, other]`")
+    entries = tuple(_read_text(each, f"{place}: {name}") for each in value)
+    if name == "classes" and (len(set(entries)) < len(entries) or len(entries) < 2):
+        raise InputError(f"{place}: classes are two names or more, each once; found {shorten(list(entries))}")
+    return entries
+
+
+def _read_text(value: Any, place: str) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int | float) or not str(value).strip():
+        raise InputError(f"{place}: a text is needed, not {str(value)[:60]!r}; put it into quotes if it is one")
+    return str(value).strip()
+
+
+def _read_codes(value: Any, place: str) -> dict[str, int]:
+    if not isinstance(value, dict) or not all(type(code) is int for code in value.values()):
+        raise InputError(f"{place}: codes give each class its whole number, e.g. `codes: {{negative: 0, positive: 1}}`")
+    codes = {_read_text(each, f"{place}: codes"): code for each, code in value.items()}
+    if len(set(codes.values())) < len(value):
+        raise InputError(f"{place}: two classes have one number in codes")
+    return codes
+
+
+def _read_columns(value: Any, place: str) -> dict[str, str | tuple[str, ...]]:
+    if not isinstance(value, dict):
+        raise InputError(f"{place}: columns give each its name in the tables, e.g. `columns: {{sequence: seq}}`")
+    columns: dict[str, str | tuple[str, ...]] = {}
+    for column, names in value.items():
+        if column not in COLUMNS:
+            raise InputError(f"{place}: columns: {str(column)[:60]!r} is none of {', '.join(COLUMNS)}")
+        if names is None:
+            continue
+        if column == "label" and isinstance(names, list):
+            columns[column] = tuple(_read_text(each, f"{place}: columns") for each in names)
+        else:
+            columns[column] = _read_text(names, f"{place}: columns")
+    return columns
+
+
+__all__ = ["COLUMNS", "TASK_FILE", "TaskNotes", "read_task_notes"]
