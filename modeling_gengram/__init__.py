@@ -10,6 +10,7 @@ from gengram.lazy import attach
 from gengram.registration import register
 
 if TYPE_CHECKING:
+    from gengram.benchmarks.data.load import load_task
     from gengram.gena.configuration_gena import GenaBertConfig
     from gengram.gena.modeling_gena import (
         GenaBertForBinnedRegression,
@@ -92,6 +93,7 @@ _DEFINED_IN = {
     "SegmentNTForTokenClassification": "gengram.nucleotide_transformer.modeling_segment_nt",
     "SegmentNTModel": "gengram.nucleotide_transformer.modeling_segment_nt",
     "auto": "gengram.loading.models",
+    "load_task": "gengram.benchmarks.data.load",
 }
 _ROOMS = ("benchmarks", "errors", "genome", "loading", "pipelines", "registration", "tokenization", "training")
 __getattr__, __dir__ = attach(__name__, _DEFINED_IN, _ROOMS)
@@ -136,4 +138,5 @@ __all__ = [
     "SegmentNTModel",
     "__version__",
     "auto",
+    "load_task",
 ]

@@ -32,7 +32,8 @@ from gengram.benchmarks.data.layouts import (
     read_layout,
 )
 from gengram.benchmarks.data.local import describe_task
-from gengram.benchmarks.tasks.task import Task, find_task
+from gengram.benchmarks.tasks.registry import find_task
+from gengram.benchmarks.tasks.task import Task
 from gengram.errors import InputError
 from gengram.files import hash_file
 from gengram.genome.columns import make_rows
@@ -137,10 +138,11 @@ def read_task(
         name: of the registry, such as `GB/human_enhancers_cohn`, or of a folder below `data`; a folder itself.
         data: a folder with a folder for each task, or that of the task; or the id of a data set of the Hub that has
             the task as a configuration, as `gengram dataset push` makes it. Without it the registry says which data set
-            has the rows; the Hub's cache is looked at, then the Hub. A folder has the files `train`, `test` (or `test_shared`, `test_heldout`) and perhaps `validation`
-            (`valid`, `val`, `dev`, `eval`): .csv, .tsv, .jsonl, .parquet or FASTA (`>name|label`), plain or .gz. Or it
-            has one table with a column `split`. A column `task` or `dataset` tells several tasks in a file apart. A
-            file `task.yaml` says more about it. Labels are names of classes, or ids in the order of the classes.
+            has the rows; the Hub's cache is looked at, then the Hub. The folder of a task has the files `train`, `test`
+            (or `test_shared`, `test_heldout`) and perhaps `validation` (`valid`, `val`, `dev`, `eval`), as .csv, .tsv,
+            .jsonl, .parquet or FASTA (`>name|label`), plain or .gz; or one table with a column `split`. A column `task`
+            or `dataset` tells several tasks in a file apart. A file `task.yaml` says more, see `read_task_notes`.
+            Labels are names of classes, or ids in the order of the classes.
         test_file: is the test instead, wherever it is.
         revision: of the data set of the Hub, instead of the one that the registry pins.
         dedup: take rows out of train (and validation) that the test has, see `drop_copies`.
@@ -282,8 +284,8 @@ def _load(
 ) -> LoadedTask:
     """Arrange, code and survey the rows of all splits; `codes` are the numbers of the classes in files of the Hub."""
     notes = TaskNotes() if folder is None else read_task_notes(folder)
-    columns = {column: getattr(task.columns, column) for column in COLUMNS} if task else {}
-    wanted = Wanted(**{**columns, **notes.columns})
+    told = {column: getattr(task.columns, column) for column in COLUMNS} if task else {}
+    wanted = Wanted(**{**told, **notes.columns})
     arranged: dict[str, tuple[Dataset, list[str]]] = {}
     with phase("Reading a task", unit="rows") as reading:
         for split in (split for split in SPLITS if split in parts):
@@ -300,6 +302,9 @@ def _load(
                 f"are taken for {', '.join(f'{number} {one!r}' for number, one in enumerate(classes[:8]))}"
             )
     coded = _unify(coded, parts)
+    if task is not None and task.outputs is not None and len(coding.classes or ()) != task.outputs:
+        what = "classes" if coding.problem == "single_label" else "labels a row"
+        warnings.append(f"{len(coding.classes or ())} {what}, {task.outputs} were published")
     removed: dict[str, dict[str, int]] = {}
     if dedup:
         coded, removed = drop_copies(coded)

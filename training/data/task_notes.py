@@ -17,10 +17,32 @@ TASK_FILE = "task.yaml"
 COLUMNS = ("sequence", "alternative", "label", "name", "chrom", "start", "end", "strand")
 """What a column of a table can be; `label` may be several."""
 
-_TEXTS = ("name", "benchmark", "title", "description", "licence", "assembly", "source", "metric", "protocol")
+_TEXTS = (
+    "name",
+    "benchmark",
+    "title",
+    "description",
+    "licence",
+    "assembly",
+    "source",
+    "metric",
+    "protocol",
+    "licence_note",
+)
 _LISTS = ("problems", "validation_chromosomes", "test_chromosomes", "aliases")
 # Fields of the package's own tasks that say nothing about tables that are here.
-_OTHERS = ("hub", "rows", "length", "metrics_elsewhere", "head", "unverified", "recalled", "builder", "published")
+_OTHERS = (
+    "hub",
+    "rows",
+    "length",
+    "outputs",
+    "metrics_elsewhere",
+    "head",
+    "unverified",
+    "recalled",
+    "builder",
+    "published",
+)
 _FIELDS = (*_TEXTS, *_LISTS, "problem", "classes", "codes", "columns", *_OTHERS)
 
 
