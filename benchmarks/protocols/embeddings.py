@@ -72,6 +72,10 @@ class EmbeddedRows(Mapping[int, np.ndarray]):
     def __len__(self) -> int:
         return len(self._files)
 
+    def measure_width(self, layer: int) -> int:
+        """Return D of a layer."""
+        return int(np.load(self._files[layer], mmap_mode="r", allow_pickle=False).shape[1])
+
     def take(self, rows: slice | np.ndarray) -> "EmbeddedRows":
         """Return some of the rows, or all in another order."""
         return EmbeddedRows(self._files, self._rows[rows], self._scratch)

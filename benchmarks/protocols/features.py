@@ -37,6 +37,11 @@ class Features:
             return parts[0]
         return np.concatenate(parts, axis=1) if self._pairs == "cat" else np.mean(parts, axis=0, dtype=np.float32)
 
+    def measure_width(self, layer: int) -> int:
+        """Return D of what `take` gives of a layer."""
+        parts = self._splits["train"]
+        return parts[0].measure_width(layer) * (len(parts) if self._pairs == "cat" else 1)
+
 
 def embed_task(entrant: Entrant, task: "PreparedTask", settings: EmbeddingSettings, cache: Path | None) -> Features:
     """Embed the rows of a task.
