@@ -34,6 +34,9 @@ VERBS: dict[str, Verb] = {
         "gengram.training.publishing.command:push_dataset",
         "publish a folder of labelled tables as a dataset on the Hub",
     ),
+    "dataset build": Verb(
+        "gengram.benchmarks.builders.command:build", "build a benchmark task from genomes and annotations"
+    ),
     "corpus build": Verb("gengram.training.corpus.command:build", "build a corpus for pre-training from genomes"),
     "corpus show": Verb("gengram.training.corpus.command:show", "show what a corpus holds, and check its files"),
     "corpus push": Verb("gengram.training.corpus.command:push", "publish a corpus as a dataset on the Hub"),
@@ -74,6 +77,7 @@ _WITHOUT_TORCH = (
     "push",
     "card",
     "dataset push",
+    "dataset build",
     "models",
     "models fetch",
     "train-tokenizer",
