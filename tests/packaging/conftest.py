@@ -36,8 +36,11 @@ def things(tmp_path_factory) -> dict[str, str]:
     convert_to_megatron(root / "causal", root / "megatron")
     words = ["--train_file", str(root / "tables" / "train.csv"), *BACKBONE, *EPOCH, "--seeds", "0", "1"]
     assert main(["finetune", *words, "--out", str(root / "run"), "--quiet"]) == 0
+    for species in ("worm", "fly"):
+        (root / f"{species}.fa").write_text(f">I\n{''.join(random.choice(list('ACGT'), 20_000))}\n")
     (root / "corpus.yaml").write_text("name: made\ngenomes:\n  - {species: made up, fasta: genome.fa}\n")
     build_corpus(root / "corpus.yaml", root / "corpus")
     names = {name: str(root / name) for name in ("tables", "segment_nt", "causal", "megatron", "run", "corpus")}
     names["corpus_recipe"] = str(root / "corpus.yaml")
+    names |= {f"named_{species}": f"{species}={root / species}.fa" for species in ("worm", "fly")}
     return {**names, "table": str(root / "tables" / "train.csv"), "genome": str(root / "genome.fa")}

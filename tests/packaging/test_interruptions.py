@@ -64,6 +64,10 @@ VERBS = {
     "convert to-megatron": Verb("convert to-megatron {things}/causal", "back"),
     "quickstart": Verb("quickstart", "quick", again="--overwrite", replaces=False),
     "corpus build": Verb("corpus build {things}/corpus.yaml", "c", ".partial/"),
+    "dataset build": Verb(
+        "dataset build species-windows --genome worm={things}/worm.fa fly={things}/fly.fa --length 200 --block 1000",
+        "b",
+    ),
     "dataset push": Verb("dataset push {things}/tables lab/data --dry_run", ""),
 }
 SITUATIONS = ["disk full", "file limit", "kill -9", "SIGINT", "SIGTERM", "closed pipe", "read-only"]

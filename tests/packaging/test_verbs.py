@@ -108,6 +108,11 @@ CASES = {
     "push": Case(["lab/model", "--model", "{run}", "--dry_run"], None, {"repo", "files", "would_delete"}),
     "card": Case(["lab/model", "--model", "{run}"], ("--out", "card.md"), {"repo", "card"}),
     "dataset push": Case(["{tables}", "lab/data", "--dry_run"], None, {"repo", "files", "dry_run"}),
+    "dataset build": Case(
+        ["species-windows", "--genome", "{named_worm}", "{named_fly}", "--length", "200", "--block", "1000"],
+        ("--out", "built"),
+        {"kind", "folder", "rows", "classes", "left_out"},
+    ),
     "corpus build": Case(["{corpus_recipe}"], ("--out", "corpus"), {"out", "totals", "overlap", "shards"}),
     "corpus show": Case(["{corpus}", "--check"], None, {"folder", "checked", "totals"}),
     "corpus push": Case(["{corpus}", "lab/corpus", "--dry_run"], None, {"repo", "files", "dry_run"}),
