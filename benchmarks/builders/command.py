@@ -19,11 +19,9 @@ KINDS: dict[str, Kind] = {**ELEMENT_KINDS, **WINDOW_KINDS}
 def build(argv: Sequence[str] | None = None) -> int:
     """Run `gengram dataset build KIND`; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    # The kind comes first; it is found behind flags without a value, too.
-    place = next((number for number, word in enumerate(words) if not word.startswith("-")), None)
-    name = None if place is None else words.pop(place).replace("_", "-")
-    if name is None or name not in KINDS:
-        return _answer_without_kind(name, words)
+    name = words[0].replace("_", "-") if words else ""
+    if name not in KINDS:
+        return _answer_without_kind(words)
     kind = KINDS[name]
     parser = VerbParser(
         f"dataset build {name}",
@@ -40,10 +38,10 @@ def build(argv: Sequence[str] | None = None) -> int:
         built = getattr(import_module(module), function)(**options)
         return Answer(built.describe(), {"kind": name, **built.facts})
 
-    return run(parser, parser.parse(words), work)
+    return run(parser, parser.parse(words[1:]), work)
 
 
-def _answer_without_kind(name: str | None, words: Sequence[str]) -> int:
+def _answer_without_kind(words: Sequence[str]) -> int:
     """Show the kinds; a wrong or missing one ends the process with exit code 2."""
     parser = VerbParser(
         "dataset build",
@@ -57,9 +55,11 @@ def _answer_without_kind(name: str | None, words: Sequence[str]) -> int:
     )
     parser.add_argument("kind", metavar="KIND", nargs="?", help=argparse.SUPPRESS)
     parser.add_common()
+    name = parser.parse_args(words).kind
     if name is None:
-        parser.parse_args(words)
         parser.error(f"name a kind: {', '.join(KINDS)}")
+    if name.replace("_", "-") in KINDS:
+        parser.error(f"the kind comes first: gengram dataset build {name} ...")
     parser.error(f"there is no kind {name!r}{suggest(name, KINDS) or ': choose ' + ', '.join(KINDS)}")
 
 

@@ -282,6 +282,7 @@ def check_task_folder(out: str | Path, name: str, overwrite: bool = False) -> Pa
     Raises:
         `InputError`: it cannot be written, holds a task and may not be replaced, or holds something else.
     """
+    check_output_folder(out)
     folder = check_output_folder(Path(out) / name, TASK_FILE, overwrite)
     if folder.is_dir() and any(folder.iterdir()) and not (folder / TASK_FILE).is_file():
         raise InputError(
