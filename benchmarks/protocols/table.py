@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from gengram.benchmarks.protocols.probe_settings import GenosProbeSettings, LinearProbeSettings
+from gengram.benchmarks.protocols.tuning_settings import FinetuneSettings, LoraSettings, TenfoldSettings
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,36 @@ PROTOCOLS: dict[str, Protocol] = {
             "gengram.benchmarks.protocols.genos_probe:run_compatible_probe",
             "the layer is chosen on the test rows, so these scores are too high where several layers are offered; they "
             "are for a comparison with published ones only",
+        ),
+        Protocol(
+            "finetune",
+            1,
+            "all weights are trained; the epoch, and what a search tries, are chosen on validation rows",
+            "gengram finetune; --preset takes the numbers of DNABERT-2, HyenaDNA, Caduceus, the Nucleotide "
+            "Transformer, GENERator, modernGENA or LRB",
+            False,
+            FinetuneSettings,
+            "gengram.benchmarks.protocols.finetune:run_finetune",
+        ),
+        Protocol(
+            "lora",
+            1,
+            "an adapter (LoRA or IA3) and a head are trained; the epoch is chosen on validation rows",
+            "gengram finetune --peft; --preset takes the numbers of the Nucleotide Transformer or of DNABERT-2's "
+            "baselines",
+            False,
+            LoraSettings,
+            "gengram.benchmarks.protocols.lora:run_lora",
+        ),
+        Protocol(
+            "nt-10fold",
+            1,
+            "ten folds of the training rows: nine train, one chooses, the test rows are the same; an adapter, all "
+            "weights, or a logistic regression on frozen embeddings",
+            "Dalla-Torre et al., Nature Methods 2025; modernGENA's script, stratified folds with seed 42",
+            False,
+            TenfoldSettings,
+            "gengram.benchmarks.protocols.tenfold:run_nt_10fold",
         ),
     )
 }
