@@ -17,6 +17,7 @@ import numpy as np
 from sklearn.model_selection import KFold, StratifiedKFold
 
 from gengram.benchmarks.protocols.entrants import Entrant
+from gengram.benchmarks.protocols.linear_probe import run_linear_probe
 from gengram.benchmarks.protocols.probe_settings import LinearProbeSettings
 from gengram.benchmarks.protocols.table import PROTOCOLS, Outcome
 from gengram.benchmarks.protocols.train import check_task, open_work, train_entrant
@@ -104,8 +105,6 @@ def _probe_folds(
     cache: Path | None,
 ) -> Iterator[Outcome]:
     """A logistic regression for each fold; the rows are embedded once."""
-    from gengram.benchmarks.protocols.linear_probe import run_linear_probe
-
     names = [entry.name for entry in dataclasses.fields(LinearProbeSettings)]
     probe = LinearProbeSettings(**{name: getattr(settings, name) for name in names})
     with contextlib.nullcontext(cache) if cache is not None else make_scratch() as folder:

@@ -27,6 +27,7 @@ from gengram.benchmarks.protocols.tuning_settings import TrainingSettings
 from gengram.errors import InputError
 from gengram.files import make_scratch, make_whole, replace_whole
 from gengram.loading.adapters import is_adapter
+from gengram.loading.models import choose_device
 from gengram.loading.reports import find_training
 from gengram.pipelines.predict import predict_file
 from gengram.progress import tell
@@ -172,7 +173,7 @@ def _make_arguments(
     training = {name: value for name, value in chosen.items() if name not in of_model}
     if training.get("learning_rate") is None and entrant.random is not None and not chosen.get("peft"):
         training["learning_rate"] = _SCRATCH_RATE
-    if entrant.device is not None and torch.device(entrant.device).type == "cpu":
+    if choose_device(entrant.device).type == "cpu":
         training["use_cpu"] = True
     data = DataArguments(
         train_file=str(files["train"]),
