@@ -8,7 +8,8 @@ from pathlib import Path
 from gengram.benchmarks.data.folders import find_folder, list_folders, list_tables
 from gengram.benchmarks.data.load import read_files, read_task
 from gengram.benchmarks.data.prepared import PreparedTask, prepare_task
-from gengram.benchmarks.tasks.task import Task, expand_suite, find_task, list_tasks
+from gengram.benchmarks.tasks.registry import expand_suite, find_task, list_tasks
+from gengram.benchmarks.tasks.task import Task
 from gengram.errors import InputError, suggest
 from gengram.files import check_input_files
 from gengram.printable import shorten

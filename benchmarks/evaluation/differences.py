@@ -1,18 +1,18 @@
 """Is one entrant better than another, or do their scores differ by chance? Paired tests on the same rows, kept as cells
 are: the same two cells are compared once."""
 
-import dataclasses
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from gengram.benchmarks.evaluation.cells import Cells, make_key
 from gengram.benchmarks.evaluation.fill import Job
-from gengram.files import write_json
+from gengram.files import tell_write_faults, write_json
 from gengram.phases import phase
 from gengram.progress import track
-from gengram.training.metrics.paired import Difference, compare_rows, compare_suite
+from gengram.training.metrics.paired import Difference, Resampled, compare_resampled, compare_suite, resample_model
 
 _FOLDER = "differences"
 _FORMAT = 1
@@ -20,12 +20,11 @@ _FORMAT = 1
 
 def list_pairs(entrants: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:
     """
-    Return who is compared with whom: models with each other, and with each baseline.
+    Return who is compared with whom: trained models with each other, and with everything else.
 
-    A model with random weights is compared with trained ones only: of two untrained ones nobody asks which is better.
+    Of two baselines, or of two models that nobody has trained, it is not asked which is better.
     """
-    models = [name for name, one in entrants.items() if one["kind"] == "model"]
-    trained = [name for name in models if entrants[name]["random"] is None]
+    trained = [name for name, one in entrants.items() if one["kind"] == "model" and one["random"] is None]
     others = [name for name in entrants if name not in trained]
     pairs = [(first, second) for place, first in enumerate(trained) for second in trained[place + 1 :]]
     return pairs + [(name, other) for name in trained for other in others]
@@ -41,48 +40,59 @@ def compare_entrants(report: dict[str, Any], jobs: Sequence[Job], cells: Cells, 
         cells, cache: where these are, and where comparisons are kept.
 
     Returns:
-        For each pair `a`, `b`, `tasks` (task -> what `compare_rows` says) and `suite` (what `compare_suite` says, None
-        for a single task).
+        For each pair `a`, `b`, `tasks` (task -> `Difference`, positive where a has more) and `suite`
+        (`SuiteDifference`).
     """
     keys = {(job.task, job.contestant.name): job.key for job in jobs}
     pairs = list_pairs(report["entrants"])
-    found = []
-    with phase("Comparing", unit="pairs") as comparing, track(pairs, desc="comparisons", unit="pair") as bar:
-        for first, second in bar:
-            tasks: dict[str, Difference] = {}
-            for task, facts in report["tasks"].items():
-                row = report["cells"][task]
-                if row[first]["status"] == row[second]["status"] == "done":
-                    both = keys[task, first], keys[task, second]
-                    tasks[task] = compare_cells(facts["problem"], facts["metric"], *both, cells, cache)
-            if tasks:
-                suite = compare_suite(list(tasks.values())) if len(tasks) > 1 else None
-                found.append(
-                    {
-                        "a": first,
-                        "b": second,
-                        "tasks": {task: dataclasses.asdict(one) for task, one in tasks.items()},
-                        "suite": None if suite is None else dataclasses.asdict(suite),
-                    }
-                )
+    found: dict[tuple[str, str], dict[str, Difference]] = {pair: {} for pair in pairs}
+    with phase("Comparing", unit="tasks") as comparing, track(report["tasks"], desc="comparisons", unit="task") as bar:
+        for task in bar:
+            row = report["cells"][task]
+            there = [pair for pair in pairs if all(row[name]["status"] == "done" for name in pair)]
+            resampled: dict[str, Resampled] = {}
+            resample = partial(_resample, report["tasks"][task], cells, resampled)
+            for pair in there:
+                first, second = (keys[task, name] for name in pair)
+                found[pair][task] = _compare(first, second, report["tasks"][task], cache, resample)
             comparing.add(1)
-    return found
+    return [_describe(*pair, tasks) for pair, tasks in found.items() if tasks]
 
 
-def compare_cells(problem: Any, metric: str, first: str, second: str, cells: Cells, cache: Path) -> Difference:
+def _describe(first: str, second: str, tasks: dict[str, Difference]) -> dict[str, Any]:
+    each, suite = compare_suite(list(tasks.values()))
+    described = {task: one.describe() for task, one in zip(tasks, each)}
+    return {"a": first, "b": second, "tasks": described, "suite": suite.describe()}
+
+
+def _resample(facts: dict[str, Any], cells: Cells, kept: dict[str, Resampled], key: str) -> Resampled:
+    """Return the resamples of a cell; one that is in several pairs is resampled once."""
+    if key not in kept:
+        predictions = cells.read_predictions(key)
+        kept[key] = resample_model(facts["problem"], facts["metric"], predictions.outputs, predictions.labels)
+    return kept[key]
+
+
+def _compare(first: str, second: str, facts: dict[str, Any], cache: Path, resample: Any) -> Difference:
     """Compare two cells of one task by their keys, or take what was found before."""
-    inputs = {"differences": _FORMAT, "problem": problem, "metric": metric, "cells": [first, second]}
+    inputs = {"differences": _FORMAT, "metric": facts["metric"], "cells": [first, second]}
     path = cache / _FOLDER / f"{make_key(inputs)}.json"
-    if path.is_file():
-        try:
-            return Difference(**json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError):
-            pass  # not whole, or of another version: it is made again
-    one, other = cells.read_predictions(first), cells.read_predictions(second)
-    found = compare_rows(problem, metric, one.outputs, other.outputs, one.labels)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(dataclasses.asdict(found), path)
+    if (known := _read(path)) is not None:
+        return known
+    found = compare_resampled(resample(first), resample(second))
+    with tell_write_faults(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(found.describe(), path)
     return found
 
 
-__all__ = ["compare_cells", "compare_entrants", "list_pairs"]
+def _read(path: Path) -> Difference | None:
+    """What is kept of a comparison; None where nothing is, or nothing whole."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return Difference(**{**content, "seeds": tuple(content["seeds"])})
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+__all__ = ["compare_entrants", "list_pairs"]

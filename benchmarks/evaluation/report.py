@@ -245,7 +245,48 @@ def _render_published(report: dict[str, Any]) -> list[str]:
 
 
 def _render_differences(report: dict[str, Any]) -> list[str]:
-    return []
+    """Over all tasks a line for each pair, and task by task what is certain after Holm's adjustment."""
+    if not report["differences"]:
+        return []
+    over, each = [], []
+    for pair in report["differences"]:
+        suite = pair["suite"]
+        names = [escape_text(pair["a"]), escape_text(pair["b"])]
+        over.append(
+            [
+                *names,
+                str(suite["tasks"]),
+                show_signed(suite["mean"]),
+                show_interval(suite["interval"]) or "none",
+                _show_p(suite["p"]),
+                f"{suite['wins']} / {suite['ties']} / {suite['losses']}",
+                f"{suite['better']} / {suite['worse']}",
+            ]
+        )
+        for task, one in pair["tasks"].items():
+            shown = [show_signed(one["difference"]), show_interval(one["interval"]) or "none"]
+            each.append([escape_text(task), *names, *shown, _show_p(one["p"]), _show_p(one["holm"])])
+    methods = sorted({one["method"] for pair in report["differences"] for one in pair["tasks"].values()})
+    head = [
+        "A",
+        "B",
+        "tasks",
+        "mean of A - B",
+        "interval over tasks",
+        "p",
+        "A won / tied / lost",
+        "certain: won / lost",
+    ]
+    return [
+        "## Comparisons",
+        "Paired: both have seen the same rows. Over tasks, p is of Wilcoxon's signed-rank test; certain is what stays "
+        "below 0.05 after Holm's adjustment for the number of tasks.",
+        format_table(head, over, numbers=range(2, len(head))),
+        f"Task by task ({escape_text('; '.join(methods))}):",
+        format_table(
+            ["task", "A", "B", "A - B", "95 % interval", "p", "p, adjusted (Holm)"], each, numbers=range(3, 7)
+        ),
+    ]
 
 
 def _render_choices(report: dict[str, Any]) -> list[str]:
@@ -357,6 +398,15 @@ def show(value: float | None) -> str:
     return "-" if value is None or not math.isfinite(value) else f"{value:.4f}"
 
 
+def show_signed(value: float | None) -> str:
+    """Return a difference as tables have it."""
+    return "-" if value is None else f"{value:+.4f}"
+
+
+def _show_p(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2g}" if value >= 0.0001 else "< 0.0001"
+
+
 def show_interval(interval: Sequence[float] | None) -> str:
     """Return an interval as tables have it; empty for none."""
     return "" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
@@ -436,6 +486,7 @@ __all__ = [
     "render_report",
     "show",
     "show_interval",
+    "show_signed",
     "tabulate_scores",
     "write_report",
 ]
