@@ -14,6 +14,7 @@ from gengram.errors import InputError, suggest
 from gengram.files import check_input_files
 from gengram.printable import shorten
 from gengram.progress import tell
+from gengram.training.problems import METRICS
 
 PLACE = "{task}"
 """In the name of a test file, what stands for the name of each task."""
@@ -29,11 +30,13 @@ class Limits:
     Attributes:
         max_train_rows, max_test_rows: at most so many of a split; None: all.
         dedup: whether training rows that are in the test are left out, see `read_task`.
+        metric: by which tasks are judged instead of their own, where their problem has it.
     """
 
     max_train_rows: int | None = None
     max_test_rows: int | None = None
     dedup: bool = False
+    metric: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +69,8 @@ class ChosenTask:
             )
         else:
             loaded = read_task(self.name, data=self.data, test_file=self.test_file, dedup=limits.dedup)
+        if limits.metric in METRICS[loaded.problem]:
+            loaded = dataclasses.replace(loaded, task=dataclasses.replace(loaded.task, metric=limits.metric))
         return prepare_task(loaded, max_train_rows=limits.max_train_rows, max_test_rows=limits.max_test_rows)
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gengram.benchmarks.evaluation.choice import ChosenTask
 
 REPORT = "report.json"
+METRICS_OF_TASKS = ("auroc", "auprc", "mcc", "accuracy", "macro_f1", "pearson", "spearman", "r2")
 BASELINES, SEEDS = ("majority", "composition", "kmer"), (0, 1, 2)
 DEFAULT_PROTOCOL = "linear-probe"
 _OUTPUTS = (REPORT, "report.md", "scores.png", "costs.json", "predictions", "eval_results")
@@ -105,6 +106,12 @@ def evaluate(argv: Sequence[str] | None = None) -> int:
         help="how a model is judged: " + "; ".join(f"{name}: {one.title}" for name, one in PROTOCOLS.items()),
     )
     how.add_argument("--seeds", type=_seed, nargs="+", metavar="N", help="a training for each (default: 0 1 2)")
+    how.add_argument(
+        "--metric",
+        choices=METRICS_OF_TASKS,
+        help="judge tasks by this metric, and choose settings by it, where their problem has it (default: each task's "
+        "own; the report has all of them)",
+    )
     add_devices(how)
     add_settings(parser)
     output = parser.add_argument_group("output")
@@ -139,7 +146,7 @@ def evaluate(argv: Sequence[str] | None = None) -> int:
         if options["random_weights"] and not models:
             raise InputError("--random_weights are those of a --model, and there is none")
         options["seeds"] = _check_seeds(options["seeds"] or SEEDS)
-        limits = Limits(*(options.pop(name) for name in ("max_train_rows", "max_test_rows", "dedup")))
+        limits = Limits(*(options.pop(name) for name in ("max_train_rows", "max_test_rows", "dedup", "metric")))
         team = join()
         if not dry_run and not _share_out(argv, team, options):
             return None

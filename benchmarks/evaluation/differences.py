@@ -40,7 +40,8 @@ def compare_entrants(report: dict[str, Any], jobs: Sequence[Job], cells: Cells, 
         cells, cache: where these are, and where comparisons are kept.
 
     Returns:
-        For each pair `a`, `b`, `tasks` (task -> `Difference`, positive where a has more) and `suite`
+        For each pair `a`, `b`, `tasks` (task -> `Difference`, positive where a has more, and
+        `holm`, p adjusted for the number of tasks) and `suite`
         (`SuiteDifference`).
     """
     keys = {(job.task, job.contestant.name): job.key for job in jobs}
@@ -60,9 +61,10 @@ def compare_entrants(report: dict[str, Any], jobs: Sequence[Job], cells: Cells, 
 
 
 def _describe(first: str, second: str, tasks: dict[str, Difference]) -> dict[str, Any]:
-    each, suite = compare_suite(list(tasks.values()))
-    described = {task: one.describe() for task, one in zip(tasks, each)}
-    return {"a": first, "b": second, "tasks": described, "suite": suite.describe()}
+    suite = compare_suite(list(tasks.values())).describe()
+    adjusted = suite.pop("holm")
+    described = {task: one.describe() | {"holm": p} for (task, one), p in zip(tasks.items(), adjusted, strict=True)}
+    return {"a": first, "b": second, "tasks": described, "suite": suite}
 
 
 def _resample(facts: dict[str, Any], cells: Cells, kept: dict[str, Resampled], key: str) -> Resampled:
@@ -89,9 +91,8 @@ def _compare(first: str, second: str, facts: dict[str, Any], cache: Path, resamp
 def _read(path: Path) -> Difference | None:
     """What is kept of a comparison; None where nothing is, or nothing whole."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return Difference(**{**content, "seeds": tuple(content["seeds"])})
-    except (OSError, ValueError, TypeError, KeyError):
+        return Difference(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
         return None
 
 

@@ -118,11 +118,11 @@ def _list_published(report: dict[str, Any], tasks: list[str]) -> list[Column]:
     for task in tasks:
         for one in report["tasks"][task]["published"]:
             if one["metric"] == report["tasks"][task]["metric"]:
-                found.setdefault(one["model"], {}).setdefault(task, (one["value"], bool(one.get("recalled"))))
+                found.setdefault(one["model"], {}).setdefault(task, (one["value"], one["status"] != "verified"))
     chosen = sorted(found, key=lambda model: -len(found[model]))[:_MOST_PUBLISHED]
     columns = []
     for model in chosen:
-        star = "*" if any(recalled for _, recalled in found[model].values()) else ""
+        star = "*" if any(is_unsure for _, is_unsure in found[model].values()) else ""
         scores = [found[model][task][0] if task in found[model] else None for task in tasks]
         columns.append(Column(f"{model}{star}", "published", scores, [None] * len(tasks)))
     return columns
@@ -149,7 +149,7 @@ def _explain(columns: Sequence[Column], report: dict[str, Any]) -> str:
         f"{label_plot(', '.join(map(str, report['seeds'])))}; below: 95 % interval over the test rows"
     ]
     if any(column.kind == "published" for column in columns):
-        lines.append("published scores: same metric, other protocol or rows; * recalled")
+        lines.append("published scores: same metric, other protocol or rows; * from memory or off a picture")
     if any(score is None for column in columns if column.kind != "published" for score in column.scores):
         lines.append("hatched: no score")
     return "\n".join(lines)

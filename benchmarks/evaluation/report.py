@@ -229,7 +229,8 @@ def _render_published(report: dict[str, Any]) -> list[str]:
             escape_text(one["metric"]),
             show(one["value"]),
             escape_text(one["protocol"]),
-            escape_text(one["source"]) + (" (recalled, not read again)" if one.get("recalled") else ""),
+            escape_text(one["source"]),
+            escape_text(one["status"] + (f": {one['note']}" if one["note"] else "")),
         ]
         for task, facts in report["tasks"].items()
         for one in facts["published"]
@@ -240,7 +241,7 @@ def _render_published(report: dict[str, Any]) -> list[str]:
         "## Published scores",
         f"Of the same tasks, by other protocols than {format_code(report['protocol']['name'])} unless said otherwise, "
         "and perhaps on other rows: what they are compared with is the order of models, not the last digit.",
-        format_table(["task", "model", "metric", "value", "protocol", "source"], rows, numbers=[3]),
+        format_table(["task", "model", "metric", "value", "protocol", "source", "status"], rows, numbers=[3]),
     ]
 
 

@@ -120,9 +120,10 @@ def describe_task(name: str, prepared: PreparedTask) -> dict[str, Any]:
                 "model": one.model,
                 "metric": one.metric,
                 "value": one.value,
-                "protocol": one.protocol or "not stated",
+                "protocol": one.protocol,
                 "source": one.source,
-                "recalled": one.recalled,
+                "status": one.status,
+                "note": one.note,
             }
             for one in list_published(task)
         ],

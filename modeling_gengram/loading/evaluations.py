@@ -45,7 +45,14 @@ _TASK: dict[str, Any] = {
     "published": list[dict],
 }
 _SOURCE: dict[str, Any] = {"split": str, "file": str, "rows": int, "sha256": str | None, "revision": str | None}
-_PUBLISHED: dict[str, Any] = {"model": str, "metric": str, "value": _Number, "protocol": str, "source": str}
+_PUBLISHED: dict[str, Any] = {
+    "model": str,
+    "metric": str,
+    "value": _Number,
+    "protocol": str,
+    "source": str,
+    "status": str,
+}
 _ENTRANT: dict[str, Any] = {
     "kind": str,
     "protocol": str,

@@ -177,8 +177,7 @@ def test_a_model_that_is_too_short_is_refused_for_this_task_only(evaluate, model
         longer = [lines[0], *(f"{line.split(',')[0] * 2},{line.split(',')[1]}" for line in lines[1:])]
         Path("two/long", f"{split}.csv").write_text("\n".join(longer) + "\n")
     words = ("--model", str(model), "--protocol", "stand-in", "--data", "two")
-    code, _, err = evaluate(*words, where=False)
-    assert code == 1
+    assert evaluate(*words, where=False)[0] == 1
     cells = read()["cells"]
     assert cells["fits"]["tiny"]["status"] == "done" and cells["long"]["tiny"]["status"] == "refused"
     assert re.search(r"120 bp, are 12[0-9] tokens, and the model takes 64", cells["long"]["tiny"]["reason"])
@@ -289,7 +288,7 @@ def test_names_are_data(evaluate, tmp_path, model, protocol):
         write_rows(tmp_path / "odd" / name / f"{split}.csv", 40, seed, classes=("p|q", "=1"))
     code, out, err = evaluate("--data", "odd", "--model", f"{name}={model}", "--protocol", "stand-in", where=False)
     assert code == 0, err
-    assert list(read()["tasks"]) == [name] and list(read()["entrants"])[0] == name
+    assert list(read()["tasks"]) == [name] and next(iter(read()["entrants"])) == name
     for text in (out, err, Path("out", "report.md").read_text()):
         assert "\x1b" not in text and "\u202e" not in text
     assert "a&#124;b\\*\\[x\\](y)" in Path("out", "report.md").read_text()
