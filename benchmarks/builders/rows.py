@@ -22,6 +22,7 @@ from gengram.training.corpus.records import Records
 
 from .folder import SPLITS, Built, Recipe, check_task_folder, make_task_folder
 from .splits import Division, divide_rows
+from .transcripts import Gene, GeneModels, Transcript
 
 COLUMNS = ("chrom", "start", "end", "strand", "label", "name", "line")
 """Of a table of intervals: contig as its file calls it, int64 places from 0, half-open, `+` or `-`, int64 id of the
@@ -76,6 +77,23 @@ def list_parts(genome: Genome) -> list[Part]:
     found, _ = genome.records.match(dict.fromkeys(genome.records.lengths))
     parts = {part.record: part for parts in found.values() for part in parts}
     return [parts[record] for record in genome.records.lengths]
+
+
+def check_models(genome: Genome, models: GeneModels) -> None:
+    """Refuse an annotation with a gene or transcript that ends past its contig, whatever rows are made of it.
+
+    Raises:
+        `InputError`: names its line.
+    """
+    furthest: dict[str, Gene | Transcript] = {}
+    for one in (*models.genes, *models.transcripts):
+        if one.chrom not in furthest or one.end > furthest[one.chrom].end:
+            furthest[one.chrom] = one
+    found, _ = genome.records.match({chrom: None for chrom in furthest})
+    for chrom, parts in found.items():
+        one = furthest[chrom]
+        where = f"{models.file}, line {one.line}: {chrom}:{one.start}-{one.end} (from 0)"
+        genome.records.check_end(parts, one.end, where)
 
 
 def place_rows(genome: Genome, rows: pd.DataFrame) -> tuple[pd.DataFrame, int]:
@@ -173,9 +191,11 @@ def build_task(
     rows = _sort(rows[~across], sources)
     rows = _judge(rows, sources, choice.max_n, counts)
     rows = _drop_copies(rows, counts)
-    rows = _draw(rows, choice.per_class, len(recipe.classes or ()), division.seed, counts)
+    classes = recipe.classes or ()
+    rows = _draw(rows, choice.per_class, len(classes), division.seed, counts)
+    remarks = [*remarks, *_tell_few(rows, choice.per_class, classes)]
     with make_task_folder(out, name, recipe, format, overwrite) as folder:
-        for split, table in _cut(rows, sources, recipe.classes or ()):
+        for split, table in _cut(rows, sources, classes):
             folder.write(split, table)
         facts = folder.finish(counts, remarks)
     path = Path(out) / name
@@ -287,7 +307,6 @@ def _draw(
     if per_class == "least":
         quota = table.min(1)
     else:
-        # The share of the class that has fewest rows there, so that it is met where that is possible.
         quota = _share_out(int(per_class), table.sum(1))
     rng = np.random.default_rng(seed)
     kept = []
@@ -298,6 +317,15 @@ def _draw(
     chosen = np.sort(np.concatenate(kept))
     _count(counts, "not drawn (--per_class)", len(rows) - len(chosen))
     return rows.iloc[chosen].reset_index(drop=True)
+
+
+def _tell_few(rows: pd.DataFrame, per_class: int | str | None, classes: Sequence[str]) -> list[str]:
+    """Return a remark on each class with fewer rows than were asked for."""
+    if not isinstance(per_class, int):
+        return []
+    counts = rows["label"].value_counts()
+    found = [(name, int(counts.get(label, 0))) for label, name in enumerate(classes)]
+    return [f"class {name} has {count:,} rows, fewer than --per_class" for name, count in found if count < per_class]
 
 
 def _share_out(number: int, sizes: np.ndarray) -> np.ndarray:
@@ -334,4 +362,4 @@ def _cut(
                 yield title, pa.table(columns)
 
 
-__all__ = ["COLUMNS", "Choice", "Genome", "build_task", "list_parts", "open_genome", "place_rows"]
+__all__ = ["COLUMNS", "Choice", "Genome", "build_task", "check_models", "list_parts", "open_genome", "place_rows"]

@@ -180,8 +180,25 @@ def stream_regions(path: str | Path, column: str) -> Iterator[tuple[Region, str 
     Raises:
         `InputError`: see `read_regions`; an interval that holds no bases, with its line.
     """
+    named = column in _survey_bed(path).names
+    for region, values in stream_fields(path):
+        yield region, values.get(column, "") if named else None
+
+
+def stream_fields(path: str | Path) -> Iterator[tuple[Region, dict[str, str]]]:
+    """Read the intervals of a BED file, plain or gzip, one at a time, each with its other columns.
+
+    Args:
+        path: the file.
+
+    Yields:
+        The interval; its values by column, the first six called as `BED_COLUMNS`, later ones `column_7`, ..., unless a
+        header names them. Empty values at the end of a line are left out.
+
+    Raises:
+        `InputError`: see `stream_regions`.
+    """
     layout = _survey_bed(path)
-    place = layout.names.index(column) if column in layout.names else None
     for line, row in _read_bed(path):
         region = _read_region(path, line, row)
         if region.start >= region.end:
@@ -189,7 +206,7 @@ def stream_regions(path: str | Path, column: str) -> Iterator[tuple[Region, str 
                 f"{path}, line {line}: interval {_name(region)} holds no bases; starts count from 0, ends are not "
                 "included"
             )
-        yield region, None if place is None else "".join(row[place : place + 1])
+        yield region, dict(zip(layout.names, row))
 
 
 def find_region(region: Region, path: str | Path, places: Places) -> tuple[Part, int]:
@@ -362,6 +379,7 @@ __all__ = [
     "read_intervals",
     "read_regions",
     "require_values",
+    "stream_fields",
     "stream_intervals",
     "stream_regions",
 ]
