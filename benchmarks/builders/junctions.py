@@ -85,8 +85,8 @@ def build_splice_sites(
     recipe = Recipe(
         "splice-sites",
         "Splice sites",
-        f"Windows of {length:,} bp on the strand of a transcript. Donor and acceptor: the cut between exon and intron is "
-        "in the middle; none: a GT or AG of a transcript that is no site, at the place where a site would have it.",
+        f"Windows of {length:,} bp on the strand of a transcript. Donor and acceptor: the cut between exon and intron "
+        "is in the middle; none: a GT or AG of a transcript that is no site, at the place where a site would have it.",
         SITES,
         files=[genome, annotation],
         settings={
