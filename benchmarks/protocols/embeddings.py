@@ -164,6 +164,7 @@ def embed_rows(
         if too_long == "error":
             limit = max_length or measure_capacity(entrant.load_config(), tokenizer)
             _stop_if_long(tokenizer, distinct, limit, entrant.name, name_distinct)
+        store.make()
         _fill(store, entrant, distinct, missing, options, getattr(torch, dtype), name_distinct)
     return EmbeddedRows({layer: store.name(layer) for layer in numbers}, rows, scratch)
 
@@ -232,6 +233,15 @@ class _Store:
     def __init__(self, folder: Path, key: str, rows: int):
         self._folder, self._key, self._rows = folder, key, rows
 
+    def make(self) -> None:
+        """Make the folder.
+
+        Raises:
+            `InputError`: it cannot be made.
+        """
+        with tell_write_faults(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
+
     def name(self, layer: int) -> Path:
         return self._folder / f"{self._key}-{layer}.npy"
 
@@ -279,7 +289,8 @@ class _Store:
             if not self.has(layer):
                 raise
         finally:
-            partial.unlink(missing_ok=True)
+            if partial.exists():  # no process but this one calls a file so
+                partial.unlink()
 
     def _load(self, layer: int, block: slice) -> np.ndarray:
         return np.load(self._name_block(layer, block), allow_pickle=False)

@@ -71,6 +71,13 @@ class Entrant:
     base: str | None = None
     device: str | None = None
 
+    @property
+    def tokenizer(self) -> str:
+        """The folder with the tokenizer: of an adapter without one, its base's."""
+        if self.base is not None and not any(_list(Path(self.folder), _TOKENIZER)):
+            return self.base
+        return self.folder
+
     def load(self, dtype: torch.dtype = torch.float32) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         """Return the base model, in evaluation mode on its device, and the tokenizer.
 
@@ -82,7 +89,7 @@ class Entrant:
         tokenizer = self.load_tokenizer()
         with phase("Loading the model"):
             model = self._load_model(dtype)
-        check_tokenizer(tokenizer, self.folder, model.config, count_embeddings(model))
+        check_tokenizer(tokenizer, self.tokenizer, model.config, count_embeddings(model))
         return model.eval().to(choose_device(self.device)), tokenizer
 
     def load_tokenizer(self) -> PreTrainedTokenizerBase:
@@ -91,7 +98,7 @@ class Entrant:
         Raises:
             `InputError`: it cannot be read.
         """
-        tokenizer = prepare_batches(require_tokenizer(self.folder), self.folder)
+        tokenizer = prepare_batches(require_tokenizer(self.tokenizer), self.tokenizer)
         algorithm: Any = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
         if hasattr(algorithm, "_resize_cache"):
             algorithm._resize_cache(0)  # it keeps the tokens of 10,000 words, which are whole sequences here
@@ -145,12 +152,13 @@ def open_entrant(
     else:
         folder = Path(found)
     base = _find_base(folder)
-    parts: dict[str, Any] = {"tokenizer": dict(_hash(folder, _TOKENIZER))}
+    parts: dict[str, Any] = {"tokenizer": dict(_hash(folder, _TOKENIZER) or _hash(base or folder, _TOKENIZER))}
     if random_weights is None:
         parts["configuration"] = dict(_hash(folder, _CONFIGURATION))
         parts["weights"] = _hash_weights(folder)
         if base is not None:
-            parts["base"] = {"configuration": dict(_hash(base, _CONFIGURATION)), "weights": _hash_weights(base)}
+            files = dict(_hash(base, (*_CONFIGURATION, *_TOKENIZER)))
+            parts["base"] = {"files": files, "weights": _hash_weights(base)}
     else:
         fields = read_object((base or folder) / CONFIG)
         parts["configuration"] = {key: value for key, value in fields.items() if key not in _IDLE}

@@ -35,7 +35,7 @@ STRENGTHS = (0.0001, 0.001, 0.01, 0.1, 1.0, 10.0)
 PENALTIES = (10000.0, 1000.0, 100.0, 10.0, 1.0, 0.1)
 """Penalties of ridge regressions that are tried, the strongest first."""
 
-_STEPS = 1000  # of the solver (L-BFGS)
+_STEPS, _TOLERANCE = 1000, 1e-6  # of the solver (L-BFGS)
 _ABSENT = -30.0  # log-probability of a class, or logit of a label, that no training row has
 
 
@@ -110,7 +110,10 @@ def fit_strengths(
     present = [np.unique(column) for column in columns]
     if all(len(one) < 2 for one in present):
         raise InputError(f"{name}: all training rows are of one class; nothing can be learned from them")
-    models = [LogisticRegression(max_iter=_STEPS, warm_start=True) if len(one) > 1 else None for one in present]
+    models = [
+        LogisticRegression(max_iter=_STEPS, tol=_TOLERANCE, warm_start=True) if len(one) > 1 else None
+        for one in present
+    ]
 
     def predict(others: np.ndarray) -> np.ndarray:
         if problem == "single_label":
