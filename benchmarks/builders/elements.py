@@ -20,7 +20,7 @@ from .species import name_species
 from .splits import Division
 from .transcripts import Gene, GeneModels, Transcript, iterate_spans, read_gene_models
 
-ELEMENTS = ("three_prime_UTR", "five_prime_UTR", "exon", "protein_coding_gene")
+ELEMENTS = ("3'UTR", "5'UTR", "exon", "protein-coding gene")
 """Classes of genomic elements, in the order of GeB's labels."""
 CLASSES = ("exon", "intron", "intergenic")
 
