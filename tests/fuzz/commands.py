@@ -100,6 +100,23 @@ COMMANDS = {
     "genome of a tokenizer": Command(
         "genome.fa", "", "text", "train-tokenizer {case}/genome.fa --out {out}/tokenizer --vocab_size 20"
     ),
+    **{
+        f"genes of a task, {ending}": Command(
+            f"genes.{ending}",
+            "",
+            "text",
+            f"dataset build exon-intron --genome {{sound}}/genome.fa --annotation {{case}}/genes.{ending} --length 20 "
+            "--block 60 --out {out}/tasks",
+        )
+        for ending in ("gff3", "gtf", "bed", "tsv")
+    },
+    "genome of a task": Command(
+        "genome.fa",
+        "",
+        "text",
+        "dataset build exon-intron --genome {case}/genome.fa --annotation {sound}/genes.gff3 --length 20 --block 60 "
+        "--out {out}/tasks",
+    ),
     "BED": Command(
         "places.bed",
         "",

@@ -120,6 +120,21 @@ def _read_corpus_regions(path: Path) -> int:
     return sum(len(spans) for table in tables for spans in table.values())
 
 
+def _read_gene_models(path: Path) -> int:
+    """Genes of an annotation: the parts of a transcript are in order and apart, UTRs and coding bases do not meet."""
+    from gengram.benchmarks.builders.transcripts import read_gene_models
+
+    models = read_gene_models(path)
+    for one in models.transcripts:
+        assert one.strand in ("+", "-") and one.exons
+        for spans in (one.exons, one.cds):
+            bounds = [bound for span in spans for bound in span]
+            assert bounds == sorted(bounds) and all(start < end for start, end in spans)
+        if not one.cds:
+            assert not one.five_prime_utr and not one.three_prime_utr
+    return len(models.genes) + len(models.transcripts)
+
+
 def _read_corpus_variants(path: Path) -> int:
     """Variants of a corpus: edits are in order, apart and inside of their records."""
     import numpy as np
@@ -249,6 +264,10 @@ READERS = {
     "labels": Reader("names.tsv", "", "text", _read_labels, ("plain.fa",)),
     "gff3": Reader("features.gff3", "", "text", _read_annotations),
     "gtf": Reader("features.gtf", "", "text", _read_annotations),
+    "genes, GFF3": Reader("genes.gff3", "", "text", _read_gene_models),
+    "genes, GTF": Reader("genes.gtf", "", "text", _read_gene_models),
+    "genes, BED": Reader("genes.bed", "", "text", _read_gene_models),
+    "genes, table": Reader("genes.tsv", "", "text", _read_gene_models),
     "vcf": Reader("calls.vcf", "", "text", _read_variants),
     "regions of a corpus, BED": Reader("places.bed", "", "text", _read_corpus_regions),
     "regions of a corpus, GFF3": Reader("features.gff3", "", "text", _read_corpus_regions),

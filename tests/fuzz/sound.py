@@ -33,6 +33,32 @@ chr1\t20\t.\tTA\tT\t.\tq10;s50\tAF=1e-3\tGT\t0/0\t.
 chr1\t30\tx;y\tN\t<DEL>,*\t.\t.\tEND=80\tGT\t0/0\t0/1
 chr1\t40\t.\tG\tG]chr2:5]\t.\tPASS\t.\tGT\t0/0\t0/1
 """
+GENES_GFF3 = """##gff-version 3
+chr1\thand\tgene\t101\t600\t.\t+\t.\tID=g1;Name=one;biotype=protein_coding
+chr1\thand\tmRNA\t101\t600\t.\t+\t.\tID=t1;Parent=g1
+chr1\thand\texon\t101\t260\t.\t+\t.\tParent=t1
+chr1\thand\texon\t361\t600\t.\t+\t.\tParent=t1
+chr1\thand\tCDS\t141\t260\t.\t+\t0\tParent=t1,p1
+chr1\thand\tCDS\t361\t520\t.\t+\t0\tParent=t1,p1
+chr2\thand\tgene\t201\t500\t.\t-\t.\tID=g2
+chr2\thand\tncRNA\t201\t500\t.\t-\t.\tID=t2;Parent=g2
+chr2\thand\texon\t201\t300\t.\t-\t.\tParent=t2
+chr2\thand\texon\t401\t500\t.\t-\t.\tParent=t2
+"""
+GENES_GTF = """chr1\thand\texon\t101\t260\t.\t+\t.\tgene_id "g1"; transcript_id "t1";
+chr1\thand\texon\t361\t600\t.\t+\t.\tgene_id "g1"; transcript_id "t1";
+chr1\thand\tCDS\t141\t260\t.\t+\t0\tgene_id "g1"; transcript_id "t1";
+chr1\thand\tstop_codon\t261\t263\t.\t+\t0\tgene_id "g1"; transcript_id "t1";
+chr2\thand\texon\t201\t300\t.\t-\t.\tgene_id "g2"; transcript_id "t2";
+chr2\thand\texon\t401\t500\t.\t-\t.\tgene_id "g2"; transcript_id "t2";
+"""
+GENES_BED = """chr1\t100\t600\tt1\t0\t+\t140\t520\t0\t2\t160,240,\t0,260,
+chr2\t200\t500\tt2\t0\t-\t200\t200\t0\t2\t100,100,\t0,200,
+"""
+GENES_TSV = """#NAME\tCHROM\tSTRAND\tTX_START\tTX_END\tEXON_START\tEXON_END
+t1\tchr1\t+\t100\t600\t100,360,\t260,600,
+t2\tchr2\t-\t200\t500\t200,400,\t300,500,
+"""
 CARD = "---\nlicense: mit\ntags:\n- dna\n---\n\n# A model\n\nIt reads DNA.\n"
 
 
@@ -76,6 +102,9 @@ def make_tables(root: Path) -> None:
     (root / "places.bed").write_text(f"track name=places\n{places}")
     for name, text in (("features.gff3", GFF3), ("features.gtf", GTF), ("calls.vcf", VCF)):
         (root / name).write_text(text)
+    genes = {"gff3": GENES_GFF3, "gtf": GENES_GTF, "bed": GENES_BED, "tsv": GENES_TSV}
+    for ending, text in genes.items():
+        (root / f"genes.{ending}").write_text(text)
     recipe = {"species": "one", "fasta": "genome.fa", "hold_out": {"validation": ["chr2"]}}
     (root / "corpus.yaml").write_text(
         f"name: corpus\nlicence: mit\ngenomes:\n  - {json.dumps(recipe)}\nmax_n_run: 50\n"

@@ -16,7 +16,7 @@ from gengram.benchmarks.data.load import load_task
 from gengram.benchmarks.tasks.registry import list_tasks
 from gengram.cli import main
 
-from .conftest import read_plain_fasta, read_rows, reverse
+from .conftest import read_rows, reverse
 
 SMALL = ["--block", "400", "--test_share", "0.3", "--validation_share", "0"]
 
@@ -207,8 +207,6 @@ def test_copies_are_counted_and_kept_once(tmp_path):
     rows = [("a", 50 * number, 50 * number + 50, "+", number == 13, f"r{number}", 0) for number in range(15)]
     rows += [("b", 50 * number, 50 * number + 50, "+", False, f"b{number}", 0) for number in range(3)]
     table = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"label": int})
-        {"label": int}
-    )
     built = build_task(
         [(open_genome(tmp_path / "g.fa"), table)],
         Recipe("x", "x", "x", ["one", "two"], test_contigs=["b"]),
@@ -230,9 +228,6 @@ def test_copies_are_counted_and_kept_once(tmp_path):
     names = {split: [row["name"] for row in part] for split, part in read_rows(tmp_path / "t" / "x").items()}
     assert names == {"train": ["r0", "r1", "r2", "r6", "r7", "r8"], "test": ["b0", "b1", "b2"]}
     assert built.facts["remarks"] == [f"the {split} split has no row of class two" for split in ("train", "test")]
-        "the train split has no row of class two",
-        "the test split has no row of class two",
-    ]
 
 
 def test_rows_of_a_class_are_drawn(genome, tmp_path):
