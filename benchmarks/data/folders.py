@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from gengram.benchmarks.tasks.registry import BENCHMARKS
 from gengram.errors import InputError, suggest
 from gengram.genome.formats import COMPRESSED, SUFFIXES
 from gengram.genome.tables import shorten
@@ -103,8 +104,10 @@ def find_folder(data: Path, names: Sequence[str]) -> tuple[Path, list[str]]:
         raise InputError(f"{data}: {what} (data is the folder of a task, or one with a folder for each task)")
     parts = [name.split("/") for name in names]
     inner = list(dict.fromkeys(part[-1] for part in parts))
-    # GB/x below DATA; x below DATA; of a file of several tasks GB below DATA; else DATA itself.
-    tried = [*names, *inner, *("/".join(part[:-1]) for part in parts if len(part) > 1)]
+    # GB/x below DATA; x below DATA, unless that is another benchmark, which may have a task of that name; of a file of
+    # several tasks GB below DATA; else DATA itself.
+    is_other = _is_other_benchmark(data, parts[0][0])
+    tried = [*names, *([] if is_other else inner), *("/".join(part[:-1]) for part in parts if len(part) > 1)]
     for place in dict.fromkeys(tried):
         folder = _join_inside(data, place)
         if folder is not None and folder.is_dir() and list_tables(folder):
@@ -117,6 +120,13 @@ def find_folder(data: Path, names: Sequence[str]) -> tuple[Path, list[str]]:
     raise InputError(
         f"{data}: no task {names[0]!r} here{suggest(names[0], known)} The tasks here are {shorten(known, 60)}."
     )
+
+
+def _is_other_benchmark(data: Path, benchmark: str) -> bool:
+    """Whether a folder is called as a benchmark, and not as this one."""
+    known = {name.casefold() for name in BENCHMARKS}
+    here = data.resolve().name.casefold()
+    return here in known and benchmark.casefold() in known and here != benchmark.casefold()
 
 
 def _join_inside(data: Path, name: str) -> Path | None:
