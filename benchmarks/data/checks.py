@@ -78,7 +78,7 @@ def survey_rows(
         splits: coded rows.
         origins: where each split is from, for messages.
         problem, classes: what is predicted, and the names in the order of the ids.
-        published: rows of each split in the publication, None where unknown.
+        published: rows of each split that the registry or the folder says, None where unknown.
         lengths: shortest and longest sequence there, in bp.
 
     Raises:
@@ -145,7 +145,7 @@ def _warn_of_split(
 ) -> list[str]:
     warnings = []
     if (size := published.get(split)) is not None and size != found.rows:
-        warnings.append(f"{split}: {found.rows:,} rows, {size:,} were published; a score is of these rows only")
+        warnings.append(f"{split}: {found.rows:,} rows where {size:,} are listed; a score is of these rows only")
     shortest, longest = lengths
     if (shortest is not None and found.shortest < shortest) or (longest is not None and found.longest > longest):
         warnings.append(

@@ -1,24 +1,18 @@
-"""Which id has a label? By the name of its class; a number is an id, or a code that the files of the Hub have.
-
-Numbers are a trap: Genomic Benchmarks numbers its classes in the order in which a file system lists folders, so one
-number is another class in another copy.
-"""
+"""Which id has a label? By the name of its class; a number is an id, or a code that the files of the Hub have."""
 
 import dataclasses
-import re
 from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, Features, Value
 
-from gengram.errors import InputError, suggest
+from gengram.errors import InputError
 from gengram.genome.columns import make_rows
 from gengram.genome.tables import shorten
-from gengram.training.data.labels import Labels, encode_labels, find_row, order_classes, read_labels
+from gengram.training.data.class_names import name_classes
+from gengram.training.data.labels import encode_labels, order_classes, read_labels
 from gengram.training.problems import Problem
-
-_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,36 +59,12 @@ def code_rows(rows: Dataset, columns: list[str], coding: Coding, origin: str) ->
         if set(labels.names) != set(classes):  # Places of a list have no names of their own.
             labels = dataclasses.replace(labels, names=list(classes))
     else:
-        named, by_number = _name_classes(labels, columns, classes, coding.codes, origin)
+        named, by_number = name_classes(labels, columns, classes, coding.codes, origin)
         labels = dataclasses.replace(labels, names=named)
     coded = encode_labels(rows, labels, list(classes), columns, origin)
     if coding.problem == "regression" and len(classes) == 1:
         coded = _flatten_target(coded)
     return coded, tuple(classes), by_number
-
-
-def _name_classes(
-    labels: Labels, columns: list[str], classes: Sequence[str], codes: Mapping[str, int] | None, origin: str
-) -> tuple[list[str], bool]:
-    """Return the class that each distinct label is, and whether they are ids."""
-    known = {name: name for name in classes}
-    by_number = False
-    if all(map(_INTEGER.fullmatch, labels.names)) and not all(map(_INTEGER.fullmatch, classes)):
-        numbers = dict(zip(classes, range(len(classes)))) if codes is None else codes
-        known, by_number = {str(number): name for name, number in numbers.items()}, codes is None
-    for place, name in enumerate(labels.names):
-        if name in known:
-            continue
-        row = find_row(labels, place)
-        if by_number or known.keys() != set(classes):
-            declared = ", ".join(f"{number} {one!r}" for number, one in list(known.items())[:12])
-            remedy = f"the classes are {declared}. Renumber the labels, or write names of classes"
-        else:
-            remedy = f"the classes are {shorten(list(classes))}{suggest(name, classes)}"
-        raise InputError(
-            f"{origin}, data row {row}: label {name!r} in column {columns[0]!r} is none of the task's classes; {remedy}"
-        )
-    return [known[name] for name in labels.names], by_number
 
 
 def _flatten_target(rows: Dataset) -> Dataset:

@@ -8,6 +8,7 @@ from gengram.benchmarks.tasks.registry import BENCHMARKS
 from gengram.errors import InputError, suggest
 from gengram.genome.formats import COMPRESSED, SUFFIXES
 from gengram.genome.tables import shorten
+from gengram.loading.hub import name_folder
 from gengram.training.data.sources import SPLIT_NAMES
 
 SPLITS = ("train", "validation", "test")
@@ -104,11 +105,13 @@ def find_folder(data: Path, names: Sequence[str]) -> tuple[Path, list[str]]:
         raise InputError(f"{data}: {what} (data is the folder of a task, or one with a folder for each task)")
     parts = [name.split("/") for name in names]
     inner = list(dict.fromkeys(part[-1] for part in parts))
-    # GB/x below DATA; x below DATA, unless that is another benchmark, which may have a task of that name; of a file of
-    # several tasks GB below DATA; else DATA itself.
-    is_other = _is_other_benchmark(data, parts[0][0])
-    tried = [*names, *([] if is_other else inner), *("/".join(part[:-1]) for part in parts if len(part) > 1)]
-    for place in dict.fromkeys(tried):
+    # GB/x below DATA, or GB--x, as `gengram dataset push` calls it; x below DATA, unless that is another benchmark,
+    # which may have a task of that name; of a file of several tasks GB; what a push of one task makes; else DATA.
+    tried = [*names, *map(name_folder, names)]
+    if not _is_other_benchmark(data, parts[0][0]):
+        tried += inner
+    tried += ["/".join(part[:-1]) for part in parts if len(part) > 1]
+    for place in dict.fromkeys([*tried, "default"]):
         folder = _join_inside(data, place)
         if folder is not None and folder.is_dir() and list_tables(folder):
             return folder, inner

@@ -7,6 +7,7 @@ from typing import Literal
 
 import pyarrow as pa
 from datasets import get_dataset_config_names
+from datasets.config import HF_DATASETS_CACHE
 from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -51,7 +52,12 @@ def find_config(repo_id: str, names: Sequence[str], revision: str | None) -> str
     require_repository(repo_id, "dataset")
     with tell_faults(f"{repo_id}: cannot be read as a data set of the Hub"):
         known = get_dataset_config_names(repo_id, revision=revision)
-    folded = {config.casefold(): config for config in known}
+    if known == ["default"]:  # which is what it says without a network, too
+        known = _list_cached_configs(repo_id) or known
+    # A push calls them BENCHMARK--TASK; TASK alone will do where one benchmark has it.
+    short = [config.rpartition("--")[2].casefold() for config in known]
+    folded = {name: config for name, config in zip(short, known) if short.count(name) == 1}
+    folded |= {config.casefold(): config for config in known}
     wanted = [spelled for name in names for spelled in (name_folder(name), name, name.rpartition("/")[2])]
     for name in wanted:
         if name.casefold() in folded:
@@ -62,6 +68,12 @@ def find_config(repo_id: str, names: Sequence[str], revision: str | None) -> str
             f"{shorten(known, 60)}."
         )
     return known[0] if known else None
+
+
+def _list_cached_configs(repo_id: str) -> list[str]:
+    """Return the configurations that `datasets` has made tables of on this machine."""
+    folder = Path(HF_DATASETS_CACHE, repo_id.replace("/", "___"))
+    return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
 
 
 def load_tables(repo_id: str, config: str | None, revision: str | None) -> tuple[dict[str, pa.Table], Kind]:

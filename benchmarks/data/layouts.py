@@ -95,11 +95,10 @@ def choose_task(table: pa.Table, origin: str, names: Iterable[str]) -> tuple[pa.
     Raises:
         `InputError`: the table has several tasks and none is called so.
     """
-    column = find_any(table.column_names, TASKS)
-    if column is None or not is_text(table[column].type):
+    column, present = _find_tasks(table)
+    if column is None:
         return table, ""
     values = strip_blanks(table[column])
-    present = [value for value in values.unique().to_pylist() if value is not None]
     folded = {value.casefold(): value for value in present}
     wanted = next((folded[name.casefold()] for name in names if name.casefold() in folded), None)
     if wanted is None:
@@ -113,6 +112,18 @@ def choose_task(table: pa.Table, origin: str, names: Iterable[str]) -> tuple[pa.
     if len(present) == 1 and not values.null_count:
         return table, ""
     return table.filter(pc.fill_null(pc.equal(values, wanted), False)), f" (rows whose {column} is {wanted!r})"
+
+
+def list_inner_tasks(table: pa.Table) -> list[str]:
+    """Return the tasks that a table tells apart by a column of `TASKS`, sorted; none without one."""
+    return sorted(_find_tasks(table)[1])
+
+
+def _find_tasks(table: pa.Table) -> tuple[str | None, list[str]]:
+    column = find_any(table.column_names, TASKS)
+    if column is None or not is_text(table[column].type):
+        return None, []
+    return column, [value for value in strip_blanks(table[column]).unique().to_pylist() if value is not None]
 
 
 def divide_splits(
@@ -263,5 +274,6 @@ __all__ = [
     "arrange_layout",
     "choose_task",
     "divide_splits",
+    "list_inner_tasks",
     "read_layout",
 ]

@@ -317,7 +317,8 @@ def _load(
     assert coding.classes is not None
     classes = tuple(coding.classes)
     origins = {split: part.origin for split, part in parts.items()}
-    published, lengths = (task.rows, (task.length.min, task.length.max)) if task else ({}, (None, None))
+    published: Mapping[str, int | None] = {**(task.rows if task else {}), **notes.rows}
+    lengths = (task.length.min, task.length.max) if task else (None, None)
     survey = survey_rows(coded, origins, coding.problem, classes, published, lengths)
     survey.warnings[:0] = warnings
     sources = tuple(

@@ -1,6 +1,7 @@
 """What does a `task.yaml` beside the tables of a task say about them? Plain data, each value checked, with its line."""
 
 import dataclasses
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ _OTHERS = (
     "builder",
     "published",
 )
-_FIELDS = (*_TEXTS, *_LISTS, "problem", "classes", "codes", "columns", *_OTHERS)
+_FIELDS = (*_TEXTS, *_LISTS, "problem", "classes", "codes", "columns", "rows", *_OTHERS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +57,7 @@ class TaskNotes:
         classes: names in the order of their ids.
         codes: the number that stands for each class in the tables; None: ids do.
         columns: of `COLUMNS`, the name of each in the tables, of `label` also a list of names.
+        rows: how many a split has.
         problems: what is known to be wrong with the rows, a sentence each.
         validation_chromosomes, test_chromosomes: names.
     """
@@ -70,6 +72,7 @@ class TaskNotes:
     classes: tuple[str, ...] | None = None
     codes: dict[str, int] | None = None
     columns: dict[str, str | tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    rows: dict[str, int] = dataclasses.field(default_factory=dict)
     problems: tuple[str, ...] = ()
     validation_chromosomes: tuple[str, ...] = ()
     test_chromosomes: tuple[str, ...] = ()
@@ -117,52 +120,59 @@ def _read_value(name: str, node: yaml.Node, loader: Loader, place: str) -> Any:
     value = loader.construct_document(node)
     if value is None or name in _OTHERS:
         return None
+    place = f"{place}: {name}"
     if name in _TEXTS:
-        return _read_text(value, f"{place}: {name}")
+        return _read_text(node, place)
     if name == "problem":
         if value not in PROBLEMS:
-            raise InputError(f"{place}: problem is {str(value)[:60]!r}; it is one of {', '.join(PROBLEMS)}")
+            raise InputError(f"{place} is {str(value)[:60]!r}; it is one of {', '.join(PROBLEMS)}")
         return value
-    if name == "codes":
-        return _read_codes(value, place)
+    if name in ("codes", "rows"):
+        return _read_numbers(node, value, place)
     if name == "columns":
-        return _read_columns(value, place)
-    if not isinstance(value, list):
-        raise InputError(f"{place}: {name} is a list, e.g. `{name}: [one, other]`")
-    entries = tuple(_read_text(each, f"{place}: {name}") for each in value)
+        return _read_columns(node, place)
+    entries = _read_texts(node, place)
     if name == "classes" and (len(set(entries)) < len(entries) or len(entries) < 2):
-        raise InputError(f"{place}: classes are two names or more, each once; found {shorten(list(entries))}")
+        raise InputError(f"{place} are two names or more, each once; found {shorten(list(entries))}")
     return entries
 
 
-def _read_text(value: Any, place: str) -> str:
-    if isinstance(value, bool) or not isinstance(value, str | int | float) or not str(value).strip():
-        raise InputError(f"{place}: a text is needed, not {str(value)[:60]!r}; put it into quotes if it is one")
-    return str(value).strip()
+def _read_text(node: yaml.Node, place: str) -> str:
+    """Return a scalar as it is written: `0001` keeps its zeros, `no` is a word."""
+    if not isinstance(node, yaml.ScalarNode) or not node.value.strip():
+        raise InputError(f"{place}: a text is needed")
+    return unicodedata.normalize("NFC", node.value.strip())
 
 
-def _read_codes(value: Any, place: str) -> dict[str, int]:
-    if not isinstance(value, dict) or not all(type(code) is int for code in value.values()):
-        raise InputError(f"{place}: codes give each class its whole number, e.g. `codes: {{negative: 0, positive: 1}}`")
-    codes = {_read_text(each, f"{place}: codes"): code for each, code in value.items()}
-    if len(set(codes.values())) < len(value):
-        raise InputError(f"{place}: two classes have one number in codes")
-    return codes
+def _read_texts(node: yaml.Node, place: str) -> tuple[str, ...]:
+    if not isinstance(node, yaml.SequenceNode):
+        raise InputError(f"{place}: a list is needed, e.g. `[one, other]`")
+    return tuple(_read_text(each, place) for each in node.value)
 
 
-def _read_columns(value: Any, place: str) -> dict[str, str | tuple[str, ...]]:
-    if not isinstance(value, dict):
-        raise InputError(f"{place}: columns give each its name in the tables, e.g. `columns: {{sequence: seq}}`")
+def _read_numbers(node: yaml.Node, value: Any, place: str) -> dict[str, int]:
+    """Return whole numbers by names; those that are null are left out."""
+    if not isinstance(node, yaml.MappingNode) or not all(each is None or type(each) is int for each in value.values()):
+        raise InputError(f"{place}: a mapping of names to whole numbers is needed, e.g. `{{negative: 0, positive: 1}}`")
+    numbers = {_read_text(key, place): each for (key, _), each in zip(node.value, value.values(), strict=True)}
+    numbers = {key: each for key, each in numbers.items() if each is not None}
+    if place.endswith("codes") and len(set(numbers.values())) < len(numbers):
+        raise InputError(f"{place}: two classes have one number")
+    return numbers
+
+
+def _read_columns(node: yaml.Node, place: str) -> dict[str, str | tuple[str, ...]]:
+    if not isinstance(node, yaml.MappingNode):
+        raise InputError(f"{place}: a mapping is needed, e.g. `{{sequence: seq, label: class}}`")
     columns: dict[str, str | tuple[str, ...]] = {}
-    for column, names in value.items():
+    for key, names in node.value:
+        column = _read_text(key, place)
         if column not in COLUMNS:
-            raise InputError(f"{place}: columns: {str(column)[:60]!r} is none of {', '.join(COLUMNS)}")
-        if names is None:
-            continue
-        if column == "label" and isinstance(names, list):
-            columns[column] = tuple(_read_text(each, f"{place}: columns") for each in names)
-        else:
-            columns[column] = _read_text(names, f"{place}: columns")
+            raise InputError(f"{place}: {column[:60]!r} is none of {', '.join(COLUMNS)}")
+        if column == "label" and isinstance(names, yaml.SequenceNode):
+            columns[column] = _read_texts(names, place)
+        elif not (isinstance(names, yaml.ScalarNode) and names.tag.endswith(":null")):
+            columns[column] = _read_text(names, place)
     return columns
 
 

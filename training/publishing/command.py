@@ -89,9 +89,11 @@ def push_dataset(argv: Sequence[str] | None = None) -> int:
         description="Publish a folder of labelled tables as a dataset on the Hugging Face Hub, in one commit.",
         example="gengram dataset push data/promoters lab/promoters --license cc-by-4.0 --dry_run\n"
         "gengram dataset push data/promoters lab/promoters --license cc-by-4.0",
-        notes="FOLDER holds tables that `gengram finetune` reads: train, validation (valid, val, dev) and test, each\n"
-        ".csv, .tsv, .jsonl or .parquet, plain or .gz; what follows the first word of a name does not matter\n"
-        "(test_shared.csv.gz). Or it holds folders of such tables, one for each configuration.",
+        notes="FOLDER holds tables that `gengram finetune` reads: train, validation (valid, val, dev, eval), test,\n"
+        "each .csv, .tsv, .jsonl, .parquet or FASTA, plain or .gz; what follows the first word of a name does not\n"
+        "matter (test_shared.csv.gz). Or it holds folders of such tables, one for each configuration, or\n"
+        "folders of those. A task.yaml beside tables (classes, licence, assembly, source, problems ...) goes up,\n"
+        "too: its classes are the names of the labels, the card tells the rest.",
     )
     parser.add_position("folder", "FOLDER")
     parser.add_position("repo", "ORG/NAME")
