@@ -156,8 +156,11 @@ def embed_rows(
     options = {"pool": pool, "exclude_special": exclude_special, "too_long": too_long, "max_length": max_length}
     device = choose_device(entrant.device).type
     key = _make_key(distinct, {**options, "dtype": dtype, "device": device})
-    scratch = tempfile.TemporaryDirectory(prefix="gengram-") if cache is None else None
-    store = _Store(Path(cache if scratch is None else scratch.name) / _FOLDER / entrant.fingerprint, key, len(distinct))
+    scratch = None
+    if cache is None:
+        scratch = tempfile.TemporaryDirectory(prefix="gengram-")
+        cache = scratch.name
+    store = _Store(Path(cache) / _FOLDER / entrant.fingerprint, key, len(distinct))
     missing = [layer for layer in numbers if not store.has(layer)]
     if missing:
         tokenizer = entrant.load_tokenizer()

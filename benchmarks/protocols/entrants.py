@@ -188,7 +188,8 @@ def draw_model(config: Any, seed: int, dtype: torch.dtype = torch.float32) -> An
     with torch.random.fork_rng(devices=[]), tell_faults("no base model can be made of this configuration"):
         torch.manual_seed(seed)
         model = AutoModel.from_config(config, dtype=torch.float32)
-    return speed_up(model).to(dtype)
+    drawn: Any = speed_up(model)
+    return drawn.to(dtype)
 
 
 def _fetch(name: str, revision: str | None, needs_weights: bool) -> tuple[Path, str]:

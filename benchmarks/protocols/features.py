@@ -35,7 +35,7 @@ class Features:
         parts = [part[layer] for part in self._splits[split]]
         if len(parts) == 1:
             return parts[0]
-        return np.concatenate(parts, axis=1) if self._pairs == "cat" else np.mean(parts, axis=0, dtype=np.float32)
+        return np.concatenate(parts, axis=1) if self._pairs == "cat" else np.stack(parts).mean(axis=0)
 
     def measure_width(self, layer: int) -> int:
         """Return D of what `take` gives of a layer."""

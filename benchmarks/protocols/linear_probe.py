@@ -8,6 +8,7 @@ was fitted on the training rows is then scored as it is. Nothing here is random,
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,7 +105,7 @@ def fit_strengths(
     if problem == "regression":
         for penalty in PENALTIES:
             ridge = Ridge(alpha=penalty).fit(inputs, labels)
-            yield {"alpha": penalty}, lambda others, ridge=ridge: ridge.predict(others).reshape(len(others), -1)
+            yield {"alpha": penalty}, partial(_tell_numbers, ridge)
         return
     columns = labels.T if problem == "multi_label" else labels[None]
     present = [np.unique(column) for column in columns]
@@ -136,6 +137,11 @@ def fit_strengths(
                     model.set_params(C=strength).fit(inputs, column)
         converged = all(model is None or bool((model.n_iter_ < _STEPS).all()) for model in models)
         yield {"C": strength, "converged": converged}, predict
+
+
+def _tell_numbers(model: Any, inputs: np.ndarray) -> np.ndarray:
+    """Predictions, float64 [N, R]."""
+    return model.predict(inputs).reshape(len(inputs), -1)
 
 
 def _tell_classes(model: Any, inputs: np.ndarray, classes: int) -> np.ndarray:

@@ -90,6 +90,22 @@ def test_every_family_and_layer_gives_the_mean_of_each_sequence_alone(family, la
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("family", CONFIGS)
+@pytest.mark.parametrize("pool", ["mean", "max", "last"])
+def test_several_layers_of_one_pass_are_what_each_is_alone(family, pool):
+    config, tokenizer = CONFIGS[family]
+    model, passes = build(config), []
+    model.register_forward_hook(lambda *_: passes.append(1))
+    long = [*SEQUENCES, "GATTACA" * 12]
+    options = {"pool": pool, "exclude_special": True, "too_long": "window", "max_length": 40, "batch_tokens": 80}
+    found = embed_sequences(model, tokenizer, long, layer=[-1, 0, 1], **options)
+    assert found.shape == (7, 3, 16) and found.dtype == np.float32
+    once = len(passes)
+    for place, layer in enumerate((-1, 0, 1)):
+        np.testing.assert_array_equal(found[:, place], embed_sequences(model, tokenizer, long, layer=layer, **options))
+    assert len(passes) == 4 * once
+
+
 @pytest.mark.parametrize("family", ["bert", "nt_v2", "gengram"])
 def test_pools_with_and_without_special_tokens(family):
     config, tokenizer = CONFIGS[family]
@@ -199,6 +215,9 @@ def test_too_long_and_impossible_wishes_are_refused():
     for options, message in (
         ({"layer": 3}, "2 layers"),
         ({"layer": -4}, "2 layers"),
+        ({"layer": [0, 3]}, "2 layers"),
+        ({"layer": []}, "one at least"),
+        ({"layer": [0, 1], "pool": "none"}, "are pooled"),
         ({"pool": "median"}, "choose one of mean"),
         ({"per_base": True}, "pool='none'"),
         ({"max_length": 65}, "1 to 64 tokens"),
