@@ -42,5 +42,9 @@ def things(tmp_path_factory) -> dict[str, str]:
     build_corpus(root / "corpus.yaml", root / "corpus")
     names = {name: str(root / name) for name in ("tables", "segment_nt", "causal", "megatron", "run", "corpus")}
     names["corpus_recipe"] = str(root / "corpus.yaml")
+    names |= {"cache": str(root / "cache"), "evaluation": str(root / "evaluation")}
+    table = str(root / "tables" / "train.csv")
+    own = ["--train_file", table, "--test_file", table, "--baselines", "majority", "--cache", names["cache"]]
+    assert main(["evaluate", *own, "--out", names["evaluation"], "--quiet"]) == 0
     names |= {f"named_{species}": f"{species}={root / species}.fa" for species in ("worm", "fly")}
     return {**names, "table": str(root / "tables" / "train.csv"), "genome": str(root / "genome.fa")}

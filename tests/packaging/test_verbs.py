@@ -130,6 +130,13 @@ CASES = {
         {"out", "architectures", "models", "complete"},
         shrink=shrink_study,
     ),
+    "evaluate": Case(
+        ["--train_file", "{table}", "--test_file", "{table}", "--model", "{run}", "--baselines", "kmer"]
+        + ["--cache", "{cache}"],
+        ("--out", "scores"),
+        {"out", "tasks", "entrants", "cells", "complete"},
+    ),
+    "leaderboard": Case(["{evaluation}"], ("--out", "board.md"), {"out", "tables", "reports"}, True),
     "doctor": Case([], None, {"healthy", "verdicts", "facts"}, shrink=shrink_doctor),
     "bench": Case(["--quick", "--rounds", "1"], ("--plot", "b.png"), {"speed", "exactness"}, True, shrink_bench),
 }
