@@ -46,6 +46,9 @@ VERBS: dict[str, Verb] = {
     "models fetch": Verb(
         "gengram.loading.command:models_fetch", "bring models and data sets to a machine without a network"
     ),
+    "tasks": Verb(
+        "gengram.benchmarks.tasks.command:tasks", "list benchmark tasks: data, sizes, metrics, traps, published scores"
+    ),
     "train-tokenizer": Verb("gengram.tokenization.command:train_tokenizer", "train a BPE tokenizer on genomes"),
     "convert megatron": Verb("gengram.conversion.command:convert_megatron", "a Megatron checkpoint -> safetensors"),
     "convert to-megatron": Verb(
@@ -80,6 +83,7 @@ _WITHOUT_TORCH = (
     "dataset build",
     "models",
     "models fetch",
+    "tasks",
     "train-tokenizer",
     "corpus build",
     "corpus show",

@@ -1,12 +1,15 @@
 """Which tasks and suites are there? Read from the package's YAML files, once, without torch."""
 
+import os
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Any, get_args
 
 import yaml
 
+from gengram.benchmarks.tasks.overlay import VARIABLE, read_overlay, update_task
 from gengram.benchmarks.tasks.task import Benchmark, Task, list_unknown_facts, make_task
 from gengram.errors import InputError, suggest
 
@@ -69,8 +72,26 @@ def expand_suite(name: str) -> list[Task]:
     return [find_task(task) for task in suites[found]]
 
 
-@cache
 def _read_tasks() -> tuple[Task, ...]:
+    return _read_with(os.environ.get(VARIABLE) or None)
+
+
+@cache
+def _read_with(overlay: str | None) -> tuple[Task, ...]:
+    """All tasks, with the facts of a file that the user names."""
+    tasks = _read_all()
+    if overlay is None:
+        return tasks
+    if not Path(overlay).is_file():
+        raise InputError(f"{overlay}: there is no such file, and the variable {VARIABLE} names it; mend or unset it")
+    facts = read_overlay(Path(overlay))
+    if unknown := sorted(facts.keys() - {task.name for task in tasks}):
+        raise InputError(f"{overlay}: there is no task {unknown[0]!r}{suggest(unknown[0], (t.name for t in tasks))}")
+    return tuple(update_task(task, facts[task.name], overlay) if task.name in facts else task for task in tasks)
+
+
+@cache
+def _read_all() -> tuple[Task, ...]:
     return tuple(
         _read_task(benchmark, file)
         for benchmark in BENCHMARKS
@@ -88,15 +109,19 @@ def _read_task(benchmark: str, file: Any) -> Task:
     return task
 
 
-@cache
 def _index() -> dict[str, list[Task]]:
+    return _index_with(os.environ.get(VARIABLE) or None)
+
+
+@cache
+def _index_with(overlay: str | None) -> dict[str, list[Task]]:
     """All names, in lower case: full ones and aliases before those without a benchmark, which several may share."""
     index: dict[str, list[Task]] = {}
-    for task in _read_tasks():
+    for task in _read_with(overlay):
         for name in (task.name, *task.aliases):
             index.setdefault(name.casefold(), []).append(task)
     short: dict[str, list[Task]] = {}
-    for task in _read_tasks():
+    for task in _read_with(overlay):
         short.setdefault(task.short.casefold(), []).append(task)
     return {**short, **index}
 

@@ -38,12 +38,12 @@ def make(cls: type[T], data: Any, place: str, at: str = "") -> T:
         needed = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if needed and name not in data:
             raise InputError(f"{where}: the key {name!r} is missing")
-    kinds = _list_kinds(cls)
+    kinds = _list_kinds(typing.cast(Any, cls))
     return cls(**{name: _read(kinds[name], data[name], place, f"{at}.{name}" if at else name) for name in data})
 
 
 @cache
-def _list_kinds(cls: type) -> dict[str, Any]:
+def _list_kinds(cls: Any) -> dict[str, Any]:
     return typing.get_type_hints(cls)
 
 

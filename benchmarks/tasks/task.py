@@ -168,7 +168,7 @@ def make_task(data: Any, name: str, place: str) -> Task:
     task = make(Task, {**data, "name": name, "benchmark": name.partition("/")[0]}, place)
     if task.outputs is None and task.classes is not None:
         task = dataclasses.replace(task, outputs=len(task.classes))
-    _check(task, place)
+    check_task(task, place)
     return task
 
 
@@ -204,8 +204,12 @@ def list_unknown_facts(task: Task) -> list[str]:
     return [fact for fact in facts if get_fact(task, fact) is None]
 
 
-def _check(task: Task, place: str) -> None:
-    """Refuse what contradicts itself."""
+def check_task(task: Task, place: str) -> None:
+    """Refuse a task that contradicts itself.
+
+    Raises:
+        `InputError`: with the key.
+    """
 
     def refuse(key: str, why: str) -> None:
         raise InputError(f"{place}, {key}: {why}")
@@ -238,8 +242,8 @@ def _check(task: Task, place: str) -> None:
     for key in ("unverified", "recalled"):
         for fact in getattr(task, key):
             first, _, second = fact.partition(".")
-            known = second in SPLITS if first == "rows" else hasattr(task, first)
-            if not known or (first == "length" and second and not hasattr(task.length, second)):
+            there = second in SPLITS if first == "rows" else hasattr(task, first)
+            if not there or (first == "length" and second and not hasattr(task.length, second)):
                 refuse(key, f"a task has no {fact!r}")
     for fact in task.unverified:
         if get_fact(task, fact) is not None:
@@ -258,6 +262,7 @@ __all__ = [
     "Length",
     "Split",
     "Task",
+    "check_task",
     "get_fact",
     "list_unknown_facts",
     "make_task",

@@ -118,6 +118,7 @@ CASES = {
     "corpus push": Case(["{corpus}", "lab/corpus", "--dry_run"], None, {"repo", "files", "dry_run"}),
     "models": Case([], None, {"models", "unknown"}),
     "models fetch": Case(["lab/model"], None, {"repositories", "complete"}, shrink=shrink_fetch),
+    "tasks": Case([], None, {"tasks", "counts", "unknown"}),
     "train-tokenizer": Case(
         ["{genome}", "--vocab_size", "20", "--sample", "10000"], ("--out", "tokenizer"), {"out", "vocabulary"}
     ),
