@@ -101,7 +101,7 @@ def _parse(argv: Sequence[str] | None) -> tuple[Any, Any, Any, Any, Any]:
         usage="[RECIPE] [--train_file FILE --model MODEL ...]",
         description="Train a model on labelled DNA, once for each seed, and report how good it is.",
         example=_EXAMPLE,
-        notes=_NOTES + "\n".join(f"  {name:<33}{title}" for name, title in list_recipes().items()),
+        notes=_NOTES + "\n".join(f"  {name:<34}{title}" for name, title in list_recipes().items()),
         dataclass_types=groups,
     )
     parser.add_argument_group("before it starts").add_argument(
