@@ -60,8 +60,11 @@ def draw_grid(tasks: Sequence[str], metrics: Sequence[str], columns: Sequence[Co
     colours = matplotlib.colormaps["Blues"]
     groups = [index for index in range(1, len(columns)) if columns[index].kind != columns[index - 1].kind]
     with matplotlib.rc_context(_STYLE):
-        width = 2.4 + _COLUMN * len(columns) + 0.15 * len(groups)
-        figure = Figure(figsize=(width, 1.6 + _ROW * len(tasks)), layout="constrained")
+        labels = [label_plot(column.name, 44) for column in columns]
+        names = [label_plot(task, 56) for task in tasks]
+        above, beside = (0.06 * max(map(len, texts)) for texts in (labels, names))
+        width = 1.2 + beside + _COLUMN * len(columns) + 0.15 * len(groups) + 0.6 * above
+        figure = Figure(figsize=(max(width, 5), 1.3 + 0.75 * above + _ROW * len(tasks)), layout="constrained")
         axes = figure.subplots()
         places = [index + 0.15 * sum(index >= group for group in groups) for index in range(len(columns))]
         for row, metric in enumerate(metrics):
@@ -82,10 +85,9 @@ def draw_grid(tasks: Sequence[str], metrics: Sequence[str], columns: Sequence[Co
                     axes.text(place + 0.5, row + 0.73, ends, ha="center", va="center", color=ink, fontsize=5.5)
         axes.set_xlim(0, places[-1] + 1)
         axes.set_ylim(len(metrics), 0)
-        labels = [label_plot(column.name, 44) for column in columns]
         axes.set_xticks([place + 0.5 for place in places], labels, rotation=40, ha="left", rotation_mode="anchor")
         axes.xaxis.tick_top()
-        axes.set_yticks([row + 0.5 for row in range(len(metrics))], [label_plot(task, 56) for task in tasks])
+        axes.set_yticks([row + 0.5 for row in range(len(metrics))], names)
         axes.tick_params(length=0)
         for side in axes.spines.values():
             side.set_visible(False)
