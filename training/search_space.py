@@ -10,11 +10,16 @@ import numpy as np
 
 from gengram.errors import InputError, suggest
 from gengram.files import check_input_files
+from gengram.loading.faults import tell_faults
+from gengram.printable import shorten
 from gengram.training.mappings import read_mapping
 from gengram.training.yaml_files import read_yaml
 
 TRIALS = 10
 """How many settings a search tries where a space has ranges."""
+
+_LARGEST = 2**53  # whole numbers from there on have no float of their own
+_MOST = 10_000  # combinations of a grid
 
 OF_ADAPTERS = ("lora_r", "lora_alpha", "lora_dropout")
 """Settings of `ModelArguments`; the others are those of `FinetuneArguments`."""
@@ -74,7 +79,8 @@ def read_space(value: Mapping[str, Any] | str | None) -> dict[str, Any] | None:
     """
     if value is None:
         return None
-    name, found = "search_space", value
+    name = "search_space"
+    found: Any = value
     if isinstance(value, str) and not value.lstrip().startswith("{"):
         if value in SPACES:
             return {
@@ -88,12 +94,18 @@ def read_space(value: Mapping[str, Any] | str | None) -> dict[str, Any] | None:
             )
         check_input_files(path)
         node, loader = read_yaml(path)
-        name, found = str(path), None if node is None else loader.construct_document(node)
+        with tell_faults(f"{path}: a space cannot be made of it"):  # `!!int ""`: PyYAML does not expect them
+            name, found = str(path), None if node is None else loader.construct_document(node)
     elif isinstance(value, str):
         found = read_mapping(name, value) or {}
     if not isinstance(found, Mapping) or not found:
         raise InputError(f"{name}: a space is a mapping of settings to values, e.g. {{learning_rate: [1e-5, 3e-5]}}")
-    return {str(key): _read_values(name, str(key), values) for key, values in found.items()}
+    space = {str(key): _read_values(name, str(key), values) for key, values in found.items()}
+    if all(isinstance(values, list) for values in space.values()):
+        combinations = math.prod(map(len, space.values()))
+        if combinations > _MOST:
+            raise InputError(f"{name}: {combinations:,} combinations, {_MOST:,} are the most: give ranges of some")
+    return space
 
 
 def _read_values(name: str, key: str, values: Any) -> Any:
@@ -123,13 +135,14 @@ def _read_values(name: str, key: str, values: Any) -> Any:
 
 def _read_number(name: str, key: str, value: Any) -> int | float:
     kind, least, below, with_least = SEARCHED[key]
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    fits = is_number and (least < value < below or (with_least and value == least))
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    within = is_number and least <= value < min(below, _LARGEST)  # not a number is not, and compares as false
+    fits = within and (with_least or value != least)
     if fits and (kind is float or value == int(value)):
         return kind(value)
     wanted = "a whole number" if kind is int else "a number"
     ends = f"{'of at least' if with_least else 'above'} {least:g}" + (f", below {below:g}" if below < math.inf else "")
-    raise InputError(f"{name}: {key} is {value!r}: give {wanted} {ends}")
+    raise InputError(f"{name}: {key} is {shorten(repr(value), 80)}: give {wanted} {ends}")
 
 
 def list_combinations(space: Mapping[str, Any]) -> list[dict[str, Any]] | None:

@@ -202,6 +202,14 @@ def _read_recipe(path: Path) -> Any:
         raise InputError(f"{path}: arguments that do not fit") from stop
 
 
+def _read_space(path: Path) -> Any:
+    from gengram.training.search_space import count_trials, read_space
+
+    space = read_space(str(path))
+    assert space and count_trials(space, None) >= 1
+    return space
+
+
 def _read_card(path: Path) -> Any:
     from gengram.training.publishing.model import prepare_upload
 
@@ -277,6 +285,7 @@ READERS = {
     "variants of a corpus": Reader("calls.vcf", "", "text", _read_corpus_variants),
     "lines": Reader("sequences.fa.gz", "", "gzip", _read_text),
     "recipe": Reader("recipe.yaml", "", "yaml", _read_recipe),
+    "space of a search": Reader("space.yaml", "", "yaml", _read_space),
     "card": Reader("card.md", "", "yaml", _read_card, ("model",)),
     "config": Reader("model", "config.json", "json", _read_config),
     "safetensors": Reader("model", "model.safetensors", "safetensors", _read_weights),

@@ -194,10 +194,12 @@ def _spread(file: Path, folder: Path) -> None:
 
 
 def make_texts(root: Path) -> None:
-    """A recipe and a card."""
+    """A recipe, the space of a search and a card."""
     recipe = {"model": str(root / "model"), "train_file": str(root / "table.csv"), "label_column": "label"}
     recipe |= {"max_steps": 1, "learning_rate": 1e-4, "use_cpu": True, "report_to": "none", "validation_fraction": 0}
     (root / "recipe.yaml").write_text("".join(f"{name}: {json.dumps(value)}\n" for name, value in recipe.items()))
+    space = "learning_rate: {low: 1e-5, high: 1e-3, log: true}\nsequences_per_step: [8, 16]\n"
+    (root / "space.yaml").write_text(space)
     (root / "card.md").write_text(CARD)
 
 

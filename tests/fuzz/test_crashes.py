@@ -54,6 +54,8 @@ CRASHES = [
     ("recipe", be(b'train_file: "\\UFFFFFFFF"\n')),
     ("recipe", be(b"train_file: x.csv\nmemory: {a: !!timestamp x}\n")),
     ("recipe", be(b"train_file: x.csv\nbackbone_config: {!!int '': 1}\n")),
+    ("space of a search", be(b"learning_rate: [!!timestamp x]\n")),
+    ("space of a search", be(b"sequences_per_step: [1" + b"0" * 400 + b"]\n")),
     ("card", swap(b"tags:\n- dna", b"tags: 5")),
     ("card", swap(b"license: mit", b"5: mit")),
     ("card", swap(b"license: mit", b"self: mit")),

@@ -175,6 +175,7 @@ def test_adapters_are_searched_too(run, tmp_path):
         ({"search_space": {"learning_rate": {"low": 1, "high": 0.1}}}, "low must be below high"),
         ({"search_space": {"weight_decay": {"low": 0, "high": 1, "log": True}}}, "begins above 0"),
         ({"search_space": {"sequences_per_step": [1.5]}}, "give a whole number of at least 1"),
+        ({"search_space": {"warmup_steps": [*range(200)], "weight_decay": [*range(200)]}}, "40,000 combinations"),
         ({"search_space": "{"}, "search_space is not JSON"),
         ({"search_trials": 0}, "search_trials=0: give 1 or more"),
         ({"max_tokens_per_step": 100, "search_space": "moderngena"}, "leave sequences_per_step out"),
