@@ -89,7 +89,7 @@ def divide_rows(
         )
     table = np.zeros((len(blocks), int(labels.max()) + 1), dtype=np.int64)
     np.add.at(table, (home, labels[free]), 1)
-    chosen = _draw_blocks(table, shares, division.seed)
+    chosen = draw_blocks(table, shares, division.seed)
     one, other = chosen[home], chosen[place[len(free) :]]
     # A long row may have blocks between its first and its last one.
     across = one != other
@@ -100,7 +100,7 @@ def divide_rows(
     return splits
 
 
-def _draw_blocks(table: np.ndarray, shares: np.ndarray, seed: int) -> np.ndarray:
+def draw_blocks(table: np.ndarray, shares: np.ndarray, seed: int) -> np.ndarray:
     """Give each block a split, int8 [B]; `table` has its rows of each class."""
     rng = np.random.default_rng(seed)
     totals = table.sum(0)
@@ -128,4 +128,4 @@ def _draw_blocks(table: np.ndarray, shares: np.ndarray, seed: int) -> np.ndarray
     return best
 
 
-__all__ = ["TEST", "TRAIN", "VALIDATION", "Division", "divide_rows"]
+__all__ = ["TEST", "TRAIN", "VALIDATION", "Division", "divide_rows", "draw_blocks"]

@@ -170,6 +170,41 @@ def read_regions(path: str | Path) -> list[Region]:
     return regions
 
 
+def read_interval_table(path: str | Path) -> pa.Table:
+    """Read the columns of a BED file without a genome: where intervals are, and what the file says about them.
+
+    Args:
+        path: see `stream_intervals`.
+
+    Returns:
+        `line` (int64, of the file, from 1), `chrom`, `start` and `end` (int64), the others as text.
+
+    Raises:
+        `InputError`: see `read_regions`; an interval that holds no bases, a strand that is none.
+    """
+    layout = _survey_bed(path)
+    lines, rows = [], []
+    for line, row in _read_bed(path):
+        region = _read_region(path, line, row)
+        fields = (row + [""] * layout.width)[: layout.width]
+        if region.start >= region.end:
+            raise InputError(
+                f"{path}, line {line}: interval {_name(region)} holds no bases; starts count from 0, ends are not "
+                "included"
+            )
+        if layout.strand is not None and fields[layout.strand] not in _STRANDS:
+            raise InputError(
+                f"{path}, line {line}: interval {_name(region)}: strand {fields[layout.strand][:30]!r} (column "
+                f"{layout.strand + 1}) is none of + - .; write one of these, or '.' where there is none"
+            )
+        lines.append(line)
+        rows.append(fields)
+    columns: dict[str, Any] = {"line": np.array(lines, dtype=np.int64)}
+    columns |= {name: [row[place] for row in rows] for place, name in enumerate(layout.names) if name != "line"}
+    columns |= {name: np.array(columns[name], dtype=np.int64) for name in ("start", "end")}
+    return pa.table(columns)
+
+
 def stream_regions(path: str | Path, column: str) -> Iterator[tuple[Region, str | None]]:
     """Read the intervals of a BED file, plain or gzip, one at a time, each with its value of a column.
 
@@ -376,6 +411,7 @@ __all__ = [
     "BED_COLUMNS",
     "Region",
     "find_region",
+    "read_interval_table",
     "read_intervals",
     "read_regions",
     "require_values",
