@@ -129,7 +129,7 @@ def _build(
             "classes": [NONE, positive],
             "metric": "auroc",
         }
-        settings = {"position_column": position_column, "ratio": ratio, "distance": distance}
+        settings: dict[str, Any] = {"position_column": position_column, "ratio": ratio, "distance": distance}
         settings |= {"contigs": list(contigs), "seed": rule.seed}
         task = TaskPlan(kind, plan, **notes, settings=settings, sources={"places": files}, counts=counts)
         return write_task(stored, task, cutting, rule, out)

@@ -128,7 +128,8 @@ class TaskFolder:
         self._counts[split], self._lengths[split] = Counter(), []
         self._columns = rows.column_names
         if self._format == "parquet":
-            self._writers[split] = self._closing.enter_context(pq.ParquetWriter(path, rows.schema)).write_table
+            writer = self._closing.enter_context(pq.ParquetWriter(path, rows.schema, compression="zstd"))
+            self._writers[split] = writer.write_table
             return
         # Without a name and a time, the same rows are the same bytes.
         packed = self._closing.enter_context(_open_packed(path))
@@ -175,7 +176,7 @@ class TaskFolder:
             "length": {"min": int(lengths[0]), "median": int(lengths[len(lengths) // 2]), "max": int(lengths[-1])},
             "left_out": {why: int(count) for why, count in left_out.items()},
             "remarks": notes,
-            "sources": {Path(file).name: hash_file(file) for file in self.recipe.files},
+            "sources": _hash_files(self.recipe.files),
             "settings": dict(self.recipe.settings),
             "files": {path.name: hash_file(path) for path in self._files.values()},
         }
@@ -247,6 +248,15 @@ class TaskFolder:
         )
         parts.append(f"Licence: {escape_text(recipe.license or 'not stated')}.")
         return "\n\n".join(parts) + "\n"
+
+
+def _hash_files(files: Sequence[str | Path]) -> dict[str, str]:
+    """Return the checksum of each file by its name, with that of its folder where two have one name."""
+    names = Counter(Path(file).name for file in files)
+    paths = map(Path, files)
+    return {
+        path.name if names[path.name] == 1 else f"{path.parent.name}/{path.name}": hash_file(path) for path in paths
+    }
 
 
 @contextmanager

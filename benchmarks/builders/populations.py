@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -49,6 +49,11 @@ class _Edits:
         high = int(np.searchsorted(self.position, end, side="right"))
         return _Edits(self.position[low:high], self.reference_length[low:high], self.alternatives[low:high])
 
+    def count(self, start: int, end: int) -> int:
+        """Return how many change a base of a stretch, or insert before one of them."""
+        reach = self.position + np.maximum(self.reference_length, 1)
+        return int(((self.position < end) & (reach > start)).sum())
+
 
 def build_populations(
     genome: str,
@@ -64,6 +69,7 @@ def build_populations(
     population_column: str | None = None,
     contigs: Sequence[str] = (),
     skip_mismatches: bool = False,
+    unphased: Literal["refuse", "coin"] = "refuse",
     max_n: float = MAX_N,
 ) -> Built:
     """Make a task of windows of haplotypes whose class is the population of their sample.
@@ -80,6 +86,7 @@ def build_populations(
         sample_column, population_column: of the table; None: the first of `SAMPLES` and of `POPULATIONS`.
         contigs: of `read_contig_names`.
         skip_mismatches: whether records whose REF the genome does not have are left out; if not, they are an error.
+        unphased: heterozygous genotypes without a phase are an error, or dealt to the haplotypes by a coin.
         max_n: the largest share of N of a window.
 
     Raises:
@@ -92,7 +99,7 @@ def build_populations(
     out.check(genome, *vcf, samples)
     population = _read_populations(samples, sample_column, population_column)
     _check_samples(vcf, samples, population)
-    choice = choose_haplotypes(vcf, list(population))
+    choice = choose_haplotypes(vcf, list(population), seed=rule.seed, unphased=unphased)
     counts: Counter[str] = Counter()
     with store_genome(genome) as stored:
         cutting.check(stored)
@@ -113,7 +120,7 @@ def build_populations(
             ("name", pa.string()),
             ("sample", pa.string()),
             ("haplotype", pa.int32()),
-            ("variants", pa.int32()),
+            ("edits", pa.int32()),
             ("split", pa.string()),
         )
         rows = RowCollector(schema)
@@ -121,7 +128,7 @@ def build_populations(
             for number, name in enumerate(choice.names):
                 sample = name.rpartition(".")[0]
                 found = edits.get((number, record))
-                changed = 0 if found is None else len(found.between(start, start + length).position)
+                changed = 0 if found is None else found.count(start, start + length)
                 rows.add(
                     record,
                     start,
@@ -153,7 +160,7 @@ def build_populations(
             "metric": "auroc",
         }
         settings = {"region": region, "min_variants": min_variants, "contigs": list(contigs), "seed": rule.seed}
-        settings |= {"skip_mismatches": skip_mismatches, "samples": len(population)}
+        settings |= {"skip_mismatches": skip_mismatches, "unphased": unphased, "samples": len(population)}
         task = TaskPlan(
             "populations",
             rows.finish(),
@@ -273,7 +280,9 @@ def _read_edits(
     order = np.lexsort((position, record, haplotype))  # stable: an insertion stays before the change behind it
     letters = table["alternative"].to_pylist()
     keys = np.stack([haplotype, record], axis=1)[order]
-    edges = np.flatnonzero(np.concatenate([[True], (keys[1:] != keys[:-1]).any(axis=1), [True]])) if len(keys) else []
+    edges: list[int] = []
+    if len(keys):
+        edges = np.flatnonzero(np.concatenate([[True], (keys[1:] != keys[:-1]).any(axis=1), [True]])).tolist()
     edits: dict[tuple[int, int], _Edits] = {}
     for first, end in itertools.pairwise(edges):
         rows = order[first:end]

@@ -271,14 +271,14 @@ def _read_table(
                     raise InputError(f"{place.where}: column {column!r} has no label; fill it in, or remove the row")
                 value = float(value) if kind == pa.float32() else str(value).strip()
             cells = {name: place.cells[name] for name in kinds}
-            letters = [place.cells[name] or "" for name in (ref, alt)]
-            end = place.start + len(letters[0])
+            first, second = (str(place.cells[name] or "") for name in (ref, alt))
+            end = place.start + len(first)
             if end > finder.genome.lengths[place.record]:
                 raise InputError(
-                    f"{place.where}: REF {letters[0][:20]!r} goes past the end of "
+                    f"{place.where}: REF {first[:20]!r} goes past the end of "
                     f"{finder.genome.names[place.record]!r}; is it of another assembly?"
                 )
-            yield _Variant(place.where, place.record, place.start, *letters, value, place.name, cells)
+            yield _Variant(place.where, place.record, place.start, first, second, value, place.name, cells)
 
     return read(), kind, kinds
 

@@ -213,6 +213,12 @@ def _declare_populations(parser: VerbParser) -> None:
     what.add_argument("--region", metavar="REGION", help="windows in here alone, such as chr9:1-5000000")
     rows = _add_windows(parser, 8192, pad=False)
     rows.add_argument("--min_variants", type=_natural, default=1, metavar="N", help="records in a window, at least")
+    rows.add_argument(
+        "--unphased",
+        choices=("refuse", "coin"),
+        default="refuse",
+        help="0/1 is refused, or dealt by a coin",
+    )
     _add_skip(rows)
     _end(parser, "human_population_classification")
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 from gengram.errors import InputError
 from gengram.files import check_input_files
 from gengram.genome.alphabet import reverse_complement
+from gengram.genome.values import is_list
 from gengram.phases import phase
 from gengram.training.problems import METRICS, Problem
 
@@ -189,6 +190,9 @@ def write_task(
     Raises:
         `InputError`: no row is left for the training or the test; it cannot be written.
     """
+    has_lists = "label" not in plan.rows.schema.names or is_list(plan.rows["label"].type)
+    if has_lists and output.format != "parquet":
+        raise InputError(f"--format {output.format}: labels are lists, which parquet holds; leave it out")
     counts = Counter(plan.counts)
     cut = plan.cut or (lambda row: cut_window(genome, row, cutting))
     splits, told = deal_rows(plan.rows, genome, rule)
@@ -196,9 +200,9 @@ def write_task(
     digests, labels = _digest(plan.rows, cut, splits, counts)
     _drop_twins(splits, digests, labels, counts, keep_twins)
     by_contigs = told.startswith("contigs")
-    files = [genome.path]
+    files: list[str | Path] = [genome.path]
     for given in plan.sources.values():
-        files += [given] if isinstance(given, str | Path) else list(given)
+        files += [given] if isinstance(given, str | Path) else given
     recipe = Recipe(
         plan.kind,
         plan.title,
