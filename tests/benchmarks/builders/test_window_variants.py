@@ -32,7 +32,7 @@ def list_variants(letters, step=97):
 
 @pytest.mark.parametrize("length", [64, 65])
 def test_pairs_of_a_table_are_what_string_code_says(made, tmp_path, length):
-    folder, genome, letters = made
+    _, genome, letters = made
     rows = list_variants(letters)
     table = tmp_path / "v.csv"
     lines = ["Chrom,Position,REF,ALT,label,distance", *(",".join(map(str, row)) for row in rows)]
@@ -65,7 +65,7 @@ def test_pairs_of_a_table_are_what_string_code_says(made, tmp_path, length):
 
 
 def test_vcf_with_labels_in_info_and_several_alleles(made, tmp_path):
-    folder, genome, letters = made
+    _, genome, letters = made
     rows = []
     for at in range(100, 3900, 100):
         one = letters["chr8"][at]

@@ -27,7 +27,7 @@ def make_genome(folder: Path, seed: int = 5, **lengths: int) -> tuple[Path, dict
 def write_vcf(path: Path, rows: list[tuple], samples: list[str] = (), info: str = "") -> Path:
     """Write a VCF file of rows (chrom, pos, ref, alt, info, genotypes ...)."""
     lines = ["##fileformat=VCFv4.2", *([info] if info else [])]
-    columns = "#CHROM POS ID REF ALT QUAL FILTER INFO".split()
+    columns = ["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO"]
     lines.append("\t".join([*columns, *(["FORMAT", *samples] if samples else [])]))
     for chrom, pos, ref, alt, what, *genotypes in rows:
         cells = [chrom, str(pos), ".", ref, alt, ".", "PASS", what or "."]
