@@ -277,14 +277,15 @@ class _Store:
 
     @contextmanager
     def _write(self, path: Path, layer: int) -> Iterator[Path]:
-        """Give a temporary name of this process's own; what is written there gets its name when it is whole.
+        """Give a temporary name of this process's own, among the blocks; what is written there gets its name when it is
+        whole.
 
         What goes wrong while another process puts the whole together, and removes the blocks, does not matter.
         """
-        partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+        partial = self._name_blocks(layer) / f"{path.name}.{uuid.uuid4().hex}.partial"
         try:
             with tell_write_faults(path, partial):
-                path.parent.mkdir(parents=True, exist_ok=True)
+                partial.parent.mkdir(parents=True, exist_ok=True)
                 yield partial
                 sync(partial)
                 os.replace(partial, path)
