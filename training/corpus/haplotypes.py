@@ -440,7 +440,7 @@ class _Reader:
             raise InputError(
                 f"{self.file}, line {record.line}: the genotype {text!r} of sample {self.choice.samples[number]!r} has "
                 "no phase: which chromosome has which allele is not known; phase the file (as with whatshap or "
-                "beagle), or let a coin say it with unphased: coin"
+                "beagle), or let a coin say it with unphased: coin (--unphased coin)"
             )
         return next(self.coins)
 
