@@ -450,7 +450,7 @@ def _tile_classes(
 ) -> pd.DataFrame:
     """Return windows of one length of each class; as many as fit lie in the middle of a stretch."""
     rng = np.random.default_rng(seed)
-    tables = []
+    tables: list[pd.DataFrame] = []
     for label, kind in enumerate(classes):
         before = len(tables)
         for (chrom, strand), spans in sorted(stretches[kind].items()):

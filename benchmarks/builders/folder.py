@@ -153,7 +153,7 @@ class TaskFolder:
                     "how rows are divided (--block, --test_share, --test_contigs)"
                 )
         classes = list(self.recipe.classes or ())
-        rows = {
+        rows: dict[str, dict[str, Any]] = {
             split: {
                 "rows": self._counts[split]["rows"],
                 "classes": {name: self._counts[split]["class", name] for name in classes}

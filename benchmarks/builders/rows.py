@@ -22,7 +22,7 @@ from gengram.training.corpus.records import Records
 
 from .folder import SPLITS, Built, Recipe, check_task_folder, make_task_folder
 from .splits import Division, divide_rows
-from .transcripts import Gene, GeneModels, Transcript
+from .transcripts import LONGEST_NAME, Gene, GeneModels, Transcript
 
 COLUMNS = ("chrom", "start", "end", "strand", "label", "name", "line")
 """Of a table of intervals: contig as its file calls it, int64 places from 0, half-open, `+` or `-`, int64 id of the
@@ -66,6 +66,10 @@ def open_genome(fasta: str | Path, file: str | Path | None = None) -> Genome:
     lines: dict[str, int] = {}
     for line, header, position, letters in stream_fasta(fasta):
         name = header.split()[0]
+        if len(name) > LONGEST_NAME:
+            raise InputError(
+                f"{fasta}, line {line}: the name of a contig has more than {LONGEST_NAME:,} letters; is it damaged?"
+            )
         if lines.setdefault(name, line) != line:
             raise InputError(f"{fasta}, line {line}: a second contig is called {name!r}; rename or remove it")
         lengths[name] = position + len(letters)
@@ -86,7 +90,8 @@ def check_models(genome: Genome, models: GeneModels) -> None:
         `InputError`: names its line.
     """
     furthest: dict[str, Gene | Transcript] = {}
-    for one in (*models.genes, *models.transcripts):
+    bodies: list[Gene | Transcript] = [*models.genes, *models.transcripts]
+    for one in bodies:
         if one.chrom not in furthest or one.end > furthest[one.chrom].end:
             furthest[one.chrom] = one
     found, _ = genome.records.match({chrom: None for chrom in furthest})

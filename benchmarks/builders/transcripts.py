@@ -26,6 +26,9 @@ from gengram.training.corpus.spans import intersect_spans, merge_spans, subtract
 
 Span = tuple[int, int]
 
+LONGEST_NAME = 1000
+"""Letters of a name of a contig or gene: every row of a task repeats them."""
+
 _TABLE = ("NAME", "CHROM", "STRAND", "TX_START", "TX_END", "EXON_START", "EXON_END")
 _GENE = re.compile(r"(.+_)?(pseudo)?gene", re.IGNORECASE)
 _TRANSCRIPT = re.compile(r".*(RNA|transcript)|.*_gene_segment", re.IGNORECASE)
@@ -119,6 +122,13 @@ def read_gene_models(file: str | Path) -> GeneModels:
         genes, transcripts = _read_features(file, skipped)
     if not genes and not transcripts:
         raise InputError(f"{file}: it has no gene, transcript or exon; is it an annotation of genes?")
+    bodies: list[Gene | Transcript] = [*genes, *transcripts]
+    for one in bodies:
+        if max(len(one.chrom), len(one.name)) > LONGEST_NAME:
+            what = "the name of a contig" if len(one.chrom) > LONGEST_NAME else "a name"
+            raise InputError(
+                f"{file}, line {one.line}: {what} has more than {LONGEST_NAME:,} letters; is the file damaged?"
+            )
     return GeneModels(file, genes, transcripts, dict(skipped))
 
 
@@ -259,7 +269,7 @@ def _read_features(file: Path, skipped: Counter[str]) -> tuple[list[Gene], list[
             skipped["transcripts without a strand"] += 1
             continue
         named = transcripts.get(key)
-        gene = (named.parents[0] if named and named.parents else None) or of_gene.get(key) or key[1]
+        gene: str = named.parents[0] if named and named.parents else of_gene.get(key, key[1])
         name = key[1]
         spans = {kind: one.spans.get(kind, ()) for kind in ("exon", "cds", "five", "three", "utr")}
         transcript = make_transcript(
@@ -424,4 +434,13 @@ def iterate_spans(transcripts: Iterable[Transcript], part: str) -> Iterator[tupl
             yield transcript, span
 
 
-__all__ = ["Gene", "GeneModels", "Span", "Transcript", "iterate_spans", "make_transcript", "read_gene_models"]
+__all__ = [
+    "LONGEST_NAME",
+    "Gene",
+    "GeneModels",
+    "Span",
+    "Transcript",
+    "iterate_spans",
+    "make_transcript",
+    "read_gene_models",
+]

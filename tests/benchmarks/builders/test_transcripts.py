@@ -74,6 +74,7 @@ def test_utrs_of_a_side_that_is_not_said():
         ("a.gtf", 'c\tx\texon\t0\t10\t.\t+\t.\tgene_id "a";\n', "line 1: start 0"),
         ("a.bed", "c\t0\t9\ta\t0\t+\t0\t9\t0\t2\t3,\t0,\n", "line 1: blockCount 2, but 1 blockSizes"),
         ("a.bed", "c\t0\t9\ta\t0\t+\t0\t9\t0\t1\t30,\t0,\n", "line 1: the exon 0-30 is none of the transcript 0-9"),
+        ("a.bed", f"c\t0\t9\t{'n' * 1001}\t0\t+\n", "line 1: a name has more than 1,000 letters"),
         ("a.bed", "c\t0\t9\ta\t0\t+\t0\t9\t0\tx\t3,\t0,\n", "blockCount 'x' is not a position"),
         (
             "a.tsv",
