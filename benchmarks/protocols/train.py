@@ -62,7 +62,8 @@ def open_work(
             yield scratch
         return
     versions = [__version__, torch.__version__, transformers.__version__]
-    what = [protocol, entrant.fingerprint, task.fingerprint, dataclasses.asdict(settings), *more, versions]
+    of_task = [task.fingerprint, task.task.name, task.task.metric]
+    what = [protocol, entrant.fingerprint, of_task, dataclasses.asdict(settings), *more, versions]
     key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
     work = cache / _FOLDER / key
     work.mkdir(parents=True, exist_ok=True)
@@ -215,9 +216,9 @@ def _find_start(entrant: Entrant, start: Path) -> str:
 
 
 def _choose_metric(task: "PreparedTask", chosen: dict[str, Any]) -> str:
-    """What epochs and settings are compared by: the publication's metric, the task's, or the first of the problem."""
+    """What epochs and settings are compared by: the task's metric, a preset's, or the first of the problem."""
     known = METRICS[task.problem]
-    wanted = [chosen.get("metric_for_best_model"), task.task.metric]
+    wanted = [task.task.metric, chosen.get("metric_for_best_model")]
     return next((str(metric) for metric in wanted if metric in known), known[0])
 
 

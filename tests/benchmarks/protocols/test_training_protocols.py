@@ -267,8 +267,10 @@ def test_a_killed_training_goes_on_and_leaves_nothing(entrant, tmp_path, monkeyp
     for one, other in zip(whole, again):
         assert np.array_equal(one.outputs, other.outputs) and one.validation == other.validation
     # Other settings, rows or weights are another training.
+    by_mcc = types.SimpleNamespace(name="NTB/H3", metric="mcc")
     others = [
         (entrant, task, FinetuneSettings(max_steps=3)),
+        (entrant, dataclasses.replace(task, task=by_mcc), settings),
         (entrant, make_task(fingerprint="1" * 64), settings),
         (open_entrant(entrant.folder, random_weights=1), task, settings),
     ]
@@ -276,7 +278,7 @@ def test_a_killed_training_goes_on_and_leaves_nothing(entrant, tmp_path, monkeyp
     for each in [(entrant, task, settings), *others]:
         with training.open_work("finetune 1", *each, tmp_path / "keys") as work:
             folders.add(work.name)
-    assert len(folders) == 4
+    assert len(folders) == 5
 
 
 def test_heads_of_other_tasks_are_not_used(folder, monkeypatch):
