@@ -53,6 +53,12 @@ _PUBLISHED: dict[str, Any] = {
     "source": str,
     "status": str,
 }
+_HYGIENE: dict[str, Any] = {
+    **dict.fromkeys(("test_in_train", "test_in_train_reverse", "duplicates_in_train"), int),
+    "warnings": list[str],
+}
+_ROWS: dict[str, Any] = dict.fromkeys(("train", "validation", "test"), int)
+_DATA: dict[str, Any] = {"max_train_rows": int | None, "max_test_rows": int | None, "dedup": bool}
 _ENTRANT: dict[str, Any] = {
     "kind": str,
     "protocol": str,
@@ -115,8 +121,11 @@ def check_evaluation(report: dict[str, Any], file: Path) -> None:
     """
     _check("", report, _KEYS, file)
     _check("protocol.", report["protocol"], _PROTOCOL, file)
+    _check("data.", report["data"], _DATA, file)
     for name, task in report["tasks"].items():
         _check(f"tasks.{name}.", task, _TASK, file)
+        _check(f"tasks.{name}.hygiene.", task["hygiene"], _HYGIENE, file)
+        _check(f"tasks.{name}.rows.", task["rows"], _ROWS, file)
         for source in task["sources"]:
             _check(f"tasks.{name}.sources.", source, _SOURCE, file)
         for published in task["published"]:
@@ -137,6 +146,9 @@ def check_evaluation(report: dict[str, Any], file: Path) -> None:
                 _check(f"{key}.", cell, {name: _CELL[name] for name in ("key", "metrics", "predictions")}, file)
                 for metric, measured in cell["metrics"].items():
                     _check(f"{key}.metrics.{metric}.", measured, _MEASURED, file)
+                    for name in ("seed_interval", "row_interval"):
+                        if measured[name] is not None and len(measured[name]) != 2:
+                            raise InputError(f"{file}: {key}.metrics.{metric}.{name} has not two ends; {_REMEDY}")
                 if report["tasks"][task]["metric"] not in cell["metrics"]:
                     raise InputError(f"{file}: {key} has no {report['tasks'][task]['metric']!r}; {_REMEDY}")
                 if Path(cell["predictions"]).name != cell["predictions"] or cell["predictions"] in ("", ".", ".."):

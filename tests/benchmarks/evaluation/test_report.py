@@ -1,11 +1,14 @@
 """Reports of evaluations: ranks, tables, pictures, and the parts that go to the Hub."""
 
 import copy
+import json
+import random
 
 import pytest
 import yaml
 from huggingface_hub import EvalResult, ModelCard, parse_eval_result_entries
 
+from gengram.benchmarks.evaluation.leaderboard import find_reports, make_leaderboard, render_leaderboard, write_table
 from gengram.benchmarks.evaluation.plots import Column, draw_grid, draw_scores
 from gengram.benchmarks.evaluation.report import (
     make_file_name,
@@ -155,3 +158,41 @@ def test_which_model_a_card_is_about(report):
 @pytest.mark.parametrize(("name", "file"), [("lab/a", "lab-a"), ("../..", "model"), ("a\n|b", "a-b"), ("", "model")])
 def test_names_of_files(name, file):
     assert make_file_name(name) == file
+
+
+def list_paths(content, path=()):
+    """Every place in a JSON value."""
+    inner = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    for key, value in inner:
+        yield (*path, key)
+        yield from list_paths(value, (*path, key))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["any", *(pytest.param(wrong, marks=pytest.mark.slow) for wrong in ("gone", None, 7, "x", [], {}, {"a": 1}))],
+)
+def test_a_changed_report_is_read_or_told_and_no_reader_breaks(report, tmp_path, wrong):
+    """Each place changed in turn; what the check lets through, leaderboard and card can use."""
+    file = tmp_path / "report.json"
+    told = 0
+    draw = random.Random(0)
+    for path in list(list_paths(report)):
+        new = draw.choice(["gone", None, 7, "x", [], {}]) if wrong == "any" else wrong
+        changed = copy.deepcopy(report)
+        place = changed
+        for key in path[:-1]:
+            place = place[key]
+        if new == "gone":
+            del place[path[-1]]
+        else:
+            place[path[-1]] = new
+        file.write_text(json.dumps(changed))
+        try:
+            board = make_leaderboard(find_reports([tmp_path]))
+            render_leaderboard(board), write_table(board)
+            describe_evaluation(changed, "mine"), list_index(changed, "mine"), list_entries(changed, "mine")
+        except InputError as error:
+            told += 1
+            assert "report.json" in str(error)
+    assert told > 50
