@@ -195,14 +195,23 @@ def write_task(
         raise InputError(f"--format {output.format}: labels are lists, which parquet holds; leave it out")
     counts = Counter(plan.counts)
     cut = plan.cut or (lambda row: cut_window(genome, row, cutting))
-    splits, told = deal_rows(plan.rows, genome, rule)
+    files: list[str | Path] = []
+    for given in plan.sources.values():
+        files += [given] if isinstance(given, str | Path) else given
+    named = ", ".join(map(str, files[:5])) + (", ..." if len(files) > 5 else "")
+    if not len(plan.rows):
+        raise InputError(f"{named}: no row is left of it: {_tell_counts(counts)}")
+    splits, told = deal_rows(plan.rows, genome, rule, named)
     counts["windows that overlap one of another split"] += int((splits < 0).sum())
     digests, labels = _digest(plan.rows, cut, splits, counts)
     _drop_twins(splits, digests, labels, counts, keep_twins)
     by_contigs = told.startswith("contigs")
-    files: list[str | Path] = [genome.path]
-    for given in plan.sources.values():
-        files += [given] if isinstance(given, str | Path) else given
+    for number, split in ((0, "train"), (2, "test")):
+        if not (splits == number).any():
+            raise InputError(
+                f"{named}: of {len(splits):,} rows none is left for {split} (splits: {told}); left out were: "
+                f"{_tell_counts(counts)}"
+            )
     recipe = Recipe(
         plan.kind,
         plan.title,
@@ -211,7 +220,7 @@ def write_task(
         plan.problem,
         plan.metric or METRICS[plan.problem][0],
         alternative="alternative" if plan.pairs else None,
-        files=files,
+        files=[genome.path, *files],
         settings={**dataclasses.asdict(cutting), **plan.settings, "splits": told},
         assembly=output.assembly,
         license=output.license,
@@ -222,6 +231,10 @@ def write_task(
         _write_tables(folder, plan, genome, cut, splits)
         facts = folder.finish(counts, [f"splits: {told}"])
     return Built(Path(output.out) / output.name, facts)
+
+
+def _tell_counts(counts: Mapping[str, int]) -> str:
+    return "; ".join(f"{count:,} {reason}" for reason, count in counts.items() if count) or "none"
 
 
 def _stream(rows: pa.Table, chosen: np.ndarray) -> Iterator[list[dict[str, Any]]]:

@@ -42,19 +42,20 @@ class SplitRule(NamedTuple):
     seed: int = 0
 
 
-def deal_rows(plan: pa.Table, genome: StoredGenome, rule: SplitRule) -> tuple[np.ndarray, str]:
+def deal_rows(plan: pa.Table, genome: StoredGenome, rule: SplitRule, files: str) -> tuple[np.ndarray, str]:
     """Return the split of each row, int8: an index of `SPLITS`, or -1 where a row is in none; and how it was done.
 
     Args:
         plan: rows with `record`, `start` and `end`; where there is a column `split`, it says it.
         genome: that they are of.
         rule: for the others.
+        files: that they are of, for messages.
 
     Raises:
         `InputError`: no row is left for the training or the test; a split of another name.
     """
     if "split" in plan.column_names:
-        return _read_splits(plan["split"].to_pylist()), "as the table says"
+        return _read_splits(plan["split"].to_pylist(), files), "as the table says"
     chroms = [fold_name(chrom) for chrom in genome.chroms]
     record = plan["record"].to_numpy()
     found = {split: set(map(fold_name, getattr(rule, split))) for split in ("test", "validation")}
@@ -71,10 +72,10 @@ def deal_rows(plan: pa.Table, genome: StoredGenome, rule: SplitRule) -> tuple[np
         there = ", ".join(dict.fromkeys(genome.chroms[number] for number in np.unique(record)[:8]))
         lacking = "test" if not has["test"] else "train"
         raise InputError(
-            f"no row is left for {lacking}: the rows lie on {there}; choose other --test_contigs, or leave them "
-            "out: then blocks are dealt"
+            f"{files}: no row is left for {lacking}: the rows lie on {there}; choose other --test_contigs, or leave "
+            "them out: then blocks are dealt"
         )
-    return _deal_blocks(plan, genome, rule)
+    return _deal_blocks(plan, genome, rule, files)
 
 
 def _describe_contigs(rule: SplitRule) -> str:
@@ -82,7 +83,7 @@ def _describe_contigs(rule: SplitRule) -> str:
     return f"{told}; validation {', '.join(rule.validation)}" if rule.validation else told
 
 
-def _read_splits(values: Sequence[str | None]) -> np.ndarray:
+def _read_splits(values: Sequence[str | None], files: str) -> np.ndarray:
     codes = {name: number for number, name in enumerate(SPLITS)}
     codes |= {name: codes[split] for name, split in NAMES.items()}
     found = []
@@ -96,7 +97,7 @@ def _read_splits(values: Sequence[str | None]) -> np.ndarray:
     return np.array(found, dtype=np.int8)
 
 
-def _deal_blocks(plan: pa.Table, genome: StoredGenome, rule: SplitRule) -> tuple[np.ndarray, str]:
+def _deal_blocks(plan: pa.Table, genome: StoredGenome, rule: SplitRule, files: str) -> tuple[np.ndarray, str]:
     record, start, end = (plan[name].to_numpy() for name in ("record", "start", "end"))
     width = int((end - start).max(initial=1))
     bases = sum(genome.lengths)
@@ -113,8 +114,8 @@ def _deal_blocks(plan: pa.Table, genome: StoredGenome, rule: SplitRule) -> tuple
         raise InputError(f"--test_share and --validation_share: {shares.sum():g} together, and they must be below 1")
     if len(blocks) <= (shares > 0).sum():
         raise InputError(
-            f"the rows lie in {len(blocks)} block(s) of {size:,} bp, fewer than there are splits; give a smaller "
-            "--block, more rows, or --test_contigs"
+            f"{files}: the rows lie in {len(blocks)} block(s) of {size:,} bp, fewer than there are splits; give "
+            "a smaller --block, more rows, or --test_contigs"
         )
     labels = _number_labels(plan)
     table = np.zeros((len(blocks), int(labels.max(initial=0)) + 1), dtype=np.int64)

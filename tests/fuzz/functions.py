@@ -1,6 +1,7 @@
 """What changed files are read by: functions of the package, in this process, that answer or raise an `InputError`."""
 
 import gzip
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -257,6 +258,32 @@ def _read_megatron(folder: Path) -> Any:
     return [recipe.make(source) for recipe in recipes.values()]
 
 
+def _read_task_places(path: Path) -> int:
+    """Rows of a table or BED file, found in a genome, and the windows around them: each as long as it should be."""
+    from gengram.benchmarks.builders.genome import Finder, store_genome
+    from gengram.benchmarks.builders.places import PlaceTable
+
+    with store_genome(path.parent / "genome.fa") as genome:
+        places = list(PlaceTable(path).stream(Finder(genome, path)))
+        for place in places:
+            window = genome.cut(place.record, place.start - 9, place.start + 9, pad=True)
+            assert window is not None and len(window) == 18 and set(window) <= set("ACGTN")
+    return len(places)
+
+
+def _read_task_variants(path: Path) -> int:
+    """Variants of a table or VCF file whose REF is that of a genome, with both windows."""
+    from gengram.benchmarks.builders.variants import build_variants
+    from gengram.benchmarks.builders.window_rows import Output
+    from gengram.benchmarks.builders.window_splits import SplitRule
+
+    with tempfile.TemporaryDirectory() as folder:
+        output, key = Output(folder, "task"), "KIND" if path.suffix == ".vcf" else "label"
+        rule = SplitRule(block=120, validation_share=0.0)
+        built = build_variants(str(path.parent / "genome.fa"), [str(path)], 20, output, rule, label_column=key)
+    return sum(one["rows"] for one in built.facts["rows"].values())
+
+
 READERS = {
     "fasta": Reader("sequences.fa", "", "text", _read_rows_both_ways),
     "fasta.gz": Reader("sequences.fa.gz", "", "gzip", _read_rows_both_ways),
@@ -277,6 +304,10 @@ READERS = {
     "genes, BED": Reader("genes.bed", "", "text", _read_gene_models),
     "genes, table": Reader("genes.tsv", "", "text", _read_gene_models),
     "vcf": Reader("calls.vcf", "", "text", _read_variants),
+    "places of a task, BED": Reader("elements.bed", "", "text", _read_task_places, ("genome.fa",)),
+    "places of a task, table": Reader("sites.csv", "", "text", _read_task_places, ("genome.fa",)),
+    "variants of a task, table": Reader("snps.csv", "", "text", _read_task_variants, ("genome.fa",)),
+    "variants of a task, VCF": Reader("phased.vcf", "", "text", _read_task_variants, ("genome.fa",)),
     "regions of a corpus, BED": Reader("places.bed", "", "text", _read_corpus_regions),
     "regions of a corpus, GFF3": Reader("features.gff3", "", "text", _read_corpus_regions),
     "regions of a corpus, GTF": Reader("features.gtf", "", "text", _read_corpus_regions),

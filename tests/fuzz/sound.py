@@ -105,6 +105,7 @@ def make_tables(root: Path) -> None:
     genes = {"gff3": GENES_GFF3, "gtf": GENES_GTF, "bed": GENES_BED, "tsv": GENES_TSV}
     for ending, text in genes.items():
         (root / f"genes.{ending}").write_text(text)
+    make_windows(root, contigs)
     recipe = {"species": "one", "fasta": "genome.fa", "hold_out": {"validation": ["chr2"]}}
     (root / "corpus.yaml").write_text(
         f"name: corpus\nlicence: mit\ngenomes:\n  - {json.dumps(recipe)}\nmax_n_run: 50\n"
@@ -113,6 +114,29 @@ def make_tables(root: Path) -> None:
     folder.mkdir()
     shutil.copy(root / "table.csv", folder / "train.csv")
     (folder / "README.md").write_text(CARD)
+
+
+def make_windows(root: Path, contigs: list[str]) -> None:
+    """Variants, samples and places of `genome.fa`, of which tasks of windows are made."""
+    spots = [(number, at) for number in (1, 2) for at in range(60, 840, 13)]
+    spots = sorted({*spots, *((1, at) for at in range(300, 360)), *((2, at) for at in range(510, 570))})
+    calls, snps, sites = [], ["chrom,position,ref,alt,label,tissue"], ["symbol,chrom,TSS,strand,one,two"]
+    for number, at in spots:
+        ref = contigs[number - 1][at]
+        alt = "CGTA"["ACGT".index(ref)]
+        left, right, more = at % 2, at % 3 // 2, at % 5 // 4
+        calls.append(f"chr{number}\t{at + 1}\t.\t{ref}\t{alt}\t.\tPASS\tKIND={'ab'[at % 2]}\tGT\t")
+        calls[-1] += "\t".join([f"{left}|{right}", f"{right}|{more}", f"{more}|1", f"0|{left}"]) + "\n"
+        snps.append(f"chr{number},{at + 1},{ref},{alt},{('benign', 'causal')[at % 2]},t{at % 3}")
+        sites.append(f"G{at},chr{number},{at + 1},{'+-'[at % 2]},{at / 8},{at % 7 / 2}")
+    kind = '##INFO=<ID=KIND,Number=1,Type=String,Description="class">'
+    head = ["##fileformat=VCFv4.3", kind, "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\tS1\tS2\tS3\tS4"]
+    (root / "phased.vcf").write_text("\n".join(head) + "\n" + "".join(calls))
+    (root / "snps.csv").write_text("\n".join(snps) + "\n")
+    (root / "sites.csv").write_text("\n".join(sites[:1] + sites[1::8]) + "\n")
+    (root / "panel.tsv").write_text("sample\tpopulation\nS1\tone\nS2\ttwo\nS3\tone\nS4\ttwo\n")
+    elements = [f"chr{number}\t{at}\t{at + 17}\te{at}\n" for number in (1, 2) for at in range(60, 840, 130)]
+    (root / "elements.bed").write_text("".join(elements))
 
 
 def make_models(root: Path) -> None:
