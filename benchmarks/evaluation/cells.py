@@ -65,12 +65,15 @@ class Cells:
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
-            return self._drop(path, str(error))
+            _tell_damage(path, str(error))
+            return None
         if not isinstance(cell, dict) or cell.get("key") != key:
-            return self._drop(path, "it is no cell of this name")
+            _tell_damage(path, "it is no cell of this name")
+            return None
         predictions = self._name(key, ".npz")
         if not predictions.is_file() or hash_file(predictions) != cell.get("predictions"):
-            return self._drop(path, f"its predictions {predictions.name} are not those that were written")
+            _tell_damage(path, f"its predictions {predictions.name} are not those that were written")
+            return None
         return cell
 
     def read_predictions(self, key: str) -> Predictions:
@@ -125,8 +128,9 @@ class Cells:
         finally:
             partial.unlink(missing_ok=True)
 
-    def _drop(self, path: Path, reason: str) -> None:
-        tell(f"warning: {path}: computed again: {reason}")
+
+def _tell_damage(path: Path, reason: str) -> None:
+    tell(f"warning: {path}: computed again: {reason}")
 
 
 def pack_predictions(predictions: Predictions) -> bytes:

@@ -183,7 +183,9 @@ def test_a_model_that_is_too_short_is_refused_for_this_task_only(evaluate, model
     assert re.search(r"120 bp, are 12[0-9] tokens, and the model takes 64", cells["long"]["tiny"]["reason"])
 
 
-@pytest.mark.parametrize("moment", [1, 2, 5, 8])
+@pytest.mark.parametrize(
+    "moment", [2, 7, *(pytest.param(moment, marks=pytest.mark.slow) for moment in (1, 4, 5, 8, 11))]
+)
 def test_a_killed_run_goes_on_where_it_was(evaluate, model, protocol, counted, monkeypatch, tmp_path, moment):
     """Killed when it is about to give a file its name, for the moment-th time: between cells and within one."""
     words = ["--model", str(model), "--protocol", "stand-in"]
