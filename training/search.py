@@ -14,7 +14,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from transformers import IntervalStrategy, set_seed
 from transformers.trainer_utils import SaveStrategy
@@ -155,7 +155,7 @@ class _Search:
         self.count = count_trials(self.space, training.search_trials)
         self.seed = next(seed for seed in range(len(training.seeds) + 1) if seed not in training.seeds)
         self.metric = str(training.metric_for_best_model or "loss").removeprefix("eval_")
-        self.direction = "minimize" if self.metric == "loss" else "maximize"
+        self.direction: Literal["minimize", "maximize"] = "minimize" if self.metric == "loss" else "maximize"
         self.sign = 1 if self.metric == "loss" else -1
         splits = {split: rows for split, rows in ready.data.splits.items() if split != "test"}
         self.data = dataclasses.replace(ready.data, splits=splits)
@@ -268,7 +268,7 @@ class _Objective:
         self.metric, self.keeps_best = metric, keeps_best
         self.sign = 1 if metric == "loss" else -1
         self.best: float | None = None
-        self.measured: dict[str, float] | None = None
+        self.measured: dict[str, float | None] | None = None
 
     def __call__(self, metrics: dict[str, float]) -> float:
         """Take the metrics of a validation; what is not a number is worse than any number."""

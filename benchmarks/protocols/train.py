@@ -286,7 +286,9 @@ def _describe(report: dict[str, Any], position: int, metric: str) -> dict[str, A
     ]
     best = (min if metric == "loss" else max)(tried, key=lambda line: line[metric], default=None)
     chosen: dict[str, Any] = {"metric": metric, "epoch": best and best["epoch"]}
-    chosen |= {name: training[name] for name in _TOLD if training.get(name) is not None}
+    by_steps = training.get("max_steps", -1) > 0
+    told = [name for name in _TOLD if name != ("num_train_epochs" if by_steps else "max_steps")]
+    chosen |= {name: training[name] for name in told if training.get(name) is not None}
     chosen |= {name: value for name, value in (search or {}).get("settings", {}).items()}
     if report.get("adapter"):
         chosen["adapter"] = report["adapter"]

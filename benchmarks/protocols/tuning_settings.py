@@ -129,7 +129,9 @@ class TrainingSettings:
             preset.pop("max_steps", None)
         if self.max_steps is not None:
             preset.pop("num_train_epochs", None)
-        given = {_ARGUMENTS[name]: getattr(self, name) for name in _ARGUMENTS if getattr(self, name) is not None}
+        # A switch that is off is not given: a preset's stays on.
+        values = {key: getattr(self, name) for name, key in _ARGUMENTS.items()}
+        given = {key: value for key, value in values.items() if value is not None and value is not False}
         defaults = {_ARGUMENTS[name]: value for name, value in _DEFAULTS.items()}
         chosen = {**defaults, **preset, **given}
         if self.max_steps is not None:
@@ -137,7 +139,6 @@ class TrainingSettings:
         elif self.epochs is not None:
             chosen["eval_strategy"] = "epoch"
             chosen.pop("eval_steps", None)
-        chosen["gradient_checkpointing"] = self.gradient_checkpointing or preset.get("gradient_checkpointing", False)
         if self.dtype == "bfloat16":
             chosen["bf16"] = True
         return chosen

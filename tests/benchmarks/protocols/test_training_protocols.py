@@ -417,6 +417,9 @@ def test_presets_are_the_published_numbers():
         "mouse_1": 5,
         "EMP_H3": 3,
     }
+    zero = FinetuneSettings(preset="genomic-benchmarks-hyenadna", weight_decay=0.0, warmup=0.0).choose_arguments("GB/x")
+    assert (zero["weight_decay"], zero["warmup_steps"]) == (0, 0)
+    assert FinetuneSettings(preset="genos").choose_arguments("GB/x")["gradient_checkpointing"] is True
     arguments = FinetuneSettings(preset="genomic-benchmarks-hyenadna", epochs=5).choose_arguments("GB/x")
     assert (
         arguments["num_train_epochs"] == 5 and arguments["weight_decay"] == 0.1 and arguments["learning_rate"] == 6e-4
