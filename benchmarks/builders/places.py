@@ -20,6 +20,7 @@ STARTS, ENDS = ("start", "chromstart", "chrom_start"), ("end", "stop", "chromend
 POSITIONS = ("position", "pos", "cage_representative_tss", "tss", "bp")
 STRANDS, NAMES = ("strand",), ("name", "id", "symbol", "gene", "gene_id", "rsid", "variant_id")
 _PIECE = 1 << 16
+_CLASSES, _LONGEST = 1000, 200  # a task has that many, of so many letters
 
 
 class Place(NamedTuple):
@@ -202,10 +203,25 @@ def _read_whole(value: Any, where: str, column: str) -> int:
     return int(text.partition(".")[0])
 
 
-def order_labels(labels: Iterable[str]) -> list[str]:
-    """Return the classes in the order of their ids: numbers by size, other names by letter, what is not something last
-    (`positive` is 1)."""
+def order_labels(labels: Iterable[str], files: str) -> list[str]:
+    """Return the classes in the order of their ids: numbers by size, other names by letter.
+
+    Args:
+        labels: of rows, or each once.
+        files: that they are of, for messages.
+
+    Raises:
+        `InputError`: fewer than two, or what can only be another column.
+    """
     names = sorted(set(labels))
+    if len(names) < 2:
+        raise InputError(f"{files}: all rows have the label {names[0][:60]!r}; two classes are needed")
+    if len(names) > _CLASSES or max(map(len, names)) > _LONGEST:
+        longest = max(names, key=len)
+        raise InputError(
+            f"{files}: {len(names):,} labels, such as {longest[:60]!r} of {len(longest):,} letters, are no classes (up "
+            f"to {_CLASSES:,} of {_LONGEST} letters); name the column that has the labels"
+        )
     if all(re.fullmatch(r"-?[0-9]{1,18}", name) for name in names):
         return sorted(names, key=int)
     return names

@@ -114,7 +114,7 @@ def build_populations(
         counts["windows of the reference with too few variants"] += int((numbers < min_variants).sum())
         places = places[numbers >= min_variants]
         edits = _read_edits(stored, vcf, choice, named, places, length)
-        dealt = _deal_samples(population, rule)
+        dealt = _deal_samples(population, rule, samples)
         schema = plan_schema(
             ("label", pa.string()),
             ("name", pa.string()),
@@ -150,7 +150,7 @@ def build_populations(
                 return _END
             return _N if has_many_n(stored, row, sequence, cutting) else Window(sequence, None, row["label"])
 
-        classes = order_labels(population.values())
+        classes = order_labels(population.values(), samples)
         notes: dict[str, Any] = {
             "title": f"Populations, {length:,} bp",
             "description": "Of which population is the sample that the haplotype is of? All windows of a sample are in "
@@ -217,7 +217,9 @@ def _read_populations(file: str, sample_column: str | None, population_column: s
         if sample is None or name is None:
             raise InputError(f"{file}, data row {row}: the sample or its population is empty")
         if population.setdefault(sample, name) != name:
-            raise InputError(f"{file}, data row {row}: sample {sample!r} is {population[sample]!r} in an earlier row")
+            raise InputError(
+                f"{file}, data row {row}: sample {sample[:60]!r} is {population[sample][:60]!r} in an earlier row"
+            )
     if len(set(population.values())) < 2:
         raise InputError(f"{file}: it has {len(set(population.values()))} population(s); two are needed")
     return population
@@ -237,7 +239,7 @@ def _check_samples(vcf: Sequence[str], table: str, population: dict[str, str]) -
         if lacking := [sample for sample in population if sample not in known]:
             raise InputError(
                 f"{table}: {len(lacking):,} of {len(population):,} samples are not in {Path(file).name}, such as "
-                f"{lacking[0]!r}{suggest(lacking[0], there)}; remove these rows, or give the file that has them"
+                f"{lacking[0][:60]!r}{suggest(lacking[0][:60], there)}; remove these rows, or give the right file"
             )
         if more := len(known - set(population)):
             tell(f"{file}: {more:,} samples are passed over: {table} has no population of them")
@@ -294,7 +296,7 @@ def _read_edits(
     return edits
 
 
-def _deal_samples(population: Mapping[str, str], rule: SplitRule) -> dict[str, str]:
+def _deal_samples(population: Mapping[str, str], rule: SplitRule, file: str) -> dict[str, str]:
     """Return the split of each sample: of every population the same shares."""
     dealt: dict[str, str] = {}
     for place, name in enumerate(sorted(set(population.values()))):
@@ -304,8 +306,8 @@ def _deal_samples(population: Mapping[str, str], rule: SplitRule) -> dict[str, s
         validation = max(round(rule.validation_share * len(several)), int(rule.validation_share > 0))
         if test + validation >= len(several):
             raise InputError(
-                f"population {name!r} has {len(several)} sample(s), too few for train, validation and test; give more, "
-                "or --validation_share 0"
+                f"{file}: population {name[:60]!r} has {len(several)} sample(s), too few for train, validation and "
+                "test; give more, or --validation_share 0"
             )
         for rank, number in enumerate(order):
             dealt[several[number]] = SPLITS[2 if rank < test else 1 if rank < test + validation else 0]

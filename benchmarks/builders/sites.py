@@ -85,6 +85,8 @@ def build_sites(
             rows.add(place.record, start, start + length, place.strand, label, place.name, *extra)
         finish([finder], counts)
         plan = rows.finish()
+        if not len(plan):
+            raise InputError(f"{table}: no row of it lies in {stored.path}")
         notes: dict[str, Any] = {
             "title": f"Places of a table, {length:,} bp",
             "description": f"What does the table say of the place in the middle? Its columns {', '.join(columns[:20])}"
@@ -92,9 +94,7 @@ def build_sites(
             "problem": problem,
         }
         if problem == "single_label":
-            notes["classes"] = order_labels(plan["label"].unique().to_pylist())
-            if len(notes["classes"]) < 2:
-                raise InputError(f"{table}: all rows have the label {notes['classes'][0]!r}; two are needed")
+            notes["classes"] = order_labels(plan["label"].unique().to_pylist(), table)
         elif problem == "multi_label":
             notes["classes"] = columns
         settings: dict[str, Any] = {"label_columns": columns, "position_column": position_column, "log1p": log1p}

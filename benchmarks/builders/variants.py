@@ -124,9 +124,7 @@ def build_variants(
         if not rows:
             told = "; ".join(f"{count:,} {reason}" for reason, count in counts.items())
             raise InputError(f"{', '.join(files.values())}: no variant is left ({told or 'the files have none'})")
-        classes = None if is_number else order_labels(plan["label"].unique().to_pylist())
-        if classes is not None and len(classes) < 2:
-            raise InputError(f"{', '.join(files.values())}: all variants have the label {classes[0]!r}; two are needed")
+        classes = None if is_number else order_labels(plan["label"].unique().to_pylist(), ", ".join(files.values()))
         notes: dict[str, Any] = {
             "title": f"Variants, {length:,} bp",
             "description": "The window with the reference allele, and with the alternative allele; the variant's first "

@@ -117,6 +117,76 @@ COMMANDS = {
         "dataset build exon-intron --genome {case}/genome.fa --annotation {sound}/genes.gff3 --length 20 --block 60 "
         "--out {out}/tasks",
     ),
+    "VCF of hotspots": Command(
+        "phased.vcf",
+        "",
+        "text",
+        "dataset build hotspots --genome {sound}/genome.fa --vcf {case}/phased.vcf --length 30 --block 100 "
+        "--ratio 3 --out {out}/tasks",
+    ),
+    "VCF of variants": Command(
+        "phased.vcf",
+        "",
+        "text",
+        "dataset build variants --genome {sound}/genome.fa --variants {case}/phased.vcf --label_column KIND "
+        "--length 20 --block 120 --out {out}/tasks",
+    ),
+    "VCF of populations": Command(
+        "phased.vcf",
+        "",
+        "text",
+        "dataset build populations --genome {sound}/genome.fa --vcf {case}/phased.vcf --samples {sound}/panel.tsv "
+        "--length 60 --validation_share 0 --out {out}/tasks",
+    ),
+    "samples of populations": Command(
+        "panel.tsv",
+        "",
+        "text",
+        "dataset build populations --genome {sound}/genome.fa --vcf {sound}/phased.vcf --samples {case}/panel.tsv "
+        "--length 60 --validation_share 0 --out {out}/tasks",
+    ),
+    "table of variants": Command(
+        "snps.csv",
+        "",
+        "text",
+        "dataset build variants --genome {sound}/genome.fa --variants {case}/snps.csv --length 20 --block 120 "
+        "--out {out}/tasks",
+    ),
+    "table of sites": Command(
+        "sites.csv",
+        "",
+        "text",
+        "dataset build sites --genome {sound}/genome.fa --table {case}/sites.csv --label_columns one two --length 20 "
+        "--block 120 --out {out}/tasks",
+    ),
+    "table of promoters": Command(
+        "sites.csv",
+        "",
+        "text",
+        "dataset build promoters --genome {sound}/genome.fa --sites {case}/sites.csv --length 20 --block 120 "
+        "--out {out}/tasks",
+    ),
+    "BED of enhancers": Command(
+        "elements.bed",
+        "",
+        "text",
+        "dataset build enhancers --genome {sound}/genome.fa --intervals {case}/elements.bed --length 20 --block 120 "
+        "--out {out}/tasks",
+    ),
+    "BED of regulatory elements": Command(
+        "elements.bed",
+        "",
+        "text",
+        "dataset build regulatory --genome {sound}/genome.fa --positives {case}/elements.bed --length 40 --chunk 10 "
+        "--block 120 --out {out}/tasks",
+    ),
+    "genome of windows": Command(
+        "genome.fa",
+        "",
+        "text",
+        "dataset build enhancers --genome {case}/genome.fa --intervals {sound}/elements.bed --length 20 --block 120 "
+        "--out {out}/tasks",
+    ),
     "BED": Command(
         "places.bed",
         "",
