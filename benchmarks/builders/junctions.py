@@ -14,6 +14,7 @@ from gengram.errors import InputError
 from gengram.files import check_input_files
 from gengram.genome.contigs import Part
 from gengram.genome.fasta import read_fasta
+from gengram.training.corpus.spans import cover, merge_spans
 
 from .folder import Built, Recipe, check_task_folder
 from .rows import COLUMNS, Choice, Genome, build_task, check_models, open_genome
@@ -24,6 +25,7 @@ SITES = ("none", "donor", "acceptor")
 MIN_INTRON = 30
 """Shorter gaps between exons are no introns, as those of frameshifts in an assembly."""
 _FEW_CANONICAL = 0.8
+_NOTHING = np.zeros((0, 2), dtype=np.int64)
 # At a cut, on the genome's strand: where the two bases of a donor and an acceptor are, and what they are.
 _SIGNALS = {
     ("+", "donor"): (0, "GT"),
@@ -148,9 +150,10 @@ def _find_decoys(
     rng = np.random.default_rng(seed)
     matched = _match(genome, sites["chrom"].unique())
     parts = {part.record: (chrom, part) for chrom, several in matched.items() for part in several}
-    bodies: dict[tuple[str, str], list[tuple[int, int]]] = {}
+    gathered: dict[tuple[str, str], list[tuple[int, int]]] = {}
     for one in models.transcripts:
-        bodies.setdefault((one.chrom, one.strand), []).append((one.start, one.end))
+        gathered.setdefault((one.chrom, one.strand), []).append((one.start, one.end))
+    bodies = {place: merge_spans(np.array(spans, dtype=np.int64)) for place, spans in gathered.items()}
     by_chrom = dict(iter(sites.groupby("chrom", sort=False)))
     found: list[pd.DataFrame] = []
     canonical = donors = 0
@@ -169,14 +172,7 @@ def _find_decoys(
                 known = of_strand.loc[of_strand["label"] == 1, "cut"].to_numpy()
                 donors += len(known)
                 canonical += int(np.isin(known, cuts).sum())
-            inside = np.zeros(len(letters) + 1, dtype=np.int32)
-            for start, end in bodies.get((chrom, strand), ()):
-                low, high = (min(max(value - part.start, 0), len(letters)) for value in (start, end))
-                inside[low] += 1
-                inside[high] -= 1
-            covered = np.cumsum(inside) > 0
-            at = cuts - part.start
-            free = (at >= 0) & (at <= len(letters)) & covered[np.clip(at, 0, len(letters))]
+            free = cover(bodies.get((chrom, strand), _NOTHING), cuts)
             free &= ~np.isin(cuts, of_strand["cut"].to_numpy())
             pool = cuts[free]
             count = min(len(pool), (len(of_strand) + (kind == "donor") * 2) // 4)

@@ -273,9 +273,9 @@ def _judge(
     forward, folded = np.zeros(len(rows), dtype=np.int64), np.zeros(len(rows), dtype=np.int64)
     for here, letters in _read_records(rows, sources):
         at = here.index.to_numpy()
-        others = np.concatenate([[0], np.cumsum(_OTHER[np.frombuffer(letters.encode("ascii", "replace"), np.uint8)])])
+        others = np.flatnonzero(_OTHER[np.frombuffer(letters.encode("ascii", "replace"), dtype=np.uint8)])
         starts, ends = ((here[name] - here["offset"]).to_numpy(np.int64) for name in ("start", "end"))
-        share[at] = (others[ends] - others[starts]) / (ends - starts)
+        share[at] = (np.searchsorted(others, ends) - np.searchsorted(others, starts)) / (ends - starts)
         for place, sequence in zip(at, _cut_letters(here, letters)):
             forward[place] = hash(sequence)
             folded[place] = hash(min(sequence, reverse_complement(sequence, keep_others=True)))
