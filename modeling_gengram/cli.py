@@ -64,6 +64,9 @@ VERBS: dict[str, Verb] = {
     "evaluate": Verb(
         "gengram.benchmarks.evaluation.command:evaluate", "measure models on benchmark tasks, beside baselines"
     ),
+    "compare": Verb(
+        "gengram.benchmarks.evaluation.command:compare", "test whether one evaluated model is better than another"
+    ),
     "leaderboard": Verb(
         "gengram.benchmarks.evaluation.command:leaderboard", "collect evaluations into one table of models by tasks"
     ),

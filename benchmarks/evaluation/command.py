@@ -1,4 +1,4 @@
-"""The verbs that evaluate: evaluate, leaderboard."""
+"""The verbs that evaluate: evaluate, compare, leaderboard."""
 
 import argparse
 import re
@@ -166,6 +166,50 @@ def evaluate(argv: Sequence[str] | None = None) -> int:
     return run(parser, parser.parse(argv), work) or int(bool(failing))
 
 
+def compare(argv: Sequence[str] | None = None) -> int:
+    """Run `gengram compare`; returns the exit code."""
+    parser = VerbParser(
+        "compare",
+        usage="A B [--metric METRIC] [--out comparison.md] [...]",
+        description="Compare two models that gengram evaluate has measured, on the same test rows: the difference on "
+        "each task with an interval and a paired test, and a test over all tasks.",
+        example="gengram compare runs/small runs/large --plot differences.png\n"
+        "gengram compare runs/18:small runs/18:large --metric mcc --out comparison.md\n"
+        "gengram compare runs/18:small runs/18:baseline:kmer",
+        notes="A task counts where its name, the checksum of its rows and the version of the protocol agree; what is\n"
+        "left out is told with the reason. Rows are drawn for both alike (bootstrap), over tasks Wilcoxon's signed\n"
+        "ranks are tested; p (Holm) is adjusted for the number of tasks.",
+    )
+    parser.add_position("a", "A")
+    parser.add_position("b", "B")
+    what = parser.add_argument_group("what")
+    what.add_argument("--a", metavar="FOLDER[:NAME]", help="folder of gengram evaluate, and which of its models")
+    what.add_argument("--b", metavar="FOLDER[:NAME]", help="the other one; baselines have names too: baseline:kmer")
+    what.add_argument("--metric", metavar="METRIC", help="one metric for all tasks (default: each task's own)")
+    output = parser.add_argument_group("output")
+    add_out(output, "the comparison as Markdown: .md (default: standard output)", required=False)
+    output.add_argument(
+        "--plot", metavar="FILE", help="differences with their intervals, .png or .svg (needs matplotlib)"
+    )
+    parser.add_common()
+
+    def work(a: str, b: str, metric: str | None, out: str | None, plot: str | None, overwrite: bool) -> Answer:
+        if out is not None:
+            check_output_file(out, (".md",), overwrite)
+        _check_plot(plot, overwrite)
+        from gengram.benchmarks.evaluation import compare as comparison
+
+        found = comparison.compare_sides(comparison.open_side(a), comparison.open_side(b), metric)
+        text = comparison.render_comparison(found)
+        if out is not None:
+            write_text(text, Path(out))
+        if plot is not None:
+            save_figure(comparison.draw_comparison(found), Path(plot))
+        return Answer(text if out is None else out, {"out": out, "plot": plot, **found})
+
+    return run(parser, parser.parse(argv), work)
+
+
 def leaderboard(argv: Sequence[str] | None = None) -> int:
     """Run `gengram leaderboard`; returns the exit code."""
     parser = VerbParser(
@@ -194,10 +238,7 @@ def leaderboard(argv: Sequence[str] | None = None) -> int:
     def work(positions: list[str], out: str | None, plot: str | None, overwrite: bool) -> Answer:
         if out is not None:
             check_output_file(out, (".md", ".csv"), overwrite)
-        if plot is not None:
-            check_output_file(plot, (".png", ".svg"), overwrite)
-            if find_spec("matplotlib") is None:
-                raise InputError(f"{plot}: no plot without matplotlib: pip install 'gengram[plots]'")
+        _check_plot(plot, overwrite)
         if not positions:
             raise InputError("give folders that gengram evaluate has written to")
         from gengram.benchmarks.evaluation import leaderboard as board
@@ -211,6 +252,13 @@ def leaderboard(argv: Sequence[str] | None = None) -> int:
         return Answer(text if out is None else out, {"out": out, "plot": plot, **found})
 
     return run(parser, parser.parse(argv), work)
+
+
+def _check_plot(plot: str | None, overwrite: bool) -> None:
+    if plot is not None:
+        check_output_file(plot, (".png", ".svg"), overwrite)
+        if find_spec("matplotlib") is None:
+            raise InputError(f"{plot}: no plot without matplotlib: pip install 'gengram[plots]'")
 
 
 def _choose_tasks(options: dict[str, Any]) -> "list[ChosenTask]":
@@ -269,4 +317,4 @@ def _seed(text: str) -> int:
     return int(text)
 
 
-__all__ = ["evaluate", "leaderboard"]
+__all__ = ["compare", "evaluate", "leaderboard"]

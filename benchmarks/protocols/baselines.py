@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gengram.errors import InputError
+from gengram.progress import track
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -71,7 +72,7 @@ class Baseline:
         """
         if task.problem == "token":
             raise InputError(f"{self.name} is a model of whole rows; the labels of {task.task.name} are of bases")
-        if not len(task.train.sequences):
+        if not len(task.train):
             raise InputError(f"{self.name} has nothing to learn from: {task.task.name} has no training rows")
         module, function = self.run.split(":")
         return getattr(import_module(module), function)(task, seeds if self.seeded else seeds[:1], cache)
@@ -115,6 +116,14 @@ BASELINES: dict[str, Baseline] = {
             {**_LINEAR, "centre": CENTRE, "whole": WHOLE, "strength": 1.0},
             f"{_HERE}:run_positions",
         ),
+        Baseline(
+            f"{PREFIX}cnn",
+            1,
+            "small convolutional network, trained on the letters from nothing",
+            True,
+            {"rows": 10_000, "longest": 4096},
+            f"{_HERE}:run_cnn",
+        ),
     )
 }
 """By name; `evaluate --baselines` takes the names, with or without `baseline:`."""
@@ -145,7 +154,7 @@ def run_majority(task: "PreparedTask", seeds: Sequence[int], cache: Path | None)
     from gengram.training.baselines.predictors import guess_constant
 
     output = guess_constant(task.problem, task.all_train.labels, len(task.classes))
-    return _tell(seeds, np.tile(output, (len(task.test.sequences), 1)))
+    return _tell(seeds, np.tile(output, (len(task.test), 1)))
 
 
 def run_kmer(task: "PreparedTask", seeds: Sequence[int], cache: Path | None) -> "list[Outcome]":
@@ -177,7 +186,7 @@ def run_positions(task: "PreparedTask", seeds: Sequence[int], cache: Path | None
     if CENTRE < lengths.min() == lengths.max() <= WHOLE:
         widths.append(int(lengths[0]))
     tried = []
-    if len(widths) > 1 and len(task.validation.sequences):
+    if len(widths) > 1 and len(task.validation):
         for width in widths:
             predict = _fit(name, task, make_centre_features(width), task.train, strength=1.0)
             tried.append({"width": width, "validation": measure_rows(task, predict(task.validation), task.validation)})
@@ -186,6 +195,40 @@ def run_positions(task: "PreparedTask", seeds: Sequence[int], cache: Path | None
     chosen = {"width": best["width"], "tried": tried}
     predict = _fit(name, task, make_centre_features(best["width"]), task.all_train, strength=1.0)
     return _tell(seeds, predict(task.test), best["validation"], chosen)
+
+
+def run_cnn(task: "PreparedTask", seeds: Sequence[int], cache: Path | None) -> "list[Outcome]":
+    """A small convolutional network; the epoch is chosen on the validation rows, for each seed."""
+    from gengram.benchmarks.protocols.table import Outcome
+    from gengram.loading.models import choose_device
+    from gengram.training.baselines.cnn import train_cnn
+    from gengram.training.baselines.predictors import choose_rows
+
+    name = f"{PREFIX}cnn"
+    if not len(task.validation):
+        raise InputError(f"{name}: {task.task.name} has no validation rows, and the epoch is not chosen on test rows")
+    order = choose_rows(len(task.train))
+    if len(order) < 2:
+        raise InputError(f"{name}: {task.task.name} has a single training row")
+    inputs, held = list_inputs(task.train), list_inputs(task.validation)
+    outputs = task.train.labels.shape[1] if task.train.labels.ndim == 2 else len(task.classes)
+    outcomes = []
+    for seed in track(seeds, desc=name, unit="seed"):
+        trained = train_cnn(
+            task.problem,
+            outputs,
+            ([inputs[row] for row in order], task.train.labels[order]),
+            held,
+            lambda found: measure_rows(task, found, task.validation),
+            task.task.metric,
+            seed,
+            device=choose_device(),
+        )
+        tried = [{"epoch": place, "validation": one} for place, one in enumerate(trained.tried, start=1)]
+        chosen = {"epoch": trained.epoch, "tried": tried}
+        found = trained.predict(list_inputs(task.test))
+        outcomes.append(Outcome(seed, found, trained.tried[trained.epoch - 1], chosen))
+    return outcomes
 
 
 def measure_rows(task: "PreparedTask", outputs: np.ndarray, rows: "Rows") -> dict[str, float]:
@@ -210,7 +253,9 @@ def _fit(
 
     if rows.alternatives is not None:
         features = make_pipeline(PairFeatures(features))
-    inputs, order = list_inputs(rows), choose_rows(len(rows.sequences))
+    inputs, order = list_inputs(rows), choose_rows(len(rows))
+    if len(order) < len(rows) and task.report["caps"]["train"] is not None:  # they are in such an order already
+        order = np.arange(len(order))
     labels = rows.labels[order].astype(np.int64) if task.problem == "multi_label" else rows.labels[order]
     predict = fit_linear(task.problem, features, [inputs[row] for row in order], labels, len(task.classes), strength)
     if predict is None:
