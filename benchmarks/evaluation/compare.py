@@ -191,7 +191,9 @@ def _check_rows(a: Side, b: Side, task: str, one: Predictions, other: Prediction
 def _list_notes(a: Side, b: Side, differences: dict[str, Difference]) -> list[str]:
     one, other = a.describe(), b.describe()
     notes = []
-    if one["protocol"] != other["protocol"]:
+    if "baseline" in (one["kind"], other["kind"]):
+        pass  # it is its own protocol
+    elif one["protocol"] != other["protocol"]:
         notes.append(
             f"A was judged by {one['protocol']} and B by {other['protocol']}: the difference is one of both, model and "
             "protocol"

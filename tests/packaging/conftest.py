@@ -44,7 +44,17 @@ def things(tmp_path_factory) -> dict[str, str]:
     names["corpus_recipe"] = str(root / "corpus.yaml")
     names |= {"cache": str(root / "cache"), "evaluation": str(root / "evaluation")}
     table = str(root / "tables" / "train.csv")
-    own = ["--train_file", table, "--test_file", table, "--baselines", "majority", "--cache", names["cache"]]
+    own = [
+        "--train_file",
+        table,
+        "--test_file",
+        table,
+        "--baselines",
+        "majority",
+        "composition",
+        "--cache",
+        names["cache"],
+    ]
     assert main(["evaluate", *own, "--out", names["evaluation"], "--quiet"]) == 0
     names |= {f"named_{species}": f"{species}={root / species}.fa" for species in ("worm", "fly")}
     return {**names, "table": str(root / "tables" / "train.csv"), "genome": str(root / "genome.fa")}

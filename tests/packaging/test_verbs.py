@@ -137,6 +137,12 @@ CASES = {
         ("--out", "scores"),
         {"out", "tasks", "entrants", "cells", "complete"},
     ),
+    "compare": Case(
+        ["{evaluation}:majority", "{evaluation}:composition"],
+        ("--out", "compared.md"),
+        {"out", "tasks", "suite", "left_out"},
+        True,
+    ),
     "leaderboard": Case(["{evaluation}"], ("--out", "board.md"), {"out", "tables", "reports"}, True),
     "doctor": Case([], None, {"healthy", "verdicts", "facts"}, shrink=shrink_doctor),
     "bench": Case(["--quick", "--rounds", "1"], ("--plot", "b.png"), {"speed", "exactness"}, True, shrink_bench),
