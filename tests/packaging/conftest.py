@@ -56,5 +56,6 @@ def things(tmp_path_factory) -> dict[str, str]:
         names["cache"],
     ]
     assert main(["evaluate", *own, "--out", names["evaluation"], "--quiet"]) == 0
+    names |= {f"evaluation_{name}": f"{names['evaluation']}:{name}" for name in ("majority", "composition")}
     names |= {f"named_{species}": f"{species}={root / species}.fa" for species in ("worm", "fly")}
     return {**names, "table": str(root / "tables" / "train.csv"), "genome": str(root / "genome.fa")}

@@ -138,7 +138,7 @@ CASES = {
         {"out", "tasks", "entrants", "cells", "complete"},
     ),
     "compare": Case(
-        ["{evaluation}:majority", "{evaluation}:composition"],
+        ["{evaluation_majority}", "{evaluation_composition}"],
         ("--out", "compared.md"),
         {"out", "tasks", "suite", "left_out"},
         True,

@@ -98,6 +98,19 @@ def test_linear_models_read_both_sides_of_a_pair(name):
     assert measure(dataclasses.replace(swapped, validation=Rows([], [], np.zeros(0, int))), name, "auroc") < 0.7
 
 
+def test_kmers_of_a_pair_are_those_of_the_reference_where_the_other_side_says_nothing():
+    def draw(count: int, seed: int) -> Rows:
+        sequences, rich = draw_sequences(count, seed)
+        changed = [f"{one[:30]}{'ACGT'[len(one.split('A')) % 4]}{one[31:]}" for one in sequences]
+        return Rows(sequences, changed, rich.astype(np.int64))
+
+    (outcome,) = BASELINES["baseline:kmer"].judge(make_task(draw), (0,))
+    losses = {one["features"]: one["validation"]["loss"] for one in outcome.chosen["tried"]}
+    assert outcome.chosen["features"] == min(losses, key=losses.get) and set(losses) == {"reference", "pair"}
+    (outcome,) = BASELINES["baseline:kmer"].judge(make_task(draw_pairs, classes=("T", "G"), sizes=(100, 40, 60)), (0,))
+    assert outcome.chosen["features"] == "pair"
+
+
 def test_the_majority_says_the_same_of_every_row():
     task = make_task(draw_classes)
     uneven = dataclasses.replace(task.all_train, labels=np.arange(len(task.all_train)) // 120)
