@@ -269,16 +269,16 @@ def _read_features(file: Path, skipped: Counter[str]) -> tuple[list[Gene], list[
             skipped["transcripts without a strand"] += 1
             continue
         named = transcripts.get(key)
-        gene: str = named.parents[0] if named and named.parents else of_gene.get(key, key[1])
+        owner = named.parents[0] if named and named.parents else of_gene.get(key, key[1])
         name = key[1]
         spans = {kind: one.spans.get(kind, ()) for kind in ("exon", "cds", "five", "three", "utr")}
         transcript = make_transcript(
             one.chrom, strand, name, spans["exon"], spans["cds"], spans["five"], spans["three"], spans["utr"], one.line
         )
         made.append(transcript)
-        bodies[key[0], gene].append(transcript)
+        bodies[key[0], owner].append(transcript)
         if transcript.cds:
-            coding.add((key[0], gene))
+            coding.add((key[0], owner))
     listed = [
         Gene(
             seqid,
