@@ -287,10 +287,10 @@ def draw_comparison(found: dict[str, Any]) -> "Figure":
             axes.plot([gain], [place], "o", color=colour, markersize=4.5)
             names.append(label_plot(f"{task} ({one['metric']})" if several else task, 56))
         if suite["mean"] is not None and len(shown) > 1:
-            place = len(shown) + 0.4
+            below = len(shown) + 0.4
             if suite["interval"]:
-                axes.plot(suite["interval"], [place, place], color="black", linewidth=1.6, solid_capstyle="butt")
-            axes.plot([suite["mean"]], [place], "D", color="black", markersize=5)
+                axes.plot(suite["interval"], [below, below], color="black", linewidth=1.6, solid_capstyle="butt")
+            axes.plot([suite["mean"]], [below], "D", color="black", markersize=5)
             axes.axhline(len(shown) - 0.3, color="lightgrey", linewidth=0.8)
             names.append(f"mean of {suite['tasks']} tasks")
         places = [*range(len(shown)), *([len(shown) + 0.4] if len(names) > len(shown) else [])]

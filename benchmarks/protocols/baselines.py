@@ -169,12 +169,14 @@ def run_kmer(task: "PreparedTask", seeds: Sequence[int], cache: Path | None) -> 
     if task.train.alternatives is None:
         return _tell(seeds, _fit(name, task, features, task.all_train)(task.test))
     views: dict[str, Callable[[Any], Any]] = {"reference": _take_references, "pair": lambda rows: rows}
-    tried = []
+    tried: list[dict[str, Any]] = []
     if len(task.validation):
         for read, view in views.items():
             found = _fit(name, task, features, view(task.train))(view(task.validation))
             tried.append({"features": read, "validation": measure_rows(task, found, task.validation)})
-    best = min(tried, key=lambda one: one["validation"]["loss"], default={"features": "pair", "validation": {}})
+    best: dict[str, Any] = {"features": "pair", "validation": {}}
+    if tried:
+        best = min(tried, key=lambda one: one["validation"]["loss"])
     view = views[best["features"]]
     found = _fit(name, task, features, view(task.all_train))(view(task.test))
     return _tell(seeds, found, best["validation"], {"features": best["features"], "tried": tried})
@@ -205,13 +207,14 @@ def run_positions(task: "PreparedTask", seeds: Sequence[int], cache: Path | None
     widths = [CENTRE]
     if CENTRE < lengths.min() == lengths.max() <= WHOLE:
         widths.append(int(lengths[0]))
-    tried = []
+    tried: list[dict[str, Any]] = []
     if len(widths) > 1 and len(task.validation):
         for width in widths:
             predict = _fit(name, task, make_centre_features(width), task.train, strength=1.0)
             tried.append({"width": width, "validation": measure_rows(task, predict(task.validation), task.validation)})
-    best = max(tried, key=lambda one: one["validation"].get(task.task.metric, -np.inf), default=None)
-    best = best or {"width": CENTRE, "validation": {}}
+    best: dict[str, Any] = {"width": CENTRE, "validation": {}}
+    if tried:
+        best = max(tried, key=lambda one: one["validation"].get(task.task.metric, -np.inf))
     chosen = {"width": best["width"], "tried": tried}
     predict = _fit(name, task, make_centre_features(best["width"]), task.all_train, strength=1.0)
     return _tell(seeds, predict(task.test), best["validation"], chosen)

@@ -81,6 +81,7 @@ class SmallCnn(nn.Module):
         super().__init__()
         letters = torch.zeros(_PADDING + 1, 4)
         letters[:4] = torch.eye(4)  # no base and no letter are 0
+        self.letters: torch.Tensor
         self.register_buffer("letters", letters, persistent=False)
         widths = (4 + len(_CENTRES), *settings.channels)
         self.convolutions = nn.ModuleList(
