@@ -37,6 +37,9 @@ VERBS: dict[str, Verb] = {
     "dataset build": Verb(
         "gengram.benchmarks.builders.command:build", "build a benchmark task from genomes and annotations"
     ),
+    "dataset check": Verb(
+        "gengram.benchmarks.data.command:check", "look at the tasks of a folder: rows, classes, copies, faults"
+    ),
     "corpus build": Verb("gengram.training.corpus.command:build", "build a corpus for pre-training from genomes"),
     "corpus show": Verb("gengram.training.corpus.command:show", "show what a corpus holds, and check its files"),
     "corpus push": Verb("gengram.training.corpus.command:push", "publish a corpus as a dataset on the Hub"),

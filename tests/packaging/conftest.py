@@ -40,6 +40,7 @@ def things(tmp_path_factory) -> dict[str, str]:
         (root / f"{species}.fa").write_text(f">I\n{''.join(random.choice(list('ACGT'), 20_000))}\n")
     (root / "corpus.yaml").write_text("name: made\ngenomes:\n  - {species: made up, fasta: genome.fa}\n")
     build_corpus(root / "corpus.yaml", root / "corpus")
+    (root / "tables" / "test.csv").write_text("sequence,label\n" + "".join(rows[::-1]))
     names = {name: str(root / name) for name in ("tables", "segment_nt", "causal", "megatron", "run", "corpus")}
     names["corpus_recipe"] = str(root / "corpus.yaml")
     names |= {"cache": str(root / "cache"), "evaluation": str(root / "evaluation")}

@@ -113,6 +113,7 @@ CASES = {
         ("--out", "built"),
         {"kind", "folder", "rows", "classes", "left_out"},
     ),
+    "dataset check": Case(["{tables}"], None, {"folder", "tasks", "faulty"}),
     "corpus build": Case(["{corpus_recipe}"], ("--out", "corpus"), {"out", "totals", "overlap", "shards"}),
     "corpus show": Case(["{corpus}", "--check"], None, {"folder", "checked", "totals"}),
     "corpus push": Case(["{corpus}", "lab/corpus", "--dry_run"], None, {"repo", "files", "dry_run"}),
