@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 from datasets import ClassLabel, Dataset, Value
 
-from gengram.genome.columns import list_texts, read_column
+from gengram.genome.columns import list_texts, make_rows, read_column
 from gengram.training.data.duplicates import Names, hash_sequences
 
 _MIX = np.int64(0x9E3779B97F4A7C15 - (1 << 64))  # the golden ratio in 64 bits: keeps (a, b) from being (b, a)
@@ -87,7 +87,8 @@ def drop_copies(splits: Mapping[str, Dataset]) -> tuple[dict[str, Dataset], dict
         else:
             held.append(folded)
         if leaves.any():
-            kept[split] = splits[split].select(np.flatnonzero(~leaves)).flatten_indices(keep_in_memory=True)
+            rows = splits[split]
+            kept[split] = make_rows(rows.data.table.filter(pa.array(~leaves)), rows.features)
     return kept, counts
 
 

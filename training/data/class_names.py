@@ -12,6 +12,7 @@ from gengram.genome.tables import shorten
 from gengram.training.data.labels import Labels, find_row
 
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
+_TRUTHS = {"false": "0", "true": "1"}
 
 
 def name_classes(
@@ -24,7 +25,7 @@ def name_classes(
         columns: where they are from, for messages.
         classes: names in the order of the ids.
         codes: the number of each class in this file; None: numbers are ids. Where classes are called as numbers, labels
-            are names.
+            are names. False and true are 0 and 1 where there are two classes, none of which is called so.
         origin: the file, for messages.
 
     Returns:
@@ -35,10 +36,12 @@ def name_classes(
     """
     known = {name: name for name in classes}
     by_number = False
-    if all(map(_INTEGER.fullmatch, labels.names)) and not all(map(_INTEGER.fullmatch, classes)):
+    truths = _TRUTHS if len(classes) == 2 and not _TRUTHS.keys() & {name.lower() for name in classes} else {}
+    given = [truths.get(name.lower(), name) for name in labels.names]
+    if all(map(_INTEGER.fullmatch, given)) and not all(map(_INTEGER.fullmatch, classes)):
         numbers = dict(zip(classes, range(len(classes)))) if codes is None else codes
         known, by_number = {str(number): name for name, number in numbers.items()}, codes is None
-    for place, name in enumerate(labels.names):
+    for place, name in enumerate(given):
         if name in known:
             continue
         row = find_row(labels, place)
@@ -50,7 +53,7 @@ def name_classes(
         raise InputError(
             f"{origin}, data row {row}: label {name!r} in column {columns[0]!r} is none of the task's classes; {remedy}"
         )
-    return [known[name] for name in labels.names], by_number
+    return [known[name] for name in given], by_number
 
 
 __all__ = ["name_classes"]

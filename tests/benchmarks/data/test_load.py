@@ -109,6 +109,30 @@ def test_pairs_keep_both_sequences(write, draw):
         load_task("pairs", data=folder)
 
 
+def test_references_alone_are_no_pairs(write, draw):
+    lines = [f"{draw()},{draw()},{row % 2}" for row in range(4)]
+    for name in ("train.csv", "test.csv"):
+        folder = write(name, "\n".join(["ref_seq,mutated,label", *lines]))
+    with pytest.raises(InputError, match=r"is of pairs.*'mutated'.*`columns: \{alternative: NAME\}` in the task\.yaml"):
+        read_task("LRB/variant_effect_causal_eqtl", data=folder)
+    write("task.yaml", "columns: {alternative: mutated}\n")
+    rows = read_task("LRB/variant_effect_causal_eqtl", data=folder).splits["train"]
+    assert rows["alternative"][:] == [line.split(",")[1] for line in lines]
+
+
+def test_false_and_true_are_numbers_of_two_classes(tmp_path, write, draw):
+    rows = [(draw(), row % 2 == 1) for row in range(6)]
+    folder = write("train.csv", "seq,label\n" + "".join(f"{sequence},{label}\n" for sequence, label in rows))
+    Dataset.from_dict({"seq": [row[0] for row in rows], "label": [row[1] for row in rows]}).to_parquet(
+        folder / "test.parquet"
+    )
+    for task in ("GB/human_enhancers_cohn", "mine"):
+        splits = read_task(task, data=folder).splits
+        assert splits["train"]["label"][:] == splits["test"]["label"][:] == [0, 1, 0, 1, 0, 1]
+    with pytest.raises(InputError, match=r"data row 1: label 'false'.*is none of the task's classes"):
+        read_task("GB/human_ensembl_regulatory", data=folder)
+
+
 def test_several_tasks_and_splits_in_one_file(write, draw):
     lines = ["dataset,split,label,region,start,end,strand,seq"]
     for dataset in ("one", "other"):
@@ -244,14 +268,20 @@ BROKEN = gzip.compress(b"seq,label\n" + b"ACGTACGTAC,1\n" * 2000)[:60]
         ({"train.csv": "seq,label\n", "test.csv": None}, r"train\.csv: the file has a header but no data rows"),
         ({"train.csv": "", "test.csv": None}, r"train\.csv: the file is empty"),
         ({"train.csv": "bases,label\nACGT,0\n", "test.csv": None}, r"train\.csv: no sequence column"),
-        ({"train.csv": "seq,class\nACGT,0\n", "test.csv": None}, r"train\.csv: no label column.*'sequence', 'class'"),
+        (
+            {"train.csv": "seq,class\nACGT,0\n", "test.csv": None},
+            r"no label column.*'class'\. Name.*`columns: \{label: NAME\}` in",
+        ),
         ({"train.csv": None, "test.csv": "seq,label\nACGT,0\nACGT,7\n"}, r"test\.csv, data row 2: label '7'.*are '0'"),
         ({"train.csv": None, "test.csv": "seq,label\nACGT,0\nACGT,nan\n"}, r"test\.csv, data row 2: column 'label'"),
         (
             {"train.csv": "seq,label\nACGT,0\n,1\n", "test.csv": None},
             r"train\.csv, data row 2: column 'seq' has no",
         ),
-        ({"train.csv": "seq,label\nACGT,0\nACGG,2\n", "test.csv": None}, r"train\.csv: class numbers must be 0\.\.C-1"),
+        (
+            {"train.csv": "seq,label\nACGT,0\nACGG,2\n", "test.csv": None},
+            r"must be 0\.\.C-1.*`problem: regression` in the task",
+        ),
         ({"train.csv": "seq,label\nMKVLAAGIVGLL,0\nMKVL,1\n", "test.csv": None}, r"letters are not DNA"),
         ({"train.bed": "chr1\t0\t10\n", "test.csv": None}, r"no file for the split 'train'"),
     ],
