@@ -107,7 +107,7 @@ def survey_rows(
 def _survey_split(rows: Dataset, problem: Problem, classes: Sequence[str], names: Names) -> SplitSurvey:
     texts = [read_column(rows, name) for name in ("sequence", "alternative") if name in rows.column_names]
     lengths = np.asarray(pc.utf8_length(texts[0]))
-    letters = sum(count_letters(text) for text in texts)
+    letters = np.sum([count_letters(text) for text in texts], axis=0)
     copies, disagreeing = count_copies(names, number_labels(rows))
     return SplitSurvey(
         rows=len(rows),

@@ -1,7 +1,7 @@
 """The rows of a task from the Hub, or from its cache on this machine: files that it names, or a configuration."""
 
 import fnmatch
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -106,7 +106,9 @@ def fetch_files(hub: Hub, revision: str | None) -> tuple[dict[str, list[Path]], 
         `InputError`: the Hub cannot be reached, or the repository has no such file.
     """
     assert hub.data_files is not None
-    patterns = {split: [each] if isinstance(each, str) else list(each) for split, each in hub.data_files.items()}
+    patterns: dict[str, list[str]] = {
+        split: [each] if isinstance(each, str) else list(each) for split, each in hub.data_files.items()
+    }
     wanted = [pattern for each in patterns.values() for pattern in each]
     if revision is not None and not any(sign in pattern for pattern in wanted for sign in _WILD):
         try:
@@ -129,7 +131,7 @@ def fetch_files(hub: Hub, revision: str | None) -> tuple[dict[str, list[Path]], 
     return found, kind
 
 
-def _match(folder: Path, patterns: dict[str, list[str]]) -> dict[str, list[Path]]:
+def _match(folder: Path, patterns: Mapping[str, list[str]]) -> dict[str, list[Path]]:
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     return {split: [folder / name for name in names if _is_any(name, each)] for split, each in patterns.items()}
 

@@ -318,14 +318,18 @@ def _load(
         coded, removed = drop_copies(coded)
         for split, counts in removed.items():
             if sum(counts.values()):
-                told = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in counts.items() if count)
-                tell(f"{name}: --dedup takes {sum(counts.values()):,} rows out of {split} ({told})")
+                counted = ", ".join(
+                    f"{count:,} {reason.replace('_', ' ')}" for reason, count in counts.items() if count
+                )
+                tell(f"{name}: --dedup takes {sum(counts.values()):,} rows out of {split} ({counted})")
             if not len(coded[split]):
                 raise InputError(f"{name}: --dedup leaves no row of {split}; all are in the test, too")
     assert coding.classes is not None
     classes = tuple(coding.classes)
     origins = {split: part.origin for split, part in parts.items()}
-    published: Mapping[str, int | None] = {**(task.rows if task else {}), **notes.rows}
+    published: dict[str, int | None] = {
+        split: count for each in (task.rows if task else {}, notes.rows) for split, count in each.items()
+    }
     lengths = (task.length.min, task.length.max) if task else (None, None)
     survey = survey_rows(coded, origins, coding.problem, classes, published, lengths)
     survey.warnings[:0] = warnings

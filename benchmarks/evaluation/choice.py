@@ -168,7 +168,7 @@ def _match(task: str, names: Iterable[str]) -> str | None:
 def _list_suite(tasks: Sequence[Task], suite: str, data: str | None) -> list[str]:
     if data is None:
         return [task.name for task in tasks]
-    there, lacking = [], []
+    there, lacking = list[str](), list[str]()
     for task in tasks:
         (there if _has_folder(data, task) else lacking).append(task.name)
     if not there:

@@ -83,9 +83,11 @@ def prepare_dataset(
     described: list[dict[str, Any]] = []
     for config, splits in sources.items():
         first: tuple[Path, Dataset] | None = None
+        sequence = notes[config].columns.get("sequence")
+        assert not isinstance(sequence, tuple)  # labels alone are of several columns
         for split, source in splits.items():
             with phase("Reading tables", unit="rows") as reading:
-                rows = _name_labels(read_rows(source, notes[config].columns.get("sequence")), notes[config], source)
+                rows = _name_labels(read_rows(source, sequence), notes[config], source)
                 judge_rows(rows, str(source), max_non_dna)
                 reading.add(len(rows))
             if first is None:

@@ -244,3 +244,9 @@ def test_rows_of_a_class_are_drawn(genome, tmp_path):
         assert [sum(one["classes"][name] for one in rows) for name in ("one", "two")] == [100, 100]
         assert all(one["classes"]["one"] == one["classes"]["two"] for one in rows)
     assert several[0].facts["files"] == several[1].facts["files"] != several[2].facts["files"]
+
+
+def test_every_builder_of_the_registry_is_a_kind():
+    named = {task.name: task.builder for task in list_tasks() if task.builder is not None}
+    assert len(set(named.values())) > 5
+    assert {name: kind for name, kind in named.items() if kind not in KINDS} == {}
