@@ -15,12 +15,9 @@ from gengram.command_line import NON_DNA_HELP, SLICES_HELP
 from gengram.genome.contigs import Genome, fold_name
 from gengram.genome.letters import MAX_NON_DNA
 from gengram.training.mappings import read_mapping
-from gengram.training.problems import PROBLEMS
+from gengram.training.problems import MASKS, PROBLEMS
 from gengram.training.search_space import SEARCHED, SPACES, TRIALS, read_space
 from gengram.training.trainer_flags import check_accelerator, check_flags
-
-MASKS = ("-1", "-100", ".")
-"""Labels of a base that mean "not known": the base is neither trained on nor measured."""
 
 SIMILARITY = 0.9
 """Jaccard similarity of canonical k-mers from which on two sequences are near-duplicates."""

@@ -7,6 +7,9 @@ Problem = Literal["single_label", "multi_label", "regression", "token"]
 
 PROBLEMS: tuple[Problem, ...] = ("single_label", "multi_label", "regression", "token")
 
+MASKS = ("-1", "-100", ".")
+"""Labels of a base that mean "not known": the base is neither trained on nor measured."""
+
 IGNORED = -100
 """The id of a base whose label is not known: what the losses of transformers leave out."""
 
@@ -21,4 +24,4 @@ METRICS: dict[Problem, tuple[str, ...]] = {
 }
 """What is reported for each split; `loss` is the mean cross-entropy in nats, of a regression the mean squared error."""
 
-__all__ = ["IGNORED", "METRICS", "PROBLEMS", "ROW_COLUMN", "Problem"]
+__all__ = ["IGNORED", "MASKS", "METRICS", "PROBLEMS", "ROW_COLUMN", "Problem"]

@@ -30,8 +30,7 @@ from gengram.genome.values import (
     read_numbers,
     strip_blanks,
 )
-from gengram.training.arguments import MASKS
-from gengram.training.problems import IGNORED, PROBLEMS, Problem
+from gengram.training.problems import IGNORED, MASKS, PROBLEMS, Problem
 
 LABEL_COLUMNS = ("label", "labels", "target", "targets")
 """Names under which the label column is looked for, in this order; then all columns called label_... or target_... ."""

@@ -114,6 +114,15 @@ def test_the_commands_do_without_torch(verb, folders, tmp_path, capsys):
     assert not any(name.startswith(("transformers.modeling_utils", "transformers.trainer")) for name in imported)
 
 
+def test_a_dataset_is_published_without_torch(tmp_path):
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.csv").write_text("seq,label\nACGTAC,benign\nACGTTT,harmful\n")
+    (tmp_path / "task.yaml").write_text("classes: [harmful, benign]\n")
+    words = [sys.executable, "-m", "gengram.cli", "dataset", "push", str(tmp_path), "lab/x", "--dry_run"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0 and "default/train-00000-of-00001.parquet" in done.stdout, done.stderr
+
+
 def test_the_verbs_without_torch_are_verbs():
     from gengram.cli import _WITHOUT_TORCH
 
