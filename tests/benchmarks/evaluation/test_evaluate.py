@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gengram import team
 from gengram.benchmarks.evaluation import fill, run
 from gengram.benchmarks.evaluation.cells import Cells, read_predictions
 from gengram.benchmarks.protocols.table import PROTOCOLS, Outcome, Protocol
@@ -300,6 +301,9 @@ def test_processes_share_the_cells(evaluate, model, protocol, monkeypatch, data)
     """Two that are started together; the main one writes the report, which is that of one process."""
     words = ["--model", str(model), "--protocol", "stand-in"]
     assert evaluate(*words, "--cache", "one", out="alone")[0] == 0
+    # This process joins, too: what it knows of the others must not outlive the test.
+    monkeypatch.setattr(team, "_team", None)
+    monkeypatch.setattr(team, "_joined", 0)
     monkeypatch.setenv("GENGRAM_STORE", str(Path("store").absolute()))
     monkeypatch.setenv("WORLD_SIZE", "2")
     child = os.fork()
