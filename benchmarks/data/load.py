@@ -4,10 +4,8 @@ Columns: `sequence` (string), `alternative` (string, of pairs only), `label` (`C
 what is known of `chrom`, `start`, `end` (from 0, the end not included), `strand` and `name`.
 """
 
-import contextlib
 import dataclasses
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -45,10 +43,8 @@ from gengram.phases import phase
 from gengram.progress import tell
 from gengram.training.data.labels import infer_problem
 from gengram.training.data.sources import hash_texts
-from gengram.training.data.task_notes import COLUMNS, TASK_FILE, TaskNotes, read_task_notes
+from gengram.training.data.task_notes import COLUMNS, NOTED, TaskNotes, name_remedies, read_task_notes
 from gengram.training.problems import Problem
-
-_NOTED = f"the {TASK_FILE} of the task's folder"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -291,17 +287,17 @@ def _load(
     told = {column: getattr(task.columns, column) for column in COLUMNS} if task else {}
     wanted = Wanted(**{**told, **notes.columns})
     arranged: dict[str, tuple[Dataset, list[str]]] = {}
-    with phase("Reading a task", unit="rows") as reading, _name_remedies():
+    with phase("Reading a task", unit="rows") as reading, name_remedies():
         for split in (split for split in SPLITS if split in parts):
             arranged[split] = arrange_layout(parts[split].table, parts[split].origin, wanted)
             reading.add(len(arranged[split][0]))
     if task is not None and task.columns.alternative is not None:
         _refuse_single(task, arranged, parts)
-    with _name_remedies():
+    with name_remedies():
         coding = _find_coding(task, notes, arranged, parts, codes)
     coded, warnings = dict[str, Dataset](), list[str]()
     for split, (rows, columns) in arranged.items():
-        with _name_remedies():
+        with name_remedies():
             coded[split], classes, by_number = code_rows(rows, columns, coding, parts[split].origin)
         coding = dataclasses.replace(coding, classes=classes)
         if by_number and parts[split].sources[0].kind != "folder" and not warnings:
@@ -342,17 +338,6 @@ def _load(
     return LoadedTask(task, coding.problem, classes, DatasetDict(coded), sources, survey, removed)
 
 
-@contextlib.contextmanager
-def _name_remedies() -> Iterator[None]:
-    """Readers shared with `gengram finetune` name its flags in their messages; here `task.yaml` says the same."""
-    try:
-        yield
-    except InputError as error:
-        text = re.sub(r"--(sequence|label)_column", rf"`columns: {{\1: NAME}}` in {_NOTED}", str(error))
-        text = re.sub(r"--problem (\w+)", rf"`problem: \1` in {_NOTED}", text)
-        raise InputError(text) from error
-
-
 def _refuse_single(task: Task, arranged: dict[str, tuple[Dataset, list[str]]], parts: dict[str, _Part]) -> None:
     """References alone do not tell a variant: their scores would be taken for those of the pairs."""
     if any("alternative" in rows.column_names for rows, _ in arranged.values()):
@@ -360,7 +345,7 @@ def _refuse_single(task: Task, arranged: dict[str, tuple[Dataset, list[str]]], p
     part = next(parts[split] for split in arranged)
     raise InputError(
         f"{part.origin}: no column of alternative sequences, and {task.name} is of pairs; the file's columns are "
-        f"{shorten(part.table.column_names)}. Name the right one with `columns: {{alternative: NAME}}` in {_NOTED}"
+        f"{shorten(part.table.column_names)}. Name the right one with `columns: {{alternative: NAME}}` in {NOTED}"
     )
 
 

@@ -1,7 +1,10 @@
 """What does a `task.yaml` beside the tables of a task say about them? Plain data, each value checked, with its line."""
 
+import contextlib
 import dataclasses
+import re
 import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from gengram.training.problems import PROBLEMS, Problem
 from gengram.training.yaml_files import Loader, read_yaml
 
 TASK_FILE = "task.yaml"
+NOTED = f"the {TASK_FILE} of the task's folder"
 
 COLUMNS = ("sequence", "alternative", "label", "name", "chrom", "start", "end", "strand")
 """What a column of a table can be; `label` may be several."""
@@ -79,6 +83,17 @@ class TaskNotes:
 
 
 _KEPT = tuple(field.name for field in dataclasses.fields(TaskNotes))
+
+
+@contextlib.contextmanager
+def name_remedies() -> Iterator[None]:
+    """Readers shared with `gengram finetune` name its flags in their messages; here `task.yaml` says the same."""
+    try:
+        yield
+    except InputError as error:
+        text = re.sub(r"--(sequence|label)_column", rf"`columns: {{\1: NAME}}` in {NOTED}", str(error))
+        text = re.sub(r"--problem (\w+)", rf"`problem: \1` in {NOTED}", text)
+        raise InputError(text) from error
 
 
 def read_task_notes(folder: str | Path) -> TaskNotes:
@@ -176,4 +191,4 @@ def _read_columns(node: yaml.Node, place: str) -> dict[str, str | tuple[str, ...
     return columns
 
 
-__all__ = ["COLUMNS", "TASK_FILE", "TaskNotes", "read_task_notes"]
+__all__ = ["COLUMNS", "NOTED", "TASK_FILE", "TaskNotes", "name_remedies", "read_task_notes"]

@@ -20,7 +20,7 @@ from gengram.model_cards.card import check_license
 from gengram.phases import phase
 from gengram.training.data.class_names import name_classes
 from gengram.training.data.labels import encode_labels, find_label_columns, read_labels
-from gengram.training.data.task_notes import TASK_FILE, TaskNotes, read_task_notes
+from gengram.training.data.task_notes import TASK_FILE, TaskNotes, name_remedies, read_task_notes
 from gengram.training.publishing.inside import refuse_outsiders, tell_why_not
 from gengram.training.publishing.scan import read_allowances, refuse_private
 from gengram.training.publishing.upload import Upload
@@ -86,7 +86,7 @@ def prepare_dataset(
         sequence = notes[config].columns.get("sequence")
         assert not isinstance(sequence, tuple)  # labels alone are of several columns
         for split, source in splits.items():
-            with phase("Reading tables", unit="rows") as reading:
+            with phase("Reading tables", unit="rows") as reading, name_remedies():
                 rows = _name_labels(read_rows(source, sequence), notes[config], source)
                 judge_rows(rows, str(source), max_non_dna)
                 reading.add(len(rows))
