@@ -94,8 +94,9 @@ def draw_grid(tasks: Sequence[str], metrics: Sequence[str], columns: Sequence[Co
         for kind, heading in _HEADINGS.items():
             own = [place for place, column in zip(places, columns) if column.kind == kind]
             if own and groups:
-                middle = (own[0] + own[-1] + 1) / 2
-                axes.text(middle, len(metrics) + 0.35, heading, ha="center", va="center", fontstyle="italic")
+                middle = ((own[0] + own[-1] + 1) / 2, len(metrics))
+                style: dict[str, Any] = {"ha": "center", "va": "center", "fontstyle": "italic"}
+                axes.annotate(heading, middle, (0, -9), textcoords="offset points", **style)
         axes.set_xlabel(note, loc="left", fontsize=6.5, color="#555555", labelpad=16 if groups else 4)
     return figure
 
@@ -146,9 +147,16 @@ def _spread(scores: list[float | None], metric: str) -> list[float | None]:
 
 
 def _explain(columns: Sequence[Column], report: dict[str, Any]) -> str:
+    several = any(
+        len(cell["metrics"][report["tasks"][task]["metric"]]["per_seed"]) > 1
+        for task, cells in report["cells"].items()
+        for name, cell in cells.items()
+        if find_score(report, task, name) is not None
+    )
+    runs = f"mean over seeds {label_plot(', '.join(map(str, report['seeds'])))}" if several else "one run"
     lines = [
-        f"protocol {label_plot(report['protocol']['name'])} {report['protocol']['version']}; mean over seeds "
-        f"{label_plot(', '.join(map(str, report['seeds'])))}; below: 95 % interval over the test rows"
+        f"protocol {label_plot(report['protocol']['name'])} {report['protocol']['version']}; {runs}; "
+        "below: 95 % interval over the test rows"
     ]
     if any(column.kind == "published" for column in columns):
         lines.append("published scores: same metric, other protocol or rows; * from memory or off a picture")

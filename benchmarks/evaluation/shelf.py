@@ -66,16 +66,17 @@ class Shelf:
         Raises:
             `InputError`: what is wrong, with each task of which something is.
         """
-        found, faults = {}, []
+        found: dict[str, TaskFacts] = {}
+        faults: dict[str, list[str]] = {}  # what is wrong -> the tasks
         with phase("Reading tasks", unit="tasks") as reading, track(self._tasks, desc="tasks", unit="task") as names:
             for name in names:
                 try:
                     found[name] = _describe(name, self.take(name))
                 except InputError as error:
-                    faults.append(f"{name}: {error}")
+                    faults.setdefault(str(error).removeprefix(f"{name}: "), []).append(name)
                 reading.add(1)
         if faults:
-            raise InputError("; ".join(faults))
+            raise InputError("; ".join(f"{', '.join(names)}: {fault}" for fault, names in faults.items()))
         return found
 
 
