@@ -211,6 +211,19 @@ def _read_space(path: Path) -> Any:
     return space
 
 
+def _read_task(path: Path) -> Any:
+    from gengram.benchmarks.tasks.task import read_task_file
+
+    return read_task_file(path, "mine/one")
+
+
+def _read_facts(path: Path) -> Any:
+    from gengram.benchmarks.tasks.overlay import read_overlay, update_task
+    from gengram.benchmarks.tasks.registry import find_task
+
+    return [update_task(find_task("NTB/H3"), facts, str(path)) for facts in read_overlay(path).values()]
+
+
 def _read_card(path: Path) -> Any:
     from gengram.training.publishing.model import prepare_upload
 
@@ -317,6 +330,8 @@ READERS = {
     "lines": Reader("sequences.fa.gz", "", "gzip", _read_text),
     "recipe": Reader("recipe.yaml", "", "yaml", _read_recipe),
     "space of a search": Reader("space.yaml", "", "yaml", _read_space),
+    "task": Reader("task.yaml", "", "yaml", _read_task),
+    "facts of tasks": Reader("facts.yaml", "", "yaml", _read_facts),
     "card": Reader("card.md", "", "yaml", _read_card, ("model",)),
     "config": Reader("model", "config.json", "json", _read_config),
     "safetensors": Reader("model", "model.safetensors", "safetensors", _read_weights),

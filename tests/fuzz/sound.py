@@ -221,6 +221,14 @@ def make_texts(root: Path) -> None:
     """A recipe, the space of a search and a card."""
     recipe = {"model": str(root / "model"), "train_file": str(root / "table.csv"), "label_column": "label"}
     recipe |= {"max_steps": 1, "learning_rate": 1e-4, "use_cpu": True, "report_to": "none", "validation_fraction": 0}
+    (root / "task.yaml").write_text(
+        "title: one\nproblem: single_label\nmetric: mcc\nhub: {id: lab/one, data_files: {test: a.csv}}\n"
+        "columns: {sequence: seq, label: [a, b]}\nclasses: [x, y]\ncodes: {x: 1, y: 0}\nrows: {train: 3, test: ~}\n"
+        "length: {min: 1, max: 9}\nunverified: [rows.test]\nrecalled: [classes]\n"
+    )
+    (root / "facts.yaml").write_text(
+        f"NTB/H3:\n  revision: {'0' * 40}\n  rows: {{train: 3}}\n  licence: MIT\n  classes: [negative, positive]\n"
+    )
     (root / "recipe.yaml").write_text("".join(f"{name}: {json.dumps(value)}\n" for name, value in recipe.items()))
     space = "learning_rate: {low: 1e-5, high: 1e-3, log: true}\nsequences_per_step: [8, 16]\n"
     (root / "space.yaml").write_text(space)

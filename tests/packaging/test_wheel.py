@@ -1,6 +1,7 @@
 """The wheel holds the package and nothing else, and what it holds can be used."""
 
 import configparser
+import re
 import shutil
 import subprocess
 import sys
@@ -33,7 +34,7 @@ def test_only_gengram_is_installed(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names}
     assert tops == {"gengram", next(top for top in tops if top.endswith(".dist-info"))}
-    assert not [name for name in names if "test" in Path(name).name]
+    assert not [name for name in names if re.search(r"(^|_)tests?(_|\.|$)|conftest", Path(name).name)]
 
 
 def test_every_file_of_the_sources_is_in_the_wheel(wheel):

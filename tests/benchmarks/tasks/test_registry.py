@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from gengram.benchmarks.builders.command import KINDS
 from gengram.benchmarks.tasks import registry
 from gengram.benchmarks.tasks.registry import expand_suite, find_task, list_suites, list_tasks
 from gengram.benchmarks.tasks.task import list_unknown_facts, make_task
@@ -96,6 +97,12 @@ def test_suites():
     assert [len(expand_suite(name)) for name in suites] == [len(tasks) for tasks in suites.values()]
     assert set(suites["GB"]) - set(suites["GB-8"]) == {"GB/drosophila_enhancers_stark"}
     assert all((task.length.max or 0) <= 500 for task in expand_suite("quick"))
+
+
+def test_builders_are_kinds_that_there_are():
+    builders = {task.builder for task in list_tasks()} - {None}
+    assert builders <= set(KINDS)
+    assert all(task.builder for task in list_tasks("LRB"))
 
 
 def test_folders_of_published_tasks_have_names_of_tasks(shared):
