@@ -17,6 +17,7 @@ from gengram.benchmarks.tasks.schema import make
 from gengram.benchmarks.tasks.task import Split, Task, check_task, get_fact
 from gengram.errors import InputError
 from gengram.files import write_text
+from gengram.loading.faults import tell_faults
 from gengram.training.yaml_files import read_yaml
 
 VARIABLE = "GENGRAM_TASKS"
@@ -40,10 +41,8 @@ def read_overlay(path: Path) -> dict[str, Facts]:
         `InputError`: it cannot be read, or has a key that there is not.
     """
     root, loader = read_yaml(path)
-    try:
+    with tell_faults(f"{path}: cannot be read as YAML"):
         data = {} if root is None else loader.construct_document(root)
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: cannot be read as YAML: {error}") from error
     if not isinstance(data, dict):
         raise InputError(f"{path}: this should be a mapping of tasks to facts")
     return {str(name): make(Facts, facts, str(path), str(name)) for name, facts in data.items()}

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from gengram.benchmarks.tasks.schema import make
 from gengram.errors import InputError
+from gengram.loading.faults import tell_faults
 from gengram.training.problems import METRICS, Problem
 from gengram.training.yaml_files import read_yaml
 
@@ -179,10 +180,8 @@ def read_task_file(path: Path, name: str) -> Task:
         `InputError`: it cannot be read, or says what a task cannot be.
     """
     node, loader = read_yaml(path)
-    try:
+    with tell_faults(f"{path}: cannot be read as YAML"):
         data = {} if node is None else loader.construct_document(node)
-    except Exception as error:
-        raise InputError(f"{path}: cannot be read as YAML: {error}") from error
     return make_task(data, name, str(path))
 
 
