@@ -105,6 +105,7 @@ def cut_last_line(path):
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
 
 
+@pytest.mark.slow
 def test_real_promoters_have_no_partner_on_the_other_side(shared, tmp_path):
     build_promoters(shared / "data" / "gena" / "promoters_len_300", tmp_path / "out")
     splits = read_splits(tmp_path / "out")

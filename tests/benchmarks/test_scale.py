@@ -9,6 +9,7 @@ from gengram.benchmarks.speed import scale
 from gengram.progress import QUIET
 
 
+@pytest.mark.slow
 def test_a_small_run(tmp_path, capsys):
     report, picture = tmp_path / "scale.json", tmp_path / "scale.png"
     words = ["--rows", "20", "40", "--only", "card", "group_tiles", "--json", str(report)]

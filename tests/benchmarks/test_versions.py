@@ -22,6 +22,7 @@ def test_the_cells(small):
     assert [(cell["T"], cell["mode"]) for cell in list_cells(8192)] == [(40, "forward"), (40, "train"), (1, "decode")]
 
 
+@pytest.mark.slow
 def test_two_checkouts_run_side_by_side(small, tmp_path, capsys):
     path = tmp_path / "versions.json"
     code = main(["--old", str(ROOT), "--rounds", "2", "--least", "0.001", "--json", str(path)])
