@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from gengram.benchmarks.protocols.baselines import Baseline
     from gengram.benchmarks.protocols.entrants import Entrant
     from gengram.benchmarks.protocols.table import Outcome, Protocol
+    from gengram.benchmarks.tasks.task import Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Contestant:
         seeds: of its trainings.
         fingerprint: of the weights, configuration and tokenizer; of a baseline of its name.
         run: task, seeds, cache -> an outcome for each seed.
+        resolve: task -> what the settings come to on it, where that depends on the task; JSON.
         source, revision, random: of a model, where it is from, and the seed of weights that nobody has trained.
         model: of a model, what its limits are asked of.
     """
@@ -38,6 +40,7 @@ class Contestant:
     seeds: tuple[int, ...]
     fingerprint: str
     run: "Callable[[PreparedTask, Sequence[int], Path | None], list[Outcome]]"
+    resolve: "Callable[[Task], dict[str, Any]]" = lambda task: {}
     source: str | None = None
     revision: str | None = None
     random: int | None = None
@@ -58,10 +61,11 @@ class Contestant:
             "weights": [] if self.model is None else list(self.model.weights),
         }
 
-    def list_inputs(self, fingerprint: str, metric: str) -> dict[str, Any]:
+    def list_inputs(self, task: "Task", fingerprint: str, metric: str) -> dict[str, Any]:
         """Return everything that the content of its cell on a task depends on, see `make_key`.
 
         Args:
+            task: what it is called may say how long is trained, or by which head.
             fingerprint: of the task's rows.
             metric: by which the task's settings are chosen.
         """
@@ -69,6 +73,7 @@ class Contestant:
             "protocol": self.protocol,
             "version": self.version,
             "settings": dict(self.settings),
+            "resolved": _round_trip(self.resolve(task)),
             "seeds": list(self.seeds),
             "entrant": self.fingerprint,
             "task": fingerprint,
@@ -92,6 +97,7 @@ def enter_model(model: "Entrant", protocol: "Protocol", settings: Any, seeds: Se
         seeds=tuple(seeds),
         fingerprint=model.fingerprint,
         run=run,
+        resolve=settings.resolve,
         source=model.source,
         revision=model.revision,
         random=model.random,
@@ -115,7 +121,11 @@ def enter_baseline(baseline: "Baseline", seeds: Sequence[int]) -> Contestant:
 
 def to_json(settings: Any) -> dict[str, Any]:
     """Return a dataclass of settings as JSON has it: tuples are lists."""
-    return json.loads(json.dumps(dataclasses.asdict(settings), allow_nan=False))
+    return _round_trip(dataclasses.asdict(settings))
+
+
+def _round_trip(values: Mapping[str, Any]) -> dict[str, Any]:
+    return json.loads(json.dumps(values, allow_nan=False))
 
 
 __all__ = ["Contestant", "enter_baseline", "enter_model", "to_json"]

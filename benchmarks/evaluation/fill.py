@@ -74,7 +74,7 @@ def list_jobs(
     jobs = []
     for contestant in contestants:
         for name, facts in tasks.items():
-            inputs = contestant.list_inputs(facts.fingerprint, facts.metric)
+            inputs = contestant.list_inputs(facts.task, facts.fingerprint, facts.metric)
             jobs.append(Job(name, contestant, inputs, make_key(inputs), refusals.get((contestant.name, name))))
     return jobs
 

@@ -9,6 +9,7 @@ from typing import Any
 from gengram.benchmarks.data.prepared import PreparedTask, Rows
 from gengram.benchmarks.evaluation.choice import ChosenTask, Limits
 from gengram.benchmarks.tasks.published import list_published
+from gengram.benchmarks.tasks.task import Task
 from gengram.errors import InputError
 from gengram.phases import phase
 from gengram.progress import track
@@ -23,7 +24,8 @@ class TaskFacts:
     """A task without its rows.
 
     Attributes:
-        name: of the task.
+        task: of the registry, or a local one.
+        name: of the task in this run.
         fingerprint: checksum of all rows.
         metric: by which it is judged.
         longest: its longest sequences.
@@ -31,6 +33,7 @@ class TaskFacts:
         entry: what the report says of it; JSON.
     """
 
+    task: Task
     name: str
     fingerprint: str
     metric: str
@@ -155,7 +158,9 @@ def _describe(name: str, prepared: PreparedTask) -> TaskFacts:
     longest = sorted(_list_sequences(prepared), key=len, reverse=True)[:_LONGEST]
     entry = describe_task(name, prepared)
     files = {source["split"]: source["file"] for source in prepared.report["sources"]}
-    return TaskFacts(name, prepared.fingerprint, entry["metric"], tuple(longest), files.get("test", ""), entry)
+    return TaskFacts(
+        prepared.task, name, prepared.fingerprint, entry["metric"], tuple(longest), files.get("test", ""), entry
+    )
 
 
 def _list_sequences(task: PreparedTask) -> list[str]:

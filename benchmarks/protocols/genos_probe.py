@@ -79,7 +79,7 @@ def _run(
     chosen_on: Split,
     dropout_epochs: int | None,
 ) -> list[Outcome]:
-    head = task.task.head if settings.head == "task" else settings.head
+    head = settings.choose_head(task.task)
     if head == "xgboost" and find_spec("xgboost") is None:
         raise InputError(
             f"{task.task.name}: this task is read with XGBoost, which is not installed: pip install 'gengram[probes]', "

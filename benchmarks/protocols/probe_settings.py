@@ -1,9 +1,12 @@
 """What can be chosen of a probe: which numbers of a model it sees, and what it is; no torch here."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from gengram.errors import InputError
+
+if TYPE_CHECKING:
+    from gengram.benchmarks.tasks.task import Task
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,10 @@ class EmbeddingSettings:
         names = ("pool", "exclude_special", "too_long", "max_length", "dtype")
         return {name: getattr(self, name) for name in names}
 
+    def resolve(self, task: "Task") -> dict[str, Any]:
+        """Return what a task decides of the settings, as JSON: nothing; its rows and metric are kept beside it."""
+        return {}
+
 
 @dataclass(frozen=True)
 class LinearProbeSettings(EmbeddingSettings):
@@ -71,6 +78,14 @@ class GenosProbeSettings(EmbeddingSettings):
     head: Literal["task", "mlp", "xgboost"] = field(
         default="task", metadata={"help": "what reads the vectors; task: the one of the published table"}
     )
+
+    def choose_head(self, task: "Task") -> str:
+        """Return what reads the vectors of a task."""
+        return task.head if self.head == "task" else self.head
+
+    def resolve(self, task: "Task") -> dict[str, Any]:
+        """Return what a task decides of the settings, as JSON."""
+        return {"head": self.choose_head(task)}
 
 
 __all__ = ["EmbeddingSettings", "GenosProbeSettings", "LinearProbeSettings"]

@@ -41,7 +41,8 @@ class Protocol:
         title: what it does, in a line.
         source: whose protocol it is, and where that is written down.
         frozen: whether the model's own weights stay as they are.
-        settings: a dataclass whose fields have defaults and are flags of `gengram evaluate`.
+        settings: a dataclass whose fields have defaults and are flags of `gengram evaluate`. Its method `resolve` says
+            what they come to on a task, where that is not the same for all.
         run: "module:function", imported when it is needed: entrant, task, settings, seeds, cache -> list of `Outcome`.
         warning: what a reader must know beside every score; empty if there is nothing.
     """

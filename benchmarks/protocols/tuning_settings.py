@@ -4,12 +4,15 @@ import dataclasses
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from gengram.benchmarks.protocols.presets import PRESETS, find_adapter, read_preset
 from gengram.benchmarks.protocols.probe_settings import EmbeddingSettings
 from gengram.errors import InputError
 from gengram.training.search_space import OF_ADAPTERS, SPACES, read_space
+
+if TYPE_CHECKING:
+    from gengram.benchmarks.tasks.task import Task
 
 FOLDS = 10
 FOLD_SEED = 42
@@ -143,6 +146,10 @@ class TrainingSettings:
             chosen["bf16"] = True
         return chosen
 
+    def resolve(self, task: "Task") -> dict[str, Any]:
+        """Return what a task and the preset decide of the settings, as JSON: all arguments of the training."""
+        return self.choose_arguments(task.name)
+
 
 @dataclass(frozen=True)
 class FinetuneSettings(TrainingSettings):
@@ -231,6 +238,10 @@ class TenfoldSettings(LoraSettings, EmbeddingSettings):
         for entry in dataclasses.fields(self):
             if entry.name in names and getattr(self, entry.name) != entry.default:
                 raise InputError(f"{entry.name} is not read with method={self.method} ({why})")
+
+    def resolve(self, task: "Task") -> dict[str, Any]:
+        """Return what a task and the preset decide of the settings, as JSON; of a logistic regression nothing."""
+        return EmbeddingSettings.resolve(self, task) if self.method == "logistic" else super().resolve(task)
 
     def _name_adapter(self) -> str | None:
         return self.adapter if self.method == "adapter" else None

@@ -29,6 +29,10 @@ class StandInSettings:
     strength: float = 1.0
     fails: bool = False
 
+    def resolve(self, task):
+        """The task decides nothing."""
+        return {}
+
 
 def stand_in(model, task, settings, seeds, cache):
     """Class 1 is what has more G and C; a seed adds a little noise. It loads nothing."""
