@@ -62,6 +62,9 @@ COMMANDS = {
         leaves_out=("long",),
     ),
     "CSV of a dataset": Command("dataset", "train.csv", "text", "dataset push {case}/dataset lab/data --dry_run"),
+    "task.yaml": Command(
+        "task", "task.yaml", "text", "dataset push {case}/task lab/data --dry_run", passes=("missing",)
+    ),
     "TSV": Command("table.tsv", "", "text", _predict("table.tsv")),
     "TSV, in pieces": Command("table.tsv", "", "text", _embed("table.tsv")),
     "CSV, gzip": Command("table.csv.gz", "", "binary", _predict("table.csv.gz")),

@@ -224,6 +224,19 @@ def _read_facts(path: Path) -> Any:
     return [update_task(find_task("NTB/H3"), facts, str(path)) for facts in read_overlay(path).values()]
 
 
+def _read_task_folder(folder: Path) -> int:
+    """A benchmark task: every row has a class of those that are named, and what is prepared has all rows."""
+    from gengram.benchmarks.data.load import read_task
+    from gengram.benchmarks.data.prepared import prepare_task
+
+    loaded = read_task("task", data=folder)
+    prepared = prepare_task(loaded, max_train_rows=20)
+    for rows in (prepared.train, prepared.validation, prepared.test):
+        assert len(rows.labels) == len(rows.sequences)
+        assert loaded.problem != "single_label" or 0 <= rows.labels.min() <= rows.labels.max() < len(loaded.classes)
+    return len(prepared.test)
+
+
 def _read_card(path: Path) -> Any:
     from gengram.training.publishing.model import prepare_upload
 
@@ -332,6 +345,8 @@ READERS = {
     "space of a search": Reader("space.yaml", "", "yaml", _read_space),
     "task": Reader("task.yaml", "", "yaml", _read_task),
     "facts of tasks": Reader("facts.yaml", "", "yaml", _read_facts),
+    "tables of a task": Reader("task", "test.csv", "text", _read_task_folder),
+    "facts of a task": Reader("task", "task.yaml", "yaml", _read_task_folder),
     "card": Reader("card.md", "", "yaml", _read_card, ("model",)),
     "config": Reader("model", "config.json", "json", _read_config),
     "safetensors": Reader("model", "model.safetensors", "safetensors", _read_weights),

@@ -114,6 +114,22 @@ def make_tables(root: Path) -> None:
     folder.mkdir()
     shutil.copy(root / "table.csv", folder / "train.csv")
     (folder / "README.md").write_text(CARD)
+    make_task(root / "task")
+
+
+def make_task(folder: Path) -> None:
+    """The tables of a benchmark task, and what is known of it."""
+    folder.mkdir()
+    draw = random.Random(1)
+    for split, count in (("train", 24), ("test", 12)):
+        lines = [f"{''.join(draw.choices('ACGT', k=30))},{row % 2},chr{row % 3}\n" for row in range(count)]
+        (folder / f"{split}.csv").write_text("".join(["seq,label,chrom\n", *lines]))
+    (folder / "task.yaml").write_text(
+        "title: Made up\nproblem: single_label\nclasses: [negative, positive]\n"
+        "codes: {negative: 1, positive: 0}\ncolumns: {sequence: seq, label: label, chrom: chrom}\n"
+        "rows: {train: 24, test: 12}\nlicence: CC0-1.0\nassembly: none\nproblems: [Rows are drawn.]\n"
+        "validation_chromosomes: [chr1]\n"
+    )
 
 
 def make_windows(root: Path, contigs: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 import yaml
 
 from gengram.errors import InputError, suggest
+from gengram.files import check_input_files
 from gengram.genome.tables import shorten
 from gengram.loading.faults import tell_faults
 from gengram.training.problems import PROBLEMS, Problem
@@ -38,7 +40,6 @@ _LISTS = ("problems", "validation_chromosomes", "test_chromosomes", "aliases")
 # Fields of the package's own tasks that say nothing about tables that are here.
 _OTHERS = (
     "hub",
-    "rows",
     "length",
     "outputs",
     "metrics_elsewhere",
@@ -82,6 +83,7 @@ class TaskNotes:
     test_chromosomes: tuple[str, ...] = ()
 
 
+_LARGEST = 1 << 20  # bytes
 _KEPT = tuple(field.name for field in dataclasses.fields(TaskNotes))
 
 
@@ -104,11 +106,16 @@ def read_task_notes(folder: str | Path) -> TaskNotes:
             each class; with the line.
     """
     path = Path(folder) / TASK_FILE
-    if not path.is_file():
+    if not os.path.lexists(path):
         return TaskNotes()
+    check_input_files(path)
+    if path.stat().st_size > _LARGEST:
+        raise InputError(
+            f"{path}: {path.stat().st_size:,} bytes, and what is said about a task is a page; is it a table?"
+        )
     root, loader = read_yaml(path)
     if root is None:
-        return TaskNotes()
+        raise InputError(f"{path}: the file is empty; remove it, or say something about the task")
     if not isinstance(root, yaml.MappingNode):
         raise InputError(f"{path}: a task is a mapping of fields to values, e.g. `classes: [negative, positive]`")
     notes: dict[str, Any] = {}

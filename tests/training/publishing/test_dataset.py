@@ -183,3 +183,33 @@ def test_letters_that_are_not_dna_are_told_or_refused(folder, workspace, capsys)
         prepare_dataset(folder, "lab/data", workspace)
     prepare_dataset(folder, "lab/data", workspace, max_non_dna=1)
     assert "validation.csv: 8 of 12 letters are not DNA" in capsys.readouterr().err
+
+
+def test_the_classes_of_a_task_are_the_names_of_its_labels(folder, workspace):
+    (folder / "task.yaml").write_text(
+        "title: Odd | even\nclasses: [odd, even]\ncodes: {odd: 1, even: 0}\nlicence: MIT\nproblems: [Made <up>.]\n"
+    )
+    upload = prepare_dataset(folder, "lab/data", workspace)
+    rows = Dataset.from_parquet(str(upload.files["default/test-00000-of-00001.parquet"]))
+    assert rows.features["label"].names == ["odd", "even"] and rows["label"][:] == [0, 1]
+    assert upload.files["default/task.yaml"] == folder / "task.yaml" and "task.yaml" not in upload.left_out
+    assert "default/task.yaml" in upload.files["SHA256SUMS"].decode()
+    assert upload.card.data.license == "mit" and "| Odd &#124; even | 0 odd, 1 even | MIT |" in upload.card.text
+    assert "- default: Made " in upload.card.text and "<up>" not in upload.card.text
+    (folder / "train.csv").write_text(TABLE + "ACGT,7,chr1\n")
+    with pytest.raises(InputError, match=r"train\.csv, data row 3: label '7'.*the classes are 1 'odd', 0 'even'"):
+        prepare_dataset(folder, "lab/data", workspace)
+
+
+def test_folders_of_folders_are_configurations_too(tmp_path, workspace):
+    for task in ("GB/one", "NTB/one"):
+        (tmp_path / "data" / task).mkdir(parents=True)
+        (tmp_path / "data" / task / "train.csv").write_text(TABLE)
+        (tmp_path / "data" / task / "eval.fna").write_text(">a|1\nACGT\n")
+    (tmp_path / "data" / "GB" / "one" / "eval.fna").unlink()
+    (tmp_path / "data" / "NTB" / "one" / "train.csv").unlink()
+    upload = prepare_dataset(tmp_path / "data", "lab/data", workspace)
+    assert {name for name in upload.files if name.endswith("parquet")} == {
+        "GB--one/train-00000-of-00001.parquet",
+        "NTB--one/validation-00000-of-00001.parquet",
+    }
