@@ -10,6 +10,8 @@ GROUP = "optional"
 EXTRAS = {
     ("plots", "matplotlib"): "plots in reports, of `bench` and `quickstart`",
     ("fast", "numba"): "BPE tokenizers at the speed of numpy",
+    ("probes", "xgboost"): "XGBoost as the probe of a benchmark (`evaluate --protocol genos-probe`)",
+    ("search", "optuna"): "the search for settings of a training (`finetune --search`)",
     ("track", "tensorboard"): "logs of a training for TensorBoard (`--report_to tensorboard`)",
     ("track", "trackio"): "logs of a training for trackio (`--report_to trackio`)",
     ("genomics", "pysam"): "files in bgzip",

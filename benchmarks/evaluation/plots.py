@@ -94,9 +94,16 @@ def draw_grid(tasks: Sequence[str], metrics: Sequence[str], columns: Sequence[Co
         for kind, heading in _HEADINGS.items():
             own = [place for place, column in zip(places, columns) if column.kind == kind]
             if own and groups:
-                middle = ((own[0] + own[-1] + 1) / 2, len(metrics))
-                style: dict[str, Any] = {"ha": "center", "va": "center", "fontstyle": "italic"}
-                axes.annotate(heading, middle, (0, -9), textcoords="offset points", **style)
+                middle, below = (own[0] + own[-1] + 1) / 2, (0.0, -9.0)  # points
+                axes.annotate(
+                    heading,
+                    (middle, float(len(metrics))),
+                    xytext=below,
+                    textcoords="offset points",
+                    ha="center",
+                    va="center",
+                    fontstyle="italic",
+                )
         axes.set_xlabel(note, loc="left", fontsize=6.5, color="#555555", labelpad=16 if groups else 4)
     return figure
 

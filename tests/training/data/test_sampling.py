@@ -162,6 +162,7 @@ def test_sequences_of_a_step_are_divided_among_the_processes(monkeypatch, tmp_pa
         arguments = object.__new__(FinetuneArguments)
         settings = {"sequences_per_step": 64, "per_device_train_batch_size": 10, "gradient_accumulation_steps": 1}
         settings |= {"max_tokens_per_step": None, "train_sampling_strategy": "random", **changes}
+        settings["_largest_batch"] = settings["per_device_train_batch_size"]  # noted before it is changed
         for name, value in settings.items():
             setattr(arguments, name, value)
         arguments._plan_steps()

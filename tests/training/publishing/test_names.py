@@ -172,10 +172,10 @@ def test_names_of_columns_and_files_are_text_of_the_card(columns, source):
         "source": f"train_{source[0]}.csv",
         "sha256": "0" * 12,
     }
-    card = _render_card("lab/data", [table, table], "mit")
+    card = _render_card("lab/data", [table, table], {}, "mit")
     read = DatasetCard(str(card).encode().decode())
     assert read.data.to_dict() == card.data.to_dict() and read.text == card.text
-    plain = _render_card("lab/data", [table | {"columns": ["sequence"], "source": "train.csv"}] * 2, "mit")
+    plain = _render_card("lab/data", [table | {"columns": ["sequence"], "source": "train.csv"}] * 2, {}, "mit")
     reader = MarkdownIt("commonmark", {"html": True}).enable("table")
     assert [block.type for block in reader.parse(card.text)] == [block.type for block in reader.parse(plain.text)]
     kinds = {token.type for block in reader.parse(card.text) for token in block.children or ()}
