@@ -23,7 +23,7 @@ def publish(folder):
         split: Dataset.from_dict({"seq": ["ACGT"] * rows, "label": [1] * rows}, features=features)
         for split, rows in (("train", 7), ("test", 3))
     }
-    DatasetDict(splits).push_to_hub("lab/ocr")
+    DatasetDict(splits).push_to_hub("lab/facts-ocr")
     folder = Path(folder)
     for split, rows in (("train", 23274), ("test", 5)):
         (folder / "revised" / "H3K9ac").mkdir(parents=True, exist_ok=True)
@@ -38,8 +38,8 @@ def publish(folder):
     (folder / "long" / "README.md").write_text("---\nlicense: cc-by-4.0\n---\n")
     api = HfApi()
     for name in ("revised", "hotspots", "long"):
-        api.create_repo(f"lab/{name}", repo_type="dataset")
-        api.upload_folder(repo_id=f"lab/{name}", folder_path=folder / name, repo_type="dataset")
+        api.create_repo(f"lab/facts-{name}", repo_type="dataset")
+        api.upload_folder(repo_id=f"lab/facts-{name}", folder_path=folder / name, repo_type="dataset")
 
 
 def call_tasks(argv):
@@ -52,7 +52,7 @@ def call_tasks(argv):
 def published(hub_server, user, tmp_path_factory):
     user.call(publish, folder=tmp_path_factory.mktemp("published"))
     for name, real in (("ocr", GB), ("revised", REVISED), ("hotspots", HOTSPOTS), ("long", LONG)):
-        hub_server.repos["datasets", real] = hub_server.repos["datasets", f"lab/{name}"]
+        hub_server.repos["datasets", real] = hub_server.repos["datasets", f"lab/facts-{name}"]
     yield
     for real in (GB, REVISED, HOTSPOTS, LONG):
         del hub_server.repos["datasets", real]

@@ -13,7 +13,9 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @pytest.fixture
-def call(capsys):
+def call(capsys, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)  # as in a pipe: names are not shortened
+
     def call(*words):
         code = main(["tasks", *words])
         out, err = capsys.readouterr()
